@@ -1,0 +1,2 @@
+//! The mos command line program.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Settings of the mos memory system as plain data.

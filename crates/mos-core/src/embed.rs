@@ -1,0 +1,41 @@
+//! Turning text into vectors.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::error::ModelError;
+
+/// What makes two embeddings comparable: the same model and the same number of dimensions.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct EmbeddingSpace {
+    /// The model's name, for example `all-MiniLM-L6-v2`.
+    pub model: String,
+    /// Length of its vectors.
+    pub dimension: usize,
+}
+
+impl fmt::Display for EmbeddingSpace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` ({} dimensions)", self.model, self.dimension)
+    }
+}
+
+/// Turns texts into vectors of unit length.
+#[async_trait]
+pub trait Embedder: fmt::Debug + Send + Sync {
+    /// Returns one vector per text, in the order given; each `f32[dimension]`, unit length.
+    ///
+    /// Texts that are too long for the model are cut at its limit.
+    ///
+    /// # Errors
+    /// [`ModelError`] when the model cannot answer; no part of the answer is returned then.
+    async fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, ModelError>;
+
+    /// Returns the space of the vectors. May ask a server once, when the configuration does not tell.
+    ///
+    /// # Errors
+    /// [`ModelError`] when the server that must be asked cannot be reached.
+    async fn space(&self) -> Result<EmbeddingSpace, ModelError>;
+}

@@ -1,0 +1,189 @@
+//! What can go wrong, sorted by what the caller can do about it.
+
+use std::time::Duration;
+
+use crate::embed::EmbeddingSpace;
+use crate::validate::ValidationError;
+
+/// Any error, boxed.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What went wrong in a store.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// Ask for something else: it is not there.
+    #[error("no {what} `{id}` here")]
+    NotFound {
+        /// The kind of thing, for example `memory`.
+        what: &'static str,
+        /// Its id.
+        id: String,
+    },
+    /// Fix the request.
+    #[error("{0}")]
+    Invalid(String),
+    /// Fix the embedding: its length is not the one the store holds.
+    #[error("the embedding has {got} dimensions, the store holds {want}")]
+    Dimension {
+        /// Length of the embedding that was given.
+        got: usize,
+        /// Length of the embeddings that are stored.
+        want: usize,
+    },
+    /// Choose the other encoder, or embed the cube anew.
+    #[error(
+        "cube `{cube}` was embedded with {have}, but the configured encoder is {got}; \
+         run `mos cube reembed {cube}`, or configure the encoder that the cube was made with"
+    )]
+    EmbeddingSpace {
+        /// The cube.
+        cube: String,
+        /// What the cube's embeddings were made with.
+        have: EmbeddingSpace,
+        /// What the caller's embeddings were made with.
+        got: EmbeddingSpace,
+    },
+    /// Read again and decide anew: somebody else changed it, or it exists already.
+    #[error("{0}")]
+    Conflict(String),
+    /// Retry with backoff: another process holds the store; writes are idempotent.
+    #[error("{what} is held by another process: {detail}")]
+    Busy {
+        /// What is held, for example the path of the database.
+        what: String,
+        /// Who holds it, as far as it is known, and what to do.
+        detail: String,
+    },
+    /// Retry with backoff; writes are idempotent.
+    #[error("{backend} is unavailable")]
+    Unavailable {
+        /// The backend's configuration key.
+        backend: &'static str,
+        /// The driver's error.
+        #[source]
+        source: BoxError,
+    },
+    /// Free space, or fix permissions: the disk refused a write. Nothing was half-written.
+    #[error("cannot write to {path}: {detail}; nothing was changed")]
+    Storage {
+        /// The file or folder.
+        path: String,
+        /// What the system said and what to do.
+        detail: String,
+    },
+    /// Use a newer program: the data was written by one.
+    #[error(
+        "{path} has format version {found}, this program knows up to {known}; use a newer `mos`, the data is unchanged"
+    )]
+    Newer {
+        /// The file.
+        path: String,
+        /// The version found.
+        found: i64,
+        /// The newest version known.
+        known: i64,
+    },
+    /// Restore from a backup: the data is damaged.
+    #[error("{what} is damaged: {detail}")]
+    Corrupt {
+        /// What is damaged.
+        what: String,
+        /// How it shows, and what to do.
+        detail: String,
+    },
+    /// Build with the feature.
+    #[error("this build lacks the `{feature}` feature")]
+    NotBuilt {
+        /// The cargo feature.
+        feature: &'static str,
+    },
+    /// Report it: a driver failed in a way that has no remedy of its own.
+    #[error("{backend}: {source}")]
+    Backend {
+        /// The backend's configuration key.
+        backend: &'static str,
+        /// The driver's error.
+        source: BoxError,
+    },
+}
+
+/// What went wrong with a model.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// Fetch the model, or correct its name; the text says how.
+    #[error("{0}")]
+    NotFound(String),
+    /// Replace the model's files: they cannot be used; the text says which file and why.
+    #[error("{0}")]
+    BadModel(String),
+    /// Fix the request (empty, too long, not accepted by the server).
+    #[error("{0}")]
+    Invalid(String),
+    /// Fix the credentials.
+    #[error("{0}")]
+    Denied(String),
+    /// Wait, then retry.
+    #[error("the model server asks to slow down")]
+    RateLimited {
+        /// How long the server asked to wait, when it said so.
+        retry_after: Option<Duration>,
+    },
+    /// Retry later: no connection, a server fault, or a time-out. Secrets are masked.
+    #[error("{0}")]
+    Unavailable(String),
+    /// Retry, or use another model: the answer could not be understood or broke off.
+    #[error("{0}")]
+    BadAnswer(String),
+    /// Nothing to do: the caller stopped listening.
+    #[error("the generation was cancelled")]
+    Cancelled,
+    /// Report it.
+    #[error("{context}: {source}")]
+    Internal {
+        /// What was being done.
+        context: &'static str,
+        /// The cause.
+        source: BoxError,
+    },
+}
+
+impl ModelError {
+    /// Whether the same call may succeed later.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::RateLimited { .. } | Self::Unavailable(_))
+    }
+}
+
+/// What went wrong in a memory.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MemoryError {
+    /// Fix the input; the text says how.
+    #[error("{0}")]
+    Invalid(String),
+    /// Fix the fields that are named.
+    #[error(transparent)]
+    Validation(#[from] ValidationError),
+    /// Ask for another memory.
+    #[error("Memory with ID {0} not found")]
+    NotFound(crate::id::MemoryId),
+    /// Choose another memory backend: this one cannot do it.
+    #[error("{0}")]
+    Unsupported(String),
+    /// A file could not be read or written; the text names it.
+    #[error("{path}: {detail}")]
+    File {
+        /// The file or folder.
+        path: String,
+        /// What failed and what to do.
+        detail: String,
+    },
+    /// A store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A model failed.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+}

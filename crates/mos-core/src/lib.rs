@@ -1,0 +1,39 @@
+//! What every room of the house agrees on: ids, messages, memory items, errors and traits.
+//!
+//! Invariant: this crate does no I/O, reads no clock and no environment, and knows no backend. The one
+//! exception is [`clock::SystemClock`] and [`id::RandomIds`], which exist to be injected elsewhere.
+//!
+//! Not here: any implementation of a store or a model, prompts, settings.
+
+pub mod activation;
+pub mod chat;
+pub mod clock;
+pub mod embed;
+pub mod error;
+pub mod filter;
+pub mod graph;
+pub mod id;
+pub mod language;
+pub mod memory;
+pub mod message;
+pub mod record;
+pub mod text_memory;
+pub mod users;
+pub mod validate;
+pub mod vector;
+
+pub use activation::{ActivationMemory, ActivationStats};
+pub use chat::{ChatEvent, ChatModel, ChatRequest, ChatStream, ChatUsage, FinishReason, Sampling};
+pub use clock::{Clock, SystemClock};
+pub use embed::{Embedder, EmbeddingSpace};
+pub use error::{BoxError, MemoryError, ModelError, StoreError};
+pub use filter::{Condition, Filter, Operator};
+pub use graph::{Direction, Edge, GraphStore, Page, Paging};
+pub use id::{ActivationId, CubeId, IdSource, MemoryId, RandomIds, SessionId, UserId};
+pub use memory::{MemoryItem, MemoryType, Metadata, MetadataForm, Status};
+pub use message::{Content, Message, Part, Role};
+pub use record::{Change, EmbeddingWrite, Origin, Receipt, RecordStore, Scope, Version, WriteBatch};
+pub use text_memory::{Hit, SearchRequest, TextMemory};
+pub use users::{Access, Cube, User, UserRole, UserStore};
+pub use validate::{FieldError, ValidationError};
+pub use vector::{Scored, VectorPoint, VectorStore};

@@ -1,0 +1,187 @@
+//! The one door for writes, and what the record tells about them.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::embed::EmbeddingSpace;
+use crate::error::StoreError;
+use crate::graph::{Edge, GraphStore};
+use crate::id::{CubeId, MemoryId};
+use crate::memory::MemoryItem;
+use crate::vector::VectorPoint;
+
+/// Whose memories are meant: one cube. The wall between tenants.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Scope {
+    /// The cube.
+    pub cube: CubeId,
+}
+
+impl Scope {
+    /// Returns the scope of a cube.
+    pub fn of(cube: &CubeId) -> Self {
+        Self { cube: cube.clone() }
+    }
+}
+
+/// Who changes something, and why; kept with every version.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The user, or the name of a background part.
+    pub actor: String,
+    /// For example `add`, `update`, `load`.
+    pub reason: String,
+    /// The message that caused it, when there is one.
+    pub message_id: Option<String>,
+}
+
+impl Origin {
+    /// Returns an origin without a message.
+    pub fn new(actor: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { actor: actor.into(), reason: reason.into(), message_id: None }
+    }
+}
+
+/// Embeddings to write, all from one model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EmbeddingWrite {
+    /// The model. It must be the cube's; the first write decides a cube's.
+    pub space: EmbeddingSpace,
+    /// Memory and vector, `f32[dimension]`; the store keeps them at unit length.
+    pub vectors: Vec<(MemoryId, Vec<f32>)>,
+    /// Writes beside the cube's embeddings while a cube is embedded anew; searches do not see them until
+    /// [`RecordStore::adopt_space`].
+    pub aside: bool,
+}
+
+/// Changes that happen together or not at all. Parts are applied in the order of the fields.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct WriteBatch {
+    /// Who and why.
+    pub origin: Origin,
+    /// A second batch with the same key changes nothing and returns the first one's receipt.
+    pub idempotency_key: Option<String>,
+    /// Removes every memory and edge of the scope; the cube's embedding space is forgotten too.
+    pub clear: bool,
+    /// Memories to remove, with their edges and embeddings; unknown ids are no error.
+    pub delete: Vec<MemoryId>,
+    /// Memories to write whole. A known id keeps its place in the order and its earlier state goes to the
+    /// history; `metadata.version` is set by the caller. Embeddings inside items are ignored.
+    pub put: Vec<MemoryItem>,
+    /// Edges to remove; unknown ones are no error.
+    pub remove_edges: Vec<Edge>,
+    /// Edges to write; both ends must exist, a known edge stays.
+    pub put_edges: Vec<Edge>,
+    /// Embeddings of memories that exist or are in `put`. A put memory whose text changed and that has no
+    /// vector here loses its embedding.
+    pub embeddings: Option<EmbeddingWrite>,
+}
+
+impl WriteBatch {
+    /// Returns an empty batch.
+    pub fn new(origin: Origin) -> Self {
+        Self { origin, ..Self::default() }
+    }
+}
+
+/// Proof that a batch is on disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// Number of the last change of the batch in the store's feed.
+    pub sequence: u64,
+    /// The memories that were put, in order.
+    pub put: Vec<MemoryId>,
+    /// How many memories were removed.
+    pub n_deleted: usize,
+    /// Whether an earlier batch with the same key had done it already.
+    pub replayed: bool,
+}
+
+/// A memory that changed, for indexes that follow the record.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// It was written; the point is absent when it has no embedding.
+    Put {
+        /// Number of the change.
+        sequence: u64,
+        /// The memory.
+        id: MemoryId,
+        /// Its vector and metadata.
+        point: Option<VectorPoint>,
+    },
+    /// It was removed.
+    Deleted {
+        /// Number of the change.
+        sequence: u64,
+        /// The memory.
+        id: MemoryId,
+    },
+}
+
+/// One state of a memory, now or earlier.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Version {
+    /// Counts changes of this memory from 1.
+    pub number: u64,
+    /// The memory after the change; `None` when the change removed it.
+    pub item: Option<MemoryItem>,
+    /// Who and why.
+    pub origin: Origin,
+    /// When, ISO 8601.
+    pub at: String,
+}
+
+/// The record: every write goes through [`RecordStore::apply`], everything else is a view or a copy of it.
+#[async_trait]
+pub trait RecordStore: GraphStore {
+    /// Applies a batch as one transaction and returns once it is durable.
+    ///
+    /// # Errors
+    /// [`StoreError::EmbeddingSpace`], [`StoreError::Dimension`], [`StoreError::Invalid`] (a vector that is not
+    /// finite or of zero length, an edge or embedding without its memory), [`StoreError::Storage`],
+    /// [`StoreError::Busy`]. Nothing of the batch is kept then.
+    async fn apply(&self, scope: &Scope, batch: WriteBatch) -> Result<Receipt, StoreError>;
+
+    /// Returns the model that the scope's embeddings were made with; `None` before the first.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read.
+    async fn embedding_space(&self, scope: &Scope) -> Result<Option<EmbeddingSpace>, StoreError>;
+
+    /// Returns at most `limit` memories that have no embedding in `space`, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read.
+    async fn without_embedding(
+        &self,
+        scope: &Scope,
+        space: &EmbeddingSpace,
+        limit: usize,
+    ) -> Result<Vec<MemoryItem>, StoreError>;
+
+    /// Makes `space` the scope's: embeddings written aside become the ones that are searched, the old ones go.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when a memory has an old embedding but none in `space` yet; embed the rest and
+    /// call again.
+    async fn adopt_space(&self, scope: &Scope, space: &EmbeddingSpace) -> Result<(), StoreError>;
+
+    /// Returns at most `limit` changes of the scope after `after`, in order. Only the last change of each memory
+    /// is told; a feed read from 0 gives the present state.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read.
+    async fn changes(&self, scope: &Scope, after: u64, limit: usize) -> Result<Vec<Change>, StoreError>;
+
+    /// Returns the embeddings of those among `ids` that have one, in the order asked, at unit length.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read.
+    async fn embeddings(&self, scope: &Scope, ids: &[MemoryId]) -> Result<Vec<(MemoryId, Vec<f32>)>, StoreError>;
+
+    /// Returns every state of a memory, oldest first; empty for an unknown id.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read.
+    async fn history(&self, scope: &Scope, id: &MemoryId) -> Result<Vec<Version>, StoreError>;
+}

@@ -1,0 +1,120 @@
+//! Textual memories of a cube, whatever keeps them.
+
+use std::fmt;
+use std::path::Path;
+
+use async_trait::async_trait;
+use serde::Serialize;
+
+use crate::error::MemoryError;
+use crate::filter::Filter;
+use crate::id::MemoryId;
+use crate::memory::MemoryItem;
+use crate::record::Origin;
+
+/// What to look for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SearchRequest {
+    /// The question, in plain words.
+    pub query: String,
+    /// The most hits to return.
+    pub top_k: usize,
+    /// Which memories to look at; memories that are not `activated` are never returned.
+    pub filter: Filter,
+}
+
+impl SearchRequest {
+    /// Returns a request for the `top_k` best memories without a filter.
+    pub fn new(query: impl Into<String>, top_k: usize) -> Self {
+        Self { query: query.into(), top_k, filter: Filter::Everything }
+    }
+}
+
+/// What one recall path said about a hit.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Signal {
+    /// The path: `vector`, `full_text`, `words` ...
+    pub name: &'static str,
+    /// Its own score, before fusion.
+    pub score: f32,
+}
+
+/// A memory that was found, and why.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Hit {
+    /// The memory.
+    pub item: MemoryItem,
+    /// The fused score; hits come in falling order of it.
+    pub score: f32,
+    /// What each recall path said.
+    pub signals: Vec<Signal>,
+}
+
+/// Textual memories of one cube. Implementations hold their scope; access rights are checked by the caller.
+#[async_trait]
+pub trait TextMemory: fmt::Debug + Send + Sync {
+    /// The backend's configuration key, for example `general_text`.
+    fn backend(&self) -> &'static str;
+
+    /// Stores memories and returns their ids once they are durable, in the order given.
+    ///
+    /// # Errors
+    /// [`MemoryError::Invalid`] for an item without text or with a known id; store and model errors. Nothing is
+    /// stored then.
+    async fn add(&self, items: Vec<MemoryItem>, origin: Origin) -> Result<Vec<MemoryId>, MemoryError>;
+
+    /// Returns the memories that fit a question, best first.
+    ///
+    /// # Errors
+    /// [`MemoryError::Invalid`] for an empty query; store and model errors.
+    async fn search(&self, request: &SearchRequest) -> Result<Vec<Hit>, MemoryError>;
+
+    /// Returns one memory.
+    ///
+    /// # Errors
+    /// [`MemoryError::NotFound`].
+    async fn get(&self, id: &MemoryId) -> Result<MemoryItem, MemoryError>;
+
+    /// Returns the memories that exist among `ids`, in the order asked.
+    ///
+    /// # Errors
+    /// Store errors.
+    async fn get_by_ids(&self, ids: &[MemoryId]) -> Result<Vec<MemoryItem>, MemoryError>;
+
+    /// Returns every memory, oldest first.
+    ///
+    /// # Errors
+    /// Store errors.
+    async fn get_all(&self) -> Result<Vec<MemoryItem>, MemoryError>;
+
+    /// Replaces text and metadata of a memory; its id stays, its version counts up, its earlier state is kept.
+    ///
+    /// # Errors
+    /// [`MemoryError::NotFound`]; [`MemoryError::Invalid`] for an empty text; store and model errors.
+    async fn update(&self, id: &MemoryId, item: MemoryItem, origin: Origin) -> Result<MemoryItem, MemoryError>;
+
+    /// Removes memories and returns how many there were; unknown ids are no error.
+    ///
+    /// # Errors
+    /// Store errors.
+    async fn delete(&self, ids: &[MemoryId], origin: Origin) -> Result<usize, MemoryError>;
+
+    /// Removes every memory and returns how many there were; the cube stays usable.
+    ///
+    /// # Errors
+    /// Store errors.
+    async fn delete_all(&self, origin: Origin) -> Result<usize, MemoryError>;
+
+    /// Writes the memories to the memory's file in `dir`, in MemOS' format, whole or not at all.
+    ///
+    /// # Errors
+    /// [`MemoryError::File`]; store errors.
+    async fn dump(&self, dir: &Path) -> Result<(), MemoryError>;
+
+    /// Reads the memory's file in `dir` and stores its memories in one write; known ids are replaced. Returns
+    /// how many there were; a missing file holds none.
+    ///
+    /// # Errors
+    /// [`MemoryError::File`] for a file that is not a dump; store and model errors. Nothing is stored then.
+    async fn load(&self, dir: &Path, origin: Origin) -> Result<usize, MemoryError>;
+}

@@ -1,0 +1,172 @@
+//! Users, cubes, and who may use which cube.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::StoreError;
+use crate::id::{CubeId, UserId};
+
+/// The user that exists from the start.
+pub const ROOT_USER: &str = "root";
+
+/// What a user is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum UserRole {
+    /// The owner of the installation.
+    Root,
+    /// An administrator.
+    Admin,
+    /// An ordinary user.
+    User,
+    /// A user with few rights.
+    Guest,
+}
+
+impl UserRole {
+    /// The word that is stored and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Root => "ROOT",
+            Self::Admin => "ADMIN",
+            Self::User => "USER",
+            Self::Guest => "GUEST",
+        }
+    }
+
+    /// Returns the role for a word in any case, `None` for an unknown one.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Root, Self::Admin, Self::User, Self::Guest]
+            .into_iter()
+            .find(|role| role.as_str().eq_ignore_ascii_case(word))
+    }
+}
+
+/// A user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// Its id.
+    pub user_id: UserId,
+    /// Its name; unique.
+    pub user_name: String,
+    /// What it is.
+    pub role: UserRole,
+    /// When it was made, ISO 8601.
+    pub created_at: String,
+    /// False once deleted.
+    pub is_active: bool,
+}
+
+/// A cube as the user database knows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cube {
+    /// Its id.
+    pub cube_id: CubeId,
+    /// Its name.
+    pub cube_name: String,
+    /// The directory it was registered from, if any.
+    pub cube_path: Option<String>,
+    /// Its owner.
+    pub owner_id: UserId,
+    /// When it was made, ISO 8601.
+    pub created_at: String,
+    /// Whether it is registered: searches and chats use it.
+    pub is_registered: bool,
+    /// Its configuration (a `GeneralMemCubeConfig`) as JSON.
+    pub config: Value,
+}
+
+/// What a user may do with a cube.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Access {
+    /// Read and write; the cube was shared with the user.
+    Member,
+    /// Also share, unregister and delete.
+    Owner,
+}
+
+/// Users, cubes and shares. The user `root` exists from the start.
+#[async_trait]
+pub trait UserStore: fmt::Debug + Send + Sync {
+    /// Makes a user and returns it. When a user with this name exists already, that one is returned.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when the id belongs to a user of another name.
+    async fn create_user(&self, id: &UserId, name: &str, role: UserRole) -> Result<User, StoreError>;
+
+    /// Returns an active user, `None` when there is none.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read.
+    async fn user(&self, id: &UserId) -> Result<Option<User>, StoreError>;
+
+    /// Returns the active users, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read.
+    async fn users(&self) -> Result<Vec<User>, StoreError>;
+
+    /// Deactivates a user; its cubes stay. Deleting a second time is no error.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`]; [`StoreError::Invalid`] for `root`.
+    async fn delete_user(&self, id: &UserId) -> Result<(), StoreError>;
+
+    /// Makes a cube. Its owner must be an active user.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when the id exists; [`StoreError::NotFound`] for the owner.
+    async fn create_cube(&self, cube: &Cube) -> Result<(), StoreError>;
+
+    /// Returns a cube that is not deleted, `None` when there is none.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read.
+    async fn cube(&self, id: &CubeId) -> Result<Option<Cube>, StoreError>;
+
+    /// Returns the cubes a user may use, newest first; with `None` all cubes.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read.
+    async fn cubes(&self, user: Option<&UserId>) -> Result<Vec<Cube>, StoreError>;
+
+    /// Sets whether a cube is registered.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    async fn set_registered(&self, id: &CubeId, is_registered: bool) -> Result<(), StoreError>;
+
+    /// Replaces a cube's configuration.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    async fn set_cube_config(&self, id: &CubeId, config: &Value) -> Result<(), StoreError>;
+
+    /// Removes a cube with its shares, memories, edges, embeddings and history, in one transaction.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    async fn delete_cube(&self, id: &CubeId) -> Result<(), StoreError>;
+
+    /// Lets an active user use a cube; a second time is no error.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] for the user or the cube.
+    async fn share(&self, id: &CubeId, user: &UserId) -> Result<(), StoreError>;
+
+    /// Takes the right away; the owner keeps it.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] for the owner.
+    async fn unshare(&self, id: &CubeId, user: &UserId) -> Result<(), StoreError>;
+
+    /// Returns what an active user may do with a cube that is not deleted; `None` for nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read.
+    async fn access(&self, user: &UserId, cube: &CubeId) -> Result<Option<Access>, StoreError>;
+}

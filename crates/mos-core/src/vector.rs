@@ -1,0 +1,64 @@
+//! Finding the nearest vectors. A vector store is a derived index: it can be thrown away and filled again from
+//! the [`RecordStore`](crate::record::RecordStore).
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::{Map, Value};
+
+use crate::embed::EmbeddingSpace;
+use crate::error::StoreError;
+use crate::filter::Filter;
+use crate::id::MemoryId;
+use crate::record::Scope;
+
+/// A memory's id and its score in a search.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scored {
+    /// The memory.
+    pub id: MemoryId,
+    /// Greater is better; what it measures is said by the search.
+    pub score: f32,
+}
+
+/// One vector with what filters look at.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VectorPoint {
+    /// The memory.
+    pub id: MemoryId,
+    /// `f32[dimension]`, unit length.
+    pub vector: Vec<f32>,
+    /// The memory's text.
+    pub memory: Arc<str>,
+    /// The memory's metadata, without sources, history and embedding.
+    pub metadata: Arc<Map<String, Value>>,
+}
+
+/// Nearest-neighbour search, partitioned by [`Scope`].
+#[async_trait]
+pub trait VectorStore: fmt::Debug + Send + Sync {
+    /// Returns at most `limit` points nearest to `query` among those that pass the filter, best first.
+    ///
+    /// Scores are cosine similarity in `[-1, 1]`; ties break by id. The filter is applied inside the search:
+    /// fewer than `limit` come back only when fewer pass. Writes acknowledged before the call are seen.
+    ///
+    /// # Errors
+    /// [`StoreError::EmbeddingSpace`] when the scope's vectors were made by another model than `space`;
+    /// [`StoreError::Dimension`] unless `query.len()` is the space's dimension; [`StoreError`] when the store
+    /// cannot be read.
+    async fn nearest(
+        &self,
+        scope: &Scope,
+        space: &EmbeddingSpace,
+        query: &[f32],
+        limit: usize,
+        filter: &Filter,
+    ) -> Result<Vec<Scored>, StoreError>;
+
+    /// Returns how many vectors the scope has.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read.
+    async fn count(&self, scope: &Scope) -> Result<usize, StoreError>;
+}

@@ -1,0 +1,1 @@
+//! Local inference with candle: decoder with explicit caches, sentence encoder, chat templates.

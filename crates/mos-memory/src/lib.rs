@@ -1,0 +1,1 @@
+//! Textual memories: naive and general.

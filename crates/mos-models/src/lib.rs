@@ -1,0 +1,1 @@
+//! Chat and embedding models over HTTP, and fetching of model files.

@@ -1,0 +1,1 @@
+//! Stores of the mos memory system: records, vectors, users.

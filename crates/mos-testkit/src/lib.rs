@@ -1,0 +1,1 @@
+//! Contracts, fakes and a scripted model server for tests of the mos memory system.

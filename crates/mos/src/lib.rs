@@ -1,0 +1,1 @@
+//! A memory operating system for LLM applications: the facade.
