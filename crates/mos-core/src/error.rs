@@ -121,6 +121,14 @@ pub enum ModelError {
     /// Fix the request (empty, too long, not accepted by the server).
     #[error("{0}")]
     Invalid(String),
+    /// Shorten the conversation.
+    #[error("the conversation has {n_tokens} tokens and the model takes {limit}; shorten it or clear the history")]
+    TooLong {
+        /// Tokens of the conversation.
+        n_tokens: usize,
+        /// Tokens that fit.
+        limit: usize,
+    },
     /// Fix the credentials.
     #[error("{0}")]
     Denied(String),

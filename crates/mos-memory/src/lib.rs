@@ -1,1 +1,17 @@
-//! Textual memories: naive and general.
+//! Textual memories of a cube: [`NaiveText`] finds by shared words, [`GeneralText`] by meaning and words.
+//!
+//! Invariant: this crate knows stores and models only by the traits of `mos-core`. Memories are stored through
+//! [`RecordStore::apply`](mos_core::RecordStore::apply), one batch per call.
+//!
+//! Not here: rights (the facade checks them), the layout of a cube's directory (`mos-cube`).
+
+mod file;
+mod general;
+mod naive;
+mod reembed;
+mod shelf;
+
+pub use general::{GeneralText, GeneralTextParts};
+pub use naive::NaiveText;
+pub use reembed::{Reembedded, reembed};
+pub use shelf::{DEFAULT_FILE_NAME, Shelf};

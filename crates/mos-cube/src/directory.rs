@@ -1,0 +1,183 @@
+//! Writing and reading the directory.
+
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use mos_core::{CubeId, EmbeddingSpace, MemoryError, TextMemory};
+use serde_json::{Map, Value};
+
+use crate::manifest::{FORMAT, MANIFEST_FILE, Manifest, ManifestFile};
+
+/// The file that holds a cube's configuration.
+pub const CONFIG_FILE: &str = "config.json";
+
+/// The `model_schema` that a cube's configuration must name, when it names one.
+pub const MODEL_SCHEMA: &str = "memos.configs.mem_cube.GeneralMemCubeConfig";
+
+/// What to write.
+#[derive(Debug)]
+pub struct DumpRequest<'a> {
+    /// The cube.
+    pub cube_id: &'a CubeId,
+    /// Its configuration.
+    pub config: &'a Value,
+    /// Its textual memory.
+    pub text: &'a dyn TextMemory,
+    /// What its vectors were made with.
+    pub embedding_space: Option<EmbeddingSpace>,
+    /// The time, ISO 8601.
+    pub created_at: String,
+}
+
+/// A cube's directory that was read and checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CubeDump {
+    /// The directory.
+    pub directory: PathBuf,
+    /// The cube's configuration.
+    pub config: Map<String, Value>,
+    /// Our manifest; absent when MemOS wrote the directory.
+    pub manifest: Option<Manifest>,
+}
+
+/// Writes a cube to `directory`, which must be absent or empty.
+///
+/// Everything is written beside it first and moved into place at the end: whoever looks sees no dump or all of it.
+///
+/// # Errors
+/// [`MemoryError::File`] when the directory is not empty or cannot be written; errors of the memory.
+pub async fn dump(directory: &Path, request: DumpRequest<'_>) -> Result<(), MemoryError> {
+    check_target(directory)?;
+    let staging = staging_path(directory)?;
+    let result = write_staging(&staging, &request).await.and_then(|()| move_into_place(&staging, directory));
+    if result.is_err()
+        && let Err(error) = std::fs::remove_dir_all(&staging)
+        && error.kind() != ErrorKind::NotFound
+    {
+        // The dump failed anyway and that error is returned; what is left over is named there.
+        return result.map_err(|first| file_error(&staging, format!("{first}; left over, remove it: {error}")));
+    }
+    result
+}
+
+/// Reads a cube's directory and checks its files against the manifest, when there is one.
+///
+/// # Errors
+/// [`MemoryError::File`] for a directory without `config.json`, a configuration of another schema, a changed or
+/// missing file, or a newer format.
+pub fn read(directory: &Path) -> Result<CubeDump, MemoryError> {
+    let path = directory.join(CONFIG_FILE);
+    let config = read_object(&path)?.ok_or_else(|| {
+        file_error(directory, format!("is not a cube: it has no {CONFIG_FILE}; give the directory of a dumped cube"))
+    })?;
+    match config.get("model_schema").and_then(Value::as_str) {
+        None => {}
+        Some(schema) if schema == MODEL_SCHEMA => {}
+        Some(schema) => {
+            let detail = format!("Configuration schema mismatch. Expected {MODEL_SCHEMA}, but found {schema}.");
+            return Err(file_error(&path, detail));
+        }
+    }
+    let manifest = match read_object(&directory.join(MANIFEST_FILE))? {
+        None => None,
+        Some(map) => {
+            let manifest: Manifest = serde_json::from_value(Value::Object(map))
+                .map_err(|error| file_error(&directory.join(MANIFEST_FILE), error.to_string()))?;
+            manifest.verify(directory)?;
+            Some(manifest)
+        }
+    };
+    Ok(CubeDump { directory: directory.to_owned(), config, manifest })
+}
+
+fn check_target(directory: &Path) -> Result<(), MemoryError> {
+    match std::fs::read_dir(directory) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(file_error(directory, format!("cannot be used for a dump: {error}"))),
+        Ok(mut entries) => match entries.next() {
+            None => Ok(()),
+            Some(_) => {
+                let detail = "is not empty. Please provide an empty directory for dumping.".to_owned();
+                Err(file_error(directory, detail))
+            }
+        },
+    }
+}
+
+/// A hidden sibling, so that moving it into place stays within one file system.
+fn staging_path(directory: &Path) -> Result<PathBuf, MemoryError> {
+    let name = directory
+        .file_name()
+        .and_then(|name| name.to_str())
+        .ok_or_else(|| file_error(directory, "needs a name; give the path of a new directory".to_owned()))?;
+    Ok(directory.with_file_name(format!(".{name}.dump-{}", std::process::id())))
+}
+
+async fn write_staging(staging: &Path, request: &DumpRequest<'_>) -> Result<(), MemoryError> {
+    let fail = |error: std::io::Error| file_error(staging, format!("cannot write the dump: {error}"));
+    std::fs::create_dir_all(staging).map_err(fail)?;
+    request.text.dump(staging).await?;
+    write_json(&staging.join(CONFIG_FILE), request.config)?;
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(staging).map_err(fail)? {
+        names.push(entry.map_err(fail)?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    let files: Result<Vec<ManifestFile>, std::io::Error> =
+        names.iter().map(|name| ManifestFile::of(staging, name)).collect();
+    let manifest = Manifest {
+        format: FORMAT,
+        program: concat!("mos ", env!("CARGO_PKG_VERSION")).to_owned(),
+        cube_id: request.cube_id.to_string(),
+        text_backend: Some(request.text.backend().to_owned()),
+        embedding_space: request.embedding_space.clone(),
+        created_at: request.created_at.clone(),
+        files: files.map_err(fail)?,
+    };
+    let manifest = serde_json::to_value(manifest).map_err(|error| file_error(staging, error.to_string()))?;
+    write_json(&staging.join(MANIFEST_FILE), &manifest)
+}
+
+fn move_into_place(staging: &Path, directory: &Path) -> Result<(), MemoryError> {
+    let fail = |error: std::io::Error| file_error(directory, format!("cannot move the dump into place: {error}"));
+    sync_directory(staging).map_err(fail)?;
+    if directory.is_dir() {
+        // It is empty (checked above); removing fails, and with it the dump, when somebody wrote to it meanwhile.
+        std::fs::remove_dir(directory).map_err(fail)?;
+    }
+    std::fs::rename(staging, directory).map_err(fail)?;
+    sync_directory(directory.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))
+        .map_err(fail)
+}
+
+/// Makes the names in a directory durable; only Unix can and needs to.
+fn sync_directory(directory: &Path) -> std::io::Result<()> {
+    if cfg!(unix) { std::fs::File::open(directory)?.sync_all() } else { Ok(()) }
+}
+
+fn write_json(path: &Path, value: &Value) -> Result<(), MemoryError> {
+    let text = serde_json::to_vec_pretty(value).map_err(|error| file_error(path, error.to_string()))?;
+    let write = || -> std::io::Result<()> {
+        let mut file = std::fs::File::create(path)?;
+        file.write_all(&text)?;
+        file.sync_all()
+    };
+    write().map_err(|error| file_error(path, format!("cannot write: {error}")))
+}
+
+fn read_object(path: &Path) -> Result<Option<Map<String, Value>>, MemoryError> {
+    let text = match std::fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(file_error(path, format!("cannot read: {error}"))),
+    };
+    match serde_json::from_slice(&text) {
+        Ok(Value::Object(map)) => Ok(Some(map)),
+        Ok(_) => Err(file_error(path, "must hold a JSON object".to_owned())),
+        Err(error) => Err(file_error(path, format!("is not JSON: {error}"))),
+    }
+}
+
+fn file_error(path: &Path, detail: String) -> MemoryError {
+    MemoryError::File { path: path.display().to_string(), detail }
+}

@@ -1,0 +1,17 @@
+//! A MemCube as a directory that can be copied, sent and loaded elsewhere.
+//!
+//! ```text
+//! config.json            the cube's configuration, as MemOS writes it (with `model_schema`)
+//! textual_memory.json    its textual memory, as MemOS writes it
+//! manifest.json          ours: format version, backends, embedding model, size and checksum of each file
+//! ```
+//!
+//! Invariant: a dump appears whole or not at all; a directory without our manifest (written by MemOS) is read too.
+//!
+//! Not here: what the memories mean (`mos-memory`), who may dump (the facade).
+
+mod directory;
+mod manifest;
+
+pub use directory::{CONFIG_FILE, CubeDump, DumpRequest, MODEL_SCHEMA, dump, read};
+pub use manifest::{FORMAT, Manifest, ManifestFile};

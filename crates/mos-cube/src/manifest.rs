@@ -1,0 +1,84 @@
+//! What stands in a dump, with checksums.
+
+use std::path::Path;
+
+use mos_core::{EmbeddingSpace, MemoryError};
+use serde::{Deserialize, Serialize};
+
+/// Version of the layout that this program writes, and the newest it reads.
+pub const FORMAT: u32 = 1;
+
+/// The file that holds the manifest.
+pub(crate) const MANIFEST_FILE: &str = "manifest.json";
+
+/// What stands in a dump.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of the layout.
+    pub format: u32,
+    /// The program that wrote it.
+    pub program: String,
+    /// The cube.
+    pub cube_id: String,
+    /// Backend of the textual memory.
+    pub text_backend: Option<String>,
+    /// What the vectors were made with.
+    pub embedding_space: Option<EmbeddingSpace>,
+    /// When it was written, ISO 8601.
+    pub created_at: String,
+    /// The other files, by name.
+    pub files: Vec<ManifestFile>,
+}
+
+/// One file of a dump.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestFile {
+    /// Its name; never a path.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+    /// BLAKE3 of its content, in hexadecimal.
+    pub blake3: String,
+}
+
+impl ManifestFile {
+    /// Describes a file as it is on disk.
+    pub(crate) fn of(directory: &Path, name: &str) -> std::io::Result<Self> {
+        let content = std::fs::read(directory.join(name))?;
+        let blake3 = blake3::hash(&content).to_hex().to_string();
+        Ok(Self { name: name.to_owned(), bytes: content.len() as u64, blake3 })
+    }
+}
+
+impl Manifest {
+    /// Checks every file against the manifest.
+    pub(crate) fn verify(&self, directory: &Path) -> Result<(), MemoryError> {
+        let fail = |name: &str, detail: String| {
+            Err(MemoryError::File { path: directory.join(name).display().to_string(), detail })
+        };
+        if self.format > FORMAT {
+            return fail(
+                MANIFEST_FILE,
+                format!("has format {}, this program reads up to {FORMAT}; use a newer `mos`", self.format),
+            );
+        }
+        for expected in &self.files {
+            if Path::new(&expected.name).file_name().and_then(|name| name.to_str()) != Some(&expected.name) {
+                return fail(MANIFEST_FILE, format!("names a file outside the dump: `{}`", expected.name));
+            }
+            match ManifestFile::of(directory, &expected.name) {
+                Ok(found) if found == *expected => {}
+                Ok(_) => {
+                    return fail(
+                        &expected.name,
+                        "does not match its checksum: it was changed or damaged after the dump; restore it, or remove \
+                         manifest.json to load it as it is"
+                            .to_owned(),
+                    );
+                }
+                Err(error) => return fail(&expected.name, format!("cannot be read: {error}")),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,283 @@
+//! `general_text`: found by meaning, and by words.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use mos_core::text_memory::Signal;
+use mos_core::{
+    Embedder, EmbeddingSpace, EmbeddingWrite, Hit, MemoryError, MemoryId, MemoryItem, Origin, SearchRequest,
+    StoreError, TextMemory, VectorStore, WriteBatch,
+};
+use serde_json::{Map, Value, json};
+use tracing::{Span, instrument};
+
+use crate::file;
+use crate::shelf::{Shelf, activated, check_query};
+
+/// How much shared words add to the cosine of two meanings: at most this, for a memory that holds every word.
+const WORDS_WEIGHT: f32 = 0.25;
+
+/// Each recall path brings this many times the wanted hits (and no fewer than [`MIN_RECALL`]), so that fusion has
+/// something to choose from.
+const RECALL_FACTOR: usize = 4;
+const MIN_RECALL: usize = 20;
+
+/// What a [`GeneralText`] is made of.
+#[derive(Clone, Debug)]
+pub struct GeneralTextParts {
+    /// The cube's record.
+    pub shelf: Shelf,
+    /// Finds near vectors; follows the same record.
+    pub vectors: Arc<dyn VectorStore>,
+    /// Turns texts into vectors.
+    pub embedder: Arc<dyn Embedder>,
+}
+
+/// Memories found by the cosine of their embedding with the question's, raised by the words they share with it.
+///
+/// The score of a hit is `cosine + 0.25 · bm25 / best bm25`, so a rare word (a name, a number) lifts the memory that
+/// holds it, and meaning decides otherwise.
+#[derive(Debug)]
+pub struct GeneralText {
+    parts: GeneralTextParts,
+}
+
+impl GeneralText {
+    /// Returns the memory of a cube.
+    pub fn new(parts: GeneralTextParts) -> Self {
+        Self { parts }
+    }
+
+    fn shelf(&self) -> &Shelf {
+        &self.parts.shelf
+    }
+
+    async fn embed(&self, items: &[MemoryItem]) -> Result<EmbeddingWrite, MemoryError> {
+        let texts: Vec<String> = items.iter().map(|item| item.memory.clone()).collect();
+        let space = self.parts.embedder.space().await?;
+        let vectors = if texts.is_empty() { Vec::new() } else { self.parts.embedder.embed(&texts).await? };
+        let ids = items.iter().map(|item| item.id.clone());
+        Ok(EmbeddingWrite { space, vectors: ids.zip(vectors).collect(), aside: false })
+    }
+
+    /// Refuses before any model runs when the cube was embedded by another model.
+    async fn check_space(&self) -> Result<EmbeddingSpace, MemoryError> {
+        let got = self.parts.embedder.space().await?;
+        match self.shelf().record.embedding_space(&self.shelf().scope).await? {
+            Some(have) if have != got => {
+                Err(StoreError::EmbeddingSpace { cube: self.shelf().scope.cube.to_string(), have, got }.into())
+            }
+            _ => Ok(got),
+        }
+    }
+
+    async fn store(&self, items: Vec<MemoryItem>, origin: Origin) -> Result<Vec<MemoryId>, MemoryError> {
+        self.check_space().await?;
+        let embeddings = self.embed(&items).await?;
+        let batch = WriteBatch { put: items, embeddings: Some(embeddings), ..WriteBatch::new(origin) };
+        Ok(self.shelf().record.apply(&self.shelf().scope, batch).await?.put)
+    }
+
+    /// Scores of both recall paths by memory; cosine is filled in for memories that only words found.
+    async fn recall(&self, request: &SearchRequest, query: &[f32]) -> Result<HashMap<MemoryId, Recalled>, MemoryError> {
+        let (scope, filter) = (&self.shelf().scope, activated(&request.filter));
+        let space = self.parts.embedder.space().await?;
+        let limit = request.top_k.saturating_mul(RECALL_FACTOR).max(MIN_RECALL);
+        let (near, worded) = futures::try_join!(
+            self.parts.vectors.nearest(scope, &space, query, limit, &filter),
+            self.shelf().record.full_text(scope, &request.query, limit, &filter),
+        )?;
+        let mut found: HashMap<MemoryId, Recalled> = HashMap::new();
+        for hit in near {
+            found.entry(hit.id).or_default().cosine = Some(hit.score);
+        }
+        for hit in worded {
+            found.entry(hit.id).or_default().bm25 = Some(hit.score);
+        }
+        let unseen: Vec<MemoryId> =
+            found.iter().filter(|(_, one)| one.cosine.is_none()).map(|(id, _)| id.clone()).collect();
+        if !unseen.is_empty() {
+            for (id, vector) in self.shelf().record.embeddings(scope, &unseen).await? {
+                let cosine = vector.iter().zip(query).map(|(a, b)| a * b).sum();
+                found.entry(id).or_default().cosine = Some(cosine);
+            }
+        }
+        Ok(found)
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Recalled {
+    cosine: Option<f32>,
+    bm25: Option<f32>,
+}
+
+impl Recalled {
+    fn fused(self, best_bm25: f32) -> f32 {
+        self.cosine.unwrap_or(0.0) + self.bm25.map_or(0.0, |score| WORDS_WEIGHT * score / best_bm25)
+    }
+
+    fn signals(self) -> Vec<Signal> {
+        let vector = self.cosine.map(|score| Signal { name: "vector", score });
+        let words = self.bm25.map(|score| Signal { name: "full_text", score });
+        vector.into_iter().chain(words).collect()
+    }
+}
+
+#[async_trait]
+impl TextMemory for GeneralText {
+    fn backend(&self) -> &'static str {
+        "general_text"
+    }
+
+    #[instrument(skip_all, fields(cube = %self.shelf().scope.cube, n_items = items.len()), err)]
+    async fn add(&self, mut items: Vec<MemoryItem>, origin: Origin) -> Result<Vec<MemoryId>, MemoryError> {
+        self.shelf().prepare_new(&mut items).await?;
+        self.store(items, origin).await
+    }
+
+    #[instrument(skip_all, fields(cube = %self.shelf().scope.cube, top_k = request.top_k, n_hits), err)]
+    async fn search(&self, request: &SearchRequest) -> Result<Vec<Hit>, MemoryError> {
+        check_query(&request.query)?;
+        if request.top_k == 0 || self.shelf().record.embedding_space(&self.shelf().scope).await?.is_none() {
+            return Ok(Vec::new());
+        }
+        self.check_space().await?;
+        let mut embedded = self.parts.embedder.embed(std::slice::from_ref(&request.query)).await?;
+        let query = embedded.pop().unwrap_or_default();
+        let found = self.recall(request, &query).await?;
+        let best_bm25 = found.values().filter_map(|one| one.bm25).fold(f32::MIN_POSITIVE, f32::max);
+        let mut ranked: Vec<(MemoryId, f32, Recalled)> =
+            found.into_iter().map(|(id, one)| (id, one.fused(best_bm25), one)).collect();
+        ranked.sort_by(|left, right| right.1.total_cmp(&left.1).then_with(|| left.0.cmp(&right.0)));
+        ranked.truncate(request.top_k);
+        let ids: Vec<MemoryId> = ranked.iter().map(|(id, ..)| id.clone()).collect();
+        let mut items: HashMap<MemoryId, MemoryItem> =
+            self.shelf().get_by_ids(&ids).await?.into_iter().map(|item| (item.id.clone(), item)).collect();
+        // A memory that was deleted between recall and reading is left out.
+        let hits: Vec<Hit> = ranked
+            .into_iter()
+            .filter_map(|(id, score, one)| items.remove(&id).map(|item| Hit { item, score, signals: one.signals() }))
+            .collect();
+        Span::current().record("n_hits", hits.len());
+        Ok(hits)
+    }
+
+    async fn get(&self, id: &MemoryId) -> Result<MemoryItem, MemoryError> {
+        self.shelf().get(id).await
+    }
+
+    async fn get_by_ids(&self, ids: &[MemoryId]) -> Result<Vec<MemoryItem>, MemoryError> {
+        self.shelf().get_by_ids(ids).await
+    }
+
+    async fn get_all(&self) -> Result<Vec<MemoryItem>, MemoryError> {
+        self.shelf().get_all().await
+    }
+
+    async fn update(&self, id: &MemoryId, item: MemoryItem, origin: Origin) -> Result<MemoryItem, MemoryError> {
+        let next = self.shelf().next_version(id, item).await?;
+        self.store(vec![next.clone()], origin).await?;
+        Ok(next)
+    }
+
+    async fn delete(&self, ids: &[MemoryId], origin: Origin) -> Result<usize, MemoryError> {
+        self.shelf().delete(ids, origin).await
+    }
+
+    async fn delete_all(&self, origin: Origin) -> Result<usize, MemoryError> {
+        self.shelf().delete_all(origin).await
+    }
+
+    async fn dump(&self, dir: &Path) -> Result<(), MemoryError> {
+        let items = self.get_all().await?;
+        let ids: Vec<MemoryId> = items.iter().map(|item| item.id.clone()).collect();
+        let mut vectors: HashMap<MemoryId, Vec<f32>> =
+            self.shelf().record.embeddings(&self.shelf().scope, &ids).await?.into_iter().collect();
+        let entries: Vec<Value> = items
+            .iter()
+            .map(|item| {
+                let mut entry = Map::new();
+                entry.insert("id".to_owned(), json!(item.id));
+                if let Some(vector) = vectors.remove(&item.id) {
+                    entry.insert("vector".to_owned(), json!(vector));
+                }
+                entry.insert("payload".to_owned(), item.to_value());
+                Value::Object(entry)
+            })
+            .collect();
+        file::write_json(&dir.join(&self.shelf().file_name), Value::Array(entries)).await
+    }
+
+    async fn load(&self, dir: &Path, origin: Origin) -> Result<usize, MemoryError> {
+        let path = dir.join(&self.shelf().file_name);
+        let Some(entries) = file::read_list(&path).await? else { return Ok(0) };
+        let dumped = read_entries(&path, entries)?;
+        let n_items = dumped.items.len();
+        let embeddings = self.embeddings_of(dir, &dumped).await?;
+        let batch = WriteBatch { put: dumped.items, embeddings: Some(embeddings), ..WriteBatch::new(origin) };
+        self.shelf().record.apply(&self.shelf().scope, batch).await?;
+        Ok(n_items)
+    }
+}
+
+/// A dump as it was read: the vectors stand beside the items.
+struct Dumped {
+    items: Vec<MemoryItem>,
+    vectors: Vec<Option<Vec<f32>>>,
+}
+
+fn read_entries(path: &Path, entries: Vec<Value>) -> Result<Dumped, MemoryError> {
+    let mut dumped = Dumped { items: Vec::with_capacity(entries.len()), vectors: Vec::with_capacity(entries.len()) };
+    for (index, mut entry) in entries.into_iter().enumerate() {
+        let bad = |detail: String| file::bad_entry(path, index, detail);
+        let payload = entry.get_mut("payload").map(Value::take).ok_or_else(|| bad("has no `payload`".to_owned()))?;
+        let item = MemoryItem::from_value(payload, String::new).map_err(|error| bad(error.to_string()))?;
+        let vector = match entry.get_mut("vector").map(Value::take) {
+            None | Some(Value::Null) => None,
+            Some(value) => Some(
+                serde_json::from_value(value).map_err(|_| bad("`vector` is not a list of numbers".to_owned()))?,
+            ),
+        };
+        dumped.items.push(item);
+        dumped.vectors.push(vector);
+    }
+    Ok(dumped)
+}
+
+impl GeneralText {
+    /// The dump's own vectors when this cube can take them (it is empty, or of the same model), else new ones.
+    async fn embeddings_of(&self, dir: &Path, dumped: &Dumped) -> Result<EmbeddingWrite, MemoryError> {
+        let have = self.shelf().record.embedding_space(&self.shelf().scope).await?;
+        let complete: Option<Vec<&Vec<f32>>> = dumped.vectors.iter().map(Option::as_ref).collect();
+        if let Some(vectors) = complete.filter(|vectors| !vectors.is_empty()) {
+            let model = embedding_model_of_dump(dir).await?.unwrap_or_else(|| "unknown".to_owned());
+            let space = EmbeddingSpace { model, dimension: vectors[0].len() };
+            if have.is_none() || have.as_ref() == Some(&space) {
+                let ids = dumped.items.iter().map(|item| item.id.clone());
+                return Ok(EmbeddingWrite { space, vectors: ids.zip(vectors.into_iter().cloned()).collect(), aside: false });
+            }
+        }
+        self.check_space().await?;
+        self.embed(&dumped.items).await
+    }
+}
+
+/// Name of the model that made a dump's vectors: from our manifest, else from the cube's configuration.
+async fn embedding_model_of_dump(dir: &Path) -> Result<Option<String>, MemoryError> {
+    let name = |map: &Map<String, Value>, path: &str| map_pointer(map, path).map(str::to_owned);
+    if let Some(manifest) = file::read_object(&dir.join("manifest.json")).await?
+        && let Some(model) = name(&manifest, "/embedding_space/model")
+    {
+        return Ok(Some(model));
+    }
+    let config = file::read_object(&dir.join("config.json")).await?;
+    Ok(config.and_then(|config| name(&config, "/text_mem/config/embedder/config/model_name_or_path")))
+}
+
+fn map_pointer<'a>(map: &'a Map<String, Value>, path: &str) -> Option<&'a str> {
+    let (first, rest) = path.trim_start_matches('/').split_once('/')?;
+    map.get(first)?.pointer(&format!("/{rest}"))?.as_str()
+}

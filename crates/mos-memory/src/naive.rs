@@ -1,0 +1,107 @@
+//! `naive_text`: found by shared words, needs no model.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use async_trait::async_trait;
+use mos_core::text_memory::Signal;
+use mos_core::{
+    Hit, MemoryError, MemoryId, MemoryItem, Origin, SearchRequest, TextMemory, WriteBatch, graph::Paging,
+};
+use serde_json::Value;
+
+use crate::file;
+use crate::shelf::{Shelf, activated, check_query};
+
+/// Memories found by the number of words they share with the question.
+///
+/// Words are what stands between white space, compared letter by letter; a memory counts once per shared word.
+/// Ties keep the order of storing. A memory that shares no word is not found.
+#[derive(Debug)]
+pub struct NaiveText {
+    shelf: Shelf,
+}
+
+impl NaiveText {
+    /// Returns the memory of a cube.
+    pub fn new(shelf: Shelf) -> Self {
+        Self { shelf }
+    }
+}
+
+#[async_trait]
+impl TextMemory for NaiveText {
+    fn backend(&self) -> &'static str {
+        "naive_text"
+    }
+
+    async fn add(&self, mut items: Vec<MemoryItem>, origin: Origin) -> Result<Vec<MemoryId>, MemoryError> {
+        self.shelf.prepare_new(&mut items).await?;
+        let batch = WriteBatch { put: items, ..WriteBatch::new(origin) };
+        Ok(self.shelf.record.apply(&self.shelf.scope, batch).await?.put)
+    }
+
+    async fn search(&self, request: &SearchRequest) -> Result<Vec<Hit>, MemoryError> {
+        check_query(&request.query)?;
+        let asked: HashSet<&str> = request.query.split_whitespace().collect();
+        let filter = activated(&request.filter);
+        let memories = self.shelf.record.list(&self.shelf.scope, &filter, Paging::ALL).await?.entries;
+        let mut hits: Vec<Hit> = memories
+            .into_iter()
+            .filter_map(|item| {
+                let words: HashSet<&str> = item.memory.split_whitespace().collect();
+                let score = words.intersection(&asked).count() as f32;
+                (score > 0.0).then(|| Hit { item, score, signals: vec![Signal { name: "words", score }] })
+            })
+            .collect();
+        hits.sort_by(|left, right| right.score.total_cmp(&left.score));
+        hits.truncate(request.top_k);
+        Ok(hits)
+    }
+
+    async fn get(&self, id: &MemoryId) -> Result<MemoryItem, MemoryError> {
+        self.shelf.get(id).await
+    }
+
+    async fn get_by_ids(&self, ids: &[MemoryId]) -> Result<Vec<MemoryItem>, MemoryError> {
+        self.shelf.get_by_ids(ids).await
+    }
+
+    async fn get_all(&self) -> Result<Vec<MemoryItem>, MemoryError> {
+        self.shelf.get_all().await
+    }
+
+    async fn update(&self, id: &MemoryId, item: MemoryItem, origin: Origin) -> Result<MemoryItem, MemoryError> {
+        let next = self.shelf.next_version(id, item).await?;
+        let batch = WriteBatch { put: vec![next.clone()], ..WriteBatch::new(origin) };
+        self.shelf.record.apply(&self.shelf.scope, batch).await?;
+        Ok(next)
+    }
+
+    async fn delete(&self, ids: &[MemoryId], origin: Origin) -> Result<usize, MemoryError> {
+        self.shelf.delete(ids, origin).await
+    }
+
+    async fn delete_all(&self, origin: Origin) -> Result<usize, MemoryError> {
+        self.shelf.delete_all(origin).await
+    }
+
+    async fn dump(&self, dir: &Path) -> Result<(), MemoryError> {
+        let items: Vec<Value> = self.get_all().await?.iter().map(MemoryItem::to_value).collect();
+        file::write_json(&dir.join(&self.shelf.file_name), Value::Array(items)).await
+    }
+
+    async fn load(&self, dir: &Path, origin: Origin) -> Result<usize, MemoryError> {
+        let path = dir.join(&self.shelf.file_name);
+        let Some(entries) = file::read_list(&path).await? else { return Ok(0) };
+        let mut items = Vec::with_capacity(entries.len());
+        for (index, entry) in entries.into_iter().enumerate() {
+            let item = MemoryItem::from_value(entry, String::new).map_err(|error| file::bad_entry(&path, index, error))?;
+            items.push(item);
+        }
+        let n_items = items.len();
+        let batch = WriteBatch { put: items, ..WriteBatch::new(origin) };
+        self.shelf.record.apply(&self.shelf.scope, batch).await?;
+        Ok(n_items)
+    }
+}

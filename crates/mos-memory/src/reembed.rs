@@ -1,0 +1,80 @@
+//! Embedding a cube anew with another model, while it stays readable.
+
+use mos_core::{Embedder, EmbeddingWrite, MemoryError, Origin, RecordStore, Scope, StoreError, WriteBatch};
+
+/// How many memories are embedded and written at once.
+const BATCH: usize = 64;
+
+/// How often a cube may gain memories in the old space while the new one is adopted.
+const MAX_ROUNDS: usize = 1000;
+
+/// What was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reembedded {
+    /// Memories embedded by this call; fewer than the cube has when an earlier call had been interrupted.
+    pub n_embedded: usize,
+}
+
+/// Embeds every memory of a cube with `embedder` and then makes its space the cube's.
+///
+/// Ids and history stay. The work is done in small durable steps beside the old embeddings: a call that is
+/// interrupted loses at most one step, and the next call goes on from there. `progress` gets the number of memories
+/// embedded so far.
+///
+/// # Errors
+/// Model and store errors; what is done so far is kept.
+pub async fn reembed(
+    scope: &Scope,
+    record: &dyn RecordStore,
+    embedder: &dyn Embedder,
+    actor: &str,
+    mut progress: impl FnMut(usize) + Send,
+) -> Result<Reembedded, MemoryError> {
+    let space = embedder.space().await?;
+    let mut n_embedded = 0;
+    if record.embedding_space(scope).await?.as_ref() == Some(&space) {
+        // Memories that lost their embedding (or came without one) are filled in; nothing else is to do.
+        return fill(scope, record, embedder, actor, false, &mut n_embedded, &mut progress)
+            .await
+            .map(|()| Reembedded { n_embedded });
+    }
+    for _ in 0..MAX_ROUNDS {
+        fill(scope, record, embedder, actor, true, &mut n_embedded, &mut progress).await?;
+        match record.adopt_space(scope, &space).await {
+            Ok(()) => return Ok(Reembedded { n_embedded }),
+            // Somebody added memories meanwhile: embed those too.
+            Err(StoreError::Conflict(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(MemoryError::Unsupported(format!(
+        "cube `{}` grows faster than it can be embedded; stop adding to it and run the command again",
+        scope.cube
+    )))
+}
+
+async fn fill(
+    scope: &Scope,
+    record: &dyn RecordStore,
+    embedder: &dyn Embedder,
+    actor: &str,
+    aside: bool,
+    n_embedded: &mut usize,
+    progress: &mut (impl FnMut(usize) + Send),
+) -> Result<(), MemoryError> {
+    let space = embedder.space().await?;
+    loop {
+        let items = record.without_embedding(scope, &space, BATCH).await?;
+        if items.is_empty() {
+            return Ok(());
+        }
+        let texts: Vec<String> = items.iter().map(|item| item.memory.clone()).collect();
+        let vectors = embedder.embed(&texts).await?;
+        let vectors = items.into_iter().map(|item| item.id).zip(vectors).collect();
+        let write = EmbeddingWrite { space: space.clone(), vectors, aside };
+        let batch = WriteBatch { embeddings: Some(write), ..WriteBatch::new(Origin::new(actor, "reembed")) };
+        record.apply(scope, batch).await?;
+        *n_embedded += texts.len();
+        progress(*n_embedded);
+    }
+}

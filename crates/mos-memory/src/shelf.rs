@@ -1,0 +1,130 @@
+//! What every textual memory does in the same way with the record of its cube.
+
+use std::sync::Arc;
+
+use mos_core::memory::{ArchivedVersion, UpdateType};
+use mos_core::{
+    Clock, Filter, MemoryError, MemoryId, MemoryItem, Origin, RecordStore, Scope, Status, WriteBatch, graph::Paging,
+};
+
+/// The name of a memory's file in a cube's directory, unless configured otherwise.
+pub const DEFAULT_FILE_NAME: &str = "textual_memory.json";
+
+/// How many earlier states travel inside an item; the record keeps all of them.
+const MAX_HISTORY_IN_ITEM: usize = 20;
+
+/// The longest text of one memory, in bytes.
+const MAX_TEXT_BYTES: usize = 1 << 20;
+
+/// The memories of one cube, as the record holds them.
+#[derive(Clone, Debug)]
+pub struct Shelf {
+    /// The cube.
+    pub scope: Scope,
+    /// Where its memories are.
+    pub record: Arc<dyn RecordStore>,
+    /// The time of changes.
+    pub clock: Arc<dyn Clock>,
+    /// Name of the memory's file in a dump.
+    pub file_name: String,
+}
+
+impl Shelf {
+    pub(crate) async fn get(&self, id: &MemoryId) -> Result<MemoryItem, MemoryError> {
+        let found = self.record.nodes(&self.scope, std::slice::from_ref(id)).await?;
+        found.into_iter().next().ok_or_else(|| MemoryError::NotFound(id.clone()))
+    }
+
+    pub(crate) async fn get_by_ids(&self, ids: &[MemoryId]) -> Result<Vec<MemoryItem>, MemoryError> {
+        Ok(self.record.nodes(&self.scope, ids).await?)
+    }
+
+    pub(crate) async fn get_all(&self) -> Result<Vec<MemoryItem>, MemoryError> {
+        Ok(self.record.list(&self.scope, &Filter::Everything, Paging::ALL).await?.entries)
+    }
+
+    pub(crate) async fn delete(&self, ids: &[MemoryId], origin: Origin) -> Result<usize, MemoryError> {
+        let batch = WriteBatch { delete: ids.to_vec(), ..WriteBatch::new(origin) };
+        Ok(self.record.apply(&self.scope, batch).await?.n_deleted)
+    }
+
+    pub(crate) async fn delete_all(&self, origin: Origin) -> Result<usize, MemoryError> {
+        let batch = WriteBatch { clear: true, ..WriteBatch::new(origin) };
+        Ok(self.record.apply(&self.scope, batch).await?.n_deleted)
+    }
+
+    /// Checks new items and fills in the time of their making.
+    ///
+    /// # Errors
+    /// [`MemoryError::Invalid`] for an empty or overlong text, or an id that is taken.
+    pub(crate) async fn prepare_new(&self, items: &mut [MemoryItem]) -> Result<(), MemoryError> {
+        let ids: Vec<MemoryId> = items.iter().map(|item| item.id.clone()).collect();
+        let mut sorted: Vec<&MemoryId> = ids.iter().collect();
+        sorted.sort();
+        if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(MemoryError::Invalid(format!("memory id `{}` is given twice", pair[0])));
+        }
+        for item in items.iter_mut() {
+            check_text(&item.memory)?;
+            item.metadata.updated_at.get_or_insert_with(|| self.clock.now_text());
+        }
+        match self.record.nodes(&self.scope, &ids).await?.first() {
+            None => Ok(()),
+            Some(known) => Err(MemoryError::Invalid(format!(
+                "memory `{}` exists already; use update to change it, or give a new id",
+                known.id
+            ))),
+        }
+    }
+
+    /// Returns the next state of a memory: the new text and metadata under the old id, one version on, with the
+    /// old state in its history.
+    pub(crate) async fn next_version(&self, id: &MemoryId, mut item: MemoryItem) -> Result<MemoryItem, MemoryError> {
+        check_text(&item.memory)?;
+        let old = self.get(id).await?;
+        let now = self.clock.now_text();
+        let mut history = old.metadata.history;
+        history.push(ArchivedVersion {
+            version: old.metadata.version,
+            is_fast: old.metadata.is_fast.unwrap_or(false),
+            memory: old.memory,
+            update_type: UpdateType::Unrelated,
+            archived_memory_id: None,
+            created_at: now.clone(),
+            timespec: None,
+            memory_form: None,
+        });
+        let surplus = history.len().saturating_sub(MAX_HISTORY_IN_ITEM);
+        history.drain(..surplus);
+        item.id = id.clone();
+        item.metadata.version = old.metadata.version + 1;
+        item.metadata.history = history;
+        item.metadata.updated_at = Some(now);
+        Ok(item)
+    }
+}
+
+/// Only memories that take part in searches.
+pub(crate) fn activated(filter: &Filter) -> Filter {
+    Filter::equals("status", Status::Activated.as_str()).and(filter.clone())
+}
+
+pub(crate) fn check_query(query: &str) -> Result<(), MemoryError> {
+    if query.trim().is_empty() {
+        return Err(MemoryError::Invalid("the query is empty; ask for something".to_owned()));
+    }
+    Ok(())
+}
+
+fn check_text(text: &str) -> Result<(), MemoryError> {
+    if text.trim().is_empty() {
+        return Err(MemoryError::Invalid("the text of the memory is empty; give it some words".to_owned()));
+    }
+    if text.len() > MAX_TEXT_BYTES {
+        return Err(MemoryError::Invalid(format!(
+            "the text of the memory has {} bytes, at most {MAX_TEXT_BYTES} are kept in one memory; split it",
+            text.len()
+        )));
+    }
+    Ok(())
+}
