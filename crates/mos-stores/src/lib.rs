@@ -1,1 +1,23 @@
-//! Stores of the mos memory system: records, vectors, users.
+//! Stores of the mos memory system.
+//!
+//! - [`SqliteStore`]: the record, the users and the full-text index in one `SQLite` file, one transaction per write.
+//! - [`InMemoryStore`]: the same behaviour without a disk, for tests and throw-away use.
+//! - [`ExactVectors`]: exact nearest-neighbour search, a derived index that follows any record.
+//! - [`TextAnalyzer`]: how text becomes the terms that full-text search compares.
+//!
+//! Invariant: every query of every store names its scope; nothing that a caller sends becomes part of an SQL text.
+//!
+//! Not here: settings (options are plain structs), memory kinds, models.
+
+mod bm25;
+mod codec;
+mod exact;
+mod memory;
+mod prepare;
+mod sqlite;
+mod text;
+
+pub use exact::{ExactVectors, ExactVectorsOptions};
+pub use memory::InMemoryStore;
+pub use sqlite::{Finding, SCHEMA_VERSION, SqliteOptions, SqliteStore, Statistics};
+pub use text::TextAnalyzer;

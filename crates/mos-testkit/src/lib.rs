@@ -1,1 +1,7 @@
 //! Contracts, fakes and a scripted model server for tests of the mos memory system.
+
+pub mod clock;
+pub mod contracts;
+pub mod embedder;
+pub mod model_server;
+pub mod power_loss;

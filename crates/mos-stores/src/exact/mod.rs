@@ -1,0 +1,202 @@
+//! Exact nearest-neighbour search in memory: a derived index that follows a record.
+//!
+//! Invariant: a search sees every write that was acknowledged before it began, by whichever process, because it
+//! reads the record's feed first.
+
+mod dot;
+mod index;
+mod payload;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use mos_core::{Change, EmbeddingSpace, Filter, RecordStore, Scope, Scored, StoreError, VectorStore};
+use tokio::sync::RwLock;
+
+use crate::codec;
+use crate::prepare::check_dimension;
+use index::{Followed, Index};
+use payload::PayloadFilter;
+
+/// Changes read at a time.
+const PAGE: usize = 1000;
+/// How often a search begins again because the record changed under it; after that it answers with what it has
+/// caught up with.
+const MAX_ROUNDS: usize = 16;
+
+/// How much an [`ExactVectors`] may use.
+#[derive(Clone, Copy, Debug)]
+pub struct ExactVectorsOptions {
+    /// Bytes that all loaded scopes may take together. The least recently used are dropped above it and loaded
+    /// again when they are searched; the one being searched always stays.
+    pub max_bytes: usize,
+}
+
+impl Default for ExactVectorsOptions {
+    fn default() -> Self {
+        Self { max_bytes: 1 << 30 }
+    }
+}
+
+/// Exact cosine search over the embeddings of a record.
+#[derive(Debug)]
+pub struct ExactVectors {
+    record: Arc<dyn RecordStore>,
+    options: ExactVectorsOptions,
+    loaded: Mutex<Loaded>,
+}
+
+#[derive(Debug, Default)]
+struct Loaded {
+    scopes: HashMap<Scope, Entry>,
+    /// Counts uses.
+    now: u64,
+    n_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    index: Arc<RwLock<Index>>,
+    last_use: u64,
+    n_bytes: usize,
+}
+
+impl ExactVectors {
+    /// Returns an index that follows `record`, with the default limits. Scopes are loaded when they are first
+    /// searched.
+    pub fn following(record: Arc<dyn RecordStore>) -> Arc<Self> {
+        Self::with_options(record, ExactVectorsOptions::default())
+    }
+
+    /// Returns an index that follows `record`.
+    pub fn with_options(record: Arc<dyn RecordStore>, options: ExactVectorsOptions) -> Arc<Self> {
+        Arc::new(Self { record, options, loaded: Mutex::default() })
+    }
+
+    fn loaded(&self) -> MutexGuard<'_, Loaded> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn index(&self, scope: &Scope) -> Arc<RwLock<Index>> {
+        let mut loaded = self.loaded();
+        loaded.now += 1;
+        let now = loaded.now;
+        if let Some(entry) = loaded.scopes.get_mut(scope) {
+            entry.last_use = now;
+            return Arc::clone(&entry.index);
+        }
+        let index = Arc::<RwLock<Index>>::default();
+        let entry = Entry { index: Arc::clone(&index), last_use: now, n_bytes: 0 };
+        loaded.scopes.insert(scope.clone(), entry);
+        index
+    }
+
+    /// Brings the index up to the record's present state. Returns whether there was anything new.
+    async fn catch_up(&self, scope: &Scope, index: &RwLock<Index>) -> Result<bool, StoreError> {
+        let known = index.read().await.sequence;
+        if self.record.changes(scope, known, 1).await?.is_empty() {
+            return Ok(false);
+        }
+        let mut index = index.write().await;
+        let mut starts_again = 0;
+        loop {
+            // Another search may have caught up meanwhile: ask from where the index is now.
+            let page = self.record.changes(scope, index.sequence, PAGE).await?;
+            let is_last = page.len() < PAGE;
+            if self.follow(&mut index, page)? == Followed::StartAgain {
+                starts_again += 1;
+                if starts_again > MAX_ROUNDS {
+                    return Err(unsettled(scope));
+                }
+                *index = Index::default();
+            } else if is_last {
+                break;
+            }
+        }
+        self.account(scope, &index);
+        Ok(true)
+    }
+
+    fn follow(&self, index: &mut Index, page: Vec<Change>) -> Result<Followed, StoreError> {
+        for change in page {
+            if index.follow(change)? == Followed::StartAgain {
+                return Ok(Followed::StartAgain);
+            }
+        }
+        Ok(Followed::Yes)
+    }
+
+    /// Notes the size of a scope and drops the least recently used ones above the limit.
+    fn account(&self, scope: &Scope, index: &Index) {
+        let mut loaded = self.loaded();
+        let n_bytes = index.n_bytes();
+        let Some(entry) = loaded.scopes.get_mut(scope) else { return };
+        let before = std::mem::replace(&mut entry.n_bytes, n_bytes);
+        loaded.n_bytes = loaded.n_bytes - before + n_bytes;
+        while loaded.n_bytes > self.options.max_bytes {
+            let others = loaded.scopes.iter().filter(|(other, _)| *other != scope);
+            let Some(oldest) = others.min_by_key(|(_, entry)| entry.last_use).map(|(other, _)| other.clone()) else {
+                return;
+            };
+            if let Some(entry) = loaded.scopes.remove(&oldest) {
+                loaded.n_bytes -= entry.n_bytes;
+            }
+        }
+    }
+
+    /// Returns the index, caught up, once its vectors are known to be of `space`; `None` while the scope has none.
+    async fn settled(&self, scope: &Scope, space: &EmbeddingSpace) -> Result<Option<Arc<RwLock<Index>>>, StoreError> {
+        let index = self.index(scope);
+        for _ in 0..MAX_ROUNDS {
+            let Some(have) = self.record.embedding_space(scope).await? else { return Ok(None) };
+            if have != *space {
+                return Err(StoreError::EmbeddingSpace { cube: scope.cube.to_string(), have, got: space.clone() });
+            }
+            // Changing the space shows in the feed. No news after the space was read: the vectors are of that space.
+            if !self.catch_up(scope, &index).await? {
+                return Ok(Some(index));
+            }
+        }
+        // Writes keep coming in; the space was right before each of the last rounds.
+        Ok(Some(index))
+    }
+}
+
+fn unsettled(scope: &Scope) -> StoreError {
+    StoreError::Conflict(format!(
+        "the embeddings of cube `{}` are being replaced; search again when that is done",
+        scope.cube
+    ))
+}
+
+#[async_trait]
+impl VectorStore for ExactVectors {
+    async fn nearest(
+        &self,
+        scope: &Scope,
+        space: &EmbeddingSpace,
+        query: &[f32],
+        limit: usize,
+        filter: &Filter,
+    ) -> Result<Vec<Scored>, StoreError> {
+        check_dimension(space, query.len())?;
+        let query = codec::unit("the query", query.to_vec())?;
+        let Some(index) = self.settled(scope, space).await? else { return Ok(Vec::new()) };
+        let index = index.read_owned().await;
+        let filter = PayloadFilter::new(filter);
+        let search = tokio::task::spawn_blocking(move || index.nearest(&query, limit, &filter)).await;
+        match search {
+            Ok(found) => found,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(error) => Err(StoreError::Unavailable { backend: "exact", source: error.into() }),
+        }
+    }
+
+    async fn count(&self, scope: &Scope) -> Result<usize, StoreError> {
+        let index = self.index(scope);
+        self.catch_up(scope, &index).await?;
+        let n_vectors = index.read().await.len();
+        Ok(n_vectors)
+    }
+}

@@ -1,0 +1,132 @@
+//! Users, cubes and shares in memory.
+
+use std::collections::HashSet;
+
+use mos_core::users::ROOT_USER;
+use mos_core::{Access, Cube, CubeId, StoreError, User, UserId, UserRole};
+
+fn not_found(what: &'static str, id: &str) -> StoreError {
+    StoreError::NotFound { what, id: id.to_owned() }
+}
+
+/// Everything the user store holds.
+#[derive(Debug)]
+pub(super) struct UsersState {
+    /// In the order they were made.
+    users: Vec<User>,
+    /// In the order they were made.
+    cubes: Vec<Cube>,
+    shares: HashSet<(CubeId, UserId)>,
+}
+
+impl UsersState {
+    pub(super) fn new(at: String) -> Self {
+        let root = User {
+            user_id: UserId::new(ROOT_USER),
+            user_name: ROOT_USER.to_owned(),
+            role: UserRole::Root,
+            created_at: at,
+            is_active: true,
+        };
+        Self { users: vec![root], cubes: Vec::new(), shares: HashSet::new() }
+    }
+
+    pub(super) fn create(&mut self, id: &UserId, name: &str, role: UserRole, at: String) -> Result<User, StoreError> {
+        if let Some(user) = self.users.iter_mut().find(|user| user.user_name == name) {
+            if !user.is_active {
+                if user.user_id != *id {
+                    return Err(StoreError::Conflict(format!(
+                        "the name `{name}` belongs to the deleted user `{}`; create that id again, or choose another \
+                         name",
+                        user.user_id
+                    )));
+                }
+                // A deleted user that is created again has its cubes back.
+                (user.is_active, user.role) = (true, role);
+            }
+            return Ok(user.clone());
+        }
+        if let Some(other) = self.users.iter().find(|user| user.user_id == *id) {
+            return Err(StoreError::Conflict(format!(
+                "the user id `{id}` belongs to a user named `{}`; choose another id",
+                other.user_name
+            )));
+        }
+        let user = User { user_id: id.clone(), user_name: name.to_owned(), role, created_at: at, is_active: true };
+        self.users.push(user.clone());
+        Ok(user)
+    }
+
+    pub(super) fn user(&self, id: &UserId) -> Option<&User> {
+        self.users.iter().find(|user| user.user_id == *id && user.is_active)
+    }
+
+    pub(super) fn users(&self) -> Vec<User> {
+        self.users.iter().filter(|user| user.is_active).cloned().collect()
+    }
+
+    pub(super) fn delete_user(&mut self, id: &UserId) -> Result<(), StoreError> {
+        if id.as_str() == ROOT_USER {
+            return Err(StoreError::Invalid(format!("the user `{ROOT_USER}` cannot be deleted")));
+        }
+        let user = self.users.iter_mut().find(|user| user.user_id == *id);
+        user.ok_or_else(|| not_found("user", id.as_str()))?.is_active = false;
+        Ok(())
+    }
+
+    pub(super) fn create_cube(&mut self, cube: &Cube) -> Result<(), StoreError> {
+        self.user(&cube.owner_id).ok_or_else(|| not_found("user", cube.owner_id.as_str()))?;
+        if self.cube(&cube.cube_id).is_some() {
+            return Err(StoreError::Conflict(format!("a cube `{}` exists already", cube.cube_id)));
+        }
+        self.cubes.push(cube.clone());
+        Ok(())
+    }
+
+    pub(super) fn cube(&self, id: &CubeId) -> Option<&Cube> {
+        self.cubes.iter().find(|cube| cube.cube_id == *id)
+    }
+
+    pub(super) fn cube_mut(&mut self, id: &CubeId) -> Result<&mut Cube, StoreError> {
+        self.cubes.iter_mut().find(|cube| cube.cube_id == *id).ok_or_else(|| not_found("cube", id.as_str()))
+    }
+
+    pub(super) fn cubes(&self, user: Option<&UserId>) -> Vec<Cube> {
+        let usable = |cube: &&Cube| user.is_none_or(|user| self.access(user, &cube.cube_id).is_some());
+        let mut cubes: Vec<Cube> = self.cubes.iter().rev().filter(usable).cloned().collect();
+        cubes.sort_by(|left, right| right.created_at.cmp(&left.created_at));
+        cubes
+    }
+
+    pub(super) fn delete_cube(&mut self, id: &CubeId) -> Result<(), StoreError> {
+        self.cube_mut(id)?;
+        self.cubes.retain(|cube| cube.cube_id != *id);
+        self.shares.retain(|(cube, _)| cube != id);
+        Ok(())
+    }
+
+    pub(super) fn share(&mut self, id: &CubeId, user: &UserId) -> Result<(), StoreError> {
+        self.cube_mut(id)?;
+        self.user(user).ok_or_else(|| not_found("user", user.as_str()))?;
+        self.shares.insert((id.clone(), user.clone()));
+        Ok(())
+    }
+
+    pub(super) fn unshare(&mut self, id: &CubeId, user: &UserId) -> Result<(), StoreError> {
+        if self.cube(id).is_some_and(|cube| cube.owner_id == *user) {
+            return Err(StoreError::Invalid(format!(
+                "`{user}` owns the cube `{id}` and keeps the right to it; delete the cube instead"
+            )));
+        }
+        self.shares.remove(&(id.clone(), user.clone()));
+        Ok(())
+    }
+
+    pub(super) fn access(&self, user: &UserId, id: &CubeId) -> Option<Access> {
+        let (user, cube) = (self.user(user)?, self.cube(id)?);
+        if cube.owner_id == user.user_id {
+            return Some(Access::Owner);
+        }
+        self.shares.contains(&(id.clone(), user.user_id.clone())).then_some(Access::Member)
+    }
+}

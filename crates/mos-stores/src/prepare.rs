@@ -1,0 +1,114 @@
+//! Everything about a batch that needs no store: checks, unit length, terms. Done before the one writer is asked.
+
+use mos_core::{Edge, EmbeddingSpace, MemoryId, MemoryItem, Origin, StoreError, WriteBatch};
+use serde_json::{Map, Value};
+
+use crate::TextAnalyzer;
+use crate::codec;
+
+/// A memory to write.
+#[derive(Debug)]
+pub(crate) struct PreparedItem {
+    pub(crate) item: MemoryItem,
+    pub(crate) metadata: Map<String, Value>,
+    /// Terms of the text, in reading order.
+    pub(crate) terms: Vec<String>,
+}
+
+/// Embeddings to write, at unit length, each of the space's dimension.
+#[derive(Debug)]
+pub(crate) struct PreparedEmbeddings {
+    pub(crate) space: EmbeddingSpace,
+    pub(crate) vectors: Vec<(MemoryId, Vec<f32>)>,
+    pub(crate) aside: bool,
+}
+
+/// A batch that is right as far as it can be told without looking into the store.
+#[derive(Debug)]
+pub(crate) struct PreparedBatch {
+    pub(crate) origin: Origin,
+    pub(crate) at: String,
+    pub(crate) idempotency_key: Option<String>,
+    pub(crate) clear: bool,
+    pub(crate) delete: Vec<MemoryId>,
+    pub(crate) put: Vec<PreparedItem>,
+    pub(crate) remove_edges: Vec<Edge>,
+    pub(crate) put_edges: Vec<Edge>,
+    pub(crate) embeddings: Option<PreparedEmbeddings>,
+}
+
+/// Checks a batch and analyses its texts. `at` is the time of the change.
+///
+/// # Errors
+/// [`StoreError::Dimension`], [`StoreError::Invalid`].
+pub(crate) fn prepare(batch: WriteBatch, analyzer: &TextAnalyzer, at: String) -> Result<PreparedBatch, StoreError> {
+    let put = batch.put.into_iter().map(|item| prepare_item(item, analyzer)).collect::<Result<_, _>>()?;
+    let embeddings = match batch.embeddings {
+        None => None,
+        Some(write) => {
+            check_space(&write.space)?;
+            let vectors = write.vectors.into_iter().map(|(id, vector)| {
+                check_dimension(&write.space, vector.len())?;
+                let vector = codec::unit(&format!("memory `{id}`"), vector)?;
+                Ok((id, vector))
+            });
+            let vectors = vectors.collect::<Result<_, StoreError>>()?;
+            Some(PreparedEmbeddings { vectors, space: write.space, aside: write.aside })
+        }
+    };
+    Ok(PreparedBatch {
+        origin: batch.origin,
+        at,
+        idempotency_key: batch.idempotency_key,
+        clear: batch.clear,
+        delete: batch.delete,
+        put,
+        remove_edges: batch.remove_edges,
+        put_edges: batch.put_edges,
+        embeddings,
+    })
+}
+
+fn prepare_item(mut item: MemoryItem, analyzer: &TextAnalyzer) -> Result<PreparedItem, StoreError> {
+    item.metadata.take_embedding();
+    let metadata = codec::stored_metadata(&item);
+    // Better to refuse now than to answer differently later.
+    let restored = codec::restore_item(item.id.clone(), item.memory.clone(), metadata.clone());
+    if restored.ok().as_ref() != Some(&item) {
+        return Err(StoreError::Invalid(format!(
+            "the metadata of memory `{}` cannot be kept as it is: a number is not finite, or a key of its own has the \
+             name of a field of another kind of memory; rename the key",
+            item.id
+        )));
+    }
+    let terms = analyzer.terms(&item.memory);
+    Ok(PreparedItem { item, metadata, terms })
+}
+
+/// # Errors
+/// [`StoreError::Invalid`] for a space without dimensions.
+pub(crate) fn check_space(space: &EmbeddingSpace) -> Result<(), StoreError> {
+    if space.dimension == 0 {
+        return Err(StoreError::Invalid(format!("the embedding model `{}` is said to have 0 dimensions", space.model)));
+    }
+    Ok(())
+}
+
+/// # Errors
+/// [`StoreError::Dimension`] unless `got` is the space's dimension.
+pub(crate) fn check_dimension(space: &EmbeddingSpace, got: usize) -> Result<(), StoreError> {
+    if got == space.dimension { Ok(()) } else { Err(StoreError::Dimension { got, want: space.dimension }) }
+}
+
+/// Returns the error for an edge one of whose ends is missing.
+pub(crate) fn loose_edge(edge: &Edge, missing: &MemoryId) -> StoreError {
+    StoreError::Invalid(format!(
+        "the edge {} from `{}` to `{}` has no memory `{missing}` in this cube; write both memories first",
+        edge.kind, edge.source, edge.target
+    ))
+}
+
+/// Returns the error for an embedding whose memory is missing.
+pub(crate) fn loose_embedding(id: &MemoryId) -> StoreError {
+    StoreError::Invalid(format!("an embedding is given for `{id}`, but this cube has no such memory; write it first"))
+}

@@ -1,0 +1,488 @@
+//! A batch inside the writer's transaction.
+
+use mos_core::{Edge, EmbeddingSpace, MemoryId, Origin, Receipt, Scope, StoreError};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::fault::Fault;
+use super::terms;
+use crate::codec;
+use crate::prepare::{PreparedBatch, PreparedEmbeddings, PreparedItem, loose_edge, loose_embedding};
+
+/// How long and how many idempotency keys are kept.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KeyLimits {
+    pub(super) max_per_cube: u32,
+    pub(super) max_age_s: i64,
+    pub(super) now_s: i64,
+}
+
+/// Keys are pruned at every so many new ones, so that the bound costs next to nothing.
+const PRUNE_EVERY: i64 = 64;
+
+/// Applies a batch; the caller provides the transaction.
+pub(super) fn apply(
+    connection: &Connection,
+    scope: &Scope,
+    batch: &PreparedBatch,
+    limits: KeyLimits,
+) -> Result<Receipt, Fault> {
+    let scope_key = ensure_scope(connection, scope)?;
+    if let Some(key) = &batch.idempotency_key
+        && let Some(receipt) = earlier_receipt(connection, scope_key, key)?
+    {
+        return Ok(receipt);
+    }
+    let mut writing = Writing::begin(connection, scope, scope_key, &batch.origin, &batch.at)?;
+    let mut n_deleted = 0;
+    if batch.clear {
+        n_deleted += writing.clear()?;
+    }
+    for id in &batch.delete {
+        n_deleted += usize::from(writing.delete(id)?);
+    }
+    for item in &batch.put {
+        writing.put(item)?;
+    }
+    for edge in &batch.remove_edges {
+        writing.remove_edge(edge)?;
+    }
+    for edge in &batch.put_edges {
+        writing.put_edge(edge)?;
+    }
+    if let Some(embeddings) = &batch.embeddings {
+        writing.embed(embeddings)?;
+    }
+    let sequence = writing.finish()?;
+    let put = batch.put.iter().map(|prepared| prepared.item.id.clone()).collect();
+    let receipt = Receipt { sequence, put, n_deleted, replayed: false };
+    if let Some(key) = &batch.idempotency_key {
+        keep_receipt(connection, scope_key, key, &receipt, limits)?;
+    }
+    Ok(receipt)
+}
+
+/// Makes `space` the scope's and drops every embedding of the scope in another one.
+pub(super) fn adopt_space(connection: &Connection, scope: &Scope, space: &EmbeddingSpace) -> Result<(), Fault> {
+    let scope_key = ensure_scope(connection, scope)?;
+    let space_key = ensure_space(connection, space)?;
+    let current = current_space(connection, scope_key)?.map(|(key, _)| key);
+    let n_missing: i64 = connection.query_row(
+        "SELECT count(*) FROM nodes JOIN embeddings AS old ON old.node = node_key AND old.space = ?2
+         WHERE scope = ?1 AND NOT EXISTS (SELECT 1 FROM embeddings WHERE node = node_key AND space = ?3)",
+        params![scope_key, current, space_key],
+        |row| row.get(0),
+    )?;
+    if n_missing > 0 {
+        return Err(StoreError::Conflict(format!(
+            "{n_missing} memories of cube `{}` have no embedding by {space} yet; embed them, then adopt it again",
+            scope.cube
+        ))
+        .into());
+    }
+    if current != Some(space_key) {
+        renumber_embedded(connection, scope_key, space_key)?;
+    }
+    connection.execute(
+        "DELETE FROM embeddings WHERE space <> ?2 AND node IN (SELECT node_key FROM nodes WHERE scope = ?1)",
+        params![scope_key, space_key],
+    )?;
+    connection.execute("UPDATE scopes SET space = ?2 WHERE scope_key = ?1", params![scope_key, space_key])?;
+    Ok(())
+}
+
+/// Every memory with an embedding in the new space appears in the feed again: its vector has changed.
+fn renumber_embedded(connection: &Connection, scope_key: i64, space_key: i64) -> Result<(), Fault> {
+    let mut statement = connection.prepare_cached(
+        "SELECT node_key FROM nodes JOIN embeddings ON node = node_key AND space = ?2 WHERE scope = ?1 ORDER BY sequence",
+    )?;
+    let nodes: Vec<i64> =
+        statement.query_map(params![scope_key, space_key], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    let mut sequence = read_sequence(connection)?;
+    for node in nodes {
+        sequence += 1;
+        execute(connection, "UPDATE nodes SET sequence = ?2 WHERE node_key = ?1", params![node, sequence])?;
+    }
+    write_sequence(connection, sequence)
+}
+
+/// Removes what a cube held. The ids of its memories stay as tombstones, so that every index that follows the feed
+/// lets go of them; everything else goes.
+pub(super) fn erase_scope(connection: &Connection, scope: &Scope, at: &str) -> Result<(), Fault> {
+    let Some(scope_key) = scope_key(connection, scope)? else { return Ok(()) };
+    let origin = Origin::default();
+    let mut writing = Writing::begin(connection, scope, scope_key, &origin, at)?;
+    writing.clear()?;
+    writing.finish()?;
+    execute(connection, "DELETE FROM versions WHERE scope = ?1", [scope_key])?;
+    execute(connection, "DELETE FROM idempotency WHERE scope = ?1", [scope_key])?;
+    Ok(())
+}
+
+/// Returns the internal key of a scope, `None` before its first write.
+pub(super) fn scope_key(connection: &Connection, scope: &Scope) -> Result<Option<i64>, Fault> {
+    let mut statement = connection.prepare_cached("SELECT scope_key FROM scopes WHERE cube_id = ?1")?;
+    Ok(statement.query_row([scope.cube.as_str()], |row| row.get(0)).optional()?)
+}
+
+/// Returns key and name of the space whose embeddings are searched.
+pub(super) fn current_space(connection: &Connection, scope_key: i64) -> Result<Option<(i64, EmbeddingSpace)>, Fault> {
+    let mut statement = connection.prepare_cached(
+        "SELECT space_key, model, dimension FROM scopes JOIN spaces ON space_key = space WHERE scope_key = ?1",
+    )?;
+    let read = |row: &rusqlite::Row<'_>| {
+        Ok((
+            row.get(0)?,
+            EmbeddingSpace { model: row.get(1)?, dimension: row.get::<_, i64>(2)?.unsigned_abs() as usize },
+        ))
+    };
+    Ok(statement.query_row([scope_key], read).optional()?)
+}
+
+fn ensure_scope(connection: &Connection, scope: &Scope) -> Result<i64, Fault> {
+    if let Some(key) = scope_key(connection, scope)? {
+        return Ok(key);
+    }
+    execute(connection, "INSERT INTO scopes (cube_id) VALUES (?1)", [scope.cube.as_str()])?;
+    Ok(connection.last_insert_rowid())
+}
+
+/// Returns the key of a space, `None` for one that was never used.
+pub(super) fn space_key(connection: &Connection, space: &EmbeddingSpace) -> Result<Option<i64>, Fault> {
+    let mut statement =
+        connection.prepare_cached("SELECT space_key FROM spaces WHERE model = ?1 AND dimension = ?2")?;
+    Ok(statement.query_row(params![space.model, space.dimension as i64], |row| row.get(0)).optional()?)
+}
+
+fn ensure_space(connection: &Connection, space: &EmbeddingSpace) -> Result<i64, Fault> {
+    if let Some(key) = space_key(connection, space)? {
+        return Ok(key);
+    }
+    let values = params![space.model, space.dimension as i64];
+    execute(connection, "INSERT INTO spaces (model, dimension) VALUES (?1, ?2)", values)?;
+    Ok(connection.last_insert_rowid())
+}
+
+fn read_sequence(connection: &Connection) -> Result<i64, Fault> {
+    Ok(connection.prepare_cached("SELECT sequence FROM store")?.query_row([], |row| row.get(0))?)
+}
+
+fn write_sequence(connection: &Connection, sequence: i64) -> Result<(), Fault> {
+    execute(connection, "UPDATE store SET sequence = ?1", [sequence])
+}
+
+fn execute(connection: &Connection, sql: &'static str, values: impl rusqlite::Params) -> Result<(), Fault> {
+    connection.prepare_cached(sql)?.execute(values)?;
+    Ok(())
+}
+
+/// One batch being written: what is the same for all its changes, and what is written once at its end.
+struct Writing<'a> {
+    connection: &'a Connection,
+    scope: &'a Scope,
+    scope_key: i64,
+    origin: &'a Origin,
+    at: &'a str,
+    sequence_before: i64,
+    sequence: i64,
+    added_documents: i64,
+    added_terms: i64,
+}
+
+struct Known {
+    node: i64,
+    number: i64,
+    n_terms: i64,
+    memory: String,
+}
+
+impl<'a> Writing<'a> {
+    fn begin(
+        connection: &'a Connection,
+        scope: &'a Scope,
+        scope_key: i64,
+        origin: &'a Origin,
+        at: &'a str,
+    ) -> Result<Self, Fault> {
+        let sequence = read_sequence(connection)?;
+        Ok(Self {
+            connection,
+            scope,
+            scope_key,
+            origin,
+            at,
+            sequence_before: sequence,
+            sequence,
+            added_documents: 0,
+            added_terms: 0,
+        })
+    }
+
+    fn finish(self) -> Result<u64, Fault> {
+        if self.sequence != self.sequence_before {
+            write_sequence(self.connection, self.sequence)?;
+        }
+        if self.added_documents != 0 || self.added_terms != 0 {
+            execute(
+                self.connection,
+                "UPDATE scopes SET n_documents = n_documents + ?2, n_terms = n_terms + ?3 WHERE scope_key = ?1",
+                params![self.scope_key, self.added_documents, self.added_terms],
+            )?;
+        }
+        Ok(self.sequence.unsigned_abs())
+    }
+
+    fn next_sequence(&mut self) -> i64 {
+        self.sequence += 1;
+        self.sequence
+    }
+
+    fn known(&self, id: &MemoryId) -> Result<Option<Known>, Fault> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT node_key, number, n_terms, memory FROM nodes WHERE scope = ?1 AND id = ?2")?;
+        let read = |row: &rusqlite::Row<'_>| {
+            Ok(Known { node: row.get(0)?, number: row.get(1)?, n_terms: row.get(2)?, memory: row.get(3)? })
+        };
+        Ok(statement.query_row(params![self.scope_key, id.as_str()], read).optional()?)
+    }
+
+    fn node(&self, id: &MemoryId) -> Result<Option<i64>, Fault> {
+        let mut statement =
+            self.connection.prepare_cached("SELECT node_key FROM nodes WHERE scope = ?1 AND id = ?2")?;
+        Ok(statement.query_row(params![self.scope_key, id.as_str()], |row| row.get(0)).optional()?)
+    }
+
+    fn clear(&mut self) -> Result<usize, Fault> {
+        let ids: Vec<String> = self
+            .connection
+            .prepare_cached("SELECT id FROM nodes WHERE scope = ?1 ORDER BY node_key")?
+            .query_map([self.scope_key], |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        for id in &ids {
+            self.delete(&MemoryId::new(id))?;
+        }
+        execute(self.connection, "UPDATE scopes SET space = NULL WHERE scope_key = ?1", [self.scope_key])?;
+        Ok(ids.len())
+    }
+
+    fn delete(&mut self, id: &MemoryId) -> Result<bool, Fault> {
+        let Some(known) = self.known(id)? else { return Ok(false) };
+        self.archive(known.node)?;
+        execute(
+            self.connection,
+            "INSERT INTO versions (scope, id, number, actor, reason, message_id, changed_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            params![
+                self.scope_key,
+                id.as_str(),
+                known.number + 1,
+                self.origin.actor,
+                self.origin.reason,
+                self.origin.message_id,
+                self.at
+            ],
+        )?;
+        terms::remove(self.connection, known.node)?;
+        execute(self.connection, "DELETE FROM nodes WHERE node_key = ?1", [known.node])?;
+        let sequence = self.next_sequence();
+        execute(
+            self.connection,
+            "INSERT INTO tombstones (scope, id, sequence) VALUES (?1, ?2, ?3)",
+            params![self.scope_key, id.as_str(), sequence],
+        )?;
+        self.added_documents -= 1;
+        self.added_terms -= known.n_terms;
+        Ok(true)
+    }
+
+    /// Copies the present state of a node to the history.
+    fn archive(&self, node: i64) -> Result<(), Fault> {
+        execute(
+            self.connection,
+            "INSERT INTO versions (scope, id, number, actor, reason, message_id, changed_at, memory, metadata)
+             SELECT scope, id, number, actor, reason, message_id, changed_at, memory, metadata
+             FROM nodes WHERE node_key = ?1",
+            [node],
+        )
+    }
+
+    fn put(&mut self, prepared: &PreparedItem) -> Result<(), Fault> {
+        let sequence = self.next_sequence();
+        match self.known(&prepared.item.id)? {
+            Some(known) => self.replace(&known, prepared, sequence),
+            None => self.insert(prepared, sequence),
+        }
+    }
+
+    fn insert(&mut self, prepared: &PreparedItem, sequence: i64) -> Result<(), Fault> {
+        let id = prepared.item.id.as_str();
+        execute(
+            self.connection,
+            "INSERT INTO nodes (scope, id, sequence, number, n_terms, actor, reason, message_id, changed_at, memory,
+                                metadata)
+             SELECT ?1, ?2, ?3, 1 + coalesce(max(number), 0), ?4, ?5, ?6, ?7, ?8, ?9, ?10
+             FROM versions WHERE scope = ?1 AND id = ?2",
+            params![
+                self.scope_key,
+                id,
+                sequence,
+                prepared.terms.len() as i64,
+                self.origin.actor,
+                self.origin.reason,
+                self.origin.message_id,
+                self.at,
+                prepared.item.memory,
+                metadata_text(prepared)?
+            ],
+        )?;
+        let node = self.connection.last_insert_rowid();
+        let tombstone = params![self.scope_key, id];
+        execute(self.connection, "DELETE FROM tombstones WHERE scope = ?1 AND id = ?2", tombstone)?;
+        terms::write(self.connection, node, self.scope_key, &prepared.terms)?;
+        self.added_documents += 1;
+        self.added_terms += prepared.terms.len() as i64;
+        Ok(())
+    }
+
+    fn replace(&mut self, known: &Known, prepared: &PreparedItem, sequence: i64) -> Result<(), Fault> {
+        self.archive(known.node)?;
+        execute(
+            self.connection,
+            "UPDATE nodes SET sequence = ?2, number = number + 1, n_terms = ?3, actor = ?4, reason = ?5,
+                              message_id = ?6, changed_at = ?7, memory = ?8, metadata = ?9
+             WHERE node_key = ?1",
+            params![
+                known.node,
+                sequence,
+                prepared.terms.len() as i64,
+                self.origin.actor,
+                self.origin.reason,
+                self.origin.message_id,
+                self.at,
+                prepared.item.memory,
+                metadata_text(prepared)?
+            ],
+        )?;
+        if known.memory != prepared.item.memory {
+            execute(self.connection, "DELETE FROM embeddings WHERE node = ?1", [known.node])?;
+            terms::remove(self.connection, known.node)?;
+            terms::write(self.connection, known.node, self.scope_key, &prepared.terms)?;
+            self.added_terms += prepared.terms.len() as i64 - known.n_terms;
+        }
+        Ok(())
+    }
+
+    fn remove_edge(&self, edge: &Edge) -> Result<(), Fault> {
+        let (Some(source), Some(target)) = (self.node(&edge.source)?, self.node(&edge.target)?) else {
+            return Ok(());
+        };
+        execute(
+            self.connection,
+            "DELETE FROM edges WHERE source = ?1 AND target = ?2 AND kind = ?3",
+            params![source, target, edge.kind],
+        )
+    }
+
+    fn put_edge(&self, edge: &Edge) -> Result<(), Fault> {
+        let end = |id| self.node(id)?.ok_or_else(|| Fault::from(loose_edge(edge, id)));
+        let (source, target) = (end(&edge.source)?, end(&edge.target)?);
+        execute(
+            self.connection,
+            "INSERT OR IGNORE INTO edges (source, target, kind) VALUES (?1, ?2, ?3)",
+            params![source, target, edge.kind],
+        )
+    }
+
+    fn embed(&mut self, embeddings: &PreparedEmbeddings) -> Result<(), Fault> {
+        let current = current_space(self.connection, self.scope_key)?;
+        if let Some((_, have)) = &current
+            && !embeddings.aside
+            && *have != embeddings.space
+        {
+            return Err(StoreError::EmbeddingSpace {
+                cube: self.scope.cube.to_string(),
+                have: have.clone(),
+                got: embeddings.space.clone(),
+            }
+            .into());
+        }
+        if embeddings.vectors.is_empty() {
+            return Ok(());
+        }
+        let space = ensure_space(self.connection, &embeddings.space)?;
+        if current.is_none() && !embeddings.aside {
+            let values = params![self.scope_key, space];
+            execute(self.connection, "UPDATE scopes SET space = ?2 WHERE scope_key = ?1", values)?;
+        }
+        // Written aside in the space that is searched already, they are comparable and simply seen.
+        let is_searched = !embeddings.aside || current.is_some_and(|(key, _)| key == space);
+        for (id, vector) in &embeddings.vectors {
+            let node = self.node(id)?.ok_or_else(|| loose_embedding(id))?;
+            execute(
+                self.connection,
+                "INSERT OR REPLACE INTO embeddings (node, space, vector) VALUES (?1, ?2, ?3)",
+                params![node, space, codec::vector_bytes(vector)],
+            )?;
+            if is_searched {
+                self.tell_again(node)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves a memory to the end of the feed, unless this batch has done so already.
+    fn tell_again(&mut self, node: i64) -> Result<(), Fault> {
+        let changed = self
+            .connection
+            .prepare_cached("UPDATE nodes SET sequence = ?2 WHERE node_key = ?1 AND sequence <= ?3")?
+            .execute(params![node, self.sequence + 1, self.sequence_before])?;
+        self.sequence += changed as i64;
+        Ok(())
+    }
+}
+
+fn metadata_text(prepared: &PreparedItem) -> Result<String, Fault> {
+    serde_json::to_string(&prepared.metadata)
+        .map_err(|error| StoreError::Invalid(format!("metadata of `{}`: {error}", prepared.item.id)).into())
+}
+
+fn earlier_receipt(connection: &Connection, scope_key: i64, key: &str) -> Result<Option<Receipt>, Fault> {
+    let mut statement = connection.prepare_cached("SELECT receipt FROM idempotency WHERE scope = ?1 AND key = ?2")?;
+    let text: Option<String> = statement.query_row(params![scope_key, key], |row| row.get(0)).optional()?;
+    let Some(text) = text else { return Ok(None) };
+    let receipt: Receipt = serde_json::from_str(&text).map_err(|error| StoreError::Corrupt {
+        what: "the receipt of an earlier write".to_owned(),
+        detail: format!("{error}; repeat the write with another idempotency key"),
+    })?;
+    Ok(Some(Receipt { replayed: true, ..receipt }))
+}
+
+fn keep_receipt(
+    connection: &Connection,
+    scope_key: i64,
+    key: &str,
+    receipt: &Receipt,
+    limits: KeyLimits,
+) -> Result<(), Fault> {
+    let text = serde_json::to_string(receipt)
+        .map_err(|error| StoreError::Invalid(format!("the receipt cannot be kept: {error}")))?;
+    execute(
+        connection,
+        "INSERT INTO idempotency (scope, key, receipt, at_s) VALUES (?1, ?2, ?3, ?4)",
+        params![scope_key, key, text, limits.now_s],
+    )?;
+    if connection.last_insert_rowid() % PRUNE_EVERY == 0 {
+        prune_keys(connection, scope_key, limits)?;
+    }
+    Ok(())
+}
+
+fn prune_keys(connection: &Connection, scope_key: i64, limits: KeyLimits) -> Result<(), Fault> {
+    execute(connection, "DELETE FROM idempotency WHERE at_s < ?1", [limits.now_s - limits.max_age_s])?;
+    execute(
+        connection,
+        "DELETE FROM idempotency WHERE scope = ?1 AND row_key <= (
+             SELECT row_key FROM idempotency WHERE scope = ?1 ORDER BY row_key DESC LIMIT 1 OFFSET ?2)",
+        params![scope_key, limits.max_per_cube],
+    )
+}

@@ -1,0 +1,212 @@
+//! Whether the database agrees with itself, and how large it is.
+
+use std::path::Path;
+
+use rusqlite::{Connection, params};
+use serde::Serialize;
+
+use super::fault::Fault;
+use super::schema;
+use crate::codec;
+
+/// Something wrong in the database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What is wrong, in a few words.
+    pub what: String,
+    /// Where, and how it shows.
+    pub detail: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+/// How much the database holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Statistics {
+    /// Version of its tables.
+    pub schema_version: i64,
+    /// Bytes of the file and its write-ahead log.
+    pub file_bytes: u64,
+    /// Active users.
+    pub n_users: u64,
+    /// Cubes.
+    pub n_cubes: u64,
+    /// Memories.
+    pub n_memories: u64,
+    /// Edges.
+    pub n_edges: u64,
+    /// Embeddings, those written aside too.
+    pub n_embeddings: u64,
+    /// Earlier states of memories.
+    pub n_versions: u64,
+    /// Number of the last change.
+    pub sequence: u64,
+}
+
+const RESTORE: &str = "stop all programs that use it and restore the file from a backup";
+const REPORT: &str = "dump the cubes, load them into a new data directory, and report this as a bug";
+/// The most examples of one kind of damage that are told.
+const MAX_EXAMPLES: usize = 5;
+
+/// Checks that must select nothing: what is wrong with each row they select, the query (one text column), remedy.
+const MUST_BE_EMPTY: &[(&str, &str, &str)] = &[
+    (
+        "memory without full-text entry",
+        "SELECT id FROM nodes WHERE node_key NOT IN (SELECT id FROM terms_docsize)",
+        REPORT,
+    ),
+    (
+        "full-text entry without memory",
+        "SELECT CAST(id AS TEXT) FROM terms_docsize WHERE id NOT IN (SELECT node_key FROM nodes)",
+        REPORT,
+    ),
+    (
+        "full-text entry out of step with its memory",
+        "SELECT coalesce(nodes.id, 'document ' || found.doc) FROM (
+             SELECT doc, count(*) AS n, min(CAST(substr(term, 1, instr(term, '_') - 1) AS INTEGER)) AS low,
+                    max(CAST(substr(term, 1, instr(term, '_') - 1) AS INTEGER)) AS high
+             FROM term_instances GROUP BY doc) AS found
+         FULL JOIN nodes ON node_key = found.doc
+         WHERE coalesce(found.n, 0) IS NOT nodes.n_terms
+            OR (found.n > 0 AND (found.low <> nodes.scope OR found.high <> nodes.scope))",
+        REPORT,
+    ),
+    (
+        "term statistics of a cube out of step",
+        "SELECT cube_id FROM scopes WHERE n_documents <> (SELECT count(*) FROM nodes WHERE scope = scope_key)
+         OR n_terms <> (SELECT coalesce(sum(nodes.n_terms), 0) FROM nodes WHERE scope = scope_key)",
+        REPORT,
+    ),
+    (
+        "embedding without memory",
+        "SELECT CAST(node AS TEXT) FROM embeddings WHERE node NOT IN (SELECT node_key FROM nodes)",
+        REPORT,
+    ),
+    (
+        "embedding of the wrong length",
+        "SELECT id FROM embeddings JOIN spaces ON space_key = space JOIN nodes ON node_key = node
+         WHERE length(vector) <> 4 * dimension",
+        "run `mos cube reembed` on the cube",
+    ),
+    (
+        "edge without ends, or across cubes",
+        "SELECT source || ' ' || kind || ' ' || target FROM edges
+         LEFT JOIN nodes AS s ON s.node_key = source LEFT JOIN nodes AS t ON t.node_key = target
+         WHERE s.scope IS NULL OR t.scope IS NULL OR s.scope <> t.scope",
+        REPORT,
+    ),
+    (
+        "memories of an unknown cube",
+        "SELECT cube_id FROM scopes WHERE cube_id NOT IN (SELECT cube_id FROM cubes)
+         AND EXISTS (SELECT 1 FROM nodes WHERE scope = scope_key)",
+        "create a cube with this id to reach them, or delete it after that",
+    ),
+    (
+        "change number beyond the last one",
+        "SELECT id FROM (SELECT id, sequence FROM nodes UNION ALL SELECT id, sequence FROM tombstones) AS told
+         WHERE told.sequence > (SELECT store.sequence FROM store)",
+        REPORT,
+    ),
+    (
+        "removed memory that is still there",
+        "SELECT nodes.id FROM tombstones JOIN nodes ON nodes.scope = tombstones.scope AND nodes.id = tombstones.id",
+        REPORT,
+    ),
+];
+
+pub(super) fn check(connection: &Connection) -> Result<Vec<Finding>, Fault> {
+    let mut findings = Vec::new();
+    integrity(connection, &mut findings)?;
+    for (what, sql, remedy) in MUST_BE_EMPTY {
+        let mut statement = connection.prepare(sql)?;
+        let names: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        report(&mut findings, what, &names, remedy);
+    }
+    let names = vectors_of_another_length(connection)?;
+    report(&mut findings, "embedding that is not of unit length", &names, "run `mos cube reembed` on the cube");
+    let names = unreadable_items(connection)?;
+    report(&mut findings, "memory that cannot be read", &names, RESTORE);
+    Ok(findings)
+}
+
+fn report(findings: &mut Vec<Finding>, what: &str, names: &[String], remedy: &str) {
+    if names.is_empty() {
+        return;
+    }
+    let examples: Vec<String> = names.iter().take(MAX_EXAMPLES).map(|name| format!("`{name}`")).collect();
+    let rest = names.len() - examples.len();
+    let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+    findings.push(Finding {
+        what: what.to_owned(),
+        detail: format!("{}{more}", examples.join(", ")),
+        remedy: remedy.to_owned(),
+    });
+}
+
+/// What `SQLite` itself can tell; the full-text index is part of it.
+fn integrity(connection: &Connection, findings: &mut Vec<Finding>) -> Result<(), Fault> {
+    let mut statement = connection.prepare("PRAGMA integrity_check")?;
+    let lines: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    let faults: Vec<String> = lines.into_iter().filter(|line| line != "ok").collect();
+    report(findings, "damaged file", &faults, RESTORE);
+    let mut statement = connection.prepare("PRAGMA foreign_key_check")?;
+    let loose = statement.query_map([], |row| {
+        let (table, row_key, parent): (String, Option<i64>, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        Ok(format!("{table} row {} without its {parent}", row_key.map_or("?".to_owned(), |key| key.to_string())))
+    })?;
+    let loose: Vec<String> = loose.collect::<Result<_, _>>()?;
+    report(findings, "row without what it belongs to", &loose, RESTORE);
+    Ok(())
+}
+
+fn vectors_of_another_length(connection: &Connection) -> Result<Vec<String>, Fault> {
+    let mut statement = connection.prepare("SELECT id, vector FROM embeddings JOIN nodes ON node_key = node")?;
+    let mut rows = statement.query([])?;
+    let mut names = Vec::new();
+    while let Some(row) = rows.next()? {
+        let bytes = row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
+        let length =
+            codec::vector_from_bytes(bytes).iter().map(|number| f64::from(*number).powi(2)).sum::<f64>().sqrt();
+        if length.is_nan() || (length - 1.0).abs() > 1e-3 {
+            names.push(row.get(0)?);
+        }
+    }
+    Ok(names)
+}
+
+fn unreadable_items(connection: &Connection) -> Result<Vec<String>, Fault> {
+    let mut statement = connection.prepare("SELECT id, memory, metadata FROM nodes")?;
+    let mut rows = statement.query([])?;
+    let mut names = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (id, memory, metadata): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let restored = codec::parse_metadata(&id, &metadata)
+            .and_then(|metadata| codec::restore_item(id.as_str().into(), memory, metadata));
+        if restored.is_err() {
+            names.push(id);
+        }
+    }
+    Ok(names)
+}
+
+pub(super) fn statistics(connection: &Connection, path: &Path) -> Result<Statistics, Fault> {
+    let number = |sql: &str| -> Result<u64, Fault> {
+        let number: i64 = connection.query_row(sql, params![], |row| row.get(0))?;
+        Ok(number.unsigned_abs())
+    };
+    let pages = number("PRAGMA page_count")? * number("PRAGMA page_size")?;
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    let log_bytes = std::fs::metadata(log).map_or(0, |file| file.len());
+    Ok(Statistics {
+        schema_version: schema::version(connection)?,
+        file_bytes: pages + log_bytes,
+        n_users: number("SELECT count(*) FROM users WHERE is_active")?,
+        n_cubes: number("SELECT count(*) FROM cubes")?,
+        n_memories: number("SELECT count(*) FROM nodes")?,
+        n_edges: number("SELECT count(*) FROM edges")?,
+        n_embeddings: number("SELECT count(*) FROM embeddings")?,
+        n_versions: number("SELECT count(*) FROM versions")?,
+        sequence: number("SELECT sequence FROM store")?,
+    })
+}

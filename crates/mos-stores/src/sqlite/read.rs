@@ -1,0 +1,299 @@
+//! Views on the record. Each function reads inside one transaction, that is, of one moment.
+
+use std::sync::Arc;
+
+use mos_core::{
+    Change, Direction, Edge, EmbeddingSpace, Filter, MemoryId, MemoryItem, Origin, Page, Paging, Scope, StoreError,
+    VectorPoint, Version,
+};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::apply::{current_space, scope_key, space_key};
+use super::fault::Fault;
+use crate::codec;
+
+/// Columns that [`item`] reads, in its order.
+macro_rules! item_columns {
+    () => {
+        "id, memory, metadata"
+    };
+}
+
+fn item(row: &Row<'_>) -> Result<MemoryItem, Fault> {
+    let (id, memory, metadata): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+    let metadata = codec::parse_metadata(&id, &metadata)?;
+    Ok(codec::restore_item(MemoryId::new(id), memory, metadata)?)
+}
+
+fn as_limit(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+pub(super) fn nodes(connection: &Connection, scope: &Scope, ids: &[MemoryId]) -> Result<Vec<MemoryItem>, Fault> {
+    let Some(scope) = scope_key(connection, scope)? else { return Ok(Vec::new()) };
+    let sql = concat!("SELECT ", item_columns!(), " FROM nodes WHERE scope = ?1 AND id = ?2");
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut found = Vec::new();
+    for id in ids {
+        let mut rows = statement.query(params![scope, id.as_str()])?;
+        if let Some(row) = rows.next()? {
+            found.push(item(row)?);
+        }
+    }
+    Ok(found)
+}
+
+pub(super) fn list(
+    connection: &Connection,
+    scope: &Scope,
+    filter: &Filter,
+    paging: Paging,
+) -> Result<Page<MemoryItem>, Fault> {
+    let Some(scope) = scope_key(connection, scope)? else { return Ok(Page { entries: Vec::new(), total: 0 }) };
+    if *filter == Filter::Everything {
+        return list_all(connection, scope, paging);
+    }
+    let (mut entries, mut total) = (Vec::new(), 0);
+    let end = paging.offset.saturating_add(paging.limit);
+    each_passing(connection, scope, filter, |id, memory, metadata| {
+        if (paging.offset..end).contains(&total) {
+            entries.push(codec::restore_item(MemoryId::new(id), memory.to_owned(), metadata)?);
+        }
+        total += 1;
+        Ok(())
+    })?;
+    Ok(Page { entries, total })
+}
+
+fn list_all(connection: &Connection, scope: i64, paging: Paging) -> Result<Page<MemoryItem>, Fault> {
+    let total = n_documents(connection, scope)?;
+    let sql = concat!("SELECT ", item_columns!(), " FROM nodes WHERE scope = ?1 ORDER BY node_key LIMIT ?2 OFFSET ?3");
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params![scope, as_limit(paging.limit), as_limit(paging.offset)])?;
+    let mut entries = Vec::new();
+    while let Some(row) = rows.next()? {
+        entries.push(item(row)?);
+    }
+    Ok(Page { entries, total })
+}
+
+pub(super) fn count(connection: &Connection, scope: &Scope, filter: &Filter) -> Result<usize, Fault> {
+    let Some(scope) = scope_key(connection, scope)? else { return Ok(0) };
+    if *filter == Filter::Everything {
+        return n_documents(connection, scope);
+    }
+    let mut n_passing = 0;
+    each_passing(connection, scope, filter, |_, _, _| {
+        n_passing += 1;
+        Ok(())
+    })?;
+    Ok(n_passing)
+}
+
+fn n_documents(connection: &Connection, scope: i64) -> Result<usize, Fault> {
+    let mut statement = connection.prepare_cached("SELECT count(*) FROM nodes WHERE scope = ?1")?;
+    let n: i64 = statement.query_row([scope], |row| row.get(0))?;
+    Ok(usize::try_from(n).unwrap_or(0))
+}
+
+fn each_passing(
+    connection: &Connection,
+    scope: i64,
+    filter: &Filter,
+    mut visit: impl FnMut(String, &str, serde_json::Map<String, serde_json::Value>) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let sql = concat!("SELECT ", item_columns!(), " FROM nodes WHERE scope = ?1 ORDER BY node_key");
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([scope])?;
+    while let Some(row) = rows.next()? {
+        let id: String = row.get(0)?;
+        let memory = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
+        let metadata = codec::parse_metadata(&id, row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?)?;
+        if filter.matches(memory, &metadata) {
+            visit(id, memory, metadata)?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn edges(
+    connection: &Connection,
+    scope: &Scope,
+    id: &MemoryId,
+    direction: Direction,
+    kind: Option<&str>,
+) -> Result<Vec<Edge>, Fault> {
+    let Some(scope) = scope_key(connection, scope)? else { return Ok(Vec::new()) };
+    let node: Option<i64> = connection
+        .prepare_cached("SELECT node_key FROM nodes WHERE scope = ?1 AND id = ?2")?
+        .query_row(params![scope, id.as_str()], |row| row.get(0))
+        .optional()?;
+    let Some(node) = node else { return Ok(Vec::new()) };
+    let outgoing = matches!(direction, Direction::Outgoing | Direction::Any);
+    let incoming = matches!(direction, Direction::Incoming | Direction::Any);
+    // UNION, not UNION ALL: an edge from a memory to itself is one edge.
+    let mut statement = connection.prepare_cached(
+        "SELECT s.id, t.id, e.kind FROM (
+             SELECT source, target, kind FROM edges WHERE ?2 AND source = ?1
+             UNION SELECT source, target, kind FROM edges WHERE ?3 AND target = ?1) AS e
+         JOIN nodes AS s ON s.node_key = e.source JOIN nodes AS t ON t.node_key = e.target
+         WHERE ?4 IS NULL OR e.kind = ?4 ORDER BY s.id, t.id, e.kind",
+    )?;
+    let rows = statement.query_map(params![node, outgoing, incoming, kind], edge)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn all_edges(connection: &Connection, scope: &Scope) -> Result<Vec<Edge>, Fault> {
+    let Some(scope) = scope_key(connection, scope)? else { return Ok(Vec::new()) };
+    let mut statement = connection.prepare_cached(
+        "SELECT s.id, t.id, kind FROM nodes AS s JOIN edges ON source = s.node_key
+         JOIN nodes AS t ON t.node_key = target WHERE s.scope = ?1 ORDER BY s.id, t.id, kind",
+    )?;
+    let rows = statement.query_map([scope], edge)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn edge(row: &Row<'_>) -> rusqlite::Result<Edge> {
+    let (source, target): (String, String) = (row.get(0)?, row.get(1)?);
+    Ok(Edge { source: MemoryId::new(source), target: MemoryId::new(target), kind: row.get(2)? })
+}
+
+pub(super) fn embedding_space(connection: &Connection, scope: &Scope) -> Result<Option<EmbeddingSpace>, Fault> {
+    let Some(scope) = scope_key(connection, scope)? else { return Ok(None) };
+    Ok(current_space(connection, scope)?.map(|(_, space)| space))
+}
+
+pub(super) fn without_embedding(
+    connection: &Connection,
+    scope: &Scope,
+    space: &EmbeddingSpace,
+    limit: usize,
+) -> Result<Vec<MemoryItem>, Fault> {
+    let Some(scope) = scope_key(connection, scope)? else { return Ok(Vec::new()) };
+    let space = space_key(connection, space)?;
+    let sql = concat!(
+        "SELECT ",
+        item_columns!(),
+        " FROM nodes WHERE scope = ?1
+          AND NOT EXISTS (SELECT 1 FROM embeddings WHERE node = node_key AND space = ?2)
+          ORDER BY node_key LIMIT ?3"
+    );
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params![scope, space, as_limit(limit)])?;
+    let mut items = Vec::new();
+    while let Some(row) = rows.next()? {
+        items.push(item(row)?);
+    }
+    Ok(items)
+}
+
+pub(super) fn changes(connection: &Connection, scope: &Scope, after: u64, limit: usize) -> Result<Vec<Change>, Fault> {
+    let Some(scope) = scope_key(connection, scope)? else { return Ok(Vec::new()) };
+    let after = i64::try_from(after).unwrap_or(i64::MAX);
+    let mut changes = puts(connection, scope, after, limit)?;
+    let mut statement = connection.prepare_cached(
+        "SELECT sequence, id FROM tombstones WHERE scope = ?1 AND sequence > ?2 ORDER BY sequence LIMIT ?3",
+    )?;
+    let deleted = statement.query_map(params![scope, after, as_limit(limit)], |row| {
+        let (sequence, id): (i64, String) = (row.get(0)?, row.get(1)?);
+        Ok(Change::Deleted { sequence: sequence.unsigned_abs(), id: MemoryId::new(id) })
+    })?;
+    for change in deleted {
+        changes.push(change?);
+    }
+    changes.sort_by_key(|change| match change {
+        Change::Put { sequence, .. } | Change::Deleted { sequence, .. } => *sequence,
+    });
+    changes.truncate(limit);
+    Ok(changes)
+}
+
+fn puts(connection: &Connection, scope: i64, after: i64, limit: usize) -> Result<Vec<Change>, Fault> {
+    let mut statement = connection.prepare_cached(
+        "SELECT sequence, id, memory, metadata, vector FROM nodes
+         LEFT JOIN embeddings ON node = node_key AND space = (SELECT s.space FROM scopes AS s WHERE scope_key = ?1)
+         WHERE scope = ?1 AND sequence > ?2 ORDER BY sequence LIMIT ?3",
+    )?;
+    let mut rows = statement.query(params![scope, after, as_limit(limit)])?;
+    let mut changes = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (sequence, id): (i64, String) = (row.get(0)?, row.get(1)?);
+        let vector = row.get_ref(4)?.as_blob_or_null().map_err(rusqlite::Error::from)?;
+        let point = match vector {
+            None => None,
+            Some(bytes) => {
+                let metadata = codec::parse_metadata(&id, row.get_ref(3)?.as_str().map_err(rusqlite::Error::from)?)?;
+                Some(VectorPoint {
+                    id: MemoryId::new(&id),
+                    vector: codec::vector_from_bytes(bytes),
+                    memory: Arc::from(row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?),
+                    metadata: Arc::new(codec::index_metadata(metadata)),
+                })
+            }
+        };
+        changes.push(Change::Put { sequence: sequence.unsigned_abs(), id: MemoryId::new(id), point });
+    }
+    Ok(changes)
+}
+
+pub(super) fn embeddings(
+    connection: &Connection,
+    scope: &Scope,
+    ids: &[MemoryId],
+) -> Result<Vec<(MemoryId, Vec<f32>)>, Fault> {
+    let Some(scope) = scope_key(connection, scope)? else { return Ok(Vec::new()) };
+    let mut statement = connection.prepare_cached(
+        "SELECT vector FROM nodes JOIN embeddings ON node = node_key
+         WHERE scope = ?1 AND id = ?2 AND space = (SELECT s.space FROM scopes AS s WHERE scope_key = ?1)",
+    )?;
+    let mut found = Vec::new();
+    for id in ids {
+        let bytes: Option<Vec<u8>> = statement.query_row(params![scope, id.as_str()], |row| row.get(0)).optional()?;
+        if let Some(bytes) = bytes {
+            found.push((id.clone(), codec::vector_from_bytes(&bytes)));
+        }
+    }
+    Ok(found)
+}
+
+pub(super) fn history(connection: &Connection, scope: &Scope, id: &MemoryId) -> Result<Vec<Version>, Fault> {
+    let Some(scope) = scope_key(connection, scope)? else { return Ok(Vec::new()) };
+    let mut statement = connection.prepare_cached(
+        "SELECT number, actor, reason, message_id, changed_at, memory, metadata FROM versions
+         WHERE scope = ?1 AND id = ?2
+         UNION ALL
+         SELECT number, actor, reason, message_id, changed_at, memory, metadata FROM nodes
+         WHERE scope = ?1 AND id = ?2
+         ORDER BY number",
+    )?;
+    let mut rows = statement.query(params![scope, id.as_str()])?;
+    let mut versions = Vec::new();
+    while let Some(row) = rows.next()? {
+        versions.push(history_entry(id, row)?);
+    }
+    Ok(versions)
+}
+
+fn history_entry(id: &MemoryId, row: &Row<'_>) -> Result<Version, Fault> {
+    let state: (Option<String>, Option<String>) = (row.get(5)?, row.get(6)?);
+    let item = match state {
+        (Some(memory), Some(metadata)) => {
+            let metadata = codec::parse_metadata(id.as_str(), &metadata)?;
+            Some(codec::restore_item(id.clone(), memory, metadata)?)
+        }
+        (None, None) => None,
+        _ => {
+            return Err(StoreError::Corrupt {
+                what: format!("the history of memory `{id}`"),
+                detail: "a version has text or metadata alone; restore the data from a backup".to_owned(),
+            }
+            .into());
+        }
+    };
+    Ok(Version {
+        number: row.get::<_, i64>(0)?.unsigned_abs(),
+        item,
+        origin: Origin { actor: row.get(1)?, reason: row.get(2)?, message_id: row.get(3)? },
+        at: row.get(4)?,
+    })
+}

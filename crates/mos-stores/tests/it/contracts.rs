@@ -1,0 +1,76 @@
+//! Every store keeps the contracts of its traits.
+
+use std::sync::Arc;
+
+use mos_core::{RecordStore, UserStore, VectorStore};
+use mos_stores::{ExactVectors, ExactVectorsOptions, InMemoryStore, SqliteOptions, SqliteStore};
+use mos_testkit::clock::SetClock;
+use mos_testkit::contracts;
+
+fn sqlite(folder: &tempfile::TempDir) -> Arc<SqliteStore> {
+    // Each call a database of its own, in a folder that goes with the test.
+    let n_before = std::fs::read_dir(folder.path()).unwrap().count();
+    let path = folder.path().join(format!("{n_before}/mos.db"));
+    SqliteStore::open(SqliteOptions::at(path), Arc::new(SetClock::default())).unwrap()
+}
+
+fn in_memory() -> Arc<InMemoryStore> {
+    InMemoryStore::new(Arc::new(SetClock::default()))
+}
+
+fn index(record: Arc<dyn RecordStore>) -> (Arc<dyn RecordStore>, Arc<dyn VectorStore>) {
+    let index = ExactVectors::following(Arc::clone(&record));
+    (record, index)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_keeps_the_record_contract() {
+    let folder = tempfile::tempdir().unwrap();
+    contracts::record::run(async || sqlite(&folder) as Arc<dyn RecordStore>).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_memory_keeps_the_record_contract() {
+    contracts::record::run(async || in_memory() as Arc<dyn RecordStore>).await;
+}
+
+#[tokio::test]
+async fn sqlite_keeps_the_users_contract() {
+    let folder = tempfile::tempdir().unwrap();
+    let make = async || {
+        let store = sqlite(&folder);
+        (Arc::clone(&store) as Arc<dyn UserStore>, store as Arc<dyn RecordStore>)
+    };
+    contracts::users::run(make).await;
+}
+
+#[tokio::test]
+async fn in_memory_keeps_the_users_contract() {
+    let make = async || {
+        let store = in_memory();
+        (Arc::clone(&store) as Arc<dyn UserStore>, store as Arc<dyn RecordStore>)
+    };
+    contracts::users::run(make).await;
+}
+
+#[tokio::test]
+async fn exact_vectors_over_sqlite_keep_the_vectors_contract() {
+    let folder = tempfile::tempdir().unwrap();
+    contracts::vectors::run(async || index(sqlite(&folder))).await;
+}
+
+#[tokio::test]
+async fn exact_vectors_over_memory_keep_the_vectors_contract() {
+    contracts::vectors::run(async || index(in_memory())).await;
+}
+
+#[tokio::test]
+async fn exact_vectors_without_room_keep_the_vectors_contract() {
+    let make = async || {
+        let record: Arc<dyn RecordStore> = in_memory();
+        let options = ExactVectorsOptions { max_bytes: 1 };
+        let index: Arc<dyn VectorStore> = ExactVectors::with_options(Arc::clone(&record), options);
+        (record, index)
+    };
+    contracts::vectors::run(make).await;
+}

@@ -1,0 +1,112 @@
+//! A database of every released version opens, and holds its memories.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mos_core::{
+    Access, Cube, CubeId, Direction, Edge, EmbeddingSpace, EmbeddingWrite, Filter, GraphStore, MemoryItem, Origin,
+    Paging, RecordStore, Scope, UserId, UserRole, UserStore, VectorStore, WriteBatch,
+};
+use mos_stores::{ExactVectors, SCHEMA_VERSION, SqliteOptions, SqliteStore};
+use mos_testkit::clock::SetClock;
+use rusqlite::Connection;
+
+fn fixture(version: i64) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/mos-v{version}.db"))
+}
+
+fn open(path: &Path) -> Arc<SqliteStore> {
+    SqliteStore::open(SqliteOptions::at(path), Arc::new(SetClock::default())).unwrap()
+}
+
+fn scope() -> Scope {
+    Scope { cube: "ann/cube".into() }
+}
+
+fn space() -> EmbeddingSpace {
+    EmbeddingSpace { model: "mini".to_owned(), dimension: 2 }
+}
+
+/// Writes what the fixture of the present version holds. Run it once, when a version is released.
+#[tokio::test]
+#[ignore = "writes the fixture of the present version"]
+async fn write_the_fixture() {
+    assert!(!fixture(SCHEMA_VERSION).exists(), "the fixture of a released version is never written again");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mos.db");
+    let store = open(&path);
+    store.create_user(&UserId::new("ann"), "Ann", UserRole::User).await.unwrap();
+    store.create_user(&UserId::new("bob"), "Bob", UserRole::Guest).await.unwrap();
+    let cube = Cube {
+        cube_id: scope().cube,
+        cube_name: "Ann's".to_owned(),
+        cube_path: None,
+        owner_id: UserId::new("ann"),
+        created_at: "2026-01-02T03:04:05.000000+00:00".to_owned(),
+        is_registered: true,
+        config: serde_json::json!({"text_mem": {"backend": "general_text"}}),
+    };
+    store.create_cube(&cube).await.unwrap();
+    store.share(&cube.cube_id, &UserId::new("bob")).await.unwrap();
+    let items = [("max", "My dog is called Max"), ("park", "He lives near Central Park"), ("足球", "我喜欢踢足球")];
+    let batch = WriteBatch {
+        put: items.iter().map(|(id, memory)| MemoryItem::new((*id).into(), *memory)).collect(),
+        put_edges: vec![Edge { source: "max".into(), target: "park".into(), kind: "NEXT".to_owned() }],
+        embeddings: Some(EmbeddingWrite {
+            space: space(),
+            vectors: vec![("max".into(), vec![1.0, 0.0]), ("park".into(), vec![0.0, 1.0])],
+            aside: false,
+        }),
+        idempotency_key: Some("the key".to_owned()),
+        ..WriteBatch::new(Origin::new("ann", "add"))
+    };
+    store.apply(&scope(), batch).await.unwrap();
+    let changed = MemoryItem::new("park".into(), "He lives near Riverside Park");
+    store
+        .apply(&scope(), WriteBatch { put: vec![changed], ..WriteBatch::new(Origin::new("ann", "update")) })
+        .await
+        .unwrap();
+    drop(store);
+    let connection = Connection::open(&path).unwrap();
+    connection.pragma_update(None, "page_size", 1024).unwrap();
+    connection.execute("VACUUM INTO ?1", [fixture(SCHEMA_VERSION).to_str().unwrap()]).unwrap();
+}
+
+#[tokio::test]
+async fn every_released_version_opens_and_holds_its_memories() {
+    for version in 1..=SCHEMA_VERSION {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mos.db");
+        std::fs::copy(fixture(version), &path).unwrap();
+        let found: i64 =
+            Connection::open(&path).unwrap().query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+        assert_eq!(found, version, "the fixture is of the version it is named after");
+        let store = open(&path);
+        assert_eq!(store.statistics().await.unwrap().schema_version, SCHEMA_VERSION);
+        assert_eq!(store.check().await.unwrap(), []);
+        assert_holds_its_memories(&store).await;
+        let is_copied = folder.path().join(format!("mos.db.v{version}.backup")).exists();
+        assert_eq!(is_copied, version < SCHEMA_VERSION, "an older one is copied before it is migrated");
+    }
+}
+
+async fn assert_holds_its_memories(store: &Arc<SqliteStore>) {
+    let (scope, all) = (scope(), Filter::Everything);
+    let texts: Vec<String> =
+        store.list(&scope, &all, Paging::ALL).await.unwrap().entries.into_iter().map(|item| item.memory).collect();
+    assert_eq!(texts, ["My dog is called Max", "He lives near Riverside Park", "我喜欢踢足球"]);
+    assert_eq!(store.full_text(&scope, "dogs", 5, &all).await.unwrap()[0].id.as_str(), "max");
+    assert_eq!(store.full_text(&scope, "足球", 5, &all).await.unwrap()[0].id.as_str(), "足球");
+    let index = ExactVectors::following(Arc::clone(store) as Arc<dyn RecordStore>);
+    let nearest = index.nearest(&scope, &space(), &[1.0, 0.1], 5, &all).await.unwrap();
+    assert_eq!(nearest.len(), 1, "the changed memory has lost its embedding");
+    assert_eq!(store.history(&scope, &"park".into()).await.unwrap().len(), 2);
+    assert_eq!(store.edges(&scope, &"max".into(), Direction::Outgoing, None).await.unwrap().len(), 1);
+    let access = store.access(&UserId::new("bob"), &CubeId::new("ann/cube")).await.unwrap();
+    assert_eq!(access, Some(Access::Member));
+    let again = WriteBatch { idempotency_key: Some("the key".to_owned()), ..WriteBatch::default() };
+    assert!(store.apply(&scope, again).await.unwrap().replayed);
+    let new = WriteBatch { put: vec![MemoryItem::new("new".into(), "another dog")], ..WriteBatch::default() };
+    store.apply(&scope, new).await.unwrap();
+    assert_eq!(store.full_text(&scope, "dog", 5, &all).await.unwrap().len(), 2, "it takes new memories");
+}

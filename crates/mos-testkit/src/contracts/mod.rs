@@ -1,0 +1,10 @@
+//! What every implementation of a store must do: one suite per trait, three lines per backend.
+//!
+//! Each suite takes a function that makes a fresh, empty store, and panics with the claim that does not hold.
+
+pub mod record;
+pub mod users;
+pub mod vectors;
+
+mod full_text;
+mod samples;
