@@ -1,1 +1,48 @@
-//! Settings of the mos memory system as plain data.
+//! Settings as plain data: files and environment in, typed structures out.
+//!
+//! [`Settings`] is a superset of MemOS' `MOSConfig`, so that MemOS' files load as they are; [`GeneralMemCubeConfig`]
+//! is the `config.json` of a memory cube. Every backend's configuration parses in every build, whether or not the
+//! build can open it: what can be opened is decided where constructors are known.
+//!
+//! Invariants: an unknown key, a wrong type or an unknown backend is an error that names the full path, where the
+//! value came from and what is allowed; secrets are masked wherever they are not asked for by name.
+//!
+//! Not here: opening anything, reading clocks, minting ids (absent ids stay `None`).
+
+#[macro_use]
+mod macros;
+
+pub mod agent;
+mod backends;
+pub mod cube;
+pub mod embedder;
+mod error;
+mod layers;
+pub mod llm;
+pub mod memory;
+mod read;
+pub mod reader;
+pub mod retrieval;
+pub mod scheduler;
+mod secret;
+mod settings;
+pub mod store;
+mod variables;
+mod words;
+
+pub use agent::{MemAgentConfig, MemChatConfig};
+pub use backends::{BackendKind, backends};
+pub use cube::GeneralMemCubeConfig;
+pub use embedder::EmbedderConfig;
+pub use error::{ConfigError, Problem};
+pub use layers::load_file;
+pub use llm::ChatModelConfig;
+pub use memory::MemoryConfig;
+pub use read::{Fields, Reader, Setting};
+pub use reader::{ChunkerConfig, MemReaderConfig, ParserConfig};
+pub use retrieval::{InternetRetrieverConfig, RerankerConfig};
+pub use scheduler::SchedulerConfig;
+pub use secret::{Free, Headers, OneOrMany, Secret, Secrets};
+pub use settings::{Loaded, Settings, process_environment};
+pub use store::{GraphStoreConfig, StoreConfig, UserManagerConfig, VectorStoreConfig};
+pub use variables::{VARIABLES, Variable, VariableUse};

@@ -1,0 +1,135 @@
+//! Models that turn texts into vectors.
+
+use crate::llm::HttpLimits;
+use crate::secret::{Headers, Secret};
+
+section! {
+    /// What every embedding model of MemOS has in common.
+    pub struct CommonEmbedder {
+        /// Name of the model at its server or on the hub, or a path.
+        required model_name_or_path: String,
+        /// Length of the vectors. Absent: learned from the first answer.
+        default embedding_dims: Option<usize> = None,
+        /// Texts are cut at this many tokens; null sends them whole.
+        default max_tokens: Option<usize> = Some(8192),
+        /// Headers that are sent with every request.
+        default headers_extra: Option<Headers> = None,
+    }
+}
+
+section! {
+    /// A sentence encoder (BERT) that runs in this process.
+    pub struct LocalEmbedder {
+        /// Name of a fetched model, or the path of its folder.
+        required model_name_or_path: String,
+        /// Threads that compute. Absent: as many as the machine has cores.
+        omitted threads: Option<usize>,
+        /// Texts are cut at this many tokens. Absent: the model's own limit.
+        omitted max_tokens: Option<usize>,
+    }
+}
+
+section! {
+    /// An Ollama server.
+    pub struct OllamaEmbedder {
+        /// Model and limits.
+        group common: CommonEmbedder,
+        /// Address of the server.
+        default api_base: String = "http://localhost:11434".to_owned(),
+        /// Time-outs and retries.
+        group limits: HttpLimits,
+    }
+}
+
+section! {
+    /// A model of the sentence-transformers library; it runs in this process.
+    pub struct SentenceTransformerEmbedder {
+        /// Model and limits.
+        group common: CommonEmbedder,
+        /// Accepted for compatibility: code of a model repository is never run.
+        default trust_remote_code: bool = true,
+    }
+}
+
+section! {
+    /// MemOS' client for OpenAI's or Azure's embeddings.
+    pub struct UniversalApiEmbedder {
+        /// Model and limits.
+        group common: CommonEmbedder,
+        /// `openai` or `azure`.
+        required provider: String,
+        /// The key of the account.
+        required api_key: Secret,
+        /// Address of the server. Absent: the provider's own.
+        default base_url: Option<String> = None,
+        /// Whether a second server is asked once when the first one fails.
+        default backup_client: bool = false,
+        /// Its address.
+        default backup_base_url: Option<String> = None,
+        /// Its key.
+        default backup_api_key: Option<Secret> = None,
+        /// Headers that are sent to it.
+        default backup_headers_extra: Option<Headers> = None,
+        /// Its model.
+        default backup_model_name_or_path: Option<String> = None,
+        /// Time-outs and retries.
+        group limits: HttpLimits,
+    }
+    check: check_provider;
+}
+
+fn check_provider(embedder: &UniversalApiEmbedder, fields: &mut crate::read::Fields<'_, '_>) {
+    if !["openai", "azure"].contains(&embedder.provider.as_str()) {
+        fields.refuse("provider", format!("unknown provider `{}` (allowed: openai, azure)", embedder.provider));
+    }
+}
+
+section! {
+    /// Volcengine's Ark service.
+    pub struct ArkEmbedder {
+        /// Model and limits.
+        group common: CommonEmbedder,
+        /// The key of the account.
+        required api_key: Secret,
+        /// Address of the server.
+        default api_base: String = "https://ark.cn-beijing.volces.com/api/v3/".to_owned(),
+        /// Texts per request.
+        default chunk_size: usize = 1,
+        /// Uses the interface for texts and images.
+        default multi_modal: bool = false,
+    }
+}
+
+section! {
+    /// Any server that speaks OpenAI's embeddings format.
+    pub struct OpenAiEmbedder {
+        /// Model and limits.
+        group common: CommonEmbedder,
+        /// The key, when the server wants one.
+        default api_key: Option<Secret> = None,
+        /// Address of the server, up to and including `/v1`.
+        default api_base: String = "https://api.openai.com/v1".to_owned(),
+        /// Texts per request: more is faster, and more is lost when a request fails.
+        default batch_size: usize = 64,
+        /// Time-outs and retries.
+        group limits: HttpLimits,
+    }
+}
+
+backends! {
+    /// A model that turns texts into vectors.
+    pub enum EmbedderConfig {
+        /// A sentence encoder in this process.
+        Local(LocalEmbedder) = "local",
+        /// Any server that speaks OpenAI's embeddings format.
+        OpenAi(OpenAiEmbedder) = "openai",
+        /// An Ollama server.
+        Ollama(OllamaEmbedder) = "ollama",
+        /// A sentence-transformers model in this process.
+        SentenceTransformer(SentenceTransformerEmbedder) = "sentence_transformer",
+        /// MemOS' client for OpenAI or Azure.
+        UniversalApi(UniversalApiEmbedder) = "universal_api",
+        /// Volcengine's Ark service.
+        Ark(ArkEmbedder) = "ark",
+    }
+}

@@ -1,0 +1,197 @@
+//! The settings of an installation.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+
+use crate::embedder::EmbedderConfig;
+use crate::error::ConfigError;
+use crate::layers;
+use crate::llm::ChatModelConfig;
+use crate::memory::MemoryConfig;
+use crate::read::{Fields, Reader, Setting};
+use crate::reader::MemReaderConfig;
+use crate::scheduler::SchedulerConfig;
+use crate::secret::Secrets;
+use crate::store::{StoreConfig, UserManagerConfig};
+use crate::variables;
+
+/// The text memories that a new cube can have without further configuration.
+const TEXT_MEMORY_TYPES: [&str; 3] = ["general_text", "naive_text", "tree_text"];
+
+section! {
+    /// The settings of an installation: MemOS' `MOSConfig`, and more.
+    pub struct Settings {
+        /// The user that is meant when none is named.
+        default user_id: String = "root".to_owned(),
+        /// The session. Absent: a new one.
+        omitted session_id: Option<String>,
+        /// The folder of the record and everything else that is kept. Absent: the platform's data folder.
+        omitted data_dir: Option<PathBuf>,
+        /// The folder of fetched models. Absent: `models` in the data folder.
+        omitted models_dir: Option<PathBuf>,
+        /// The model that answers.
+        default chat_model: ChatModelConfig = default_part("chat_model"),
+        /// The encoder of memories and questions.
+        default embedder: EmbedderConfig = default_part("embedder"),
+        /// Where everything is recorded.
+        default store: StoreConfig = default_part("store"),
+        /// How raw input becomes memories.
+        default mem_reader: Option<MemReaderConfig> = None,
+        /// The work in the background.
+        default mem_scheduler: Option<SchedulerConfig> = None,
+        /// Where MemOS keeps users; the record of the installation holds them here.
+        default user_manager: UserManagerConfig = default_part("user_manager"),
+        /// The system text of conversations; `{memories}` in it is replaced by what is remembered.
+        omitted base_prompt: Option<String>,
+        /// The text memory of cubes that are made without a configuration.
+        default text_mem_type: String = "general_text".to_owned(),
+        /// Turns of a conversation that are kept.
+        default max_turns_window: usize = 15,
+        /// Memories per question.
+        default top_k: usize = 5,
+        /// Uses textual memory.
+        default enable_textual_memory: bool = true,
+        /// Uses activation memory.
+        default enable_activation_memory: bool = false,
+        /// Uses parametric memory.
+        default enable_parametric_memory: bool = false,
+        /// Uses preference memory.
+        default enable_preference_memory: bool = false,
+        /// Works in the background.
+        default enable_mem_scheduler: bool = false,
+        /// Splits hard questions into easier ones.
+        default pro_mode as "PRO_MODE": bool = false,
+    }
+    check: check_settings;
+}
+
+fn check_settings(settings: &Settings, fields: &mut Fields<'_, '_>) {
+    for (key, value) in [("user_id", Some(&settings.user_id)), ("session_id", settings.session_id.as_ref())] {
+        if value.is_some_and(String::is_empty) {
+            fields.refuse(key, "must not be empty");
+        }
+    }
+    for (key, value) in [("data_dir", &settings.data_dir), ("models_dir", &settings.models_dir)] {
+        if value.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
+            fields.refuse(key, "must not be empty; leave it out to use the platform's folder");
+        }
+    }
+    if !TEXT_MEMORY_TYPES.contains(&settings.text_mem_type.as_str()) {
+        let allowed = TEXT_MEMORY_TYPES.join(", ");
+        fields
+            .refuse("text_mem_type", format!("unknown text memory `{}` (allowed: {allowed})", settings.text_mem_type));
+    }
+    if settings.top_k == 0 {
+        fields.refuse("top_k", "must be at least 1");
+    }
+}
+
+/// The parts that are used when nothing is configured: everything in this process, two small models.
+fn defaults() -> Value {
+    json!({
+        "chat_model": {"backend": "local", "config": {"model_name_or_path": "smollm2-135m-instruct"}},
+        "embedder": {"backend": "local", "config": {"model_name_or_path": "all-minilm-l6-v2"}},
+        "store": {"backend": "sqlite", "config": {}},
+        "user_manager": {"backend": "sqlite", "config": {}},
+    })
+}
+
+fn default_part<T: Setting>(key: &str) -> T {
+    T::from_json(&defaults()[key]).expect("the built-in defaults are valid, which a test checks")
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self::from_json(&Value::Object(Map::new())).expect("the built-in defaults are valid, which a test checks")
+    }
+}
+
+/// Settings with what is worth knowing about them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    /// The settings.
+    pub settings: Settings,
+    /// Ignored keys, unknown `MOS_*` variables and the like, one sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// Returns the environment of this process; what is not Unicode is left out.
+pub fn process_environment() -> Vec<(String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+impl Settings {
+    /// Returns the built-in defaults, under the file at `path` (JSON or YAML), under the environment.
+    ///
+    /// In the environment, `MOS__SECTION__KEY` sets any key, and the names in [`VARIABLES`](crate::VARIABLES) set
+    /// theirs; the former win. An empty value counts as unset.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when the file cannot be read, and for every unknown key, wrong type and unknown backend.
+    pub fn load(
+        path: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Loaded, ConfigError> {
+        let file = path.map(layers::parse_file).transpose()?;
+        if let (Some(path), Some(value)) = (path, file.as_ref().filter(|value| !value.is_object())) {
+            let variables = Default::default();
+            let mut reader = Reader::new(Some(path), &variables);
+            let read = Self::read(&mut reader, value, "");
+            return reader.finish(read).map(|(settings, warnings)| Loaded { settings, warnings });
+        }
+        let below = match file {
+            Some(file) => layers::merge(&[defaults(), file])?,
+            None => defaults(),
+        };
+        let mut variables = variables::Layers::read(environment, &below);
+        let mut merged = layers::merge(&[below, variables.flat, variables.nested])?;
+        variables::fill(&mut merged, &variables.fills, &mut variables.sources);
+        let mut reader = Reader::new(path, &variables.sources);
+        let read = Self::read(&mut reader, &merged, "");
+        let (settings, mut warnings) = reader.finish(read)?;
+        warnings.extend(variables.warnings);
+        Ok(Loaded { settings, warnings })
+    }
+
+    /// Returns the part of the settings that MemOS knows, as its `MOSConfig` would be written.
+    pub fn to_mos_config(&self, secrets: Secrets) -> Value {
+        let Value::Object(mut map) = self.to_json(secrets) else { unreachable!("settings are an object") };
+        for ours in ["data_dir", "models_dir", "embedder", "store", "base_prompt", "text_mem_type"] {
+            map.shift_remove(ours);
+        }
+        Value::Object(map)
+    }
+
+    /// Returns the text memory of cubes that are made without a configuration. Its models and stores are those of
+    /// the settings.
+    pub fn text_memory(&self) -> MemoryConfig {
+        MemoryConfig::from_json(&json!({"backend": self.text_mem_type, "config": {}}))
+            .expect("`text_mem_type` was checked, and its memory has no required keys")
+    }
+
+    /// Writes the settings, secrets included, as JSON with two spaces of indentation. Missing folders are made; the
+    /// file is replaced whole or not at all.
+    ///
+    /// # Errors
+    /// [`ConfigError::File`] when it cannot be written.
+    pub fn save(&self, path: &Path) -> Result<(), ConfigError> {
+        layers::save_file(path, &self.to_json(Secrets::Plain))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_need_nothing_else_and_survive_a_round_trip() {
+        let settings = Settings::default();
+        assert_eq!((settings.chat_model.backend(), settings.embedder.backend()), ("local", "local"));
+        assert_eq!(settings.text_memory().backend(), "general_text");
+        assert_eq!(Settings::from_json(&settings.to_json(Secrets::Plain)).unwrap(), settings);
+        assert_eq!(Settings::load(None, []).unwrap(), Loaded { settings, warnings: vec![] });
+    }
+}

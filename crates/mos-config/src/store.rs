@@ -1,0 +1,318 @@
+//! Where records, vectors, graphs and users are kept.
+
+use std::path::PathBuf;
+
+use crate::read::Fields;
+use crate::secret::{OneOrMany, Secret};
+
+section! {
+    /// One SQLite file that holds everything.
+    pub struct SqliteStore {
+        /// The file. Absent: `mos.db` in the data directory.
+        omitted path: Option<PathBuf>,
+    }
+}
+
+section! {
+    /// Nothing is kept when the process ends.
+    pub struct MemoryStore {}
+}
+
+backends! {
+    /// The record of users, cubes and memories.
+    pub enum StoreConfig {
+        /// One SQLite file.
+        Sqlite(SqliteStore) = "sqlite",
+        /// Only in memory.
+        Memory(MemoryStore) = "memory",
+    }
+}
+
+/// Distances that MemOS knows.
+const DISTANCES: [&str; 3] = ["cosine", "euclidean", "dot"];
+
+fn check_distance(distance: Option<&str>, fields: &mut Fields<'_, '_>) {
+    if let Some(distance) = distance.filter(|distance| !DISTANCES.contains(distance)) {
+        fields.refuse("distance_metric", format!("unknown distance `{distance}` (allowed: {})", DISTANCES.join(", ")));
+    }
+}
+
+section! {
+    /// Vectors in the record itself, searched exactly.
+    pub struct EmbeddedVectors {
+        /// Length of the vectors. Absent: the encoder's.
+        omitted vector_dimension: Option<usize>,
+    }
+}
+
+section! {
+    /// A Qdrant server, or a local Qdrant folder.
+    pub struct QdrantVectors {
+        /// Name of the collection.
+        required collection_name: String,
+        /// Length of the vectors.
+        default vector_dimension: Option<usize> = None,
+        /// `cosine`, `euclidean` or `dot`.
+        default distance_metric: Option<String> = None,
+        /// Host of the server.
+        default host: Option<String> = None,
+        /// Port of the server.
+        default port: Option<u16> = None,
+        /// A local folder instead of a server.
+        default path: Option<String> = None,
+        /// Address of the server; wins over host and port.
+        default url: Option<String> = None,
+        /// The server's key.
+        default api_key: Option<Secret> = None,
+    }
+    check: check_qdrant;
+}
+
+fn check_qdrant(vectors: &QdrantVectors, fields: &mut Fields<'_, '_>) {
+    check_distance(vectors.distance_metric.as_deref(), fields);
+}
+
+section! {
+    /// A Milvus server or file.
+    pub struct MilvusVectors {
+        /// Names of the collections.
+        required collection_name: Vec<String>,
+        /// Length of the vectors.
+        default vector_dimension: Option<usize> = None,
+        /// `cosine`, `euclidean` or `dot`.
+        default distance_metric: Option<String> = None,
+        /// Address of the server, or path of the file.
+        required uri: String,
+        /// The most bytes of a text.
+        default max_length: usize = 65_535,
+        /// User of the server.
+        default user_name: String = String::new(),
+        /// Password of the user.
+        default password: Secret = Secret::default(),
+    }
+    check: check_milvus;
+}
+
+fn check_milvus(vectors: &MilvusVectors, fields: &mut Fields<'_, '_>) {
+    check_distance(vectors.distance_metric.as_deref(), fields);
+}
+
+backends! {
+    /// Where vectors are searched.
+    pub enum VectorStoreConfig {
+        /// In the record itself.
+        Embedded(EmbeddedVectors) = "embedded",
+        /// Qdrant.
+        Qdrant(QdrantVectors) = "qdrant",
+        /// Milvus.
+        Milvus(MilvusVectors) = "milvus",
+    }
+}
+
+section! {
+    /// A graph in the record itself.
+    pub struct SqliteGraph {
+        /// The file. Absent: the record of the installation.
+        omitted path: Option<PathBuf>,
+        /// Length of the vectors. Absent: the encoder's.
+        omitted embedding_dimension: Option<usize>,
+    }
+}
+
+section! {
+    /// A Neo4j server.
+    pub struct Neo4jGraph {
+        /// Address of the server, or several of a cluster.
+        required uri: OneOrMany,
+        /// User of the server.
+        required user: String,
+        /// Password of the user.
+        required password: Secret,
+        /// Name of the database.
+        required db_name: String,
+        /// Makes the database when it is missing.
+        default auto_create: bool = false,
+        /// Each tenant has its own database; otherwise all share one and `user_name` parts them.
+        default use_multi_db: bool = true,
+        /// The tenant in a shared database.
+        default user_name: Option<String> = None,
+        /// Length of the vectors.
+        default embedding_dimension: usize = 768,
+    }
+    check: check_neo4j;
+}
+
+fn check_neo4j(graph: &Neo4jGraph, fields: &mut Fields<'_, '_>) {
+    check_tenant(graph.use_multi_db, graph.user_name.as_deref(), fields);
+}
+
+/// Tenants of a shared database must be told apart.
+fn check_tenant(use_multi_db: bool, user_name: Option<&str>, fields: &mut Fields<'_, '_>) {
+    if !use_multi_db && user_name.is_none_or(str::is_empty) {
+        fields.refuse("user_name", "must be set when use_multi_db is false: it keeps tenants of one database apart");
+    }
+}
+
+section! {
+    /// A Neo4j community server, with its vectors elsewhere.
+    pub struct Neo4jCommunityGraph {
+        /// The server.
+        group neo4j: Neo4jGraph,
+        /// Where the vectors are.
+        required vec_config: VectorStoreConfig,
+    }
+    check: check_community;
+}
+
+fn check_community(graph: &Neo4jCommunityGraph, fields: &mut Fields<'_, '_>) {
+    if graph.neo4j.use_multi_db {
+        fields.warn("the community edition of Neo4j has one database only: use_multi_db will fail on it");
+    }
+}
+
+section! {
+    /// A PolarDB server.
+    pub struct PolarDbGraph {
+        /// Host of the server.
+        required host: String,
+        /// Port of the server.
+        default port: u16 = 5432,
+        /// User of the server.
+        required user: String,
+        /// Password of the user.
+        required password: Secret,
+        /// Name of the database.
+        required db_name: String,
+        /// The tenant in a shared database.
+        default user_name: Option<String> = None,
+        /// Makes the database when it is missing.
+        default auto_create: bool = false,
+        /// Each tenant has its own database.
+        default use_multi_db: bool = true,
+        /// Length of the vectors.
+        default embedding_dimension: usize = 1024,
+        /// The most connections.
+        default maxconn: usize = 100,
+        /// Seconds to wait for a free connection, 1 to 3600.
+        default connection_wait_timeout: u64 = 30,
+        /// Does not try a connection before it is used.
+        default skip_connection_health_check: bool = false,
+        /// Opens all connections at the start.
+        default warm_up_on_startup_by_full: bool = true,
+        /// Asks every table at the start.
+        default warm_up_on_startup_by_all: bool = false,
+    }
+    check: check_polardb;
+}
+
+fn check_polardb(graph: &PolarDbGraph, fields: &mut Fields<'_, '_>) {
+    check_tenant(graph.use_multi_db, graph.user_name.as_deref(), fields);
+    if !(1..=3600).contains(&graph.connection_wait_timeout) {
+        fields.refuse("connection_wait_timeout", "must be from 1 to 3600 seconds");
+    }
+}
+
+section! {
+    /// A Postgres server with pgvector.
+    pub struct PostgresGraph {
+        /// Host of the server.
+        required host: String,
+        /// Port of the server.
+        default port: u16 = 5432,
+        /// User of the server.
+        required user: String,
+        /// Password of the user.
+        required password: Secret,
+        /// Name of the database.
+        required db_name: String,
+        /// Schema of the tables.
+        default schema_name: String = "memos".to_owned(),
+        /// The tenant in a shared database.
+        default user_name: Option<String> = None,
+        /// Each tenant has its own database.
+        default use_multi_db: bool = false,
+        /// Length of the vectors.
+        default embedding_dimension: usize = 768,
+        /// The most connections.
+        default maxconn: usize = 20,
+    }
+}
+
+backends! {
+    /// Where nodes and edges are kept.
+    pub enum GraphStoreConfig {
+        /// In the record itself.
+        Sqlite(SqliteGraph) = "sqlite",
+        /// Neo4j.
+        Neo4j(Neo4jGraph) = "neo4j",
+        /// Neo4j community edition.
+        Neo4jCommunity(Neo4jCommunityGraph) = "neo4j-community",
+        /// PolarDB.
+        PolarDb(PolarDbGraph) = "polardb",
+        /// Postgres.
+        Postgres(PostgresGraph) = "postgres",
+    }
+}
+
+section! {
+    /// Users in SQLite.
+    pub struct SqliteUsers {
+        /// The first user.
+        default user_id: String = "root".to_owned(),
+        /// The file. Null: the record of the installation.
+        default db_path: Option<PathBuf> = None,
+    }
+}
+
+section! {
+    /// Users in MySQL.
+    pub struct MySqlUsers {
+        /// The first user.
+        default user_id: String = "root".to_owned(),
+        /// Host of the server.
+        default host: String = "localhost".to_owned(),
+        /// Port of the server.
+        default port: u16 = 3306,
+        /// User of the server.
+        default username: String = "root".to_owned(),
+        /// Password of the user.
+        default password: Secret = Secret::default(),
+        /// Name of the database.
+        default database: String = "memos_users".to_owned(),
+        /// Character set.
+        default charset: String = "utf8mb4".to_owned(),
+    }
+}
+
+section! {
+    /// Users in Redis.
+    pub struct RedisUsers {
+        /// The first user.
+        default user_id: String = "root".to_owned(),
+        /// Host of the server.
+        default host: String = "localhost".to_owned(),
+        /// Port of the server.
+        default port: u16 = 6379,
+        /// User of the server.
+        default username: String = "root".to_owned(),
+        /// Password of the user.
+        default password: Secret = Secret::default(),
+        /// Name of the database.
+        default database: String = "memos_users".to_owned(),
+        /// Character set.
+        default charset: String = "utf8mb4".to_owned(),
+    }
+}
+
+backends! {
+    /// Where users are kept.
+    pub enum UserManagerConfig {
+        /// SQLite.
+        Sqlite(SqliteUsers) = "sqlite",
+        /// MySQL.
+        MySql(MySqlUsers) = "mysql",
+        /// Redis.
+        Redis(RedisUsers) = "redis",
+    }
+    absent backend: "sqlite";
+}

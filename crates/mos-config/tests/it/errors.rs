@@ -1,0 +1,132 @@
+//! What is said about values that are refused.
+
+use std::fs;
+
+use mos_config::{ConfigError, GeneralMemCubeConfig, GraphStoreConfig, Setting, Settings, backends};
+use serde_json::{Value, json};
+
+use crate::environment;
+
+fn load(name: &str, text: &str, pairs: &[(&str, &str)]) -> Result<Settings, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
+    fs::write(&path, text).unwrap();
+    let place = folder.path().display().to_string();
+    Settings::load(Some(&path), environment(pairs))
+        .map(|loaded| loaded.settings)
+        .map_err(|error| error.to_string().replace(&place, "DIR"))
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_path_its_file_and_what_was_meant() {
+    let text = r#"{"chat_model": {"backend": "local", "config": {"temperatur": 1}}}"#;
+    insta::assert_snapshot!(load("a.json", text, &[]).unwrap_err(), @"DIR/a.json: chat_model.config.temperatur: unknown key `temperatur`; did you mean `temperature`? (allowed: model_name_or_path, threads, context_length, temperature, top_p, top_k, seed, max_tokens, stop, remove_think_prefix, f32_budget_bytes, kept_state_bytes)");
+}
+
+#[test]
+fn types_are_strict_in_files() {
+    insta::assert_snapshot!(load("a.json", r#"{"top_k": "5", "PRO_MODE": 1, "user_id": 7}"#, &[]).unwrap_err(), @r"
+    DIR/a.json: user_id: expected a text, got a whole number
+    DIR/a.json: top_k: expected a whole number that is not negative, got a text
+    DIR/a.json: PRO_MODE: expected true or false, got a whole number
+    ");
+    insta::assert_snapshot!(load("a.yaml", "top_k: 2.5\nmax_turns_window: -1\n", &[]).unwrap_err(), @r"
+    DIR/a.yaml: max_turns_window: expected a whole number that is not negative, got a whole number
+    DIR/a.yaml: top_k: expected a whole number that is not negative, got a number with a fraction
+    ");
+}
+
+#[test]
+fn an_unknown_backend_is_answered_with_the_known_ones() {
+    let text = "embedder:\n  backend: olama\n  config: {}\n";
+    insta::assert_snapshot!(load("a.yaml", text, &[]).unwrap_err(), @"DIR/a.yaml: embedder.backend: unknown backend `olama`; did you mean `ollama`? (allowed: local, openai, ollama, sentence_transformer, universal_api, ark)");
+}
+
+#[test]
+fn what_the_environment_got_wrong_names_the_variable() {
+    let pairs = [("MOS_TOP_K", "many"), ("MOS__CHAT_MODEL__CONFIG__SED", "1")];
+    insta::assert_snapshot!(load("a.json", "{}", &pairs).unwrap_err(), @"
+    environment variable MOS__CHAT_MODEL__CONFIG__SED (chat_model.config.sed): unknown key `sed`; did you mean `seed`? (allowed: model_name_or_path, threads, context_length, temperature, top_p, top_k, seed, max_tokens, stop, remove_think_prefix, f32_budget_bytes, kept_state_bytes)
+    environment variable MOS_TOP_K (top_k): expected a whole number that is not negative, got a text
+    ");
+}
+
+#[test]
+fn a_missing_key_is_named() {
+    let text = r#"{"chat_model": {"backend": "openai", "config": {"model_name_or_path": "m"}}}"#;
+    insta::assert_snapshot!(load("a.json", text, &[]).unwrap_err(), @"DIR/a.json: chat_model.config.api_key: is missing");
+}
+
+#[test]
+fn files_that_are_no_configuration_are_told_apart() {
+    assert!(load("a.toml", "", &[]).unwrap_err().contains("must end in .json, .yaml or .yml"));
+    assert!(load("a.json", "{\"a\": ", &[]).unwrap_err().contains("is not valid JSON"));
+    assert!(load("a.yaml", "a: [1\nb: 2", &[]).unwrap_err().contains("is not valid YAML"));
+    assert!(load("a.json", "[1]", &[]).unwrap_err().contains("the document: expected an object, got a list"));
+    assert_eq!(load("a.yaml", "# nothing\n", &[]).unwrap(), Settings::default());
+    assert!(load("a.json", "", &[]).is_ok());
+    let missing = Settings::load(Some("/nowhere/a.json".as_ref()), []).unwrap_err();
+    assert!(matches!(missing, ConfigError::File { .. }) && missing.to_string().contains("/nowhere/a.json"));
+}
+
+#[test]
+fn a_broken_file_never_shows_its_secrets() {
+    for (name, text) in [
+        ("a.yaml", "chat_model:\n  config:\n    api_key: sk-private\n   bad: indent\n"),
+        ("a.json", r#"{"chat_model": {"backend": "openai", "config": {"api_key": "sk-private" "x": 1}}}"#),
+        ("a.json", r#"{"chat_model": {"backend": "openai", "config": {"api_key": ["sk-private"]}}}"#),
+    ] {
+        let message = load(name, text, &[]).unwrap_err();
+        assert!(!message.contains("private"), "{message}");
+    }
+}
+
+fn cube_error(value: &Value) -> String {
+    GeneralMemCubeConfig::from_json(value).unwrap_err().to_string()
+}
+
+#[test]
+fn cubes_are_as_strict_as_those_of_memos() {
+    insta::assert_snapshot!(cube_error(&json!({"text_mem": {"backend": "xx"}})), @"text_mem.backend: unknown backend `xx` (allowed: naive_text, general_text, tree_text, simple_tree_text, pref_text, kv_cache, vllm_kv_cache, lora, mem_feedback, uninitialized)");
+    insta::assert_snapshot!(cube_error(&json!({"text_mem": {"backend": "kv_cache", "config": {}}})), @"text_mem.backend: `kv_cache` cannot be used here (allowed: naive_text, general_text, tree_text, uninitialized)");
+    let llm = json!({"backend": "openai", "config": {"model_name_or_path": "m", "api_key": "k"}});
+    insta::assert_snapshot!(cube_error(&json!({"act_mem": {"backend": "kv_cache", "config": {"extractor_llm": llm}}})), @"act_mem.config.extractor_llm.backend: `openai` cannot be used here: only a model that runs in this process shows its state (allowed: local, huggingface, huggingface_singleton)");
+    let local = json!({"backend": "local", "config": {"model_name_or_path": "m"}});
+    let cube = json!({"act_mem": {"backend": "kv_cache", "config": {"extractor_llm": local}}});
+    assert!(GeneralMemCubeConfig::from_json(&cube).is_ok());
+    assert!(
+        cube_error(&json!({"text_mem": {"backend": "naive_text", "config": {"memory_filename": "../x"}}}))
+            .contains("memory_filename: must be the plain name")
+    );
+}
+
+#[test]
+fn a_shared_graph_needs_a_tenant() {
+    let mut graph = json!({"backend": "neo4j", "config": {
+        "uri": "u", "user": "n", "password": "p", "db_name": "d", "use_multi_db": false,
+    }});
+    insta::assert_snapshot!(GraphStoreConfig::from_json(&graph).unwrap_err().to_string(), @"config.user_name: must be set when use_multi_db is false: it keeps tenants of one database apart");
+    graph["config"]["user_name"] = json!("alice");
+    assert!(GraphStoreConfig::from_json(&graph).is_ok());
+}
+
+#[test]
+fn ranges_are_checked() {
+    let error = |key: &str, value: Value| {
+        let config = json!({"backend": "general_scheduler", "config": {key: value}});
+        mos_config::SchedulerConfig::from_json(&config).unwrap_err().problems()[0].path.clone()
+    };
+    assert_eq!(error("thread_pool_max_workers", json!(1)), "config.thread_pool_max_workers");
+    assert_eq!(error("consume_interval_seconds", json!(0)), "config.consume_interval_seconds");
+    assert!(load("a.yaml", "text_mem_type: graph\n", &[]).unwrap_err().contains("allowed: general_text"));
+}
+
+#[test]
+fn the_table_of_backends_has_every_kind_once() {
+    let table = backends();
+    assert_eq!(table.len(), 15);
+    for kind in &table {
+        assert!(!kind.keys.is_empty(), "{}", kind.kind);
+    }
+    assert!(table.iter().any(|kind| kind.kind == "chat_model" && kind.keys.contains(&"huggingface_singleton")));
+}
