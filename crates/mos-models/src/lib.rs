@@ -1,1 +1,35 @@
-//! Chat and embedding models over HTTP, and fetching of model files.
+//! Models over HTTP, and fetching of model files.
+//!
+//! [`OpenAiChat`] and [`OpenAiEmbedder`] talk to any server in OpenAI's format, [`OllamaChat`] and
+//! [`OllamaEmbedder`] to Ollama in its own; [`fetch`] brings small models onto this machine.
+//!
+//! Invariants: a request is repeated only before the first text of its answer; every wait, body and retry is
+//! bounded; dropping a stream drops its connection; credentials appear in no error, log or `Debug` output.
+//!
+//! Not here: running models in this process (the engine), settings files.
+
+mod answer;
+mod backup;
+mod embed;
+pub mod fetch;
+mod http;
+mod ollama;
+mod openai;
+mod secret;
+mod text;
+mod think;
+
+pub use backup::{BackupChat, BackupEmbedder};
+pub use embed::{EmbedLimits, OllamaEmbedder, OpenAiEmbedder, RemoteEmbedderOptions};
+pub use http::{HttpOptions, ServerOptions};
+pub use ollama::{OllamaChat, OllamaOptions};
+pub use openai::{OpenAiChat, OpenAiOptions};
+pub use secret::Secret;
+
+/// Makes `ring` the cryptography of this process' TLS connections, unless another was chosen before.
+///
+/// Every constructor here calls it; a program may call it first thing. Calling it again does nothing.
+pub fn install_crypto() {
+    // An error means that a provider is installed already, which is all that is needed.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}

