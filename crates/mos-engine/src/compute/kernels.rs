@@ -1,0 +1,514 @@
+//! The inner loops, compiled once per instruction set.
+
+#![allow(unsafe_code, reason = "vector kernels over raw pointers")]
+#![allow(unsafe_op_in_unsafe_fn, reason = "kernels are made of pointer arithmetic and intrinsics")]
+#![allow(clippy::needless_range_loop, reason = "counted loops over constant bounds stay in registers")]
+
+use super::panels::{BLOCK, Form, PANEL, PanelMatrix};
+#[cfg(target_arch = "x86_64")]
+use super::simd::{Avx2, Avx512};
+use super::simd::{Portable, Simd16};
+use crate::cpu::CpuPath;
+
+/// `c[m, 16 * panels] (+)= a[m, depth] * b`, all strides in elements.
+///
+/// Panel `p` of `b` starts at `b + p * b_panel` and holds sixteen values per step of `depth`, `b_step` apart.
+#[derive(Clone, Copy)]
+pub(crate) struct GemmBlock {
+    pub(crate) m: usize,
+    pub(crate) depth: usize,
+    pub(crate) panels: usize,
+    pub(crate) a: *const f32,
+    pub(crate) a_stride: usize,
+    pub(crate) b: *const f32,
+    pub(crate) b_step: usize,
+    pub(crate) b_panel: usize,
+    pub(crate) c: *mut f32,
+    pub(crate) c_stride: usize,
+    /// Whether `c` is added to; otherwise it is overwritten.
+    pub(crate) accumulate: bool,
+}
+
+/// The kernels of one instruction set; made only for sets that the processor has.
+#[derive(Clone, Copy)]
+pub(crate) struct Kernels {
+    gemm: unsafe fn(&GemmBlock),
+    gemv: unsafe fn(Form, *const u8, usize, usize, &[f32], *mut f32),
+    unpack: unsafe fn(Form, *const u8, usize, usize, *mut f32),
+    widen: unsafe fn(&[u16], &mut [f32]),
+    rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
+    silu_mul: unsafe fn(&mut [f32], &[f32]),
+    soften: unsafe fn(&mut [f32], usize, &mut f32, &mut f32) -> f32,
+    scale: unsafe fn(&mut [f32], f32),
+}
+
+impl Kernels {
+    /// Returns the kernels for `path`, which must be one of [`CpuPath::available`].
+    pub(crate) fn new(path: CpuPath) -> Self {
+        assert!(CpuPath::available().contains(&path), "this processor cannot run {path:?}");
+        match path {
+            CpuPath::Portable => portable::KERNELS,
+            #[cfg(target_arch = "x86_64")]
+            CpuPath::Avx2 => avx2::KERNELS,
+            #[cfg(target_arch = "x86_64")]
+            CpuPath::Avx512 => avx512::KERNELS,
+        }
+    }
+
+    /// Multiplies a block.
+    ///
+    /// # Safety
+    /// All pointers and strides of `block` must stay inside their buffers, and nobody else may use the part of `c`.
+    pub(crate) unsafe fn gemm(&self, block: &GemmBlock) {
+        (self.gemm)(block);
+    }
+
+    /// Writes the products of `count` panels of `matrix`, from `first` on, with the vector `x` to `out`
+    /// (`16 * count` long): the weights are unpacked in registers.
+    pub(crate) fn gemv(&self, matrix: &PanelMatrix, first: usize, count: usize, x: &[f32], out: &mut [f32]) {
+        assert!(first + count <= matrix.panels() && x.len() == matrix.cols() && out.len() == count * PANEL);
+        // SAFETY: the panels exist, as asserted, and each holds the columns that `x` has; `out` has all lanes.
+        unsafe {
+            let data = matrix.panels_from(first).as_ptr();
+            (self.gemv)(matrix.form(), data, matrix.panel_bytes(), count, x, out.as_mut_ptr());
+        }
+    }
+
+    /// Writes `count` columns of a panel, from `start` on (a multiple of 32), as floats `[count, 16]`.
+    pub(crate) fn unpack(&self, form: Form, panel: &[u8], start: usize, count: usize, out: &mut [f32]) {
+        assert!(start.is_multiple_of(BLOCK) && count.is_multiple_of(2) && out.len() >= count * PANEL);
+        let lane_bytes = form.block_bytes() / BLOCK;
+        let needed = if matches!(form, Form::F32 | Form::F16 | Form::Bf16) {
+            (start + count) * lane_bytes
+        } else {
+            (start + count).div_ceil(BLOCK) * form.block_bytes()
+        };
+        assert!(panel.len() >= needed);
+        // SAFETY: the panel holds all columns asked for and `out` has room for them, as asserted.
+        unsafe { (self.unpack)(form, panel.as_ptr(), start, count, out.as_mut_ptr()) }
+    }
+
+    /// Converts `f16` bits to floats; the length must be a multiple of sixteen.
+    pub(crate) fn widen(&self, from: &[u16], to: &mut [f32]) {
+        assert!(from.len() == to.len() && from.len().is_multiple_of(PANEL));
+        // SAFETY: equal lengths, whole vectors.
+        unsafe { (self.widen)(from, to) }
+    }
+
+    /// Writes `x / rms(x) * weight` to `out`.
+    pub(crate) fn rms_norm(&self, x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
+        assert!(x.len() == weight.len() && x.len() == out.len());
+        // SAFETY: equal lengths.
+        unsafe { (self.rms_norm)(x, weight, epsilon, out) }
+    }
+
+    /// Replaces `gate` by `silu(gate) * up`.
+    pub(crate) fn silu_mul(&self, gate: &mut [f32], up: &[f32]) {
+        assert_eq!(gate.len(), up.len());
+        // SAFETY: equal lengths.
+        unsafe { (self.silu_mul)(gate, up) }
+    }
+
+    /// One step of the online softmax over a tile of scores, of which the first `visible` count.
+    ///
+    /// Replaces the scores by `exp(score - max)`, hidden ones by 0, moves `max` and `sum` on, and returns the factor
+    /// by which what was summed before must be multiplied. `visible` must not be 0.
+    pub(crate) fn soften(&self, scores: &mut [f32], visible: usize, max: &mut f32, sum: &mut f32) -> f32 {
+        assert!(scores.len().is_multiple_of(PANEL) && (1..=scores.len()).contains(&visible));
+        // SAFETY: whole vectors.
+        unsafe { (self.soften)(scores, visible, max, sum) }
+    }
+
+    /// Multiplies every value by `factor`.
+    pub(crate) fn scale(&self, values: &mut [f32], factor: f32) {
+        // SAFETY: any slice will do.
+        unsafe { (self.scale)(values, factor) }
+    }
+}
+
+/// Compiles the generic loops for one instruction set. `rows` x `panels` of sums fit its registers, and so do `few` x 4.
+macro_rules! kernels_for {
+    ($name:ident, $simd:ty, rows: $rows:literal, panels: $panels:literal, few: $few:literal $(, features: $features:literal)?) => {
+        mod $name {
+            use super::*;
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn gemm(block: &GemmBlock) {
+                gemm_block::<$simd, $rows, $panels, $few>(block);
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn gemv(form: Form, data: *const u8, stride: usize, count: usize, x: &[f32], out: *mut f32) {
+                gemv_any::<$simd>(form, data, stride, count, x, out);
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn unpack(form: Form, panel: *const u8, start: usize, count: usize, out: *mut f32) {
+                unpack_any::<$simd>(form, panel, start, count, out);
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn widen(from: &[u16], to: &mut [f32]) {
+                for at in (0..from.len()).step_by(PANEL) {
+                    <$simd>::store(to.as_mut_ptr().add(at), <$simd>::load_f16(from.as_ptr().add(at)));
+                }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
+                rms_norm_row::<$simd>(x, weight, epsilon, out);
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn silu_mul(gate: &mut [f32], up: &[f32]) {
+                silu_mul_row::<$simd>(gate, up);
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn soften(scores: &mut [f32], visible: usize, max: &mut f32, sum: &mut f32) -> f32 {
+                soften_row::<$simd>(scores, visible, max, sum)
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn scale(values: &mut [f32], factor: f32) {
+                for value in values {
+                    *value *= factor;
+                }
+            }
+
+            pub(super) static KERNELS: Kernels =
+                Kernels { gemm, gemv, unpack, widen, rms_norm, silu_mul, soften, scale };
+        }
+    };
+}
+
+kernels_for!(portable, Portable, rows: 4, panels: 1, few: 1);
+#[cfg(target_arch = "x86_64")]
+kernels_for!(avx2, Avx2, rows: 6, panels: 1, few: 1, features: "avx2,fma,f16c");
+#[cfg(target_arch = "x86_64")]
+kernels_for!(avx512, Avx512, rows: 12, panels: 2, few: 3, features: "avx512f,avx2,fma,f16c");
+
+#[inline(always)]
+unsafe fn gemm_block<S: Simd16, const M: usize, const P: usize, const FEW: usize>(g: &GemmBlock) {
+    let mut panel = 0;
+    // Few rows: more panels at once, so that enough independent sums are in flight.
+    while g.m <= 3 && panel + 4 <= g.panels {
+        gemm_rows::<S, FEW, 4>(g, panel);
+        panel += 4;
+    }
+    while panel + P <= g.panels {
+        gemm_rows::<S, M, P>(g, panel);
+        panel += P;
+    }
+    while panel < g.panels {
+        gemm_rows::<S, M, 1>(g, panel);
+        panel += 1;
+    }
+}
+
+#[inline(always)]
+unsafe fn gemm_rows<S: Simd16, const M: usize, const P: usize>(g: &GemmBlock, panel: usize) {
+    let mut row = 0;
+    while row + M <= g.m {
+        micro::<S, M, P>(g, row, panel);
+        row += M;
+    }
+    while row + 2 <= g.m && M > 2 {
+        micro::<S, 2, P>(g, row, panel);
+        row += 2;
+    }
+    while row < g.m {
+        micro::<S, 1, P>(g, row, panel);
+        row += 1;
+    }
+}
+
+/// `M` rows times `P` panels: every sum stays in its register and takes its terms in order.
+#[inline(always)]
+unsafe fn micro<S: Simd16, const M: usize, const P: usize>(g: &GemmBlock, row: usize, panel: usize) {
+    let a = g.a.add(row * g.a_stride);
+    let b = g.b.add(panel * g.b_panel);
+    let c = g.c.add(row * g.c_stride + panel * PANEL);
+    let mut sums = [[S::splat(0.0); P]; M];
+    if g.accumulate {
+        for r in 0..M {
+            for p in 0..P {
+                sums[r][p] = S::load(c.add(r * g.c_stride + p * PANEL));
+            }
+        }
+    }
+    for k in 0..g.depth {
+        let mut weights = [S::splat(0.0); P];
+        for p in 0..P {
+            weights[p] = S::load(b.add(k * g.b_step + p * g.b_panel));
+        }
+        for r in 0..M {
+            let x = S::splat(*a.add(r * g.a_stride + k));
+            for p in 0..P {
+                sums[r][p] = S::fma(x, weights[p], sums[r][p]);
+            }
+        }
+    }
+    for r in 0..M {
+        for p in 0..P {
+            S::store(c.add(r * g.c_stride + p * PANEL), sums[r][p]);
+        }
+    }
+}
+
+/// Reads the weights of a panel.
+trait Unpack {
+    /// Bytes of 32 columns.
+    const BYTES: usize;
+    /// Scale and offset of a block.
+    unsafe fn head<S: Simd16>(block: *const u8) -> (S::V, S::V);
+    /// Columns `2 * pair` and `2 * pair + 1` of a block.
+    unsafe fn pair<S: Simd16>(block: *const u8, head: (S::V, S::V), pair: usize) -> (S::V, S::V);
+}
+
+struct F32;
+struct F16;
+struct Bf16;
+/// Two weights a byte; `CENTRE` times the scale is taken off, or a stored offset added when it is 0.
+struct Nibble<const CENTRE: u8>;
+/// One weight a byte; as [`Nibble`].
+struct Byte<const CENTRE: u8>;
+
+macro_rules! unpack_floats {
+    ($form:ty, $bytes:literal, $as:ty, $load:ident) => {
+        impl Unpack for $form {
+            const BYTES: usize = $bytes * BLOCK * PANEL;
+            #[inline(always)]
+            unsafe fn head<S: Simd16>(_: *const u8) -> (S::V, S::V) {
+                (S::splat(1.0), S::splat(0.0))
+            }
+            #[inline(always)]
+            unsafe fn pair<S: Simd16>(block: *const u8, _: (S::V, S::V), pair: usize) -> (S::V, S::V) {
+                let from = block.cast::<$as>().add(2 * pair * PANEL);
+                (S::$load(from), S::$load(from.add(PANEL)))
+            }
+        }
+    };
+}
+unpack_floats!(F32, 4, f32, load);
+unpack_floats!(F16, 2, u16, load_f16);
+unpack_floats!(Bf16, 2, u16, load_bf16);
+
+#[inline(always)]
+unsafe fn quantised_head<S: Simd16>(block: *const u8, centre: u8) -> (S::V, S::V) {
+    let scale = S::load_f16(block.cast());
+    let offset = if centre == 0 {
+        S::load_f16(block.add(2 * PANEL).cast())
+    } else {
+        S::mul(scale, S::splat(-f32::from(centre)))
+    };
+    (scale, offset)
+}
+
+const fn head_bytes(centre: u8) -> usize {
+    if centre == 0 { 4 * PANEL } else { 2 * PANEL }
+}
+
+impl<const CENTRE: u8> Unpack for Nibble<CENTRE> {
+    const BYTES: usize = head_bytes(CENTRE) + BLOCK / 2 * PANEL;
+    #[inline(always)]
+    unsafe fn head<S: Simd16>(block: *const u8) -> (S::V, S::V) {
+        quantised_head::<S>(block, CENTRE)
+    }
+    #[inline(always)]
+    unsafe fn pair<S: Simd16>(block: *const u8, head: (S::V, S::V), pair: usize) -> (S::V, S::V) {
+        let (low, high) = S::load_nibbles(block.add(head_bytes(CENTRE) + pair * PANEL));
+        (S::fma(low, head.0, head.1), S::fma(high, head.0, head.1))
+    }
+}
+
+impl<const CENTRE: u8> Unpack for Byte<CENTRE> {
+    const BYTES: usize = head_bytes(CENTRE) + BLOCK * PANEL;
+    #[inline(always)]
+    unsafe fn head<S: Simd16>(block: *const u8) -> (S::V, S::V) {
+        quantised_head::<S>(block, CENTRE)
+    }
+    #[inline(always)]
+    unsafe fn pair<S: Simd16>(block: *const u8, head: (S::V, S::V), pair: usize) -> (S::V, S::V) {
+        let from = block.add(head_bytes(CENTRE) + 2 * pair * PANEL);
+        let (even, odd) = (S::load_u8(from), S::load_u8(from.add(PANEL)));
+        (S::fma(even, head.0, head.1), S::fma(odd, head.0, head.1))
+    }
+}
+
+/// Calls a generic function with the type that unpacks `$form`.
+macro_rules! with_form {
+    ($form:expr, $function:ident::<$simd:ident>($($argument:expr),*)) => {
+        match $form {
+            Form::F32 => $function::<$simd, F32>($($argument),*),
+            Form::F16 => $function::<$simd, F16>($($argument),*),
+            Form::Bf16 => $function::<$simd, Bf16>($($argument),*),
+            Form::NibbleCentred => $function::<$simd, Nibble<8>>($($argument),*),
+            Form::NibbleOffset => $function::<$simd, Nibble<0>>($($argument),*),
+            Form::Byte16 => $function::<$simd, Byte<16>>($($argument),*),
+            Form::ByteOffset => $function::<$simd, Byte<0>>($($argument),*),
+            Form::Byte128 => $function::<$simd, Byte<128>>($($argument),*),
+        }
+    };
+}
+
+#[inline(always)]
+unsafe fn gemv_any<S: Simd16>(form: Form, data: *const u8, stride: usize, count: usize, x: &[f32], out: *mut f32) {
+    with_form!(form, gemv_form::<S>(data, stride, count, x, out));
+}
+
+#[inline(always)]
+unsafe fn gemv_form<S: Simd16, U: Unpack>(data: *const u8, stride: usize, count: usize, x: &[f32], out: *mut f32) {
+    // Four panels at once keep enough independent sums in flight to hide the latency of the additions.
+    let mut panel = 0;
+    while panel + 4 <= count {
+        gemv_panels::<S, U, 4>(data.add(panel * stride), stride, x, out.add(panel * PANEL));
+        panel += 4;
+    }
+    while panel < count {
+        gemv_panels::<S, U, 1>(data.add(panel * stride), stride, x, out.add(panel * PANEL));
+        panel += 1;
+    }
+}
+
+#[inline(always)]
+unsafe fn gemv_panels<S: Simd16, U: Unpack, const P: usize>(data: *const u8, stride: usize, x: &[f32], out: *mut f32) {
+    let mut sums = [S::splat(0.0); P];
+    let mut start = 0;
+    while start < x.len() {
+        let pairs = BLOCK.min(x.len() - start) / 2;
+        let block = data.add(start / BLOCK * U::BYTES);
+        let mut heads = [(S::splat(0.0), S::splat(0.0)); P];
+        for p in 0..P {
+            heads[p] = U::head::<S>(block.add(p * stride));
+        }
+        for pair in 0..pairs {
+            let even = S::splat(*x.as_ptr().add(start + 2 * pair));
+            let odd = S::splat(*x.as_ptr().add(start + 2 * pair + 1));
+            for p in 0..P {
+                let (first, second) = U::pair::<S>(block.add(p * stride), heads[p], pair);
+                sums[p] = S::fma(odd, second, S::fma(even, first, sums[p]));
+            }
+        }
+        start += BLOCK;
+    }
+    for p in 0..P {
+        S::store(out.add(p * PANEL), sums[p]);
+    }
+}
+
+#[inline(always)]
+unsafe fn unpack_any<S: Simd16>(form: Form, panel: *const u8, start: usize, count: usize, out: *mut f32) {
+    with_form!(form, unpack_form::<S>(panel, start, count, out));
+}
+
+#[inline(always)]
+unsafe fn unpack_form<S: Simd16, U: Unpack>(panel: *const u8, start: usize, count: usize, out: *mut f32) {
+    let mut done = 0;
+    while done < count {
+        let block = panel.add((start + done) / BLOCK * U::BYTES);
+        let head = U::head::<S>(block);
+        for pair in 0..BLOCK.min(count - done) / 2 {
+            let (even, odd) = U::pair::<S>(block, head, pair);
+            let to = out.add((done + 2 * pair) * PANEL);
+            S::store(to, even);
+            S::store(to.add(PANEL), odd);
+        }
+        done += BLOCK;
+    }
+}
+
+/// Adds the lanes up, always in the same tree.
+#[inline(always)]
+fn sum_lanes(mut lanes: [f32; PANEL]) -> f32 {
+    let mut width = PANEL / 2;
+    while width > 0 {
+        for lane in 0..width {
+            lanes[lane] += lanes[lane + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+#[inline(always)]
+unsafe fn lanes_of<S: Simd16>(v: S::V) -> [f32; PANEL] {
+    let mut lanes = [0.0; PANEL];
+    S::store(lanes.as_mut_ptr(), v);
+    lanes
+}
+
+#[inline(always)]
+unsafe fn rms_norm_row<S: Simd16>(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
+    let whole = x.len() / PANEL * PANEL;
+    let mut squares = S::splat(0.0);
+    for at in (0..whole).step_by(PANEL) {
+        let v = S::load(x.as_ptr().add(at));
+        squares = S::fma(v, v, squares);
+    }
+    let mut total = sum_lanes(lanes_of::<S>(squares));
+    for &value in &x[whole..] {
+        total = value.mul_add(value, total);
+    }
+    let factor = 1.0 / (total / x.len() as f32 + epsilon).sqrt();
+    for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
+        *out = x * factor * weight;
+    }
+}
+
+/// `e` to the power of `v`, within 2 units in the last place on `[-87, 88]`; clamped outside.
+#[inline(always)]
+unsafe fn exp<S: Simd16>(v: S::V) -> S::V {
+    let v = S::min(S::max(v, S::splat(-87.0)), S::splat(88.0));
+    let power = S::round(S::mul(v, S::splat(std::f32::consts::LOG2_E)));
+    // ln 2 in two parts, so that the remainder keeps its last bits.
+    let rest = S::fma(power, S::splat(-355.0 / 512.0), v);
+    let rest = S::fma(power, S::splat(2.121_944_4e-4), rest);
+    let mut sum = S::splat(1.987_569_1e-4);
+    for factor in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
+        sum = S::fma(sum, rest, S::splat(factor));
+    }
+    let sum = S::fma(S::mul(rest, rest), sum, S::add(rest, S::splat(1.0)));
+    S::mul(sum, S::pow2(power))
+}
+
+#[inline(always)]
+unsafe fn silu_mul_row<S: Simd16>(gate: &mut [f32], up: &[f32]) {
+    let mut at = 0;
+    while at < gate.len() {
+        let count = PANEL.min(gate.len() - at);
+        let (mut g, mut u) = ([0.0; PANEL], [0.0; PANEL]);
+        let (gates, ups) = if count == PANEL {
+            (S::load(gate.as_ptr().add(at)), S::load(up.as_ptr().add(at)))
+        } else {
+            g[..count].copy_from_slice(&gate[at..]);
+            u[..count].copy_from_slice(&up[at..]);
+            (S::load(g.as_ptr()), S::load(u.as_ptr()))
+        };
+        let below = S::add(S::splat(1.0), exp::<S>(S::mul(gates, S::splat(-1.0))));
+        let result = S::mul(S::div(gates, below), ups);
+        if count == PANEL {
+            S::store(gate.as_mut_ptr().add(at), result);
+        } else {
+            gate[at..].copy_from_slice(&lanes_of::<S>(result)[..count]);
+        }
+        at += PANEL;
+    }
+}
+
+#[inline(always)]
+unsafe fn soften_row<S: Simd16>(scores: &mut [f32], visible: usize, max: &mut f32, sum: &mut f32) -> f32 {
+    scores[visible..].fill(f32::NEG_INFINITY);
+    let mut highest = S::splat(*max);
+    for at in (0..scores.len()).step_by(PANEL) {
+        highest = S::max(highest, S::load(scores.as_ptr().add(at)));
+    }
+    let new_max = lanes_of::<S>(highest).into_iter().fold(f32::NEG_INFINITY, f32::max);
+    let shift = S::splat(-new_max);
+    for at in (0..visible).step_by(PANEL) {
+        let v = S::add(S::load(scores.as_ptr().add(at)), shift);
+        S::store(scores.as_mut_ptr().add(at), exp::<S>(v));
+    }
+    scores[visible..].fill(0.0);
+    let mut total = S::splat(0.0);
+    for at in (0..scores.len()).step_by(PANEL) {
+        total = S::add(total, S::load(scores.as_ptr().add(at)));
+    }
+    let factor = if *max == f32::NEG_INFINITY { 0.0 } else { lanes_of::<S>(exp::<S>(S::splat(*max - new_max)))[0] };
+    *sum = sum.mul_add(factor, sum_lanes(lanes_of::<S>(total)));
+    *max = new_max;
+    factor
+}

@@ -1,0 +1,10 @@
+//! Between text and tokens: tokenizer, chat template, streaming detokenisation.
+
+mod codec;
+mod gguf_tokenizer;
+mod streamer;
+mod template;
+
+pub(crate) use codec::{TextCodec, read_tokenizer};
+pub(crate) use streamer::{Streamed, TextStreamer};
+pub(crate) use template::ChatTemplate;

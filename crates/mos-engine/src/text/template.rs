@@ -1,0 +1,191 @@
+//! Chat templates: a conversation as the text that a model was trained to answer.
+
+use std::path::{Path, PathBuf};
+
+use minijinja::value::Kwargs;
+use minijinja::{Environment, Error, ErrorKind, Value};
+use mos_core::{Message, ModelError};
+use serde_json::json;
+
+use crate::error::bad_model;
+use crate::weights::safetensors::read_json;
+
+const NAME: &str = "chat";
+
+/// The template of a model, from its own files.
+pub(crate) struct ChatTemplate {
+    environment: Environment<'static>,
+    path: PathBuf,
+    bos: String,
+    eos: String,
+}
+
+impl ChatTemplate {
+    /// Compiles a template; `path` is named in errors.
+    pub(crate) fn new(path: &Path, source: &str, bos: &str, eos: &str) -> Result<Self, ModelError> {
+        let mut environment = Environment::new();
+        // As the templates' authors run them.
+        environment.set_trim_blocks(true);
+        environment.set_lstrip_blocks(true);
+        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_function("raise_exception", raise_exception);
+        environment.add_filter("tojson", tojson);
+        environment
+            .add_template_owned(NAME, source.to_owned())
+            .map_err(|error| bad_model(path, format!("the chat template is not understood: {error:#}")))?;
+        Ok(Self { environment, path: path.to_owned(), bos: bos.to_owned(), eos: eos.to_owned() })
+    }
+
+    /// Reads `chat_template.jinja`, or the template in `tokenizer_config.json`; `None` when there is none.
+    pub(crate) fn from_directory(directory: &Path, bos: &str, eos: &str) -> Result<Option<Self>, ModelError> {
+        let file = directory.join("chat_template.jinja");
+        if file.is_file() {
+            let source =
+                std::fs::read_to_string(&file).map_err(|error| bad_model(&file, format!("cannot be read: {error}")))?;
+            return Self::new(&file, &source, bos, eos).map(Some);
+        }
+        let file = directory.join("tokenizer_config.json");
+        if !file.is_file() {
+            return Ok(None);
+        }
+        let config: serde_json::Value = read_json(&file)?;
+        match source_of(&config["chat_template"]) {
+            Some(source) => Self::new(&file, source, bos, eos).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Returns the text of a conversation; with `ask`, up to the point where the model begins to answer. `now` is the
+    /// date that some templates print.
+    ///
+    /// # Errors
+    /// [`ModelError::Invalid`] when the template refuses the conversation, with its own words.
+    pub(crate) fn render(&self, messages: &[Message], ask: bool, now: jiff::Timestamp) -> Result<String, ModelError> {
+        let messages: Vec<serde_json::Value> = messages.iter().map(as_template_sees).collect();
+        let context = minijinja::context! {
+            messages,
+            add_generation_prompt => ask,
+            bos_token => &self.bos,
+            eos_token => &self.eos,
+            strftime_now => Value::from_function(move |format: String| strftime(now, &format)),
+        };
+        let template = self.environment.get_template(NAME);
+        template.and_then(|template| template.render(context)).map_err(|error| {
+            ModelError::Invalid(format!(
+                "the chat template of {} does not accept this conversation: {error:#}",
+                self.path.display()
+            ))
+        })
+    }
+}
+
+/// A template, or the one called `default` of several.
+fn source_of(value: &serde_json::Value) -> Option<&str> {
+    value.as_str().or_else(|| {
+        let named = value.as_array()?.iter().find(|entry| entry["name"] == "default")?;
+        named["template"].as_str()
+    })
+}
+
+/// Templates know text, not parts.
+fn as_template_sees(message: &Message) -> serde_json::Value {
+    let mut value = json!({"role": message.role.as_str(), "content": message.text()});
+    if let Some(calls) = &message.tool_calls {
+        value["tool_calls"] = json!(calls);
+    }
+    if let Some(id) = &message.tool_call_id {
+        value["tool_call_id"] = json!(id);
+    }
+    if let Some(name) = &message.name {
+        value["name"] = json!(name);
+    }
+    value
+}
+
+/// The date that some templates print, in UTC.
+fn strftime(now: jiff::Timestamp, format: &str) -> Result<String, Error> {
+    let text = jiff::fmt::strtime::format(format, &now.to_zoned(jiff::tz::TimeZone::UTC));
+    text.map_err(|error| Error::new(ErrorKind::InvalidOperation, error.to_string()))
+}
+
+fn raise_exception(message: String) -> Result<String, Error> {
+    Err(Error::new(ErrorKind::InvalidOperation, message))
+}
+
+/// JSON as Python writes it: templates compare and print it, and the usual filter would escape it for HTML.
+fn tojson(value: Value, options: Kwargs) -> Result<String, Error> {
+    let indent: Option<usize> = options.get("indent")?;
+    // Accepted as Python does; text is never escaped to ASCII here.
+    let _: Option<bool> = options.get("ensure_ascii")?;
+    options.assert_all_used()?;
+    let failed = |error: serde_json::Error| Error::new(ErrorKind::BadSerialization, error.to_string());
+    match indent {
+        Some(width) => {
+            let indent = " ".repeat(width);
+            let formatter = serde_json::ser::PrettyFormatter::with_indent(indent.as_bytes());
+            let mut serializer = serde_json::Serializer::with_formatter(Vec::new(), formatter);
+            serde::Serialize::serialize(&value, &mut serializer).map_err(failed)?;
+            Ok(String::from_utf8_lossy(&serializer.into_inner()).into_owned())
+        }
+        None => {
+            let mut serializer = serde_json::Serializer::with_formatter(Vec::new(), PythonSpacing);
+            serde::Serialize::serialize(&value, &mut serializer).map_err(failed)?;
+            Ok(String::from_utf8_lossy(&serializer.into_inner()).into_owned())
+        }
+    }
+}
+
+/// `", "` between entries and `": "` after keys.
+struct PythonSpacing;
+
+impl serde_json::ser::Formatter for PythonSpacing {
+    fn begin_array_value<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()> {
+        if first { Ok(()) } else { writer.write_all(b", ") }
+    }
+
+    fn begin_object_key<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()> {
+        if first { Ok(()) } else { writer.write_all(b", ") }
+    }
+
+    fn begin_object_value<W: ?Sized + std::io::Write>(&mut self, writer: &mut W) -> std::io::Result<()> {
+        writer.write_all(b": ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn render(source: &str, messages: &[Message]) -> Result<String, ModelError> {
+        ChatTemplate::new(Path::new("model.gguf"), source, "<s>", "</s>")?.render(
+            messages,
+            true,
+            jiff::Timestamp::UNIX_EPOCH,
+        )
+    }
+
+    #[test]
+    fn python_methods_json_and_special_tokens_work() {
+        let source = "{{ bos_token }}{% for m in messages %}{{ m.role.upper() }}:{{ m['content'].strip() }};{% endfor %}\
+                      {{ {'a': [1, 'é'], 'b': none} | tojson }}{% if add_generation_prompt %}>{% endif %}";
+        let text = render(source, &[Message::user("  hi ")]).unwrap();
+        assert_eq!(text, "<s>USER:hi;{\"a\": [1, \"é\"], \"b\": null}>");
+    }
+
+    #[test]
+    fn a_template_refuses_in_its_own_words() {
+        let error = render("{{ raise_exception('only users speak here') }}", &[Message::system("x")]).unwrap_err();
+        assert!(matches!(&error, ModelError::Invalid(text) if text.contains("only users speak here")), "{error}");
+    }
+
+    #[test]
+    fn the_date_is_the_one_given() {
+        assert_eq!(render("{{ strftime_now('%d %b %Y') }}", &[]).unwrap(), "01 Jan 1970");
+    }
+
+    #[test]
+    fn a_broken_template_names_the_file() {
+        let error = render("{% for %}", &[]).unwrap_err();
+        assert!(matches!(&error, ModelError::BadModel(text) if text.contains("model.gguf")), "{error}");
+    }
+}

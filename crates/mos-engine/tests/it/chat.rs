@@ -1,0 +1,215 @@
+//! Conversations with the real model, with and without kept state.
+
+use std::sync::Arc;
+
+use candle_core::DType;
+use futures::StreamExt;
+use mos_core::{ChatEvent, ChatModel, ChatRequest, ChatUsage, FinishReason, Message, ModelError, Sampling};
+use mos_engine::{ChatModelOptions, LocalChatModel};
+
+use crate::support::{smol, smol_path, tiny_config, write_tiny};
+
+fn sampling(max_tokens: usize) -> Sampling {
+    Sampling { max_tokens, ..Sampling::default() }
+}
+
+fn request(messages: &[Message], sampling: Sampling, no_cache: bool) -> ChatRequest {
+    ChatRequest {
+        messages: messages.to_vec(),
+        sampling: Some(sampling),
+        stable_messages: 1,
+        no_cache,
+        ..ChatRequest::default()
+    }
+}
+
+async fn ask(model: &LocalChatModel, messages: &[Message], no_cache: bool) -> (String, ChatUsage) {
+    model.complete(request(messages, sampling(24), no_cache)).await.unwrap()
+}
+
+fn system(who: &str) -> Message {
+    Message::system(format!(
+        "You are a careful assistant of {who}. You know what {who} told you, answer briefly, and never invent facts \
+         that {who} did not mention. When you do not know something, say so in one short sentence."
+    ))
+}
+
+#[tokio::test]
+async fn answers_are_the_same_with_and_without_kept_state() {
+    let model = smol();
+    let questions = ["Where is Paris?", "And what is it known for?", "Name one museum there.", "你好，你是谁？"];
+    for who in ["Ann", "Ben"] {
+        let mut messages = vec![system(who)];
+        for (turn, question) in questions.into_iter().enumerate() {
+            messages.push(Message::user(question));
+            let (plain, plain_usage) = ask(&model, &messages, true).await;
+            let (kept, usage) = ask(&model, &messages, false).await;
+            assert_eq!(kept, plain, "{who}, turn {turn}");
+            assert_eq!(plain_usage.cached_tokens, 0);
+            assert_eq!(usage.completion_tokens, plain_usage.completion_tokens);
+            if turn > 0 {
+                assert!(usage.cached_tokens * 2 > usage.prompt_tokens, "{who}, turn {turn}: {usage:?}");
+            }
+            messages.push(Message::assistant(kept));
+        }
+    }
+}
+
+#[tokio::test]
+async fn conversations_share_the_stable_base_and_nothing_without_it() {
+    let model = smol();
+    let base = system("a shared base for this very test");
+    let first = [base.clone(), Message::user("Say yes.")];
+    let (_, usage) = ask(&model, &first, false).await;
+    let base_text = model.render(std::slice::from_ref(&base), false).unwrap();
+    let base_tokens = model.tokenize(&base_text).unwrap().len();
+    assert!(usage.cached_tokens < base_tokens, "{usage:?}");
+    let other = [base.clone(), Message::user("What is the colour of the sky on a clear day?")];
+    let (answer, usage) = ask(&model, &other, false).await;
+    assert!(usage.cached_tokens >= base_tokens && usage.cached_tokens < usage.prompt_tokens, "{usage:?}");
+    let (plain, plain_usage) = ask(&model, &other, true).await;
+    assert_eq!((plain, plain_usage.cached_tokens), (answer, 0));
+    // An edited history shares what comes before the edit.
+    let edited = [base, Message::user("What is the colour of the sea on a clear day?")];
+    let (answer, usage) = ask(&model, &edited, false).await;
+    assert!(usage.cached_tokens > base_tokens, "{usage:?}");
+    assert_eq!(ask(&model, &edited, true).await.0, answer);
+}
+
+#[tokio::test]
+async fn many_answers_at_once_do_not_mix() {
+    let model = smol();
+    let questions: Vec<[Message; 2]> =
+        ["Count to three.", "Name a colour.", "Name an animal.", "What is 2 plus 2?", "Say hello.", "Name a city."]
+            .into_iter()
+            .map(|question| [system("everyone"), Message::user(question)])
+            .collect();
+    let mut alone = Vec::new();
+    for question in &questions {
+        alone.push(ask(&model, question, true).await.0);
+    }
+    let together = futures::future::join_all(questions.iter().map(|question| ask(&model, question, false))).await;
+    let together: Vec<String> = together.into_iter().map(|(text, _)| text).collect();
+    assert_eq!(together, alone);
+}
+
+#[tokio::test]
+async fn stop_texts_end_an_answer_and_are_never_seen() {
+    let model = smol();
+    let messages = [Message::user("List the days of the week, separated by commas.")];
+    let free = model.complete(request(&messages, sampling(60), true)).await.unwrap().0;
+    // A stop text from the middle of the answer, so that it must come.
+    let middle = free.char_indices().nth(free.chars().count() / 2).unwrap().0;
+    let stop: String = free[middle..].chars().take(7).collect();
+    let expected = &free[..free.find(&stop).unwrap()];
+    let stopping = Sampling { stop: vec!["no such text".to_owned(), stop.clone()], ..sampling(60) };
+    let mut stream = model.stream(request(&messages, stopping, true)).await.unwrap();
+    let mut seen = String::new();
+    while let Some(event) = stream.next().await {
+        match event.unwrap() {
+            ChatEvent::Text(text) => seen.push_str(&text),
+            ChatEvent::Done(usage) => assert_eq!(usage.finish, FinishReason::Stop),
+        }
+        assert!(expected.starts_with(&seen), "{seen:?} is more than {expected:?}");
+    }
+    assert_eq!(seen, expected);
+}
+
+#[tokio::test]
+async fn text_comes_in_whole_characters_and_the_end_comes_once() {
+    let model = smol();
+    let messages = [
+        Message::system("Repeat what the user says, word for word."),
+        Message::user("Repeat exactly: 🐶🐱🦊 今天天气很好 🐶🐱🦊"),
+    ];
+    let mut stream = model.stream(request(&messages, sampling(40), true)).await.unwrap();
+    let (mut text, mut ends) = (String::new(), 0);
+    while let Some(event) = stream.next().await {
+        match event.unwrap() {
+            ChatEvent::Text(more) => {
+                assert!(!more.contains(char::REPLACEMENT_CHARACTER), "{more:?}");
+                text.push_str(&more);
+            }
+            ChatEvent::Done(usage) => {
+                ends += 1;
+                assert!(usage.completion_tokens <= 40 && usage.prompt_tokens > 10);
+            }
+        }
+    }
+    assert_eq!(ends, 1);
+    assert!(text.chars().any(|c| c.len_utf8() >= 3), "nothing with several bytes came: {text:?}");
+}
+
+#[tokio::test]
+async fn a_dropped_stream_stops_and_the_model_goes_on() {
+    let model = smol();
+    let messages = [Message::user("Write a very long story about a dog called Max.")];
+    let mut stream = model.stream(request(&messages, sampling(4000), false)).await.unwrap();
+    assert!(matches!(stream.next().await, Some(Ok(ChatEvent::Text(_)))));
+    drop(stream);
+    // Long prompts are dropped as well, before the first token.
+    let long = [Message::user("word ".repeat(4000))];
+    drop(model.stream(request(&long, sampling(10), false)).await.unwrap());
+    let (answer, _) = ask(&model, &messages, false).await;
+    assert_eq!(answer, ask(&model, &messages, true).await.0);
+}
+
+#[tokio::test]
+async fn seeds_repeat_and_length_is_kept() {
+    let model = smol();
+    let messages = [Message::user("Tell me a story.")];
+    let warm = |seed| Sampling { temperature: 1.2, top_p: 0.9, top_k: 40, seed, ..sampling(16) };
+    let (first, usage) = model.complete(request(&messages, warm(7), false)).await.unwrap();
+    assert_eq!((usage.finish, usage.completion_tokens), (FinishReason::Length, 16));
+    assert_eq!(model.complete(request(&messages, warm(7), true)).await.unwrap().0, first);
+    let mut others = Vec::new();
+    for seed in 8..12 {
+        others.push(model.complete(request(&messages, warm(seed), false)).await.unwrap().0);
+    }
+    assert!(others.iter().any(|other| *other != first), "{first}");
+}
+
+#[tokio::test]
+async fn requests_that_cannot_be_answered_are_refused_with_the_reason() {
+    let limited = ChatModelOptions { context_length: Some(64), ..ChatModelOptions::new(smol_path()) };
+    let model = LocalChatModel::open(&limited).unwrap();
+    assert_eq!(model.context_length(), Some(64));
+    assert!(model.shares_weights_with(&smol()), "the weights are loaded once");
+    let refused = |request: ChatRequest| {
+        let model = Arc::clone(&model);
+        async move {
+            match model.complete(request).await.unwrap_err() {
+                ModelError::Invalid(text) => text,
+                other => panic!("{other}"),
+            }
+        }
+    };
+    let long = refused(request(&[Message::user("word ".repeat(100))], sampling(5), false)).await;
+    assert!(long.contains("context holds 64") && long.contains("tokens"), "{long}");
+    assert!(refused(request(&[], sampling(5), false)).await.contains("empty"));
+    let mut with_prefix = request(&[Message::user("hi")], sampling(5), false);
+    with_prefix.prefix = Some(mos_core::ActivationId::new("kept"));
+    assert!(refused(with_prefix).await.contains("activation memory"));
+    let odd = Sampling { temperature: f64::NAN, ..sampling(5) };
+    assert!(refused(request(&[Message::user("hi")], odd, false)).await.contains("temperature"));
+    let (text, usage) =
+        model.complete(request(&[Message::user("Tell me a story")], sampling(500), false)).await.unwrap();
+    assert_eq!(usage.finish, FinishReason::Length, "{text}");
+    assert_eq!(usage.prompt_tokens + usage.completion_tokens, 64);
+}
+
+#[tokio::test]
+async fn a_bound_of_nothing_keeps_nothing() {
+    let folder = write_tiny(&tiny_config(), DType::F32);
+    std::fs::write(
+        folder.path().join("chat_template.jinja"),
+        "{% for m in messages %}<s> {{ m.content }} {% endfor %}",
+    )
+    .unwrap();
+    let options = ChatModelOptions { kept_state_bytes: 0, ..ChatModelOptions::new(folder.path()) };
+    let model = LocalChatModel::open(&options).unwrap();
+    let messages = [Message::system("w1 w2 w3 w4"), Message::user("w5 w6")];
+    let first = ask(&model, &messages, false).await;
+    let second = ask(&model, &messages, false).await;
+    assert_eq!((second.0, second.1.cached_tokens), (first.0, 0));
+}
