@@ -22,8 +22,6 @@ section! {
     pub struct LocalEmbedder {
         /// Name of a fetched model, or the path of its folder.
         required model_name_or_path: String,
-        /// Threads that compute. Absent: as many as the machine has cores.
-        omitted threads: Option<usize>,
         /// Texts are cut at this many tokens. Absent: the model's own limit.
         omitted max_tokens: Option<usize>,
     }

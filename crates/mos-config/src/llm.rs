@@ -243,8 +243,6 @@ section! {
         default stop: Vec<String> = Vec::new(),
         /// Leaves the model's reasoning out of the answer.
         default remove_think_prefix: bool = false,
-        /// Bytes that may hold weights unpacked to f32: prompts are read faster, memory is used.
-        omitted f32_budget_bytes: Option<usize>,
         /// Bytes that may hold the computed state of earlier prompts: answers start sooner, memory is used.
         omitted kept_state_bytes: Option<usize>,
     }

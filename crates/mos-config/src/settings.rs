@@ -28,7 +28,7 @@ section! {
         omitted session_id: Option<String>,
         /// The folder of the record and everything else that is kept. Absent: the platform's data folder.
         omitted data_dir: Option<PathBuf>,
-        /// The folder of fetched models. Absent: `models` in the data folder.
+        /// The folder of fetched models. Absent: `mos/models` in the platform's cache folder.
         omitted models_dir: Option<PathBuf>,
         /// The model that answers.
         default chat_model: ChatModelConfig = default_part("chat_model"),

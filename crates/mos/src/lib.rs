@@ -1,1 +1,66 @@
-//! A memory operating system for LLM applications: the facade.
+//! A memory operating system for LLM applications.
+//!
+//! ```no_run
+//! use mos::{Add, Chat, Mos, NewCube, Search, Settings};
+//! use mos_core::UserId;
+//!
+//! # async fn run() -> mos::Result<()> {
+//! let mos = Mos::builder(Settings::default()).build().await?;
+//! let ann = UserId::from("ann");
+//! mos.create_user("ann", None).await?;
+//! mos.create_cube(&ann, NewCube::new("notes")).await?;
+//! mos.add(Add::text("My dog is called Max").user("ann")).await?;
+//! let found = mos.search(Search::new("what is the name of my pet?").user("ann")).await?;
+//! println!("{}", found.best()[0].1.item.memory);
+//! let (answer, _) = mos.chat(Chat::new("What is my dog called?").user("ann")).await?.complete().await?;
+//! println!("{answer}");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! This crate is the only place where parts are put together: [`Factories`] maps backend keys to constructors, and
+//! [`MosBuilder`] takes parts of your own instead.
+
+mod builder;
+mod doctor;
+mod error;
+mod facade;
+mod factories;
+mod folders;
+mod lazy;
+pub mod prompt;
+mod transcript;
+
+pub use builder::MosBuilder;
+pub use doctor::{Finding, Report};
+pub use error::{Error, Result};
+pub use facade::{
+    Add, Chat, ChatReply, CubeHandle, CubeHits, CubeMemories, CubeSource, FoundMemory, MemoryListing, Mos, NewCube,
+    Search, SearchResult, default_cube_id,
+};
+pub use factories::{
+    Backend, ChatModelFactory, EmbedderFactory, Factories, ModelContext, TextMemoryFactory, TextMemoryParts, backends,
+};
+pub use folders::{data_dir, models_dir};
+pub use mos_config::{self as config, Settings};
+pub use mos_core as core;
+pub use mos_engine::cpu_path;
+pub use mos_models::fetch;
+
+/// Returns the optional parts of this build.
+pub fn features() -> Vec<&'static str> {
+    vec!["cpu", "sqlite"]
+}
+
+/// Refuses a processor that lacks instructions this program was compiled for.
+///
+/// # Errors
+/// What is missing and what to do; anything else would end in an illegal instruction.
+pub fn check_cpu() -> std::result::Result<(), String> {
+    if cfg!(all(target_arch = "x86_64", target_feature = "avx2")) && cpu_path() == "portable" {
+        return Err("this program was compiled for processors with AVX2 and FMA (x86-64-v3), which this one lacks; \
+                    build it with RUSTFLAGS=\"-C target-cpu=x86-64\""
+            .to_owned());
+    }
+    Ok(())
+}

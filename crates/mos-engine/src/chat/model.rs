@@ -220,12 +220,8 @@ impl ChatModel for LocalChatModel {
             return Err(ModelError::Invalid("the conversation has no text; say something".to_owned()));
         }
         if tokens.len() >= self.context_length {
-            return Err(ModelError::Invalid(format!(
-                "the prompt has {} tokens, but the model's context holds {} for prompt and answer together; shorten the \
-                 conversation",
-                tokens.len(),
-                self.context_length
-            )));
+            // One token of the context is left for the answer.
+            return Err(ModelError::TooLong { n_tokens: tokens.len(), limit: self.context_length - 1 });
         }
         let (events, received) = unbounded_channel();
         let cancel = CancelToken::default();

@@ -236,10 +236,7 @@ impl Decoder {
         }
         let total = prefix.len() + tail.len() + tokens.len();
         if total > spec.context_length {
-            return Err(ModelError::Invalid(format!(
-                "the prompt has {total} tokens, but the model's context holds {}; shorten the conversation",
-                spec.context_length
-            )));
+            return Err(ModelError::TooLong { n_tokens: total, limit: spec.context_length });
         }
         match tokens.iter().find(|&&token| token as usize >= spec.vocabulary) {
             Some(token) => Err(ModelError::Invalid(format!(

@@ -179,13 +179,13 @@ async fn requests_that_cannot_be_answered_are_refused_with_the_reason() {
         let model = Arc::clone(&model);
         async move {
             match model.complete(request).await.unwrap_err() {
-                ModelError::Invalid(text) => text,
+                error @ (ModelError::Invalid(_) | ModelError::TooLong { .. }) => error.to_string(),
                 other => panic!("{other}"),
             }
         }
     };
     let long = refused(request(&[Message::user("word ".repeat(100))], sampling(5), false)).await;
-    assert!(long.contains("context holds 64") && long.contains("tokens"), "{long}");
+    assert!(long.contains("the model takes 63") && long.contains("tokens"), "{long}");
     assert!(refused(request(&[], sampling(5), false)).await.contains("empty"));
     let mut with_prefix = request(&[Message::user("hi")], sampling(5), false);
     with_prefix.prefix = Some(mos_core::ActivationId::new("kept"));

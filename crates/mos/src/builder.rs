@@ -1,0 +1,211 @@
+//! Putting the parts together.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mos_config::{Settings, StoreConfig};
+use mos_core::{
+    ChatModel, Clock, CubeId, Embedder, IdSource, RandomIds, RecordStore, StoreError, SystemClock, UserId, UserStore,
+    VectorStore,
+};
+use mos_stores::{ExactVectors, InMemoryStore, SqliteOptions, SqliteStore};
+
+use crate::error::Result;
+use crate::facade::{Mos, NewCube, Parts};
+use crate::factories::{Factories, ModelContext};
+use crate::folders;
+use crate::lazy::{Lazy, LazyEmbedder};
+use crate::transcript::Transcripts;
+
+/// Builds a [`Mos`] from settings, with parts of your own where you give them.
+#[derive(Debug)]
+pub struct MosBuilder {
+    settings: Settings,
+    data_dir: Option<PathBuf>,
+    factories: Factories,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn IdSource>,
+    chat_model: Option<Arc<dyn ChatModel>>,
+    embedder: Option<Arc<dyn Embedder>>,
+}
+
+impl Mos {
+    /// Starts building from settings.
+    pub fn builder(settings: Settings) -> MosBuilder {
+        MosBuilder {
+            settings,
+            data_dir: None,
+            factories: Factories::default(),
+            clock: Arc::new(SystemClock),
+            ids: Arc::new(RandomIds),
+            chat_model: None,
+            embedder: None,
+        }
+    }
+
+    /// Makes a registered `general_text` cube (or what the settings say) unless it exists and the user may use it.
+    /// Returns whether it was made.
+    ///
+    /// # Errors
+    /// Rights: a cube of this id that belongs to somebody else is refused.
+    pub async fn ensure_cube(&self, user: &UserId, cube: &CubeId) -> Result<bool> {
+        if self.parts.users.cube(cube).await?.is_some() {
+            self.cube(user, cube).await?;
+            return Ok(false);
+        }
+        self.create_cube(user, NewCube::new(cube.clone())).await?;
+        Ok(true)
+    }
+}
+
+impl MosBuilder {
+    /// The folder of the data, instead of the settings' one.
+    #[must_use]
+    pub fn data_dir(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.data_dir = Some(folder.into());
+        self
+    }
+
+    /// The constructors by backend key, instead of this build's own.
+    #[must_use]
+    pub fn factories(mut self, factories: Factories) -> Self {
+        self.factories = factories;
+        self
+    }
+
+    /// The time.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Where new ids come from.
+    #[must_use]
+    pub fn ids(mut self, ids: Arc<dyn IdSource>) -> Self {
+        self.ids = ids;
+        self
+    }
+
+    /// A chat model, instead of the one that the settings name.
+    #[must_use]
+    pub fn chat_model(mut self, model: Arc<dyn ChatModel>) -> Self {
+        self.chat_model = Some(model);
+        self
+    }
+
+    /// An encoder, instead of the one that the settings name.
+    #[must_use]
+    pub fn embedder(mut self, embedder: Arc<dyn Embedder>) -> Self {
+        self.embedder = Some(embedder);
+        self
+    }
+
+    /// Opens the stores. Models are loaded when they are first needed.
+    ///
+    /// # Errors
+    /// Errors of the stores (a folder that cannot be written, data of a newer program ...).
+    pub async fn build(self) -> Result<Mos> {
+        let data_dir = match self.data_dir {
+            Some(folder) => folder,
+            None => folders::data_dir(&self.settings)?,
+        };
+        let stores = open_stores(&self.settings, &data_dir, Arc::clone(&self.clock)).await?;
+        let vectors: Arc<dyn VectorStore> = ExactVectors::following(Arc::clone(&stores.record));
+        let context = ModelContext { models_dir: folders::models_dir(&self.settings)? };
+        let embedder = match self.embedder {
+            Some(embedder) => embedder,
+            None => lazy_embedder(&self.settings, &self.factories, &context),
+        };
+        let chat_model = lazy_chat_model(self.chat_model, &self.settings, &self.factories, &context);
+        let parts = Parts {
+            settings: self.settings,
+            data_dir,
+            factories: self.factories,
+            clock: self.clock,
+            ids: self.ids,
+            record: stores.record,
+            users: stores.users,
+            sqlite: stores.sqlite,
+            vectors,
+            embedder,
+            chat_model,
+            transcripts: Transcripts::default(),
+        };
+        let mos = Mos { parts: Arc::new(parts) };
+        mos.ensure_configured_user().await?;
+        Ok(mos)
+    }
+}
+
+impl Mos {
+    /// The user that the settings name exists from the start, as `root` does.
+    async fn ensure_configured_user(&self) -> Result<()> {
+        let user = self.user_or_default(None);
+        if !self.has_user(&user).await? {
+            self.create_user(user, None).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The store, seen as record, as users, and (for its self-check) as what it is.
+struct Stores {
+    record: Arc<dyn RecordStore>,
+    users: Arc<dyn UserStore>,
+    sqlite: Option<Arc<SqliteStore>>,
+}
+
+async fn open_stores(settings: &Settings, data_dir: &std::path::Path, clock: Arc<dyn Clock>) -> Result<Stores> {
+    match &settings.store {
+        StoreConfig::Memory(_) => {
+            let store = InMemoryStore::new(clock);
+            Ok(Stores { record: store.clone(), users: store, sqlite: None })
+        }
+        StoreConfig::Sqlite(config) => {
+            let path = config.path.clone().unwrap_or_else(|| data_dir.join("mos.db"));
+            let opened = tokio::task::spawn_blocking(move || {
+                create_folder(&path)?;
+                SqliteStore::open(SqliteOptions::at(path), clock)
+            });
+            let store =
+                opened.await.map_err(|error| StoreError::Backend { backend: "sqlite", source: error.into() })??;
+            Ok(Stores { record: store.clone(), users: store.clone(), sqlite: Some(store) })
+        }
+    }
+}
+
+fn create_folder(database: &std::path::Path) -> std::result::Result<(), StoreError> {
+    let Some(folder) = database.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
+    std::fs::create_dir_all(folder).map_err(|error| StoreError::Storage {
+        path: folder.display().to_string(),
+        detail: format!("{error}; choose another folder with --data-dir or MOS_DATA_DIR"),
+    })
+}
+
+fn lazy_embedder(settings: &Settings, factories: &Factories, context: &ModelContext) -> Arc<dyn Embedder> {
+    let (config, factories, context) = (settings.embedder.clone(), factories.clone(), context.clone());
+    Arc::new(LazyEmbedder(Lazy::new(Arc::new(move || {
+        let (config, factories, context) = (config.clone(), factories.clone(), context.clone());
+        Box::pin(async move { factories.embedder(config, context).await })
+    }))))
+}
+
+fn lazy_chat_model(
+    given: Option<Arc<dyn ChatModel>>,
+    settings: &Settings,
+    factories: &Factories,
+    context: &ModelContext,
+) -> Lazy<dyn ChatModel> {
+    let (config, factories, context) = (settings.chat_model.clone(), factories.clone(), context.clone());
+    Lazy::new(Arc::new(move || {
+        let (given, config) = (given.clone(), config.clone());
+        let (factories, context) = (factories.clone(), context.clone());
+        Box::pin(async move {
+            match given {
+                Some(model) => Ok(model),
+                None => factories.chat_model(config, context).await,
+            }
+        })
+    }))
+}

@@ -1,0 +1,98 @@
+//! Looking for what is wrong, and saying what to do.
+
+use std::collections::BTreeMap;
+
+use mos_core::Scope;
+use serde::Serialize;
+
+use crate::error::Result;
+use crate::facade::Mos;
+use crate::folders;
+
+/// Something that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// Where.
+    pub what: String,
+    /// How it shows.
+    pub detail: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+/// What was looked at, and what is wrong.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Report {
+    /// Folders, versions, counts.
+    pub facts: BTreeMap<String, String>,
+    /// What is wrong; empty when all is well.
+    pub findings: Vec<Finding>,
+}
+
+impl Report {
+    fn fact(&mut self, name: &str, value: impl ToString) {
+        self.facts.insert(name.to_owned(), value.to_string());
+    }
+
+    fn finding(&mut self, what: impl ToString, detail: impl ToString, remedy: impl ToString) {
+        self.findings.push(Finding { what: what.to_string(), detail: detail.to_string(), remedy: remedy.to_string() });
+    }
+}
+
+impl Mos {
+    /// Checks the data (structure, indexes, statistics, embeddings), the models and the cubes' encoders.
+    ///
+    /// # Errors
+    /// Only when a check could not be made; what is wrong stands in the report.
+    pub async fn doctor(&self) -> Result<Report> {
+        let mut report = Report::default();
+        report.fact("data folder", self.data_dir().display());
+        report.fact("models folder", folders::models_dir(self.settings())?.display());
+        report.fact("cpu", crate::cpu_path());
+        self.check_store(&mut report).await?;
+        self.check_encoder(&mut report).await?;
+        Ok(report)
+    }
+
+    async fn check_store(&self, report: &mut Report) -> Result<()> {
+        let Some(sqlite) = &self.parts.sqlite else {
+            report.fact("store", "in memory");
+            return Ok(());
+        };
+        for found in sqlite.check().await? {
+            report.finding(found.what, found.detail, found.remedy);
+        }
+        let statistics = sqlite.statistics().await?;
+        report.fact("store", sqlite.path().display());
+        report.fact("schema version", statistics.schema_version);
+        report.fact("file bytes", statistics.file_bytes);
+        report.fact("users", statistics.n_users);
+        report.fact("cubes", statistics.n_cubes);
+        report.fact("memories", statistics.n_memories);
+        report.fact("embeddings", statistics.n_embeddings);
+        report.fact("edges", statistics.n_edges);
+        Ok(())
+    }
+
+    async fn check_encoder(&self, report: &mut Report) -> Result<()> {
+        let space = match self.embedder().space().await {
+            Ok(space) => space,
+            Err(error) => {
+                report.finding("encoder", error, "make the encoder available, or configure another");
+                return Ok(());
+            }
+        };
+        report.fact("encoder", &space);
+        for cube in self.parts.users.cubes(None).await? {
+            let have = self.parts.record.embedding_space(&Scope::of(&cube.cube_id)).await?;
+            if let Some(have) = have.filter(|have| *have != space) {
+                report.finding(
+                    format!("cube `{}`", cube.cube_id),
+                    format!("was embedded with {have}, the encoder is {space}"),
+                    format!("run `mos cube reembed {}`, or configure the encoder it was made with", cube.cube_id),
+                );
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,229 @@
+//! Cubes: made, registered, shared, dumped, loaded, embedded anew.
+
+use std::path::{Path, PathBuf};
+
+use mos_config::{GeneralMemCubeConfig, Secrets, Setting};
+use mos_core::{Cube, CubeId, Origin, Scope, UserId};
+use mos_cube::{CubeDump, DumpRequest};
+use mos_memory::Reembedded;
+use serde_json::Value;
+
+use super::{Mos, default_cube_id};
+use crate::error::{Error, Result};
+
+/// A cube to make.
+#[derive(Clone, Debug)]
+pub struct NewCube {
+    /// Its id.
+    pub cube_id: CubeId,
+    /// Its name; without one the id.
+    pub name: Option<String>,
+    /// Its configuration; without one a `general_text` cube.
+    pub config: Option<GeneralMemCubeConfig>,
+}
+
+impl NewCube {
+    /// Returns a cube of `general_text` memory.
+    pub fn new(cube_id: impl Into<CubeId>) -> Self {
+        Self { cube_id: cube_id.into(), name: None, config: None }
+    }
+}
+
+/// Where a cube that is registered comes from.
+#[derive(Clone, Debug)]
+pub enum CubeSource {
+    /// A cube that this installation knows already.
+    Known,
+    /// A directory that holds a dumped cube.
+    Directory(PathBuf),
+    /// A new cube of this configuration.
+    Config(Box<GeneralMemCubeConfig>),
+}
+
+impl Mos {
+    /// Makes a cube, registered and owned by `owner`.
+    ///
+    /// # Errors
+    /// [`Error::UnknownUser`]; [`Error::Invalid`] for a bad id or a memory backend this build lacks; a conflict when
+    /// the id is taken.
+    pub async fn create_cube(&self, owner: &UserId, new: NewCube) -> Result<Cube> {
+        self.checked_user(owner).await?;
+        let cube_id = CubeId::parse(new.cube_id.as_str())?;
+        let config = match new.config {
+            Some(config) => config.to_json(Secrets::Plain),
+            None => self.parts.factories.default_cube_config(&self.parts.settings, owner, &cube_id),
+        };
+        let cube = self.new_cube(owner, cube_id, new.name, None, config);
+        // Refuses an unknown backend before anything is stored.
+        self.text_memory(&cube)?;
+        self.parts.users.create_cube(&cube).await?;
+        Ok(cube)
+    }
+
+    /// Registers a cube for a user, so that searches and chats use it, and returns it.
+    ///
+    /// A directory is read once, when its cube is new here; a cube that exists gets registered again. Registering
+    /// never gives access to a cube that belongs to somebody else. Without an id, a directory's own text is the id
+    /// and any other cube is `cube_<user>`.
+    ///
+    /// # Errors
+    /// [`Error::UnknownUser`]; [`Error::NoAccess`]; errors of the directory, after which nothing is registered.
+    pub async fn register_mem_cube(&self, user: &UserId, source: CubeSource, cube_id: Option<&CubeId>) -> Result<Cube> {
+        self.checked_user(user).await?;
+        let cube_id = match (cube_id, &source) {
+            (Some(id), _) => CubeId::parse(id.as_str())?,
+            (None, CubeSource::Directory(path)) => CubeId::parse(path.display().to_string())?,
+            (None, _) => default_cube_id(user),
+        };
+        if self.parts.users.cube(&cube_id).await?.is_some() {
+            let (mut cube, _) = self.checked_cube(user, &cube_id).await?;
+            self.parts.users.set_registered(&cube_id, true).await?;
+            cube.is_registered = true;
+            return Ok(cube);
+        }
+        match source {
+            CubeSource::Known => Err(Error::NoAccess { user: user.clone(), cube: cube_id }),
+            CubeSource::Config(config) => {
+                self.create_cube(user, NewCube { cube_id, name: None, config: Some(*config) }).await
+            }
+            CubeSource::Directory(path) => self.register_directory(user, cube_id, &path).await,
+        }
+    }
+
+    async fn register_directory(&self, user: &UserId, cube_id: CubeId, path: &Path) -> Result<Cube> {
+        let dump = read_dump(path).await?;
+        let config = Value::Object(dump.config);
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+        let mut cube = self.new_cube(user, cube_id, name, Some(path), config);
+        let text = self.text_memory(&cube)?;
+        // Not registered until its memories are in: whoever looks in between sees no half cube.
+        cube.is_registered = false;
+        self.parts.users.create_cube(&cube).await?;
+        if let Err(error) = text.load(path, Origin::new(user.as_str(), "register")).await {
+            self.parts.users.delete_cube(&cube.cube_id).await?;
+            return Err(error.into());
+        }
+        self.parts.users.set_registered(&cube.cube_id, true).await?;
+        cube.is_registered = true;
+        Ok(cube)
+    }
+
+    fn new_cube(
+        &self,
+        owner: &UserId,
+        cube_id: CubeId,
+        name: Option<String>,
+        path: Option<&Path>,
+        config: Value,
+    ) -> Cube {
+        Cube {
+            cube_name: name.unwrap_or_else(|| cube_id.to_string()),
+            cube_id,
+            cube_path: path.map(|path| path.display().to_string()),
+            owner_id: owner.clone(),
+            created_at: self.parts.clock.now_text(),
+            is_registered: true,
+            config,
+        }
+    }
+
+    /// Takes a cube out of searches and chats; its memories stay.
+    ///
+    /// # Errors
+    /// [`Error::NoAccess`]; [`Error::NotOwner`]; [`Error::NotRegistered`] the second time.
+    pub async fn unregister_mem_cube(&self, user: &UserId, cube: &CubeId) -> Result<()> {
+        let cube = self.owned_cube(user, cube).await?;
+        if !cube.is_registered {
+            return Err(Error::NotRegistered(cube.cube_id));
+        }
+        Ok(self.parts.users.set_registered(&cube.cube_id, false).await?)
+    }
+
+    /// Removes a cube with all its memories and their history.
+    ///
+    /// # Errors
+    /// [`Error::NoAccess`]; [`Error::NotOwner`].
+    pub async fn delete_cube(&self, user: &UserId, cube: &CubeId) -> Result<()> {
+        let cube = self.owned_cube(user, cube).await?;
+        Ok(self.parts.users.delete_cube(&cube.cube_id).await?)
+    }
+
+    /// Returns the cubes a user may use, newest first.
+    ///
+    /// # Errors
+    /// [`Error::UnknownUser`].
+    pub async fn list_cubes(&self, user: &UserId) -> Result<Vec<Cube>> {
+        self.checked_user(user).await?;
+        Ok(self.parts.users.cubes(Some(user)).await?)
+    }
+
+    /// Lets another user read and write a cube.
+    ///
+    /// # Errors
+    /// [`Error::NoAccess`]; [`Error::NotOwner`]; [`Error::UnknownUser`] for the other user.
+    pub async fn share_cube_with_user(&self, owner: &UserId, cube: &CubeId, target: &UserId) -> Result<()> {
+        let cube = self.owned_cube(owner, cube).await?;
+        self.checked_user(target).await?;
+        Ok(self.parts.users.share(&cube.cube_id, target).await?)
+    }
+
+    /// Takes back what [`Mos::share_cube_with_user`] gave.
+    ///
+    /// # Errors
+    /// [`Error::NoAccess`]; [`Error::NotOwner`].
+    pub async fn unshare_cube(&self, owner: &UserId, cube: &CubeId, target: &UserId) -> Result<()> {
+        let cube = self.owned_cube(owner, cube).await?;
+        Ok(self.parts.users.unshare(&cube.cube_id, target).await?)
+    }
+
+    /// Writes a cube (without an id the default one) to a directory that is absent or empty, whole or not at all.
+    ///
+    /// # Errors
+    /// Rights; errors of the directory.
+    pub async fn dump(&self, user: &UserId, cube: Option<&CubeId>, directory: &Path) -> Result<()> {
+        let cube = self.target(user, cube).await?;
+        let request = DumpRequest {
+            cube_id: &cube.info().cube_id,
+            config: &cube.info().config,
+            text: cube.text_mem().as_ref(),
+            embedding_space: self.parts.record.embedding_space(&Scope::of(&cube.info().cube_id)).await?,
+            created_at: self.parts.clock.now_text(),
+        };
+        Ok(mos_cube::dump(directory, request).await?)
+    }
+
+    /// Reads a dumped cube into a registered one (without an id the default one) and returns how many memories came.
+    ///
+    /// # Errors
+    /// Rights; errors of the directory, after which nothing was changed.
+    pub async fn load(&self, user: &UserId, cube: Option<&CubeId>, directory: &Path) -> Result<usize> {
+        let cube = self.target(user, cube).await?;
+        read_dump(directory).await?;
+        Ok(cube.text_mem().load(directory, Origin::new(user.as_str(), "load")).await?)
+    }
+
+    /// Embeds a cube anew with the configured encoder; ids and history stay. Goes on where an interrupted call
+    /// stopped. `progress` gets the number of memories embedded so far.
+    ///
+    /// # Errors
+    /// Rights ([`Error::NotOwner`] too); model and store errors.
+    pub async fn reembed_cube(
+        &self,
+        user: &UserId,
+        cube: &CubeId,
+        progress: impl FnMut(usize) + Send,
+    ) -> Result<Reembedded> {
+        let cube = self.owned_cube(user, cube).await?;
+        let scope = Scope::of(&cube.cube_id);
+        let (record, embedder) = (self.parts.record.as_ref(), self.parts.embedder.as_ref());
+        Ok(mos_memory::reembed(&scope, record, embedder, user.as_str(), progress).await?)
+    }
+}
+
+async fn read_dump(directory: &Path) -> Result<CubeDump> {
+    let directory = directory.to_owned();
+    match tokio::task::spawn_blocking(move || mos_cube::read(&directory)).await {
+        Ok(dump) => Ok(dump?),
+        Err(error) => Err(Error::Invalid(format!("reading the cube broke off: {error}"))),
+    }
+}

@@ -1,0 +1,196 @@
+//! Adding, reading, changing and removing memories.
+
+use mos_core::memory::SourceKind;
+use mos_core::{CubeId, MemoryId, MemoryItem, Message, Origin, Role, SessionId, UserId};
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value, json};
+
+use super::Mos;
+use crate::error::{Error, Result};
+
+/// What is remembered.
+#[derive(Clone, Debug)]
+pub struct Add {
+    user: Option<UserId>,
+    cube: Option<CubeId>,
+    session: Option<SessionId>,
+    content: AddContent,
+}
+
+#[derive(Clone, Debug)]
+enum AddContent {
+    Text(String),
+    Messages(Vec<Message>),
+}
+
+impl Add {
+    /// One memory of this text.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self { user: None, cube: None, session: None, content: AddContent::Text(text.into()) }
+    }
+
+    /// One memory per message of a conversation, word for word. System messages are instructions, not memories, and
+    /// are passed over.
+    pub fn messages(messages: Vec<Message>) -> Self {
+        Self { user: None, cube: None, session: None, content: AddContent::Messages(messages) }
+    }
+
+    /// Whose memory it is; without this the settings' user.
+    #[must_use]
+    pub fn user(mut self, user: impl Into<UserId>) -> Self {
+        self.user = Some(user.into());
+        self
+    }
+
+    /// The cube; without this the user's default cube.
+    #[must_use]
+    pub fn cube(mut self, cube: impl Into<CubeId>) -> Self {
+        self.cube = Some(cube.into());
+        self
+    }
+
+    /// The conversation it arose in.
+    #[must_use]
+    pub fn session(mut self, session: impl Into<SessionId>) -> Self {
+        self.session = Some(session.into());
+        self
+    }
+}
+
+/// The memories of one cube.
+#[derive(Clone, Debug, Serialize)]
+pub struct CubeMemories {
+    /// The cube.
+    pub cube_id: CubeId,
+    /// Its memories, oldest first.
+    pub memories: Vec<MemoryItem>,
+}
+
+/// Everything a cube holds, in the shape of MemOS' `get_all`.
+#[derive(Clone, Debug)]
+pub struct MemoryListing {
+    /// Textual memories by cube.
+    pub text_mem: Vec<CubeMemories>,
+}
+
+impl Serialize for MemoryListing {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        json!({"para_mem": [], "act_mem": [], "text_mem": self.text_mem}).serialize(serializer)
+    }
+}
+
+impl Mos {
+    /// The user that is meant when none is named.
+    pub(crate) fn user_or_default(&self, user: Option<&UserId>) -> UserId {
+        user.cloned().unwrap_or_else(|| UserId::new(self.parts.settings.user_id.as_str()))
+    }
+
+    /// Stores memories and returns their ids, in order, once they are durable.
+    ///
+    /// # Errors
+    /// Rights; [`Error::Invalid`] for an empty text or message; store and model errors. Nothing is stored then.
+    pub async fn add(&self, add: Add) -> Result<Vec<MemoryId>> {
+        let user = self.user_or_default(add.user.as_ref());
+        let cube = self.target(&user, add.cube.as_ref()).await?;
+        let items = match add.content {
+            AddContent::Text(text) => vec![self.new_item(&user, add.session.as_ref(), text, None)],
+            AddContent::Messages(messages) => {
+                if messages.is_empty() {
+                    return Err(Error::Invalid("there are no messages to remember; give at least one".to_owned()));
+                }
+                let kept = messages.iter().filter(|message| message.role != Role::System);
+                kept.map(|message| self.new_item(&user, add.session.as_ref(), message.text(), Some(message))).collect()
+            }
+        };
+        if items.is_empty() {
+            return Ok(Vec::new());
+        }
+        Ok(cube.text_mem().add(items, Origin::new(user.as_str(), "add")).await?)
+    }
+
+    fn new_item(
+        &self,
+        user: &UserId,
+        session: Option<&SessionId>,
+        text: String,
+        message: Option<&Message>,
+    ) -> MemoryItem {
+        let mut item = MemoryItem::new(MemoryId::new(self.parts.ids.next_uuid()), text);
+        item.metadata.user_id = Some(user.to_string());
+        item.metadata.session_id =
+            session.map_or_else(|| self.parts.settings.session_id.clone(), |id| Some(id.to_string()));
+        item.metadata.source = Some(SourceKind::Conversation);
+        item.metadata.updated_at = Some(self.parts.clock.now_text());
+        item.metadata.info = message.map(message_info);
+        item
+    }
+
+    /// Returns one memory.
+    ///
+    /// # Errors
+    /// Rights; an error for an unknown id.
+    pub async fn get(&self, user: &UserId, cube: Option<&CubeId>, id: &MemoryId) -> Result<MemoryItem> {
+        Ok(self.target(user, cube).await?.text_mem().get(id).await?)
+    }
+
+    /// Returns every memory of a cube (without an id the default one).
+    ///
+    /// # Errors
+    /// Rights.
+    pub async fn get_all(&self, user: &UserId, cube: Option<&CubeId>) -> Result<MemoryListing> {
+        let cube = self.target(user, cube).await?;
+        let memories = cube.text_mem().get_all().await?;
+        Ok(MemoryListing { text_mem: vec![CubeMemories { cube_id: cube.info().cube_id.clone(), memories }] })
+    }
+
+    /// Replaces text and metadata of a memory and returns it; its id stays, its earlier state is kept.
+    ///
+    /// # Errors
+    /// Rights; an error for an unknown id or an empty text.
+    pub async fn update(
+        &self,
+        user: &UserId,
+        cube: Option<&CubeId>,
+        id: &MemoryId,
+        item: MemoryItem,
+    ) -> Result<MemoryItem> {
+        let cube = self.target(user, cube).await?;
+        Ok(cube.text_mem().update(id, item, Origin::new(user.as_str(), "update")).await?)
+    }
+
+    /// Removes one memory.
+    ///
+    /// # Errors
+    /// Rights; an error for an unknown id.
+    pub async fn delete(&self, user: &UserId, cube: Option<&CubeId>, id: &MemoryId) -> Result<()> {
+        let cube = self.target(user, cube).await?;
+        let ids = std::slice::from_ref(id);
+        match cube.text_mem().delete(ids, Origin::new(user.as_str(), "delete")).await? {
+            0 => Err(mos_core::MemoryError::NotFound(id.clone()).into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes every memory of a cube (without an id the default one) and returns how many there were.
+    ///
+    /// # Errors
+    /// Rights.
+    pub async fn delete_all(&self, user: &UserId, cube: Option<&CubeId>) -> Result<usize> {
+        let cube = self.target(user, cube).await?;
+        Ok(cube.text_mem().delete_all(Origin::new(user.as_str(), "delete_all")).await?)
+    }
+}
+
+/// Which message a memory came from: who spoke, when, and its id.
+fn message_info(message: &Message) -> Map<String, Value> {
+    let mut info = Map::new();
+    info.insert("role".to_owned(), json!(message.role));
+    for (key, value) in
+        [("name", &message.name), ("chat_time", &message.chat_time), ("message_id", &message.message_id)]
+    {
+        if let Some(text) = value {
+            info.insert(key.to_owned(), json!(text));
+        }
+    }
+    info
+}

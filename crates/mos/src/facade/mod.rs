@@ -1,0 +1,190 @@
+//! The facade: every operation checks rights first, then speaks to the rooms.
+
+mod chat;
+mod cubes;
+mod memories;
+mod search;
+mod users;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mos_config::Settings;
+use mos_core::{
+    Access, ChatModel, Clock, Cube, CubeId, Embedder, IdSource, RecordStore, Scope, TextMemory, UserId, UserStore,
+    VectorStore,
+};
+
+pub use chat::{Chat, ChatReply};
+pub use cubes::{CubeSource, NewCube};
+pub use memories::{Add, CubeMemories, MemoryListing};
+pub use search::{CubeHits, FoundMemory, Search, SearchResult};
+
+use mos_stores::SqliteStore;
+
+use crate::error::{Error, Result};
+use crate::factories::{Factories, TextMemoryParts};
+use crate::lazy::Lazy;
+use crate::transcript::Transcripts;
+
+/// A memory operating system: users, cubes, memories, chat.
+///
+/// Cheap to clone; clones share everything. Made by [`Mos::builder`](crate::MosBuilder).
+#[derive(Clone, Debug)]
+pub struct Mos {
+    pub(crate) parts: Arc<Parts>,
+}
+
+/// What a facade is made of.
+pub(crate) struct Parts {
+    pub(crate) settings: Settings,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) factories: Factories,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ids: Arc<dyn IdSource>,
+    pub(crate) record: Arc<dyn RecordStore>,
+    pub(crate) users: Arc<dyn UserStore>,
+    pub(crate) sqlite: Option<Arc<SqliteStore>>,
+    pub(crate) vectors: Arc<dyn VectorStore>,
+    pub(crate) embedder: Arc<dyn Embedder>,
+    pub(crate) chat_model: Lazy<dyn ChatModel>,
+    pub(crate) transcripts: Transcripts,
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts").field("data_dir", &self.data_dir).field("record", &self.record).finish_non_exhaustive()
+    }
+}
+
+impl Mos {
+    /// The settings it was built with; secrets print masked.
+    pub fn settings(&self) -> &Settings {
+        &self.parts.settings
+    }
+
+    /// The folder that holds the data.
+    pub fn data_dir(&self) -> &std::path::Path {
+        &self.parts.data_dir
+    }
+
+    /// Returns the chat model, loading it first when needed.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] with the model's error.
+    pub async fn chat_model(&self) -> Result<Arc<dyn ChatModel>> {
+        Ok(self.parts.chat_model.get().await?)
+    }
+
+    /// Returns the encoder; it loads itself at its first use.
+    pub fn embedder(&self) -> Arc<dyn Embedder> {
+        Arc::clone(&self.parts.embedder)
+    }
+
+    /// Returns the rights-checked memories of a cube.
+    ///
+    /// # Errors
+    /// [`Error::UnknownUser`], [`Error::NoAccess`], [`Error::NotRegistered`].
+    pub async fn cube(&self, user: &UserId, cube: &CubeId) -> Result<CubeHandle> {
+        let (cube, access) = self.checked_cube(user, cube).await?;
+        if !cube.is_registered {
+            return Err(Error::NotRegistered(cube.cube_id));
+        }
+        let text = self.text_memory(&cube)?;
+        Ok(CubeHandle { cube, access, text })
+    }
+
+    /// Returns the cube that is meant when none is named: `cube_<user>` when it is registered, else the newest one the
+    /// user owns, else the newest one the user may use.
+    ///
+    /// # Errors
+    /// [`Error::UnknownUser`]; [`Error::NoCube`].
+    pub async fn default_cube(&self, user: &UserId) -> Result<CubeId> {
+        self.checked_user(user).await?;
+        let mut cubes = self.parts.users.cubes(Some(user)).await?;
+        cubes.retain(|cube| cube.is_registered);
+        let own = default_cube_id(user);
+        let named = cubes.iter().find(|cube| cube.cube_id == own && cube.owner_id == *user);
+        let chosen = named.or_else(|| cubes.iter().find(|cube| cube.owner_id == *user)).or_else(|| cubes.first());
+        chosen.map(|cube| cube.cube_id.clone()).ok_or_else(|| Error::NoCube(user.clone()))
+    }
+
+    /// Refuses unless the user exists and is active.
+    pub(crate) async fn checked_user(&self, user: &UserId) -> Result<()> {
+        match self.parts.users.user(user).await? {
+            Some(_) => Ok(()),
+            None => Err(Error::UnknownUser(user.clone())),
+        }
+    }
+
+    /// Refuses unless the user may use the cube.
+    pub(crate) async fn checked_cube(&self, user: &UserId, cube: &CubeId) -> Result<(Cube, Access)> {
+        self.checked_user(user).await?;
+        let refused = || Error::NoAccess { user: user.clone(), cube: cube.clone() };
+        let access = self.parts.users.access(user, cube).await?.ok_or_else(refused)?;
+        let cube = self.parts.users.cube(cube).await?.ok_or_else(refused)?;
+        Ok((cube, access))
+    }
+
+    /// Refuses unless the user owns the cube.
+    pub(crate) async fn owned_cube(&self, user: &UserId, cube: &CubeId) -> Result<Cube> {
+        match self.checked_cube(user, cube).await? {
+            (cube, Access::Owner) => Ok(cube),
+            (cube, Access::Member) => Err(Error::NotOwner { user: user.clone(), cube: cube.cube_id }),
+        }
+    }
+
+    /// The cube that is named, or the default one; registered and rights-checked.
+    pub(crate) async fn target(&self, user: &UserId, cube: Option<&CubeId>) -> Result<CubeHandle> {
+        match cube {
+            Some(cube) => self.cube(user, cube).await,
+            None => {
+                let cube = self.default_cube(user).await?;
+                self.cube(user, &cube).await
+            }
+        }
+    }
+
+    /// Builds the textual memory that a cube's configuration names.
+    pub(crate) fn text_memory(&self, cube: &Cube) -> Result<Arc<dyn TextMemory>> {
+        let parts = TextMemoryParts {
+            scope: Scope::of(&cube.cube_id),
+            record: Arc::clone(&self.parts.record),
+            vectors: Arc::clone(&self.parts.vectors),
+            embedder: Arc::clone(&self.parts.embedder),
+            clock: Arc::clone(&self.parts.clock),
+        };
+        self.parts.factories.text_memory(&cube.config, parts)
+    }
+}
+
+/// The id of the cube that a user gets without asking.
+pub fn default_cube_id(user: &UserId) -> CubeId {
+    CubeId::new(format!("cube_{user}"))
+}
+
+/// A cube that its holder may use.
+#[derive(Clone, Debug)]
+pub struct CubeHandle {
+    cube: Cube,
+    access: Access,
+    text: Arc<dyn TextMemory>,
+}
+
+impl CubeHandle {
+    /// What the user database knows about the cube.
+    pub fn info(&self) -> &Cube {
+        &self.cube
+    }
+
+    /// What the holder may do.
+    pub fn access(&self) -> Access {
+        self.access
+    }
+
+    /// The cube's textual memory.
+    pub fn text_mem(&self) -> &Arc<dyn TextMemory> {
+        &self.text
+    }
+}

@@ -1,0 +1,170 @@
+//! Searching the cubes of a user.
+
+use futures::future::try_join_all;
+use mos_core::text_memory::Signal;
+use mos_core::{CubeId, Filter, Hit, MemoryItem, SearchRequest, SessionId, UserId};
+use serde::{Serialize, Serializer};
+use serde_json::{Value, json};
+
+use super::{CubeHandle, Mos};
+use crate::error::{Error, Result};
+
+/// What is looked for.
+#[derive(Clone, Debug)]
+pub struct Search {
+    user: Option<UserId>,
+    cubes: Option<Vec<CubeId>>,
+    query: String,
+    top_k: Option<usize>,
+    session: Option<SessionId>,
+    filter: Filter,
+}
+
+impl Search {
+    /// A question in plain words.
+    pub fn new(query: impl Into<String>) -> Self {
+        Self { user: None, cubes: None, query: query.into(), top_k: None, session: None, filter: Filter::Everything }
+    }
+
+    /// Who asks; without this the settings' user.
+    #[must_use]
+    pub fn user(mut self, user: impl Into<UserId>) -> Self {
+        self.user = Some(user.into());
+        self
+    }
+
+    /// Only these cubes; without this every registered cube of the user.
+    #[must_use]
+    pub fn cubes(mut self, cubes: impl IntoIterator<Item = CubeId>) -> Self {
+        self.cubes = Some(cubes.into_iter().collect());
+        self
+    }
+
+    /// The most memories per cube; without this the settings' `top_k`.
+    #[must_use]
+    pub fn top_k(mut self, top_k: usize) -> Self {
+        self.top_k = Some(top_k);
+        self
+    }
+
+    /// Only memories of this conversation.
+    #[must_use]
+    pub fn session(mut self, session: impl Into<SessionId>) -> Self {
+        self.session = Some(session.into());
+        self
+    }
+
+    /// Only memories that pass.
+    #[must_use]
+    pub fn filter(mut self, filter: Filter) -> Self {
+        self.filter = filter;
+        self
+    }
+}
+
+/// A memory that was found, and why. Serialises as the memory with `score` and `signals` beside its fields.
+#[derive(Clone, Debug)]
+pub struct FoundMemory {
+    /// The memory.
+    pub item: MemoryItem,
+    /// The fused score.
+    pub score: f32,
+    /// What each recall path said.
+    pub signals: Vec<Signal>,
+}
+
+impl Serialize for FoundMemory {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let mut value = self.item.to_value();
+        value["score"] = json!(self.score);
+        value["signals"] = self
+            .signals
+            .iter()
+            .map(|signal| (signal.name.to_owned(), json!(signal.score)))
+            .collect::<serde_json::Map<String, Value>>()
+            .into();
+        value.serialize(serializer)
+    }
+}
+
+impl From<Hit> for FoundMemory {
+    fn from(hit: Hit) -> Self {
+        Self { item: hit.item, score: hit.score, signals: hit.signals }
+    }
+}
+
+/// What was found in one cube.
+#[derive(Clone, Debug, Serialize)]
+pub struct CubeHits {
+    /// The cube.
+    pub cube_id: CubeId,
+    /// Best first.
+    pub memories: Vec<FoundMemory>,
+}
+
+/// What was found, in the shape of MemOS' `search`: one entry per cube, also for cubes without a hit.
+#[derive(Clone, Debug, Default)]
+pub struct SearchResult {
+    /// Textual memories by cube.
+    pub text_mem: Vec<CubeHits>,
+}
+
+impl SearchResult {
+    /// Returns the memories of all cubes, best first.
+    pub fn best(&self) -> Vec<(&CubeId, &FoundMemory)> {
+        let mut all: Vec<(&CubeId, &FoundMemory)> = self
+            .text_mem
+            .iter()
+            .flat_map(|cube| cube.memories.iter().map(move |found| (&cube.cube_id, found)))
+            .collect();
+        all.sort_by(|left, right| right.1.score.total_cmp(&left.1.score));
+        all
+    }
+}
+
+impl Serialize for SearchResult {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        json!({"text_mem": self.text_mem, "act_mem": [], "para_mem": [], "pref_mem": []}).serialize(serializer)
+    }
+}
+
+impl Mos {
+    /// Returns what fits a question, cube by cube.
+    ///
+    /// # Errors
+    /// Rights (every named cube is checked); [`Error::Invalid`] for an empty query; store and model errors.
+    pub async fn search(&self, search: Search) -> Result<SearchResult> {
+        if search.query.trim().is_empty() {
+            return Err(Error::Invalid("the query is empty; ask for something".to_owned()));
+        }
+        let user = self.user_or_default(search.user.as_ref());
+        let cubes = self.readable_cubes(&user, search.cubes.as_deref()).await?;
+        let filter = match &search.session {
+            None => search.filter,
+            Some(session) => search.filter.and(Filter::equals("session_id", session.as_str())),
+        };
+        let top_k = search.top_k.unwrap_or(self.parts.settings.top_k);
+        let request = SearchRequest { query: search.query, top_k, filter };
+        let text_mem = try_join_all(cubes.iter().map(|cube| search_cube(cube, &request))).await?;
+        Ok(SearchResult { text_mem })
+    }
+
+    /// The cubes that are named, or every registered cube of the user.
+    pub(crate) async fn readable_cubes(&self, user: &UserId, named: Option<&[CubeId]>) -> Result<Vec<CubeHandle>> {
+        let ids: Vec<CubeId> = match named {
+            Some(ids) => ids.to_vec(),
+            None => {
+                let mut cubes = self.list_cubes(user).await?;
+                cubes.retain(|cube| cube.is_registered);
+                cubes.into_iter().map(|cube| cube.cube_id).collect()
+            }
+        };
+        try_join_all(ids.iter().map(|id| self.cube(user, id))).await
+    }
+}
+
+async fn search_cube(cube: &CubeHandle, request: &SearchRequest) -> Result<CubeHits> {
+    let hits = cube.text_mem().search(request).await?;
+    let memories = hits.into_iter().map(FoundMemory::from).collect();
+    Ok(CubeHits { cube_id: cube.info().cube_id.clone(), memories })
+}

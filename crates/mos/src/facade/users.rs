@@ -1,0 +1,57 @@
+//! Users.
+
+use mos_core::{User, UserId, UserRole};
+
+use super::Mos;
+use crate::error::Result;
+
+impl Mos {
+    /// Makes a user and returns it. Without a name the id is the name; a user of that name that exists already is
+    /// returned as it is.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) for an empty or overlong id.
+    pub async fn create_user(&self, id: impl Into<UserId>, name: Option<&str>) -> Result<User> {
+        self.create_user_with_role(id, name, UserRole::User).await
+    }
+
+    /// As [`Mos::create_user`], with a role.
+    ///
+    /// # Errors
+    /// As [`Mos::create_user`].
+    pub async fn create_user_with_role(
+        &self,
+        id: impl Into<UserId>,
+        name: Option<&str>,
+        role: UserRole,
+    ) -> Result<User> {
+        let id = UserId::parse(id.into().as_str())?;
+        let name = UserId::parse(name.unwrap_or(id.as_str()))?;
+        Ok(self.parts.users.create_user(&id, name.as_str(), role).await?)
+    }
+
+    /// Returns the active users, oldest first.
+    ///
+    /// # Errors
+    /// Store errors.
+    pub async fn list_users(&self) -> Result<Vec<User>> {
+        Ok(self.parts.users.users().await?)
+    }
+
+    /// Deactivates a user. Its cubes stay, so that nobody's memories are lost by it.
+    ///
+    /// # Errors
+    /// An error for an unknown user and for `root`.
+    pub async fn delete_user(&self, id: &UserId) -> Result<()> {
+        self.parts.transcripts.clear(id);
+        Ok(self.parts.users.delete_user(id).await?)
+    }
+
+    /// Returns whether an active user has this id.
+    ///
+    /// # Errors
+    /// Store errors.
+    pub async fn has_user(&self, id: &UserId) -> Result<bool> {
+        Ok(self.parts.users.user(id).await?.is_some())
+    }
+}

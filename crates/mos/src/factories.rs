@@ -1,0 +1,202 @@
+//! The table from backend key to constructor.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use mos_config::{ChatModelConfig, EmbedderConfig, GeneralMemCubeConfig, Secrets, Setting, Settings};
+use mos_core::{ChatModel, Clock, CubeId, Embedder, ModelError, RecordStore, Scope, TextMemory, UserId, VectorStore};
+use mos_memory::{DEFAULT_FILE_NAME, GeneralText, GeneralTextParts, NaiveText, Shelf};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+
+mod models;
+
+/// What a constructor of a model may look at besides its configuration.
+#[derive(Clone, Debug)]
+pub struct ModelContext {
+    /// The folder of fetched models.
+    pub models_dir: PathBuf,
+}
+
+/// What a textual memory is made of.
+#[derive(Clone, Debug)]
+pub struct TextMemoryParts {
+    /// The cube.
+    pub scope: Scope,
+    /// Where its memories are.
+    pub record: Arc<dyn RecordStore>,
+    /// Finds near vectors.
+    pub vectors: Arc<dyn VectorStore>,
+    /// Turns texts into vectors.
+    pub embedder: Arc<dyn Embedder>,
+    /// The time of changes.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Makes a chat model.
+pub type ChatModelFactory = Arc<
+    dyn Fn(ChatModelConfig, ModelContext) -> BoxFuture<'static, std::result::Result<Arc<dyn ChatModel>, ModelError>>
+        + Send
+        + Sync,
+>;
+
+/// Makes an encoder.
+pub type EmbedderFactory = Arc<
+    dyn Fn(EmbedderConfig, ModelContext) -> BoxFuture<'static, std::result::Result<Arc<dyn Embedder>, ModelError>>
+        + Send
+        + Sync,
+>;
+
+/// Makes a textual memory whose file in a dump has the given name.
+pub type TextMemoryFactory = Arc<dyn Fn(TextMemoryParts, String) -> Arc<dyn TextMemory> + Send + Sync>;
+
+/// Constructors by backend key. Starts with everything this build has; a program may add and replace entries.
+#[derive(Clone)]
+pub struct Factories {
+    chat_models: BTreeMap<String, ChatModelFactory>,
+    embedders: BTreeMap<String, EmbedderFactory>,
+    text_memories: BTreeMap<String, TextMemoryFactory>,
+}
+
+impl fmt::Debug for Factories {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Factories")
+            .field("chat_models", &self.chat_models.keys())
+            .field("embedders", &self.embedders.keys())
+            .field("text_memories", &self.text_memories.keys())
+            .finish()
+    }
+}
+
+impl Default for Factories {
+    fn default() -> Self {
+        let mut factories =
+            Self { chat_models: BTreeMap::new(), embedders: BTreeMap::new(), text_memories: BTreeMap::new() };
+        models::add_chat_models(&mut factories);
+        models::add_embedders(&mut factories);
+        factories.add_text_memory(
+            "naive_text",
+            Arc::new(|parts, file_name| Arc::new(NaiveText::new(shelf(&parts, file_name)))),
+        );
+        factories.add_text_memory(
+            "general_text",
+            Arc::new(|parts, file_name| {
+                let shelf = shelf(&parts, file_name);
+                Arc::new(GeneralText::new(GeneralTextParts { shelf, vectors: parts.vectors, embedder: parts.embedder }))
+            }),
+        );
+        factories
+    }
+}
+
+fn shelf(parts: &TextMemoryParts, file_name: String) -> Shelf {
+    Shelf { scope: parts.scope.clone(), record: Arc::clone(&parts.record), clock: Arc::clone(&parts.clock), file_name }
+}
+
+impl Factories {
+    /// Adds or replaces the constructor of a chat model.
+    pub fn add_chat_model(&mut self, key: impl Into<String>, factory: ChatModelFactory) {
+        self.chat_models.insert(key.into(), factory);
+    }
+
+    /// Adds or replaces the constructor of an encoder.
+    pub fn add_embedder(&mut self, key: impl Into<String>, factory: EmbedderFactory) {
+        self.embedders.insert(key.into(), factory);
+    }
+
+    /// Adds or replaces the constructor of a textual memory.
+    pub fn add_text_memory(&mut self, key: impl Into<String>, factory: TextMemoryFactory) {
+        self.text_memories.insert(key.into(), factory);
+    }
+
+    pub(crate) async fn chat_model(
+        &self,
+        config: ChatModelConfig,
+        context: ModelContext,
+    ) -> std::result::Result<Arc<dyn ChatModel>, ModelError> {
+        match self.chat_models.get(config.backend()) {
+            Some(factory) => factory(config, context).await,
+            None => Err(ModelError::NotFound(not_built("chat model", config.backend(), self.chat_models.keys()))),
+        }
+    }
+
+    pub(crate) async fn embedder(
+        &self,
+        config: EmbedderConfig,
+        context: ModelContext,
+    ) -> std::result::Result<Arc<dyn Embedder>, ModelError> {
+        match self.embedders.get(config.backend()) {
+            Some(factory) => factory(config, context).await,
+            None => Err(ModelError::NotFound(not_built("embedder", config.backend(), self.embedders.keys()))),
+        }
+    }
+
+    /// Returns the textual memory that a cube's configuration names.
+    pub(crate) fn text_memory(&self, config: &Value, parts: TextMemoryParts) -> Result<Arc<dyn TextMemory>> {
+        let backend = config.pointer("/text_mem/backend").and_then(Value::as_str).unwrap_or("uninitialized");
+        if backend == "uninitialized" {
+            return Err(Error::Invalid(format!(
+                "cube `{}` has no textual memory; set text_mem in its configuration",
+                parts.scope.cube
+            )));
+        }
+        let name =
+            config.pointer("/text_mem/config/memory_filename").and_then(Value::as_str).unwrap_or(DEFAULT_FILE_NAME);
+        // The name comes from a file that somebody else may have written; it must not lead out of the directory.
+        if Path::new(name).file_name().and_then(|name| name.to_str()) != Some(name) {
+            return Err(Error::Invalid(format!("memory_filename must be a plain file name, not `{name}`")));
+        }
+        match self.text_memories.get(backend) {
+            Some(factory) => Ok(factory(parts, name.to_owned())),
+            None => Err(Error::Invalid(not_built("text memory", backend, self.text_memories.keys()))),
+        }
+    }
+
+    /// The configuration of a cube that is made without one. It names no models: those of the settings are used.
+    pub(crate) fn default_cube_config(&self, settings: &Settings, owner: &UserId, cube: &CubeId) -> Value {
+        GeneralMemCubeConfig::new(owner.as_str(), cube.as_str(), settings.text_memory()).to_json(Secrets::Plain)
+    }
+}
+
+fn not_built<'a>(kind: &str, key: &str, known: impl Iterator<Item = &'a String>) -> String {
+    let known: Vec<&str> = known.map(String::as_str).collect();
+    format!("this build cannot run the {kind} backend `{key}`; use one of {}", known.join(", "))
+}
+
+/// A backend that settings may name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Backend {
+    /// The kind of part, for example `chat_model`.
+    pub kind: String,
+    /// Its key.
+    pub key: String,
+    /// Whether this build can run it; otherwise its settings are read and checked only.
+    pub is_built: bool,
+}
+
+/// Returns every backend that settings may name, and which of them this build can run.
+pub fn backends() -> Vec<Backend> {
+    let factories = Factories::default();
+    let is_built = |kind: &str, key: &str| match kind {
+        "chat_model" => factories.chat_models.contains_key(key),
+        "embedder" => factories.embedders.contains_key(key),
+        "memory" => factories.text_memories.contains_key(key),
+        "store" => true,
+        _ => false,
+    };
+    let mut table = Vec::new();
+    for kind in mos_config::backends() {
+        let row = |key: &&str| Backend {
+            kind: kind.kind.to_owned(),
+            key: (*key).to_owned(),
+            is_built: is_built(kind.kind, key),
+        };
+        table.extend(kind.keys.iter().map(row));
+    }
+    table
+}

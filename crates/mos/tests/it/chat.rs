@@ -1,0 +1,137 @@
+use std::sync::Arc;
+
+use futures::StreamExt;
+use mos::{Add, Chat, Error, Mos, Settings};
+use mos_core::{ChatEvent, MemoryError, ModelError, SessionId};
+use mos_testkit::embedder::WordEmbedder;
+use mos_testkit::model_server::{Fault, ModelServer, Reply};
+use serde_json::{Value, json};
+
+use crate::{ann, bob};
+
+/// A facade whose chat model is a scripted server, with a cube of ann's.
+async fn talking_house(server: &ModelServer, max_turns: usize) -> (tempfile::TempDir, Mos) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("settings.json");
+    let settings = json!({
+        "chat_model": {"backend": "openai", "config": {
+            "model_name_or_path": "scripted", "api_key": "sk-test", "api_base": server.openai_url(), "max_retries": 0}},
+        "max_turns_window": max_turns,
+    });
+    std::fs::write(&file, settings.to_string()).unwrap();
+    let settings = Settings::load(Some(&file), []).unwrap().settings;
+    let embedder = Arc::new(WordEmbedder::new("words", 64));
+    let mos = Mos::builder(settings).data_dir(folder.path()).embedder(embedder).build().await.unwrap();
+    for user in ["ann", "bob"] {
+        mos.create_user(user, None).await.unwrap();
+    }
+    mos.create_cube(&ann(), mos::NewCube::new("notes")).await.unwrap();
+    (folder, mos)
+}
+
+async fn say(mos: &Mos, text: &str) -> String {
+    mos.chat(Chat::new(text).user("ann")).await.unwrap().complete().await.unwrap().0
+}
+
+fn sent(server: &ModelServer, index: usize) -> Vec<Value> {
+    server.requests()[index].body["messages"].as_array().unwrap().clone()
+}
+
+#[tokio::test]
+async fn recalled_memories_stand_numbered_in_the_system_message() {
+    let server = ModelServer::start().await;
+    let (_folder, mos) = talking_house(&server, 9).await;
+    mos.add(Add::text("my dog is called Max").user("ann")).await.unwrap();
+    server.reply(Reply::text("Max."));
+    let reply = mos.chat(Chat::new("what is my dog called?").user("ann")).await.unwrap();
+    assert_eq!(reply.memories[0].1.item.memory, "my dog is called Max");
+    assert_eq!(reply.complete().await.unwrap().0, "Max.");
+    let messages = sent(&server, 0);
+    assert_eq!(messages[0]["role"], "system");
+    assert!(messages[0]["content"].as_str().unwrap().contains("## Memories:\n1. my dog is called Max"));
+    assert_eq!(messages[1], json!({"role": "user", "content": "what is my dog called?"}));
+}
+
+#[tokio::test]
+async fn a_base_prompt_says_where_the_memories_go() {
+    let server = ModelServer::start().await;
+    let (_folder, mos) = talking_house(&server, 9).await;
+    mos.add(Add::text("likes tea").user("ann")).await.unwrap();
+    server.reply(Reply::text("ok"));
+    mos.chat(Chat::new("tea?").user("ann").base_prompt("[{memories}]")).await.unwrap().complete().await.unwrap();
+    assert_eq!(sent(&server, 0)[0]["content"], "[1. likes tea]");
+}
+
+#[tokio::test]
+async fn history_is_sent_bounded_per_user_and_can_be_cleared() {
+    let server = ModelServer::start().await;
+    let (_folder, mos) = talking_house(&server, 2).await;
+    for turn in 0..4 {
+        server.reply(Reply::text(&format!("answer {turn}")));
+        say(&mos, &format!("question {turn}")).await;
+    }
+    let contents: Vec<String> = sent(&server, 3).iter().map(|m| m["content"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(contents[1..], ["question 1", "answer 1", "question 2", "answer 2", "question 3"]);
+    server.reply(Reply::text("hi"));
+    mos.chat(Chat::new("hello").user("bob")).await.unwrap().complete().await.unwrap();
+    assert_eq!(sent(&server, 4).len(), 2, "bob sees nothing of ann's talk");
+    server.reply(Reply::text("hi"));
+    mos.chat(Chat::new("hello").user("ann").session("other")).await.unwrap().complete().await.unwrap();
+    assert_eq!(sent(&server, 5).len(), 2, "sessions do not mix");
+    mos.clear_messages(&ann()).await.unwrap();
+    assert!(mos.chat_history(&ann(), None).await.unwrap().is_empty());
+    assert_eq!(mos.chat_history(&bob(), None).await.unwrap().len(), 2);
+    assert!(mos.chat_history(&ann(), Some(&SessionId::from("other"))).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_an_error_and_leaves_no_turn() {
+    let server = ModelServer::start().await;
+    let (_folder, mos) = talking_house(&server, 9).await;
+    server.fault(Fault::CutOff(1));
+    let broken = match mos.chat(Chat::new("hello there").user("ann")).await {
+        Err(error) => error,
+        Ok(reply) => reply.complete().await.unwrap_err(),
+    };
+    let is_bad =
+        matches!(broken, Error::Memory(MemoryError::Model(ModelError::BadAnswer(_) | ModelError::Unavailable(_))));
+    assert!(is_bad, "{broken}");
+    assert!(mos.chat_history(&ann(), None).await.unwrap().is_empty());
+    assert!(!broken.to_string().contains("sk-test"));
+}
+
+#[tokio::test]
+async fn a_dropped_answer_leaves_no_turn() {
+    let server = ModelServer::start().await;
+    let (_folder, mos) = talking_house(&server, 9).await;
+    server.reply(Reply::text("one two three four five"));
+    let mut reply = mos.chat(Chat::new("count please").user("ann")).await.unwrap();
+    assert!(matches!(reply.next().await, Some(Ok(ChatEvent::Text(_)))));
+    drop(reply);
+    assert!(mos.chat_history(&ann(), None).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_is_told_is_remembered_when_asked_to_and_questions_are_not() {
+    let server = ModelServer::start().await;
+    let (_folder, mos) = talking_house(&server, 9).await;
+    for text in ["My sister lives in Oslo", "Where does my sister live?"] {
+        server.reply(Reply::text("ok"));
+        mos.chat(Chat::new(text).user("ann").remember(true)).await.unwrap().complete().await.unwrap();
+    }
+    let kept = mos.get_all(&ann(), None).await.unwrap();
+    let texts: Vec<&str> = kept.text_mem[0].memories.iter().map(|item| item.memory.as_str()).collect();
+    assert_eq!(texts, ["My sister lives in Oslo"]);
+    assert!(sent(&server, 1)[0]["content"].as_str().unwrap().contains("1. My sister lives in Oslo"));
+}
+
+#[tokio::test]
+async fn chat_refuses_strangers_foreign_cubes_and_empty_questions() {
+    let server = ModelServer::start().await;
+    let (_folder, mos) = talking_house(&server, 9).await;
+    assert!(matches!(mos.chat(Chat::new("hi").user("nobody")).await, Err(Error::UnknownUser(_))));
+    let foreign = mos.chat(Chat::new("hi").user("bob").cubes(["notes".into()])).await;
+    assert!(matches!(foreign, Err(Error::NoAccess { .. })));
+    assert!(matches!(mos.chat(Chat::new(" ").user("ann")).await, Err(Error::Invalid(_))));
+    assert!(server.requests().is_empty(), "nothing was sent");
+}

@@ -1,0 +1,37 @@
+//! The facade over real stores, a real encoder stand-in and a scripted model server.
+
+mod chat;
+mod cubes;
+mod memories;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use mos::{Mos, NewCube, Settings};
+use mos_core::UserId;
+use mos_testkit::embedder::WordEmbedder;
+use tempfile::TempDir;
+
+/// A facade on an empty SQLite store, with users ann and bob and a cube of ann's.
+async fn house() -> (TempDir, Mos) {
+    let folder = tempfile::tempdir().unwrap();
+    let mos = open(folder.path()).await;
+    for user in ["ann", "bob"] {
+        mos.create_user(user, None).await.unwrap();
+    }
+    mos.create_cube(&ann(), NewCube::new("notes")).await.unwrap();
+    (folder, mos)
+}
+
+async fn open(folder: &Path) -> Mos {
+    let embedder = Arc::new(WordEmbedder::new("words", 64));
+    Mos::builder(Settings::default()).data_dir(folder).embedder(embedder).build().await.unwrap()
+}
+
+fn ann() -> UserId {
+    UserId::from("ann")
+}
+
+fn bob() -> UserId {
+    UserId::from("bob")
+}
