@@ -1,1 +1,1 @@
-//! tbd
+//! Holds the examples of this folder; there is nothing to import.

@@ -1,2 +1,60 @@
-//! The mos command line program.
-fn main() {}
+//! The one binary: parses arguments, calls the facade, prints.
+
+mod arguments;
+mod commands;
+mod context;
+mod output;
+mod progress;
+mod version;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::Arguments;
+use output::Output;
+
+fn main() -> ExitCode {
+    // First of all: on a processor that lacks what the program was compiled for, anything else would crash.
+    if let Err(message) = mos::check_cpu() {
+        return Output::default().failure(&message);
+    }
+    let arguments = Arguments::parse();
+    start_log(arguments.verbose);
+    let output = Output { json: arguments.json };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return output.failure(&format!("cannot start: {error}")),
+    };
+    let result = runtime.block_on(commands::run(arguments));
+    // A model that is still computing an answer nobody waits for must not hold the exit up.
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => output.failure(&describe(&error)),
+    }
+}
+
+/// The error with its causes, each said once.
+fn describe(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+
+/// Logs go to standard error; `RUST_LOG` decides, else the number of `-v`.
+fn start_log(verbose: u8) {
+    let default = match verbose {
+        0 => "error",
+        1 => "info",
+        _ => "debug",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}

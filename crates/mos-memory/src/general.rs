@@ -237,9 +237,9 @@ fn read_entries(path: &Path, entries: Vec<Value>) -> Result<Dumped, MemoryError>
         let item = MemoryItem::from_value(payload, String::new).map_err(|error| bad(error.to_string()))?;
         let vector = match entry.get_mut("vector").map(Value::take) {
             None | Some(Value::Null) => None,
-            Some(value) => Some(
-                serde_json::from_value(value).map_err(|_| bad("`vector` is not a list of numbers".to_owned()))?,
-            ),
+            Some(value) => {
+                Some(serde_json::from_value(value).map_err(|_| bad("`vector` is not a list of numbers".to_owned()))?)
+            }
         };
         dumped.items.push(item);
         dumped.vectors.push(vector);
@@ -257,7 +257,11 @@ impl GeneralText {
             let space = EmbeddingSpace { model, dimension: vectors[0].len() };
             if have.is_none() || have.as_ref() == Some(&space) {
                 let ids = dumped.items.iter().map(|item| item.id.clone());
-                return Ok(EmbeddingWrite { space, vectors: ids.zip(vectors.into_iter().cloned()).collect(), aside: false });
+                return Ok(EmbeddingWrite {
+                    space,
+                    vectors: ids.zip(vectors.into_iter().cloned()).collect(),
+                    aside: false,
+                });
             }
         }
         self.check_space().await?;

@@ -5,9 +5,7 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use mos_core::text_memory::Signal;
-use mos_core::{
-    Hit, MemoryError, MemoryId, MemoryItem, Origin, SearchRequest, TextMemory, WriteBatch, graph::Paging,
-};
+use mos_core::{Hit, MemoryError, MemoryId, MemoryItem, Origin, SearchRequest, TextMemory, WriteBatch, graph::Paging};
 use serde_json::Value;
 
 use crate::file;
@@ -96,7 +94,8 @@ impl TextMemory for NaiveText {
         let Some(entries) = file::read_list(&path).await? else { return Ok(0) };
         let mut items = Vec::with_capacity(entries.len());
         for (index, entry) in entries.into_iter().enumerate() {
-            let item = MemoryItem::from_value(entry, String::new).map_err(|error| file::bad_entry(&path, index, error))?;
+            let item =
+                MemoryItem::from_value(entry, String::new).map_err(|error| file::bad_entry(&path, index, error))?;
             items.push(item);
         }
         let n_items = items.len();

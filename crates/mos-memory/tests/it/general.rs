@@ -1,8 +1,6 @@
 use std::sync::Arc;
 
-use mos_core::{
-    Embedder, Filter, MemoryError, MemoryId, RecordStore, SearchRequest, Status, StoreError, TextMemory,
-};
+use mos_core::{Embedder, Filter, MemoryError, MemoryId, RecordStore, SearchRequest, Status, StoreError, TextMemory};
 use mos_memory::{GeneralText, GeneralTextParts, reembed};
 use mos_stores::ExactVectors;
 use mos_testkit::embedder::WordEmbedder;

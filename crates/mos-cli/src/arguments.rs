@@ -1,0 +1,246 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+/// A memory operating system for LLM applications.
+#[derive(Debug, Parser)]
+#[command(name = "mos", version = crate::version::long(), max_term_width = 100)]
+pub(crate) struct Arguments {
+    /// Settings file (JSON or YAML).
+    #[arg(long, global = true, env = "MOS_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Folder that holds the data; default: the platform's data folder.
+    #[arg(long, global = true, env = "MOS_DATA_DIR", value_name = "FOLDER")]
+    pub(crate) data_dir: Option<PathBuf>,
+
+    /// Whose memories are meant; default: the settings' user (`root`).
+    #[arg(long, global = true, value_name = "ID")]
+    pub(crate) user: Option<String>,
+
+    /// Which cube is meant; default: the user's default cube.
+    #[arg(long, global = true, value_name = "ID")]
+    pub(crate) cube: Option<String>,
+
+    /// Print one JSON document instead of text.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    /// Log more (repeat for still more).
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show the main job: fetch two small models, remember a conversation, answer from memory.
+    Demo(DemoArguments),
+    /// Talk; what you tell is remembered.
+    Chat(ChatArguments),
+    /// Remember a text, or the messages of a file.
+    Add(AddArguments),
+    /// Find memories.
+    Search(SearchArguments),
+    /// Print one memory.
+    Get {
+        /// The memory's id.
+        id: String,
+    },
+    /// Print every memory of a cube.
+    List,
+    /// Remove one memory, or all of a cube.
+    Delete(DeleteArguments),
+    /// Users.
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Memory cubes.
+    #[command(subcommand)]
+    Cube(CubeCommand),
+    /// Model files.
+    #[command(subcommand)]
+    Models(ModelsCommand),
+    /// Settings.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Check data, models and settings, and say what to do.
+    Doctor,
+    /// Print the completion script of a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArguments {
+    /// Where the demonstration keeps its data; default: a folder of its own that is made anew.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) folder: Option<PathBuf>,
+
+    /// Only ask again what an earlier demonstration stored (the second process).
+    #[arg(long, hide = true, requires = "folder")]
+    pub(crate) again: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ChatArguments {
+    /// Ask this one question, print the answer, and end.
+    #[arg(long, value_name = "QUESTION")]
+    pub(crate) once: Option<String>,
+
+    /// Do not store what is told.
+    #[arg(long)]
+    pub(crate) no_remember: bool,
+
+    /// The conversation's id.
+    #[arg(long, value_name = "ID")]
+    pub(crate) session: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AddArguments {
+    /// The text to remember.
+    #[arg(required_unless_present = "messages", conflicts_with = "messages")]
+    pub(crate) text: Option<String>,
+
+    /// A file with a JSON list of messages (`{"role": "user", "content": "..."}`); `-` reads standard input.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) messages: Option<PathBuf>,
+
+    /// The conversation it arose in.
+    #[arg(long, value_name = "ID")]
+    pub(crate) session: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SearchArguments {
+    /// A question in plain words.
+    pub(crate) query: String,
+
+    /// The most memories per cube; default: the settings' `top_k`.
+    #[arg(long, short = 'k', value_name = "N")]
+    pub(crate) top_k: Option<usize>,
+
+    /// Only memories of this conversation.
+    #[arg(long, value_name = "ID")]
+    pub(crate) session: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeleteArguments {
+    /// The memory's id.
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) id: Option<String>,
+
+    /// Remove every memory of the cube.
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum UserCommand {
+    /// Make a user.
+    Create {
+        /// Its id.
+        id: String,
+        /// Its name; default: the id.
+        #[arg(long)]
+        name: Option<String>,
+        /// Its role: admin, user or guest.
+        #[arg(long, default_value = "user")]
+        role: String,
+    },
+    /// Print the users.
+    List,
+    /// Deactivate a user; its cubes stay.
+    Delete {
+        /// Its id.
+        id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CubeCommand {
+    /// Make a cube.
+    Create {
+        /// Its id.
+        id: String,
+        /// A cube configuration (JSON or YAML); default: `general_text` memory.
+        #[arg(long, value_name = "FILE")]
+        from: Option<PathBuf>,
+    },
+    /// Print the cubes that the user may use.
+    List,
+    /// Register the cube of a directory, or a cube that was unregistered.
+    Register {
+        /// A dumped cube's directory, or the id of a cube.
+        source: String,
+        /// The id it gets; default: the directory's path.
+        #[arg(long)]
+        id: Option<String>,
+    },
+    /// Take a cube out of searches and chats; its memories stay.
+    Unregister {
+        /// Its id.
+        id: String,
+    },
+    /// Remove a cube with all its memories.
+    Delete {
+        /// Its id.
+        id: String,
+    },
+    /// Write a cube to a new or empty directory.
+    Dump {
+        /// Its id.
+        id: String,
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// Read a dumped cube into a cube.
+    Load {
+        /// The id of the cube that takes the memories.
+        id: String,
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// Let another user read and write a cube.
+    Share {
+        /// Its id.
+        id: String,
+        /// The other user.
+        with: String,
+    },
+    /// Embed a cube anew with the configured encoder.
+    Reembed {
+        /// Its id.
+        id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelsCommand {
+    /// Fetch a model: a name of the list, or OWNER/NAME on the Hugging Face hub.
+    Pull {
+        /// The models; default: the two that the defaults use.
+        names: Vec<String>,
+    },
+    /// Print the models that are known and which of them are here.
+    List,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Read a settings file and say what is wrong with it.
+    Check {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Print the backends that settings may name, and which of them this build has.
+    Backends,
+}

@@ -1,0 +1,147 @@
+//! `mos demo`: the main job on real models, in a folder of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use mos::fetch::CATALOGUE;
+use mos::{Add, Chat, Mos};
+use mos_core::{ChatUsage, CubeId, Message, Sampling, UserId};
+
+use super::chat::print_stream;
+use crate::arguments::DemoArguments;
+use crate::context::Context;
+use crate::progress;
+
+const USER: &str = "ann";
+
+/// What the demonstration remembers: two people talking, as any chat client would send it.
+const CONVERSATION: [(&str, &str); 4] = [
+    ("user", "My dog is called Max and lives near Central Park."),
+    ("user", "I work as a nurse at the children's hospital on Fifth Street."),
+    ("user", "Every Friday evening I play chess with my brother Tom."),
+    ("user", "I am allergic to peanuts, so I never eat satay."),
+];
+
+const QUESTIONS: [&str; 2] = ["What is the name of my dog?", "Who do I play chess with?"];
+
+/// Instructions of a realistic length: this is what is computed once and kept.
+const INSTRUCTIONS: &str = include_str!("demo_instructions.txt");
+
+pub(super) async fn run(context: &Context, arguments: DemoArguments) -> anyhow::Result<()> {
+    if arguments.again {
+        let folder = arguments.folder.context("the second process needs --folder")?;
+        return ask_again(context, &folder).await;
+    }
+    let say = |text: &str| context.output.line(text);
+    say("1. Models (fetched once, then kept)")?;
+    let models = mos::models_dir(&context.settings)?;
+    for model in CATALOGUE {
+        say(&format!("   {}: {}", model.name, super::models::pull(model.name, &models).await?))?;
+    }
+    let folder = arguments.folder.unwrap_or_else(default_folder);
+    anyhow::ensure!(!folder.exists(), "{} exists already; remove it or give another --folder", folder.display());
+    say(&format!("\n2. A conversation is remembered (in {})", folder.display()))?;
+    let mos = open(context, &folder).await?;
+    remember(&mos).await?;
+    for cube in mos.get_all(&UserId::from(USER), None).await?.text_mem {
+        for item in cube.memories {
+            say(&format!("   {}  {}", item.id, item.memory))?;
+        }
+    }
+    say("\n3. Questions are answered from memory, token by token")?;
+    let spinner = progress::spinner("loading the model");
+    let model = mos.chat_model().await;
+    spinner.finish_and_clear();
+    model?;
+    for question in QUESTIONS {
+        ask(context, &mos, question, false).await?;
+    }
+    compare_first_tokens(context, &mos).await?;
+    drop(mos);
+    say("\n5. A second process opens the same folder and still knows")?;
+    second_process(context, &folder)?;
+    say(&format!(
+        "\nYour turn: mos --data-dir {} --user {USER} chat\nRemove the folder when you are done with it.",
+        folder.display()
+    ))
+}
+
+fn default_folder() -> PathBuf {
+    std::env::temp_dir().join(format!("mos-demo-{}", std::process::id()))
+}
+
+async fn open(context: &Context, folder: &Path) -> anyhow::Result<Mos> {
+    let mut settings = context.settings.clone();
+    settings.base_prompt = Some(INSTRUCTIONS.trim().to_owned());
+    Ok(Mos::builder(settings).data_dir(folder).build().await?)
+}
+
+async fn remember(mos: &Mos) -> anyhow::Result<()> {
+    let user = UserId::from(USER);
+    mos.create_user(user.clone(), None).await?;
+    mos.ensure_cube(&user, &CubeId::from("notes")).await?;
+    let messages: Result<Vec<Message>, _> = CONVERSATION
+        .iter()
+        .map(|(role, text)| serde_json::from_value(serde_json::json!({"role": role, "content": text})))
+        .collect();
+    mos.add(Add::messages(messages?).user(user)).await?;
+    Ok(())
+}
+
+fn question(text: &str) -> Chat {
+    let sampling = Sampling { max_tokens: 48, ..Sampling::default() };
+    Chat::new(text).user(USER).sampling(sampling)
+}
+
+async fn ask(context: &Context, mos: &Mos, text: &str, no_cache: bool) -> anyhow::Result<ChatUsage> {
+    let mut reply = mos.chat(question(text).no_cache(no_cache)).await?;
+    context.output.line(&format!("   you> {text}"))?;
+    if let Some((_, best)) = reply.memories.first() {
+        context.output.line(&format!("        (best memory, score {:.2}: {})", best.score, best.item.memory))?;
+    }
+    context.output.raw("   mos> ")?;
+    print_stream(context, &mut reply).await
+}
+
+/// The same prompt with nothing kept and with the instructions' state kept.
+async fn compare_first_tokens(context: &Context, mos: &Mos) -> anyhow::Result<()> {
+    context.output.line("\n4. What is computed already is not computed again")?;
+    let user = UserId::from(USER);
+    let mut first_tokens = Vec::new();
+    for (label, no_cache) in [("without", true), ("with", false)] {
+        mos.clear_messages(&user).await?;
+        let (_, usage) = mos.chat(question("What must I never eat?").no_cache(no_cache)).await?.complete().await?;
+        context.output.line(&format!(
+            "   time to first token {label:>7} the cached prefix: {:>7.1} ms ({} of {} prompt tokens from the cache)",
+            milliseconds(usage.time_to_first_token),
+            usage.cached_tokens,
+            usage.prompt_tokens,
+        ))?;
+        first_tokens.push(usage.time_to_first_token.as_secs_f64());
+    }
+    context.output.line(&format!("   {:.1} times sooner", first_tokens[0] / first_tokens[1].max(1e-9)))
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+fn second_process(context: &Context, folder: &Path) -> anyhow::Result<()> {
+    let program = std::env::current_exe().context("cannot find this program")?;
+    let mut command = std::process::Command::new(program);
+    command.arg("demo").arg("--again").arg("--folder").arg(folder).stdin(Stdio::null());
+    let status = command.status().context("cannot start the second process")?;
+    anyhow::ensure!(status.success(), "the second process failed: {status}");
+    context.output.line("")
+}
+
+async fn ask_again(context: &Context, folder: &Path) -> anyhow::Result<()> {
+    let mos = open(context, folder).await?;
+    context.output.line(&format!("   (process {})", std::process::id()))?;
+    for text in QUESTIONS {
+        ask(context, &mos, text, false).await?;
+    }
+    Ok(())
+}

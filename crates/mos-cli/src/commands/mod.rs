@@ -1,0 +1,45 @@
+//! One module per group of commands.
+
+mod chat;
+mod config;
+mod cubes;
+mod demo;
+mod doctor;
+mod memories;
+mod models;
+mod users;
+
+use clap::CommandFactory;
+
+use crate::arguments::{Arguments, Command};
+use crate::context::Context;
+
+/// Runs the command.
+pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    // These two must work whatever stands in the settings.
+    match &arguments.command {
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Arguments::command(), "mos", &mut script);
+            let output = crate::output::Output::default();
+            return output.raw(&String::from_utf8_lossy(&script));
+        }
+        Command::Config(command) => return config::run(command, &arguments),
+        _ => {}
+    }
+    let context = Context::new(&arguments)?;
+    match arguments.command {
+        Command::Demo(demo) => demo::run(&context, demo).await,
+        Command::Chat(chat) => chat::run(&context, chat).await,
+        Command::Add(add) => memories::add(&context, add).await,
+        Command::Search(search) => memories::search(&context, search).await,
+        Command::Get { id } => memories::get(&context, &id).await,
+        Command::List => memories::list(&context).await,
+        Command::Delete(delete) => memories::delete(&context, delete).await,
+        Command::User(command) => users::run(&context, command).await,
+        Command::Cube(command) => cubes::run(&context, command).await,
+        Command::Models(command) => models::run(&context, command).await,
+        Command::Doctor => doctor::run(&context).await,
+        Command::Config(_) | Command::Completions { .. } => Ok(()),
+    }
+}

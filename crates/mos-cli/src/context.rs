@@ -1,0 +1,72 @@
+//! What every command needs: settings, the facade, who is meant.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use mos::{Mos, default_cube_id};
+use mos_config::{Settings, process_environment};
+use mos_core::{CubeId, UserId};
+
+use crate::arguments::Arguments;
+use crate::output::Output;
+
+/// Who asks, about what, and how to answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Context {
+    pub(crate) settings: Settings,
+    pub(crate) data_dir: Option<PathBuf>,
+    pub(crate) user: UserId,
+    pub(crate) cube: Option<CubeId>,
+    pub(crate) output: Output,
+}
+
+impl Context {
+    /// Reads the settings; warnings about them go to standard error.
+    pub(crate) fn new(arguments: &Arguments) -> anyhow::Result<Self> {
+        let output = Output { json: arguments.json };
+        let loaded = Settings::load(arguments.config.as_deref(), process_environment())?;
+        for warning in &loaded.warnings {
+            output.note(&format!("warning: {warning}"));
+        }
+        let user = arguments.user.as_deref().unwrap_or(loaded.settings.user_id.as_str());
+        Ok(Self {
+            user: UserId::parse(user)?,
+            cube: arguments.cube.as_deref().map(CubeId::parse).transpose()?,
+            settings: loaded.settings,
+            data_dir: arguments.data_dir.clone(),
+            output,
+        })
+    }
+
+    /// Opens the facade on the data directory.
+    pub(crate) async fn open(&self) -> anyhow::Result<Mos> {
+        let mut builder = Mos::builder(self.settings.clone());
+        if let Some(folder) = &self.data_dir {
+            builder = builder.data_dir(folder);
+        }
+        builder.build().await.context("cannot open the memories")
+    }
+
+    /// Makes the user and the cube that are meant, when they do not exist yet, and returns the cube.
+    ///
+    /// The user, because whoever may start this program may make users with it anyway; never a right to a cube that
+    /// belongs to somebody else.
+    pub(crate) async fn ensure_cube(&self, mos: &Mos) -> anyhow::Result<CubeId> {
+        if !mos.has_user(&self.user).await? {
+            mos.create_user(self.user.clone(), None).await?;
+            self.output.note(&format!("created user `{}`", self.user));
+        }
+        let cube = match &self.cube {
+            Some(cube) => cube.clone(),
+            None => match mos.default_cube(&self.user).await {
+                Ok(cube) => return Ok(cube),
+                Err(mos::Error::NoCube(_)) => default_cube_id(&self.user),
+                Err(error) => return Err(error.into()),
+            },
+        };
+        if mos.ensure_cube(&self.user, &cube).await? {
+            self.output.note(&format!("created cube `{cube}` of user `{}`", self.user));
+        }
+        Ok(cube)
+    }
+}

@@ -1,0 +1,61 @@
+//! Printing: text for people, one JSON document for programs, errors to standard error.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this module is where the program speaks")]
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+/// How the program speaks.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Output {
+    /// JSON instead of text.
+    pub(crate) json: bool,
+}
+
+impl Output {
+    /// Prints a value: as one JSON document, or as the text that `text` makes of it.
+    pub(crate) fn value<T: Serialize>(self, value: &T, text: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
+        let text = if self.json { serde_json::to_string_pretty(value)? } else { text(value) };
+        self.line(&text)
+    }
+
+    /// Prints one line of compact JSON, at once.
+    pub(crate) fn json_line<T: Serialize>(self, value: &T) -> anyhow::Result<()> {
+        self.line(&serde_json::to_string(value)?)
+    }
+
+    /// Prints a line; nothing for an empty text.
+    pub(crate) fn line(self, text: &str) -> anyhow::Result<()> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        self.raw(&format!("{}\n", text.trim_end_matches('\n')))
+    }
+
+    /// Prints text as it is, at once.
+    pub(crate) fn raw(self, text: &str) -> anyhow::Result<()> {
+        let mut out = std::io::stdout().lock();
+        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+            // Somebody like `head` has read enough.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            other => Ok(other?),
+        }
+    }
+
+    /// Tells the person something that is not the result.
+    pub(crate) fn note(self, text: &str) {
+        eprintln!("{text}");
+    }
+
+    /// Tells why the program failed, and returns its exit code.
+    pub(crate) fn failure(self, message: &str) -> ExitCode {
+        eprintln!("error: {message}");
+        ExitCode::from(1)
+    }
+}
+
+/// Whether a person sits at standard input.
+pub(crate) fn is_interactive() -> bool {
+    std::io::stdin().is_terminal()
+}

@@ -1,0 +1,17 @@
+//! What `mos --version` says.
+
+use std::sync::OnceLock;
+
+/// Returns version, commit, features and the processor path in use.
+pub(crate) fn long() -> &'static str {
+    static TEXT: OnceLock<String> = OnceLock::new();
+    TEXT.get_or_init(|| {
+        format!(
+            "{} (commit {}, features: {}, cpu: {})",
+            env!("CARGO_PKG_VERSION"),
+            env!("MOS_COMMIT"),
+            mos::features().join(", "),
+            mos::cpu_path(),
+        )
+    })
+}

@@ -1,0 +1,109 @@
+use std::path::Path;
+
+use serde_json::json as object;
+
+use crate::{failure, json, run, stdout, write};
+
+/// Settings with this local chat model.
+fn with_chat_model(data: &Path, path: &str) -> String {
+    let settings = object!({"chat_model": {"backend": "local", "config": {"model_name_or_path": path}}});
+    write(data, "settings.json", &settings.to_string())
+}
+
+#[test]
+fn empty_and_malformed_input_is_refused_before_anything_is_stored() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    assert!(failure(data, &["add", "  "]).contains("empty"));
+    for (name, text) in [
+        ("not.json", "hello"),
+        ("object.json", "{}"),
+        ("role.json", r#"[{"role": "king", "content": "x"}]"#),
+        ("empty.json", "[]"),
+        ("blank.json", r#"[{"role": "user", "content": "fine"}, {"role": "user", "content": " "}]"#),
+    ] {
+        let file = write(data, name, text);
+        let error = failure(data, &["add", "--messages", &file]);
+        assert!(error.contains(name), "{error}");
+    }
+    assert!(failure(data, &["add", "--messages", "no-such-file.json"]).contains("no-such-file.json"));
+    stdout(data, &["add", "only this"]);
+    assert_eq!(json(data, &["list"])["text_mem"][0]["memories"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn unknown_names_are_errors_that_say_what_to_do() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    assert!(failure(data, &["list", "--user", "nobody"]).contains("does not exist"));
+    assert!(failure(data, &["list", "--cube", "nothing"]).contains("does not have access"));
+    assert!(failure(data, &["list"]).contains("Please register a cube first"));
+    assert!(failure(data, &["user", "delete", "root"]).contains("root"));
+    assert!(failure(data, &["user", "create", "x", "--role", "king"]).contains("admin, user or guest"));
+    assert!(failure(data, &["cube", "register", "no-such-cube"]).contains("no-such-cube"));
+}
+
+#[test]
+fn a_model_that_is_not_here_is_named_with_the_command_that_fetches_it() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let settings = with_chat_model(data, "Qwen/Qwen3-0.6B");
+    let error = failure(data, &["chat", "--once", "hi", "--config", &settings]);
+    assert!(error.contains("mos models pull Qwen/Qwen3-0.6B"), "{error}");
+}
+
+#[test]
+fn broken_model_files_are_named() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let models = json(data, &["models", "list"]);
+    let small = models.as_array().unwrap().iter().find(|one| one["name"] == "smollm2-135m-instruct").unwrap();
+    let whole = std::fs::read(small["path"].as_str().unwrap()).unwrap();
+    std::fs::write(data.join("truncated.gguf"), &whole[..whole.len() / 2]).unwrap();
+    std::fs::write(data.join("noise.gguf"), b"not a model at all").unwrap();
+    for name in ["truncated.gguf", "noise.gguf"] {
+        let path = data.join(name).display().to_string();
+        let settings = with_chat_model(data, &path);
+        let error = failure(data, &["chat", "--once", "hi", "--config", &settings]);
+        assert!(error.contains(name), "{error}");
+    }
+    let folder = data.join("no-tokenizer");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("config.json"), r#"{"architectures": ["LlamaForCausalLM"], "model_type": "llama"}"#)
+        .unwrap();
+    let settings = with_chat_model(data, &folder.display().to_string());
+    let error = failure(data, &["chat", "--once", "hi", "--config", &settings]);
+    assert!(error.contains("no-tokenizer"), "{error}");
+}
+
+#[test]
+fn a_data_folder_that_cannot_be_used_is_named() {
+    let data = tempfile::tempdir().unwrap();
+    let file = write(data.path(), "a-file", "x");
+    let error = failure(Path::new(&file), &["list"]);
+    assert!(error.contains("a-file"), "{error}");
+}
+
+#[test]
+fn data_of_a_newer_program_is_refused_and_left_alone() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    stdout(data, &["add", "kept"]);
+    let database = data.join("mos.db");
+    let mut bytes = std::fs::read(&database).unwrap();
+    // The user version stands big-endian at byte 60 of the header (https://sqlite.org/fileformat2.html).
+    bytes[60..64].copy_from_slice(&999_u32.to_be_bytes());
+    std::fs::write(&database, &bytes).unwrap();
+    let error = failure(data, &["list"]);
+    assert!(error.contains("999") && error.contains("newer"), "{error}");
+    assert_eq!(std::fs::read(&database).unwrap(), bytes);
+}
+
+#[test]
+fn a_database_that_is_none_is_named() {
+    let data = tempfile::tempdir().unwrap();
+    std::fs::write(data.path().join("mos.db"), "this is not a database, it is a letter to my aunt in Bergen").unwrap();
+    let output = run(data.path(), &["list"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("mos.db"));
+}

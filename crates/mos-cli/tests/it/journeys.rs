@@ -1,0 +1,137 @@
+use serde_json::{Value, json as object};
+
+use crate::{failure, json, run, stdout, write};
+
+#[test]
+fn a_memory_is_found_by_meaning_in_another_process_and_by_nobody_else() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    stdout(data, &["add", "My dog is called Max and lives near Central Park", "--user", "ann", "--cube", "ann"]);
+    stdout(data, &["add", "The meeting is on Tuesday", "--user", "ann", "--cube", "ann"]);
+    let found = json(data, &["search", "what is the name of my pet", "--user", "ann", "--cube", "ann"]);
+    let first = &found["text_mem"][0]["memories"][0];
+    assert_eq!(first["memory"], "My dog is called Max and lives near Central Park");
+    assert!(first["signals"]["vector"].as_f64().unwrap() > 0.2);
+    failure(data, &["search", "what is the name of my pet", "--user", "bob", "--cube", "ann"]);
+    stdout(data, &["user", "create", "bob"]);
+    let refused = failure(data, &["search", "pet", "--user", "bob", "--cube", "ann"]);
+    assert!(refused.contains("does not have access to cube 'ann'"), "{refused}");
+    assert!(failure(data, &["add", "x", "--user", "bob", "--cube", "ann"]).contains("does not have access"));
+}
+
+#[test]
+fn memories_are_listed_read_and_deleted() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let added: Value = serde_json::from_str(&stdout(data, &["add", "likes tea", "--json"])).unwrap();
+    let id = added["memory_id"].as_str().unwrap();
+    assert_eq!(json(data, &["get", id])["memory"], "likes tea");
+    assert_eq!(json(data, &["list"])["text_mem"][0]["cube_id"], "cube_root");
+    assert_eq!(json(data, &["delete", id]), object!({"n_deleted": 1}));
+    assert!(failure(data, &["get", id]).contains("not found"));
+    assert_eq!(json(data, &["delete", "--all"]), object!({"n_deleted": 0}));
+}
+
+#[test]
+fn cubes_travel_as_directories() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    stdout(data, &["add", "the cat sleeps", "--user", "ann", "--cube", "home"]);
+    let target = data.join("dumped").display().to_string();
+    stdout(data, &["cube", "dump", "home", &target, "--user", "ann"]);
+    stdout(data, &["user", "create", "bob"]);
+    stdout(data, &["cube", "register", &target, "--id", "copy", "--user", "bob"]);
+    assert_eq!(json(data, &["search", "cat", "--user", "bob"])["text_mem"][0]["cube_id"], "copy");
+    stdout(data, &["cube", "share", "copy", "ann", "--user", "bob"]);
+    assert_eq!(json(data, &["cube", "list", "--user", "ann"]).as_array().unwrap().len(), 2);
+    stdout(data, &["cube", "unregister", "copy", "--user", "bob"]);
+    assert_eq!(json(data, &["search", "cat", "--user", "bob"])["text_mem"], object!([]));
+    stdout(data, &["cube", "register", "copy", "--user", "bob"]);
+    assert_eq!(json(data, &["cube", "load", "copy", &target, "--user", "bob"])["n_memories"], 1);
+    assert_eq!(json(data, &["cube", "reembed", "copy", "--user", "bob"])["n_embedded"], 0);
+    stdout(data, &["cube", "delete", "copy", "--user", "bob"]);
+    assert_eq!(json(data, &["cube", "list", "--user", "bob"]), object!([]));
+    let report = json(data, &["doctor"]);
+    assert_eq!(report["findings"], object!([]));
+}
+
+#[test]
+fn a_chat_on_the_real_model_answers_from_memory_and_remembers_what_it_is_told() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let ask = |question: &str| json(data, &["chat", "--once", question, "--user", "ann"]);
+    ask("My dog is called Max and lives near Central Park.");
+    let answer = ask("What is the name of my dog?");
+    assert_eq!(answer["memories"][0]["memory"]["memory"], "My dog is called Max and lives near Central Park.");
+    assert!(answer["answer"].as_str().unwrap().contains("Max"), "{answer}");
+    assert!(answer["usage"]["prompt_tokens"].as_u64().unwrap() > 50);
+    let known = json(data, &["list", "--user", "ann"]);
+    assert_eq!(known["text_mem"][0]["memories"].as_array().unwrap().len(), 1, "questions are not stored");
+}
+
+#[test]
+fn messages_of_a_conversation_come_from_a_file_or_standard_input() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let messages = r#"[{"role": "user", "content": "I moved to Oslo"}, {"role": "assistant", "content": "Nice!"}]"#;
+    let file = write(data, "messages.json", messages);
+    let lines = stdout(data, &["add", "--messages", &file, "--json", "--session", "s1"]);
+    assert_eq!(lines.lines().count(), 2);
+    for line in lines.lines() {
+        assert!(serde_json::from_str::<Value>(line).unwrap()["memory_id"].is_string());
+    }
+    let found = json(data, &["search", "where do I live", "--session", "s1"]);
+    assert_eq!(found["text_mem"][0]["memories"][0]["memory"], "I moved to Oslo");
+    assert_eq!(json(data, &["search", "Oslo", "--session", "s2"])["text_mem"][0]["memories"], object!([]));
+}
+
+#[test]
+fn the_version_tells_commit_features_and_processor() {
+    let data = tempfile::tempdir().unwrap();
+    let version = stdout(data.path(), &["--version"]);
+    for part in ["mos 0.", "commit ", "features: ", "cpu: "] {
+        assert!(version.contains(part), "{version}");
+    }
+}
+
+#[test]
+fn wrong_usage_ends_with_2_and_completions_need_no_data() {
+    let data = tempfile::tempdir().unwrap();
+    for arguments in [&["frobnicate"][..], &["add"], &["search"], &["delete"], &["add", "x", "--messages", "y"]] {
+        assert_eq!(run(data.path(), arguments).status.code(), Some(2), "{arguments:?}");
+    }
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        assert!(stdout(data.path(), &["completions", shell]).contains("mos"));
+    }
+}
+
+#[test]
+fn settings_are_checked_and_backends_are_listed() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let good = write(data, "good.yaml", "top_k: 3\n");
+    assert_eq!(json(data, &["config", "check", &good])["ok"], true);
+    let bad = write(
+        data,
+        "bad.yaml",
+        "chat_model:\n  backend: local\n  config:\n    model_name_or_path: m\n    temperatur: 1\n",
+    );
+    let error = failure(data, &["config", "check", &bad]);
+    assert!(error.contains("chat_model.config.temperatur") && error.contains("bad.yaml"), "{error}");
+    let unknown = write(data, "unknown.json", r#"{"chat_model": {"backend": "llamafile", "config": {}}}"#);
+    let error = failure(data, &["config", "check", &unknown]);
+    assert!(error.contains("llamafile") && error.contains("ollama"), "{error}");
+    let backends = json(data, &["config", "backends"]);
+    let has = |key: &str, built: bool| {
+        backends.as_array().unwrap().iter().any(|one| one["key"] == key && one["is_built"] == built)
+    };
+    assert!(has("local", true) && has("openai", true) && has("general_text", true) && has("tree_text", false));
+}
+
+#[test]
+fn models_are_listed_with_licence_and_place() {
+    let data = tempfile::tempdir().unwrap();
+    let models = json(data.path(), &["models", "list"]);
+    let small = models.as_array().unwrap().iter().find(|one| one["name"] == "smollm2-135m-instruct").unwrap();
+    assert!(small["path"].as_str().unwrap().ends_with(".gguf") && small["licence"] == "Apache-2.0");
+}

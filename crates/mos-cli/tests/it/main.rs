@@ -1,0 +1,57 @@
+//! The program as a person or a script meets it: processes, real models, real files.
+
+mod bad_input;
+mod journeys;
+mod surviving;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+/// The program on a data folder, without anything of the caller's environment that could change what it does.
+fn mos(data: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mos"));
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        if name.starts_with("MOS_") && name != "MOS_MODELS_DIR" || name.starts_with("OPENAI_") || name == "RUST_LOG" {
+            command.env_remove(name);
+        }
+    }
+    command.arg("--data-dir").arg(data).args(arguments);
+    if data.is_dir() {
+        command.current_dir(data);
+    }
+    command
+}
+
+fn run(data: &Path, arguments: &[&str]) -> Output {
+    mos(data, arguments).output().unwrap()
+}
+
+/// Standard output of a call that must succeed.
+fn stdout(data: &Path, arguments: &[&str]) -> String {
+    let output = run(data, arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The JSON document of a call that must succeed.
+fn json(data: &Path, arguments: &[&str]) -> Value {
+    let mut arguments = arguments.to_vec();
+    arguments.push("--json");
+    serde_json::from_str(&stdout(data, &arguments)).unwrap()
+}
+
+/// Standard error of a call that must fail with exit code 1.
+fn failure(data: &Path, arguments: &[&str]) -> String {
+    let output = run(data, arguments);
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {}", String::from_utf8_lossy(&output.stdout));
+    String::from_utf8(output.stderr).unwrap()
+}
+
+fn write(folder: &Path, name: &str, text: &str) -> String {
+    let path = folder.join(name);
+    std::fs::write(&path, text).unwrap();
+    path.display().to_string()
+}

@@ -1,0 +1,4 @@
+//! Whole-house tests.
+
+mod golden_items;
+mod layering;

@@ -1,0 +1,96 @@
+//! Speed, measured next to a peer or a limit in the same run.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context;
+
+use crate::{models, shell};
+
+/// Threads that every measured engine gets.
+const THREADS: &str = "2";
+
+const LLAMA_CPP: &str = include_str!("llama_cpp.py");
+
+/// Runs one part, or all.
+pub(crate) fn run(part: Option<&str>) -> anyhow::Result<()> {
+    let wanted = |name: &str| part.is_none_or(|part| part == name);
+    let known = ["engine", "stores", "memory"];
+    anyhow::ensure!(part.is_none_or(|part| known.contains(&part)), "no such part; known: {}", known.join(", "));
+    if wanted("engine") || wanted("memory") {
+        models::fetch()?;
+    }
+    if wanted("engine") {
+        engine()?;
+    }
+    if wanted("stores") {
+        let folder = scratch("stores")?;
+        example("mos-stores", &[folder.as_os_str().to_string_lossy().as_ref(), "10000"])?;
+    }
+    if wanted("memory") {
+        let folder = scratch("memory")?;
+        example("mos", &[folder.as_os_str().to_string_lossy().as_ref(), "10000"])?;
+    }
+    Ok(())
+}
+
+/// Ours and llama.cpp in turn, twice, so that a machine that slows down slows both.
+fn engine() -> anyhow::Result<()> {
+    let model = model_file()?;
+    let python = llama_cpp_python()?;
+    for round in 1..=2 {
+        println!("\n-- round {round}: llama.cpp");
+        let mut command = Command::new(&python);
+        let text = shell::capture(command.args(["-c", LLAMA_CPP]).arg(&model).arg(THREADS))?;
+        for line in text.lines().filter_map(|line| line.split_once("RESULT ").map(|(_, json)| json)) {
+            println!("{line}");
+        }
+        println!("-- round {round}: mos");
+        example("mos-engine", &[model.to_string_lossy().as_ref(), THREADS])?;
+    }
+    Ok(())
+}
+
+fn example(package: &str, arguments: &[&str]) -> anyhow::Result<()> {
+    println!("\n== {package}");
+    let mut command = shell::cargo();
+    command.args(["run", "--release", "--quiet", "--package", package, "--example", "speed", "--"]).args(arguments);
+    shell::run(&mut command)
+}
+
+/// The small chat model, as `mos models list` knows it.
+fn model_file() -> anyhow::Result<PathBuf> {
+    let mut command = shell::cargo();
+    command.args(["run", "--quiet", "--package", "mos-cli", "--", "models", "list", "--json"]);
+    let models: serde_json::Value = serde_json::from_str(&shell::capture(&mut command)?)?;
+    let found = models.as_array().into_iter().flatten().find(|model| model["name"] == "smollm2-135m-instruct");
+    let path = found.and_then(|model| model["path"].as_str()).context("the small chat model is not here")?;
+    Ok(PathBuf::from(path))
+}
+
+/// A Python that has llama.cpp, in an environment of its own under the target folder.
+fn llama_cpp_python() -> anyhow::Result<PathBuf> {
+    let environment = scratch_root().join("llama-cpp-environment");
+    let python = environment.join("bin/python");
+    if !python.is_file() {
+        println!("installing llama.cpp for Python (xllamacpp) ...");
+        shell::run(Command::new("python3").args(["-m", "venv"]).arg(&environment))?;
+        shell::run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "xllamacpp"]))?;
+    }
+    Ok(python)
+}
+
+fn scratch_root() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    target.unwrap_or_else(|| shell::root().join("target")).join("bench")
+}
+
+/// An empty folder on the same disk as the target folder.
+fn scratch(name: &str) -> anyhow::Result<PathBuf> {
+    let folder: &Path = &scratch_root().join(name);
+    if folder.exists() {
+        std::fs::remove_dir_all(folder)?;
+    }
+    std::fs::create_dir_all(folder)?;
+    Ok(folder.to_owned())
+}

@@ -1,0 +1,54 @@
+//! Running other programs.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::Context;
+
+/// The workspace's folder.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+/// `cargo` as it runs this program, in the workspace's folder.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+/// Runs a program with its output on the terminal.
+pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
+    let shown = format!("{command:?}");
+    let status = command.status().with_context(|| format!("cannot start {shown}"))?;
+    anyhow::ensure!(status.success(), "{shown} failed: {status}");
+    Ok(())
+}
+
+/// Runs a program and returns what it printed on standard output; its errors go to the terminal.
+pub(crate) fn capture(command: &mut Command) -> anyhow::Result<String> {
+    let shown = format!("{command:?}");
+    let output = command.stderr(Stdio::inherit()).output().with_context(|| format!("cannot start {shown}"))?;
+    anyhow::ensure!(output.status.success(), "{shown} failed: {}", output.status);
+    String::from_utf8(output.stdout).with_context(|| format!("{shown} printed something that is not text"))
+}
+
+/// Builds with `cargo ... --message-format=json` and returns the executables it made: package name, target name, path.
+pub(crate) fn built_executables(command: &mut Command) -> anyhow::Result<Vec<(String, String, PathBuf)>> {
+    let text = capture(command.arg("--message-format=json-render-diagnostics"))?;
+    let mut built = Vec::new();
+    for line in text.lines().filter(|line| line.starts_with('{')) {
+        let message: serde_json::Value = serde_json::from_str(line)?;
+        if let Some(path) = message["executable"].as_str() {
+            let package = package_name(message["manifest_path"].as_str().unwrap_or_default());
+            let target = message["target"]["name"].as_str().unwrap_or_default().to_owned();
+            built.push((package, target, PathBuf::from(path)));
+        }
+    }
+    Ok(built)
+}
+
+fn package_name(manifest: &str) -> String {
+    let folder = Path::new(manifest).parent().and_then(Path::file_name);
+    folder.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
