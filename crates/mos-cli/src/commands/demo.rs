@@ -26,7 +26,7 @@ const CONVERSATION: [(&str, &str); 4] = [
 
 const QUESTIONS: [&str; 2] = ["What is the name of my dog?", "Who do I play chess with?"];
 
-/// Instructions of a realistic length: this is what is computed once and kept.
+/// Instructions as long as applications have them: their state is computed once and kept.
 const INSTRUCTIONS: &str = include_str!("demo_instructions.txt");
 
 pub(super) async fn run(context: &Context, arguments: DemoArguments) -> anyhow::Result<()> {
@@ -73,9 +73,7 @@ fn default_folder() -> PathBuf {
 }
 
 async fn open(context: &Context, folder: &Path) -> anyhow::Result<Mos> {
-    let mut settings = context.settings.clone();
-    settings.base_prompt = Some(INSTRUCTIONS.trim().to_owned());
-    Ok(Mos::builder(settings).data_dir(folder).build().await?)
+    Ok(Mos::builder(context.settings.clone()).data_dir(folder).build().await?)
 }
 
 async fn remember(mos: &Mos) -> anyhow::Result<()> {
@@ -92,7 +90,8 @@ async fn remember(mos: &Mos) -> anyhow::Result<()> {
 
 fn question(text: &str) -> Chat {
     let sampling = Sampling { max_tokens: 48, ..Sampling::default() };
-    Chat::new(text).user(USER).sampling(sampling)
+    // Each question is a conversation of its own: the small model mixes up what was said before.
+    Chat::new(text).user(USER).session(text).sampling(sampling)
 }
 
 async fn ask(context: &Context, mos: &Mos, text: &str, no_cache: bool) -> anyhow::Result<ChatUsage> {
@@ -109,19 +108,24 @@ async fn ask(context: &Context, mos: &Mos, text: &str, no_cache: bool) -> anyhow
 async fn compare_first_tokens(context: &Context, mos: &Mos) -> anyhow::Result<()> {
     context.output.line("\n4. What is computed already is not computed again")?;
     let user = UserId::from(USER);
-    let mut first_tokens = Vec::new();
+    let with_instructions = |text| question(text).base_prompt(INSTRUCTIONS.trim());
+    mos.chat(with_instructions(QUESTIONS[0])).await?.complete().await?;
+    let mut measured = Vec::new();
     for (label, no_cache) in [("without", true), ("with", false)] {
         mos.clear_messages(&user).await?;
-        let (_, usage) = mos.chat(question("What must I never eat?").no_cache(no_cache)).await?.complete().await?;
+        let (answer, usage) =
+            mos.chat(with_instructions("What must I never eat?").no_cache(no_cache)).await?.complete().await?;
         context.output.line(&format!(
             "   time to first token {label:>7} the cached prefix: {:>7.1} ms ({} of {} prompt tokens from the cache)",
             milliseconds(usage.time_to_first_token),
             usage.cached_tokens,
             usage.prompt_tokens,
         ))?;
-        first_tokens.push(usage.time_to_first_token.as_secs_f64());
+        measured.push((answer, usage.time_to_first_token.as_secs_f64()));
     }
-    context.output.line(&format!("   {:.1} times sooner", first_tokens[0] / first_tokens[1].max(1e-9)))
+    let ratio = measured[0].1 / measured[1].1.max(1e-9);
+    let same = if measured[0].0 == measured[1].0 { "with the same answer" } else { "but with another answer" };
+    context.output.line(&format!("   {ratio:.1} times sooner, {same}"))
 }
 
 fn milliseconds(duration: Duration) -> f64 {

@@ -205,8 +205,10 @@ impl Mos {
             search = search.cubes(cubes.iter().cloned());
         }
         let found = self.search(search).await?;
-        let best = found.best().into_iter().take(self.parts.settings.top_k);
-        Ok(best.map(|(cube, memory)| (cube.clone(), memory.clone())).collect())
+        let best = found.best();
+        let least = best.first().map_or(0.0, |(_, first)| first.score * prompt::MIN_RELATIVE_SCORE);
+        let kept = best.into_iter().take(self.parts.settings.top_k).filter(|(_, memory)| memory.score >= least);
+        Ok(kept.map(|(cube, memory)| (cube.clone(), memory.clone())).collect())
     }
 
     async fn remember(&self, user: &UserId, chat: &Chat) -> Result<()> {
@@ -228,12 +230,14 @@ impl Mos {
         model: &dyn ChatModel,
         memories: &[(CubeId, FoundMemory)],
     ) -> (ChatRequest, Message) {
-        let base =
-            chat.base_prompt.as_deref().or(self.parts.settings.base_prompt.as_deref()).unwrap_or(prompt::BASE_PROMPT);
+        let base = chat.base_prompt.as_deref().or(self.parts.settings.base_prompt.as_deref());
         let earlier = self.parts.transcripts.get(user, chat.session.as_ref());
-        let listed = prompt::numbered(memories.iter().map(|(_, found)| &found.item));
-        let build = if model.is_local() { prompt::local } else { prompt::remote };
-        let messages = build(base, &earlier, &listed, &chat.query);
+        let items = memories.iter().map(|(_, found)| &found.item);
+        let messages = if model.is_local() {
+            prompt::local(base, &earlier, &prompt::dashed(items), &chat.query)
+        } else {
+            prompt::remote(base, &earlier, &prompt::numbered(items), &chat.query)
+        };
         let question = messages.last().cloned().unwrap_or_else(|| Message::user(chat.query.as_str()));
         let request = ChatRequest {
             messages,
