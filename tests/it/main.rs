@@ -1,4 +1,5 @@
 //! Whole-house tests.
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is what it is for")]
 
 mod golden_items;
 mod layering;

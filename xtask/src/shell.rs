@@ -33,13 +33,15 @@ pub(crate) fn capture(command: &mut Command) -> anyhow::Result<String> {
     String::from_utf8(output.stdout).with_context(|| format!("{shown} printed something that is not text"))
 }
 
-/// Builds with `cargo ... --message-format=json` and returns the executables it made: package name, target name, path.
-pub(crate) fn built_executables(command: &mut Command) -> anyhow::Result<Vec<(String, String, PathBuf)>> {
+/// Builds with `cargo ... --message-format=json` and returns the tests it made: package name, target name, path.
+pub(crate) fn built_tests(command: &mut Command) -> anyhow::Result<Vec<(String, String, PathBuf)>> {
     let text = capture(command.arg("--message-format=json-render-diagnostics"))?;
     let mut built = Vec::new();
     for line in text.lines().filter(|line| line.starts_with('{')) {
         let message: serde_json::Value = serde_json::from_str(line)?;
-        if let Some(path) = message["executable"].as_str() {
+        // Programs and examples are built too; only what has a test harness is run.
+        let is_test = message["profile"]["test"] == true;
+        if let Some(path) = message["executable"].as_str().filter(|_| is_test) {
             let package = package_name(message["manifest_path"].as_str().unwrap_or_default());
             let target = message["target"]["name"].as_str().unwrap_or_default().to_owned();
             built.push((package, target, PathBuf::from(path)));

@@ -17,7 +17,7 @@ pub(crate) fn run(long: bool, filter: Option<&str>) -> anyhow::Result<()> {
     models::fetch()?;
     println!("building the tests ...");
     let mut build = shell::cargo();
-    let executables = shell::built_executables(build.args(["test", "--workspace", "--no-run"]))?;
+    let executables = shell::built_tests(build.args(["test", "--workspace", "--no-run"]))?;
     let mut suites = Vec::new();
     for (package, target, path) in executables {
         let name = if target == package { package.clone() } else { format!("{package}/{target}") };

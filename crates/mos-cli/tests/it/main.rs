@@ -1,4 +1,5 @@
 //! The program as a person or a script meets it: processes, real models, real files.
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is what it is for")]
 
 mod bad_input;
 mod journeys;

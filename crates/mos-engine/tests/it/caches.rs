@@ -107,7 +107,7 @@ fn too_many_tokens_unknown_tokens_and_foreign_caches_are_refused() {
     let refuse = |tokens: &[u32], prefix: &KvPrefix, tail: &mut KvTail| {
         let result = decoder.forward(tokens, prefix, tail, LogitRows::Last, &CancelToken::default());
         match result.unwrap_err() {
-            ModelError::Invalid(text) => text,
+            error @ (ModelError::Invalid(_) | ModelError::TooLong { .. }) => error.to_string(),
             other => panic!("{other}"),
         }
     };

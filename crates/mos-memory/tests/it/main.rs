@@ -1,4 +1,5 @@
 //! Textual memories over real stores.
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is what it is for")]
 
 mod general;
 mod naive;

@@ -67,7 +67,7 @@ async fn history_is_sent_bounded_per_user_and_can_be_cleared() {
     let server = ModelServer::start().await;
     let (_folder, mos) = talking_house(&server, 2).await;
     for turn in 0..4 {
-        server.reply(Reply::text(&format!("answer {turn}")));
+        server.reply(Reply::text(format!("answer {turn}")));
         say(&mos, &format!("question {turn}")).await;
     }
     let contents: Vec<String> = sent(&server, 3).iter().map(|m| m["content"].as_str().unwrap().to_owned()).collect();
