@@ -11,7 +11,7 @@ fn main() {
         .filter(|output| output.status.success())
         .and_then(|output| String::from_utf8(output.stdout).ok());
     let commit = commit.as_deref().map_or("unknown", str::trim);
-    println!("cargo::rustc-env=MOS_COMMIT={commit}");
+    println!("cargo::rustc-env=BUILD_COMMIT={commit}");
     println!("cargo::rerun-if-changed=../../.git/HEAD");
     println!("cargo::rerun-if-changed=../../.git/refs/heads");
 }

@@ -25,18 +25,18 @@ pub(crate) fn run(part: Option<&str>) -> anyhow::Result<()> {
     }
     if wanted("stores") {
         let folder = scratch("stores")?;
-        example("mos-stores", &[folder.as_os_str().to_string_lossy().as_ref(), "10000"])?;
+        example("mos-stores", "speed", &[folder.as_os_str().to_string_lossy().as_ref(), "10000"])?;
     }
     if wanted("memory") {
         let folder = scratch("memory")?;
-        example("mos", &[folder.as_os_str().to_string_lossy().as_ref(), "10000"])?;
+        example("mos", "speed", &[folder.as_os_str().to_string_lossy().as_ref(), "10000"])?;
     }
     Ok(())
 }
 
 /// Ours and llama.cpp in turn, twice, so that a machine that slows down slows both.
 fn engine() -> anyhow::Result<()> {
-    let model = model_file()?;
+    let model = model_path("smollm2-135m-instruct")?;
     let python = llama_cpp_python()?;
     for round in 1..=2 {
         println!("\n-- round {round}: llama.cpp");
@@ -46,25 +46,26 @@ fn engine() -> anyhow::Result<()> {
             println!("{line}");
         }
         println!("-- round {round}: mos");
-        example("mos-engine", &[model.to_string_lossy().as_ref(), THREADS])?;
+        example("mos-engine", "speed", &[model.to_string_lossy().as_ref(), THREADS])?;
     }
-    Ok(())
+    let encoder = model_path("all-minilm-l6-v2")?;
+    example("mos-engine", "encoder_speed", &[encoder.to_string_lossy().as_ref()])
 }
 
-fn example(package: &str, arguments: &[&str]) -> anyhow::Result<()> {
-    println!("\n== {package}");
+fn example(package: &str, name: &str, arguments: &[&str]) -> anyhow::Result<()> {
+    println!("\n== {package} {name}");
     let mut command = shell::cargo();
-    command.args(["run", "--release", "--quiet", "--package", package, "--example", "speed", "--"]).args(arguments);
+    command.args(["run", "--release", "--quiet", "--package", package, "--example", name, "--"]).args(arguments);
     shell::run(&mut command)
 }
 
-/// The small chat model, as `mos models list` knows it.
-fn model_file() -> anyhow::Result<PathBuf> {
+/// The path of a fetched model, as `mos models list` knows it.
+fn model_path(name: &str) -> anyhow::Result<PathBuf> {
     let mut command = shell::cargo();
     command.args(["run", "--quiet", "--package", "mos-cli", "--", "models", "list", "--json"]);
     let models: serde_json::Value = serde_json::from_str(&shell::capture(&mut command)?)?;
-    let found = models.as_array().into_iter().flatten().find(|model| model["name"] == "smollm2-135m-instruct");
-    let path = found.and_then(|model| model["path"].as_str()).context("the small chat model is not here")?;
+    let found = models.as_array().into_iter().flatten().find(|model| model["name"] == name);
+    let path = found.and_then(|model| model["path"].as_str()).with_context(|| format!("{name} is not here"))?;
     Ok(PathBuf::from(path))
 }
 

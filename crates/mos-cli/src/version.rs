@@ -9,7 +9,7 @@ pub(crate) fn long() -> &'static str {
         format!(
             "{} (commit {}, features: {}, cpu: {})",
             env!("CARGO_PKG_VERSION"),
-            env!("MOS_COMMIT"),
+            env!("BUILD_COMMIT"),
             mos::features().join(", "),
             mos::cpu_path(),
         )
