@@ -44,7 +44,7 @@ pub fn local(base: Option<&str>, earlier: &[Message], memories: &str, query: &st
     messages.extend_from_slice(earlier);
     let brevity = if base.is_none() { format!(" {BREVITY}") } else { String::new() };
     messages.push(Message::user(match memories {
-        "" => query.to_owned(),
+        "" => format!("{query}{brevity}"),
         memories => format!("{memories}\n\n{query}{brevity}"),
     }));
     messages
@@ -108,7 +108,7 @@ mod tests {
         assert_eq!(&messages[1..3], &earlier);
         assert_eq!(messages[3].text(), "- dog\n\nname?");
         assert_eq!(local(None, &[], "- dog", "name?")[1].text(), "- dog\n\nname? Answer in one short sentence.");
-        assert_eq!(local(None, &[], "", "hello")[1].text(), "hello");
+        assert_eq!(local(Some("base"), &[], "", "hello")[1].text(), "hello");
     }
 
     #[test]
