@@ -216,6 +216,9 @@ impl TextMemory for GeneralText {
         let Some(entries) = file::read_list(&path).await? else { return Ok(0) };
         let dumped = read_entries(&path, entries)?;
         let n_items = dumped.items.len();
+        if n_items == 0 {
+            return Ok(0);
+        }
         let embeddings = self.embeddings_of(dir, &dumped).await?;
         let batch = WriteBatch { put: dumped.items, embeddings: Some(embeddings), ..WriteBatch::new(origin) };
         self.shelf().record.apply(&self.shelf().scope, batch).await?;

@@ -10,6 +10,7 @@ use mos_core::{
 };
 use mos_stores::{ExactVectors, InMemoryStore, SqliteOptions, SqliteStore};
 
+use crate::embed_cache::CachedEmbedder;
 use crate::error::Result;
 use crate::facade::{Mos, NewCube, Parts};
 use crate::factories::{Factories, ModelContext};
@@ -117,6 +118,7 @@ impl MosBuilder {
             Some(embedder) => embedder,
             None => lazy_embedder(&self.settings, &self.factories, &context),
         };
+        let embedder: Arc<dyn Embedder> = Arc::new(CachedEmbedder::new(embedder));
         let chat_model = lazy_chat_model(self.chat_model, &self.settings, &self.factories, &context);
         let parts = Parts {
             settings: self.settings,

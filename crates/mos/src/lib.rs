@@ -23,6 +23,7 @@
 
 mod builder;
 mod doctor;
+mod embed_cache;
 mod error;
 mod facade;
 mod factories;

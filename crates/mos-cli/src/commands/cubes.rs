@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use mos::{CubeSource, Mos, NewCube};
-use mos_config::GeneralMemCubeConfig;
+use mos_config::{Free, GeneralMemCubeConfig, Secrets, Setting};
 use mos_core::{Cube, CubeId, UserId};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::arguments::CubeCommand;
 use crate::context::Context;
@@ -21,10 +21,10 @@ pub(super) async fn run(context: &Context, command: CubeCommand) -> anyhow::Resu
                 config
             });
             let cube = mos.create_cube(user, NewCube { cube_id: CubeId::parse(id)?, name: None, config }).await?;
-            context.output.value(&cube, describe)
+            context.output.value(&masked(cube), describe)
         }
         CubeCommand::List => {
-            let cubes = mos.list_cubes(user).await?;
+            let cubes: Vec<Cube> = mos.list_cubes(user).await?.into_iter().map(masked).collect();
             context.output.value(&cubes, |cubes| cubes.iter().map(describe).collect::<Vec<_>>().join("\n"))
         }
         CubeCommand::Register { source, id } => register(context, &mos, &source, id).await,
@@ -72,7 +72,15 @@ async fn register(context: &Context, mos: &Mos, source: &str, id: Option<String>
         let known = CubeId::parse(source)?;
         mos.register_mem_cube(&context.user, CubeSource::Known, Some(&known)).await?
     };
-    context.output.value(&cube, |cube| format!("registered {}", describe(cube)))
+    context.output.value(&masked(cube), |cube| format!("registered {}", describe(cube)))
+}
+
+/// A cube's configuration may hold keys of models and stores; they are not printed.
+fn masked(mut cube: Cube) -> Cube {
+    if let Value::Object(config) = cube.config {
+        cube.config = Free(config).to_json(Secrets::Masked);
+    }
+    cube
 }
 
 fn describe(cube: &Cube) -> String {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use mos_config::{GeneralMemCubeConfig, Secrets, Setting};
-use mos_core::{Cube, CubeId, Origin, Scope, UserId};
+use mos_core::{Cube, CubeId, Filter, Origin, Scope, UserId};
 use mos_cube::{CubeDump, DumpRequest};
 use mos_memory::Reembedded;
 use serde_json::Value;
@@ -76,10 +76,8 @@ impl Mos {
             (None, _) => default_cube_id(user),
         };
         if self.parts.users.cube(&cube_id).await?.is_some() {
-            let (mut cube, _) = self.checked_cube(user, &cube_id).await?;
-            self.parts.users.set_registered(&cube_id, true).await?;
-            cube.is_registered = true;
-            return Ok(cube);
+            let (cube, _) = self.checked_cube(user, &cube_id).await?;
+            return self.register_again(user, cube, &source).await;
         }
         match source {
             CubeSource::Known => Err(Error::NoAccess { user: user.clone(), cube: cube_id }),
@@ -88,6 +86,21 @@ impl Mos {
             }
             CubeSource::Directory(path) => self.register_directory(user, cube_id, &path).await,
         }
+    }
+
+    /// A cube that is not registered and has no memories may be what a registration left that broke off (its process was
+    /// killed): the directory is read then.
+    async fn register_again(&self, user: &UserId, mut cube: Cube, source: &CubeSource) -> Result<Cube> {
+        if let CubeSource::Directory(path) = source
+            && !cube.is_registered
+            && self.parts.record.count(&Scope::of(&cube.cube_id), &Filter::Everything).await? == 0
+        {
+            read_dump(path).await?;
+            self.text_memory(&cube)?.load(path, Origin::new(user.as_str(), "register")).await?;
+        }
+        self.parts.users.set_registered(&cube.cube_id, true).await?;
+        cube.is_registered = true;
+        Ok(cube)
     }
 
     async fn register_directory(&self, user: &UserId, cube_id: CubeId, path: &Path) -> Result<Cube> {

@@ -144,6 +144,19 @@ async fn a_damaged_or_foreign_dump_is_refused_and_nothing_is_registered() {
 }
 
 #[tokio::test]
+async fn a_registration_that_broke_off_is_finished_by_the_next_one() {
+    let (folder, mos) = house().await;
+    mos.add(Add::text("a dog").user("ann")).await.unwrap();
+    let dump = folder.path().join("dumped");
+    mos.dump(&ann(), None, &dump).await.unwrap();
+    // What a killed registration leaves: the cube is there, not registered, without memories.
+    mos.create_cube(&ann(), NewCube::new("copy")).await.unwrap();
+    mos.unregister_mem_cube(&ann(), &"copy".into()).await.unwrap();
+    mos.register_mem_cube(&ann(), CubeSource::Directory(dump), Some(&"copy".into())).await.unwrap();
+    assert_eq!(mos.get_all(&ann(), Some(&"copy".into())).await.unwrap().text_mem[0].memories.len(), 1);
+}
+
+#[tokio::test]
 async fn a_cube_of_a_backend_that_is_not_built_is_refused_with_the_ones_that_are() {
     let (_folder, mos) = house().await;
     let text = r#"{"text_mem": {"backend": "tree_text", "config": {}}}"#;

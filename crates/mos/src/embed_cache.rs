@@ -1,0 +1,88 @@
+//! Vectors of texts that were embedded lately: a question that is asked of several cubes is embedded once.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use lru::LruCache;
+use mos_core::{Embedder, EmbeddingSpace, ModelError};
+use tokio::sync::Mutex;
+
+/// How many texts are remembered: some 2 MB of vectors.
+const CAPACITY: NonZeroUsize = NonZeroUsize::new(1024).expect("1024 is not zero");
+
+/// Longer texts are not remembered: they are documents, which are embedded once.
+const MAX_TEXT_BYTES: usize = 2048;
+
+/// An encoder that remembers the vectors of single short texts, which questions are.
+#[derive(Debug)]
+pub(crate) struct CachedEmbedder {
+    inner: Arc<dyn Embedder>,
+    recent: Mutex<LruCache<String, Vec<f32>>>,
+}
+
+impl CachedEmbedder {
+    pub(crate) fn new(inner: Arc<dyn Embedder>) -> Self {
+        Self { inner, recent: Mutex::new(LruCache::new(CAPACITY)) }
+    }
+}
+
+#[async_trait]
+impl Embedder for CachedEmbedder {
+    async fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, ModelError> {
+        let [text] = texts else { return self.inner.embed(texts).await };
+        if text.len() > MAX_TEXT_BYTES {
+            return self.inner.embed(texts).await;
+        }
+        // Held while the text is embedded, so that cubes that ask at the same time wait for one computation.
+        let mut recent = self.recent.lock().await;
+        if let Some(vector) = recent.get(text) {
+            return Ok(vec![vector.clone()]);
+        }
+        let vectors = self.inner.embed(texts).await?;
+        if let [vector] = vectors.as_slice() {
+            recent.put(text.clone(), vector.clone());
+        }
+        Ok(vectors)
+    }
+
+    async fn space(&self) -> Result<EmbeddingSpace, ModelError> {
+        self.inner.space().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[derive(Debug, Default)]
+    struct Counting(AtomicUsize);
+
+    #[async_trait]
+    impl Embedder for Counting {
+        async fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, ModelError> {
+            self.0.fetch_add(texts.len(), Ordering::SeqCst);
+            tokio::task::yield_now().await;
+            Ok(texts.iter().map(|text| vec![text.len() as f32]).collect())
+        }
+
+        async fn space(&self) -> Result<EmbeddingSpace, ModelError> {
+            Ok(EmbeddingSpace { model: "counting".to_owned(), dimension: 1 })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_question_is_embedded_once_also_when_asked_at_the_same_time() {
+        let counting = Arc::new(Counting::default());
+        let cached = CachedEmbedder::new(counting.clone());
+        let question = vec!["who?".to_owned()];
+        let (one, two) = tokio::join!(cached.embed(&question), cached.embed(&question));
+        assert_eq!((one.unwrap(), two.unwrap()), (vec![vec![4.0]], vec![vec![4.0]]));
+        assert_eq!(counting.0.load(Ordering::SeqCst), 1);
+        cached.embed(&["x".repeat(MAX_TEXT_BYTES + 1)]).await.unwrap();
+        cached.embed(&["a".to_owned(), "b".to_owned()]).await.unwrap();
+        assert_eq!(counting.0.load(Ordering::SeqCst), 4, "documents and batches pass through");
+    }
+}
