@@ -14,6 +14,7 @@ use crate::output::Output;
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
     pub(crate) settings: Settings,
+    pub(crate) settings_file: Option<PathBuf>,
     pub(crate) data_dir: Option<PathBuf>,
     pub(crate) user: UserId,
     pub(crate) cube: Option<CubeId>,
@@ -33,6 +34,7 @@ impl Context {
             user: UserId::parse(user)?,
             cube: arguments.cube.as_deref().map(CubeId::parse).transpose()?,
             settings: loaded.settings,
+            settings_file: arguments.config.clone(),
             data_dir: arguments.data_dir.clone(),
             output,
         })

@@ -63,7 +63,8 @@ pub(super) async fn run(context: &Context, arguments: DemoArguments) -> anyhow::
     say("\n5. A second process opens the same folder and still knows")?;
     second_process(context, &folder)?;
     say(&format!(
-        "\nYour turn: mos --data-dir {} --user {USER} chat\nRemove the folder when you are done with it.",
+        "\nYour turn: {} --data-dir {} --user {USER} chat\nRemove the folder when you are done with it.",
+        std::env::current_exe()?.display(),
         folder.display()
     ))
 }
@@ -136,6 +137,9 @@ fn second_process(context: &Context, folder: &Path) -> anyhow::Result<()> {
     let program = std::env::current_exe().context("cannot find this program")?;
     let mut command = std::process::Command::new(program);
     command.arg("demo").arg("--again").arg("--folder").arg(folder).stdin(Stdio::null());
+    if let Some(settings) = &context.settings_file {
+        command.arg("--config").arg(settings);
+    }
     let status = command.status().context("cannot start the second process")?;
     anyhow::ensure!(status.success(), "the second process failed: {status}");
     context.output.line("")

@@ -34,48 +34,24 @@ pub(super) fn add_embedders(factories: &mut Factories) {
     }
 }
 
+/// The services that speak OpenAI's format have configurations of the same fields and different types.
+macro_rules! openai_shape {
+    ($c:ident) => {{
+        let (key, backup) = (Some(&$c.api_key), Some(&$c.backup));
+        openai_chat(&$c.common, &$c.api_base, key, &$c.extra_body, $c.enable_thinking, &$c.limits, backup)
+    }};
+}
+
 async fn chat_model(config: ChatModelConfig, context: ModelContext) -> Model<dyn ChatModel> {
     match config {
         ChatModelConfig::Local(local) => open_local_chat(local_chat_options(&local, &context)?).await,
         ChatModelConfig::HuggingFace(hub) | ChatModelConfig::HuggingFaceSingleton(hub) => {
             open_local_chat(hub_chat_options(&hub, &context)?).await
         }
-        ChatModelConfig::OpenAi(c) => openai_chat(
-            &c.common,
-            &c.api_base,
-            Some(&c.api_key),
-            &c.extra_body,
-            c.enable_thinking,
-            &c.limits,
-            Some(&c.backup),
-        ),
-        ChatModelConfig::Qwen(c) => openai_chat(
-            &c.common,
-            &c.api_base,
-            Some(&c.api_key),
-            &c.extra_body,
-            c.enable_thinking,
-            &c.limits,
-            Some(&c.backup),
-        ),
-        ChatModelConfig::DeepSeek(c) => openai_chat(
-            &c.common,
-            &c.api_base,
-            Some(&c.api_key),
-            &c.extra_body,
-            c.enable_thinking,
-            &c.limits,
-            Some(&c.backup),
-        ),
-        ChatModelConfig::Minimax(c) => openai_chat(
-            &c.common,
-            &c.api_base,
-            Some(&c.api_key),
-            &c.extra_body,
-            c.enable_thinking,
-            &c.limits,
-            Some(&c.backup),
-        ),
+        ChatModelConfig::OpenAi(c) => openai_shape!(c),
+        ChatModelConfig::Qwen(c) => openai_shape!(c),
+        ChatModelConfig::DeepSeek(c) => openai_shape!(c),
+        ChatModelConfig::Minimax(c) => openai_shape!(c),
         ChatModelConfig::Vllm(c) => {
             let thinking = c.enable_thinking.then_some(true);
             openai_chat(&c.common, &c.api_base, Some(&c.api_key), &c.extra_body, thinking, &c.limits, None)
