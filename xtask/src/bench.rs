@@ -56,6 +56,7 @@ fn example(package: &str, name: &str, arguments: &[&str]) -> anyhow::Result<()> 
     println!("\n== {package} {name}");
     let mut command = shell::cargo();
     command.args(["run", "--release", "--quiet", "--package", package, "--example", name, "--"]).args(arguments);
+    command.env(models::VARIABLE, models::folder()?);
     shell::run(&mut command)
 }
 
@@ -63,6 +64,7 @@ fn example(package: &str, name: &str, arguments: &[&str]) -> anyhow::Result<()> 
 fn model_path(name: &str) -> anyhow::Result<PathBuf> {
     let mut command = shell::cargo();
     command.args(["run", "--quiet", "--package", "mos-cli", "--", "models", "list", "--json"]);
+    command.env(models::VARIABLE, models::folder()?);
     let models: serde_json::Value = serde_json::from_str(&shell::capture(&mut command)?)?;
     let found = models.as_array().into_iter().flatten().find(|model| model["name"] == name);
     let path = found.and_then(|model| model["path"].as_str()).with_context(|| format!("{name} is not here"))?;

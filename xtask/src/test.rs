@@ -26,7 +26,7 @@ pub(crate) fn run(long: bool, filter: Option<&str>) -> anyhow::Result<()> {
         }
         println!("\n== {name}");
         let mut command = Command::new(&path);
-        command.current_dir(package_folder(&package));
+        command.current_dir(package_folder(&package)).env(models::VARIABLE, models::folder()?);
         if long {
             command.env("MOS_TEST_LONG", "1");
         }
