@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use mos_config::{Settings, StoreConfig};
 use mos_core::{
-    ChatModel, Clock, CubeId, Embedder, IdSource, RandomIds, RecordStore, StoreError, SystemClock, UserId, UserStore,
-    VectorStore,
+    ChatModel, Clock, CubeId, Embedder, IdSource, MemoryError, RandomIds, RecordStore, StoreError, SystemClock, UserId,
+    UserStore, VectorStore,
 };
 use mos_stores::{ExactVectors, InMemoryStore, SqliteOptions, SqliteStore};
 
 use crate::embed_cache::CachedEmbedder;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::facade::{Mos, NewCube, Parts};
 use crate::factories::{Factories, ModelContext};
 use crate::folders;
@@ -54,8 +54,15 @@ impl Mos {
             self.cube(user, cube).await?;
             return Ok(false);
         }
-        self.create_cube(user, NewCube::new(cube.clone())).await?;
-        Ok(true)
+        match self.create_cube(user, NewCube::new(cube.clone())).await {
+            Ok(_) => Ok(true),
+            // Another process made it since the question above.
+            Err(Error::Memory(MemoryError::Store(StoreError::Conflict(_)))) => {
+                self.cube(user, cube).await?;
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 

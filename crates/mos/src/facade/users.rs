@@ -43,8 +43,9 @@ impl Mos {
     /// # Errors
     /// An error for an unknown user and for `root`.
     pub async fn delete_user(&self, id: &UserId) -> Result<()> {
+        self.parts.users.delete_user(id).await?;
         self.parts.transcripts.clear(id);
-        Ok(self.parts.users.delete_user(id).await?)
+        Ok(())
     }
 
     /// Returns whether an active user has this id.
