@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use mos_config::{Settings, StoreConfig};
 use mos_core::{
-    ChatModel, Clock, CubeId, Embedder, IdSource, MemoryError, RandomIds, RecordStore, StoreError, SystemClock, UserId,
-    UserStore, VectorStore,
+    ActivationMemory, ChatModel, Clock, CubeId, Embedder, IdSource, MemoryError, RandomIds, RecordStore, StoreError,
+    SystemClock, UserId, UserStore, VectorStore,
 };
 use mos_stores::{ExactVectors, InMemoryStore, SqliteOptions, SqliteStore};
 
@@ -28,6 +28,7 @@ pub struct MosBuilder {
     ids: Arc<dyn IdSource>,
     chat_model: Option<Arc<dyn ChatModel>>,
     embedder: Option<Arc<dyn Embedder>>,
+    activation: Option<Arc<dyn ActivationMemory>>,
 }
 
 impl Mos {
@@ -41,6 +42,7 @@ impl Mos {
             ids: Arc::new(RandomIds),
             chat_model: None,
             embedder: None,
+            activation: None,
         }
     }
 
@@ -109,6 +111,13 @@ impl MosBuilder {
         self
     }
 
+    /// An activation memory for the cubes; without one they have none.
+    #[must_use]
+    pub fn activation_memory(mut self, activation: Arc<dyn ActivationMemory>) -> Self {
+        self.activation = Some(activation);
+        self
+    }
+
     /// Opens the stores. Models are loaded when they are first needed.
     ///
     /// # Errors
@@ -139,6 +148,7 @@ impl MosBuilder {
             vectors,
             embedder,
             chat_model,
+            activation: self.activation,
             transcripts: Transcripts::default(),
         };
         let mos = Mos { parts: Arc::new(parts) };

@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use mos_config::Settings;
 use mos_core::{
-    Access, ChatModel, Clock, Cube, CubeId, Embedder, IdSource, RecordStore, Scope, TextMemory, UserId, UserStore,
-    VectorStore,
+    Access, ActivationMemory, ChatModel, Clock, Cube, CubeId, Embedder, IdSource, RecordStore, Scope, TextMemory,
+    UserId, UserStore, VectorStore,
 };
 
 pub use chat::{Chat, ChatReply};
@@ -49,6 +49,7 @@ pub(crate) struct Parts {
     pub(crate) vectors: Arc<dyn VectorStore>,
     pub(crate) embedder: Arc<dyn Embedder>,
     pub(crate) chat_model: Lazy<dyn ChatModel>,
+    pub(crate) activation: Option<Arc<dyn ActivationMemory>>,
     pub(crate) transcripts: Transcripts,
 }
 
@@ -92,7 +93,7 @@ impl Mos {
             return Err(Error::NotRegistered(cube.cube_id));
         }
         let text = self.text_memory(&cube)?;
-        Ok(CubeHandle { cube, access, text })
+        Ok(CubeHandle { cube, access, text, activation: self.parts.activation.clone() })
     }
 
     /// Returns the cube that is meant when none is named: `cube_<user>` when it is registered, else the newest one the
@@ -170,6 +171,7 @@ pub struct CubeHandle {
     cube: Cube,
     access: Access,
     text: Arc<dyn TextMemory>,
+    activation: Option<Arc<dyn ActivationMemory>>,
 }
 
 impl CubeHandle {
@@ -181,6 +183,17 @@ impl CubeHandle {
     /// What the holder may do.
     pub fn access(&self) -> Access {
         self.access
+    }
+
+    /// The activation memory, when one was given to [`MosBuilder::activation_memory`](crate::MosBuilder); its scope is
+    /// [`CubeHandle::scope`].
+    pub fn act_mem(&self) -> Option<&Arc<dyn ActivationMemory>> {
+        self.activation.as_ref()
+    }
+
+    /// The scope of the cube's memories.
+    pub fn scope(&self) -> Scope {
+        Scope::of(&self.cube.cube_id)
     }
 
     /// The cube's textual memory.
