@@ -168,7 +168,13 @@ impl UserStore for InMemoryStore {
     }
 
     async fn create_cube(&self, cube: &Cube) -> Result<(), StoreError> {
-        self.write().users.create_cube(cube)
+        let State { sequence, scopes, users } = &mut *self.write();
+        users.create_cube(cube)?;
+        // What a late write left under this id (its cube was deleted meanwhile) must never become the new owner's.
+        if let Some(state) = scopes.get_mut(&Scope::of(&cube.cube_id)) {
+            state.erase(sequence);
+        }
+        Ok(())
     }
 
     async fn cube(&self, id: &CubeId) -> Result<Option<Cube>, StoreError> {

@@ -113,6 +113,8 @@ pub(super) fn create_cube(connection: &Connection, cube: &Cube) -> Result<(), Fa
     if cube_key(connection, &cube.cube_id)?.is_some() {
         return Err(Fault::Store(StoreError::Conflict(format!("a cube `{}` exists already", cube.cube_id))));
     }
+    // What a late write left under this id (its cube was deleted meanwhile) must never become the new owner's.
+    erase_scope(connection, &Scope::of(&cube.cube_id), &cube.created_at)?;
     connection
         .prepare_cached(
             "INSERT INTO cubes (cube_id, cube_name, cube_path, owner, created_at, is_registered, config)

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use mos_config::{GeneralMemCubeConfig, Secrets, Setting};
-use mos_core::{Cube, CubeId, Filter, Origin, Scope, UserId};
+use mos_core::{Access, Cube, CubeId, Filter, Origin, Scope, UserId};
 use mos_cube::{CubeDump, DumpRequest};
 use mos_memory::Reembedded;
 use serde_json::Value;
@@ -76,7 +76,10 @@ impl Mos {
             (None, _) => default_cube_id(user),
         };
         if self.parts.users.cube(&cube_id).await?.is_some() {
-            let (cube, _) = self.checked_cube(user, &cube_id).await?;
+            let (cube, access) = self.checked_cube(user, &cube_id).await?;
+            if !cube.is_registered && access != Access::Owner {
+                return Err(Error::NotOwner { user: user.clone(), cube: cube_id });
+            }
             return self.register_again(user, cube, &source).await;
         }
         match source {

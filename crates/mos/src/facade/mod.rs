@@ -97,7 +97,7 @@ impl Mos {
     }
 
     /// Returns the cube that is meant when none is named: `cube_<user>` when it is registered, else the newest one the
-    /// user owns, else the newest one the user may use.
+    /// user owns. A cube that was shared with the user is never meant.
     ///
     /// # Errors
     /// [`Error::UnknownUser`]; [`Error::NoCube`].
@@ -107,7 +107,8 @@ impl Mos {
         cubes.retain(|cube| cube.is_registered);
         let own = default_cube_id(user);
         let named = cubes.iter().find(|cube| cube.cube_id == own && cube.owner_id == *user);
-        let chosen = named.or_else(|| cubes.iter().find(|cube| cube.owner_id == *user)).or_else(|| cubes.first());
+        // Never one that was shared with the user: its owner would read what the user tells.
+        let chosen = named.or_else(|| cubes.iter().find(|cube| cube.owner_id == *user));
         chosen.map(|cube| cube.cube_id.clone()).ok_or_else(|| Error::NoCube(user.clone()))
     }
 

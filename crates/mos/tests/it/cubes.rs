@@ -38,6 +38,11 @@ async fn a_shared_cube_can_be_used_but_not_given_away() {
     not_owner(mos.share_cube_with_user(&bob(), &notes(), &UserId::from("root")).await.unwrap_err());
     not_owner(mos.unregister_mem_cube(&bob(), &notes()).await.unwrap_err());
     not_owner(mos.delete_cube(&bob(), &notes()).await.unwrap_err());
+    let homeless = mos.add(Add::text("my PIN").user("bob")).await.unwrap_err();
+    assert!(matches!(homeless, Error::NoCube(_)), "a shared cube is nobody else's default: {homeless}");
+    mos.unregister_mem_cube(&ann(), &notes()).await.unwrap();
+    not_owner(mos.register_mem_cube(&bob(), CubeSource::Known, Some(&notes())).await.unwrap_err());
+    mos.register_mem_cube(&ann(), CubeSource::Known, Some(&notes())).await.unwrap();
     mos.unshare_cube(&ann(), &notes(), &bob()).await.unwrap();
     assert!(matches!(mos.get_all(&bob(), Some(&notes())).await, Err(Error::NoAccess { .. })));
 }
