@@ -69,7 +69,7 @@ impl Mos {
 }
 
 impl MosBuilder {
-    /// The folder of the data, instead of the settings' one.
+    /// The folder of the data, instead of the settings' one; a database path in the settings does not count then.
     #[must_use]
     pub fn data_dir(mut self, folder: impl Into<PathBuf>) -> Self {
         self.data_dir = Some(folder.into());
@@ -123,11 +123,17 @@ impl MosBuilder {
     /// # Errors
     /// Errors of the stores (a folder that cannot be written, data of a newer program ...).
     pub async fn build(self) -> Result<Mos> {
-        let data_dir = match self.data_dir {
-            Some(folder) => folder,
-            None => folders::data_dir(&self.settings)?,
+        let configured = match &self.settings.store {
+            StoreConfig::Sqlite(config) => config.path.clone(),
+            StoreConfig::Memory(_) => None,
         };
-        let stores = open_stores(&self.settings, &data_dir, Arc::clone(&self.clock)).await?;
+        // A folder that was asked for wins over the settings: nobody expects a trial to touch other data.
+        let (data_dir, configured) = match self.data_dir {
+            Some(folder) => (folder, None),
+            None => (folders::data_dir(&self.settings)?, configured),
+        };
+        let database = configured.unwrap_or_else(|| data_dir.join("mos.db"));
+        let stores = open_stores(&self.settings, database, Arc::clone(&self.clock)).await?;
         let vectors: Arc<dyn VectorStore> = ExactVectors::following(Arc::clone(&stores.record));
         let context = ModelContext { models_dir: folders::models_dir(&self.settings)? };
         let embedder = match self.embedder {
@@ -175,14 +181,13 @@ struct Stores {
     sqlite: Option<Arc<SqliteStore>>,
 }
 
-async fn open_stores(settings: &Settings, data_dir: &std::path::Path, clock: Arc<dyn Clock>) -> Result<Stores> {
+async fn open_stores(settings: &Settings, path: PathBuf, clock: Arc<dyn Clock>) -> Result<Stores> {
     match &settings.store {
         StoreConfig::Memory(_) => {
             let store = InMemoryStore::new(clock);
             Ok(Stores { record: store.clone(), users: store, sqlite: None })
         }
-        StoreConfig::Sqlite(config) => {
-            let path = config.path.clone().unwrap_or_else(|| data_dir.join("mos.db"));
+        StoreConfig::Sqlite(_) => {
             let opened = tokio::task::spawn_blocking(move || {
                 create_folder(&path)?;
                 SqliteStore::open(SqliteOptions::at(path), clock)

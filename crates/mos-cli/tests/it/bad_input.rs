@@ -85,6 +85,16 @@ fn a_data_folder_that_cannot_be_used_is_named() {
 }
 
 #[test]
+fn a_data_folder_that_is_asked_for_wins_over_the_settings() {
+    let (data, real) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let path = real.path().join("real.db");
+    let settings = object!({"store": {"backend": "sqlite", "config": {"path": path.display().to_string()}}});
+    let settings = write(real.path(), "settings.json", &settings.to_string());
+    stdout(data.path(), &["user", "create", "ann", "--config", &settings]);
+    assert!(data.path().join("mos.db").is_file() && !path.exists());
+}
+
+#[test]
 fn data_of_a_newer_program_is_refused_and_left_alone() {
     let data = tempfile::tempdir().unwrap();
     let data = data.path();
