@@ -25,7 +25,8 @@ use crate::weights::safetensors::{read_json, weight_files};
 pub struct EmbedderOptions {
     /// A directory with `config.json`, `tokenizer.json` and `*.safetensors`.
     pub path: PathBuf,
-    /// The name of the vectors' space; without it, the directory's name.
+    /// The name of the vectors' space; without it, the directory's name and the beginning of the files' BLAKE3 hash
+    /// (`all-minilm-l6-v2@1a2b3c4d`), so that two models of one name are not taken for each other.
     pub name: Option<String>,
     /// Texts are cut at this many tokens; without it, at the model's limit. A larger number is cut to that limit.
     pub max_tokens: Option<usize>,
@@ -100,7 +101,10 @@ impl LocalEmbedder {
         let dimension = config.hidden_size;
         let model = load_model(directory, &config)?;
         let own_name = || directory.canonicalize().ok()?.file_name().map(|name| name.to_string_lossy().into_owned());
-        let name = options.name.clone().or_else(own_name).unwrap_or_else(|| "local".to_owned());
+        let name = match &options.name {
+            Some(name) => name.clone(),
+            None => format!("{}@{}", own_name().unwrap_or_else(|| "local".to_owned()), files_hash(directory)?),
+        };
         let space = EmbeddingSpace { model: name, dimension };
         let batch_tokens = options.batch_tokens.max(1);
         Ok(Arc::new(Self { inner: Arc::new(Inner { model, tokenizer, space, batch_tokens, turn: Mutex::new(()) }) }))
@@ -124,6 +128,19 @@ fn tokenizer(directory: &Path, config: &Config, wanted: Option<usize>) -> Result
         .with_truncation(Some(TruncationParams { max_length, ..TruncationParams::default() }))
         .map_err(|error| bad_model(directory, format!("the tokenizer cannot cut texts: {error}")))?;
     Ok(tokenizer)
+}
+
+/// Returns eight hexadecimal digits that name the weights, the tokenizer and the configuration.
+fn files_hash(directory: &Path) -> Result<String, ModelError> {
+    let mut hasher = blake3::Hasher::new();
+    let files = [directory.join("config.json"), directory.join("tokenizer.json")];
+    for path in files.into_iter().chain(weight_files(directory)?) {
+        let file = std::fs::File::open(&path).map_err(|error| missing(&path, &error))?;
+        // SAFETY: the map is read only and dropped at once; a file that is rewritten meanwhile only gets another name.
+        let bytes = unsafe { memmap2::Mmap::map(&file) }.map_err(|error| missing(&path, &error))?;
+        hasher.update(&bytes);
+    }
+    Ok(hasher.finalize().to_hex()[..8].to_owned())
 }
 
 fn load_model(directory: &Path, config: &Config) -> Result<BertModel, ModelError> {

@@ -12,12 +12,12 @@ use super::model::Engine;
 use crate::decoder::{CHUNK_TOKENS, CancelToken, LogitRows};
 use crate::error::internal;
 use crate::kv::{KvPrefix, KvTail};
-use crate::text::{Streamed, TextStreamer};
+use crate::text::{PromptText, Streamed, TextStreamer};
 
 /// A conversation, ready to be answered.
 pub(super) struct Job {
     /// The conversation as the model sees it.
-    pub(super) text: String,
+    pub(super) text: PromptText,
     pub(super) tokens: Vec<u32>,
     /// How many of the tokens belong to the stable base.
     pub(super) stable_tokens: usize,
@@ -175,15 +175,18 @@ impl Generation {
     }
 
     /// Keeps what was computed for the next conversation, however this one ended.
-    pub(super) fn keep(self, engine: &Engine, kept: &mut KeptStates) -> Result<(), ModelError> {
+    pub(super) fn keep(mut self, engine: &Engine, kept: &mut KeptStates) -> Result<(), ModelError> {
         if self.job.no_cache {
             return Ok(());
         }
         let computed = self.prefix.len() + self.tail.len();
         // The last token of an answer is known, but not computed.
         let text = match computed.checked_sub(self.tokens.len()) {
-            Some(answered) => self.job.text + &engine.codec.decode(&self.generated[..answered], true)?,
-            None => String::new(),
+            Some(answered) => {
+                self.job.text.push_answer(&engine.codec.decode(&self.generated[..answered], true)?);
+                self.job.text
+            }
+            None => PromptText::default(),
         };
         kept.keep_session(text, self.prefix, self.tail);
         Ok(())

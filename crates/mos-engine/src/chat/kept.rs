@@ -7,7 +7,7 @@ use mos_core::ModelError;
 
 use crate::decoder::Decoder;
 use crate::kv::{KvPrefix, KvSegment, KvTail};
-use crate::text::TextCodec;
+use crate::text::{PromptText, TextCodec};
 
 /// A conversation that goes on where a kept one ended drops at most this many tokens of it; one that shares less
 /// gets a copy, so that the kept one can go on as well.
@@ -17,7 +17,7 @@ const LOOSE_END_TOKENS: usize = 8;
 struct Entry {
     tokens: Vec<u32>,
     /// The exact text of the tokens; empty when it is not known.
-    text: String,
+    text: PromptText,
     prefix: KvPrefix,
     tail: KvTail,
 }
@@ -50,19 +50,20 @@ impl KeptStates {
         &mut self,
         decoder: &Decoder,
         codec: &TextCodec,
-        text: &str,
+        text: &PromptText,
         tokens: Vec<u32>,
     ) -> Result<Start, ModelError> {
         let shared = |entry: &Entry| common_prefix(&entry.tokens, &tokens);
         let by_tokens = (0..self.entries.len()).map(|at| (shared(&self.entries[at]), at)).max();
         let by_text = (0..self.entries.len())
-            .filter(|&at| !self.entries[at].text.is_empty() && text.starts_with(&self.entries[at].text))
-            .max_by_key(|&at| self.entries[at].tokens.len());
-        if let Some(at) = by_text
+            .filter(|&at| !self.entries[at].text.is_empty())
+            .filter_map(|at| Some((at, text.strip_prefix(&self.entries[at].text)?)))
+            .max_by_key(|(at, _)| self.entries[*at].tokens.len());
+        if let Some((at, rest)) = by_text
             && by_tokens.is_none_or(|(len, _)| len < self.entries[at].tokens.len())
         {
             let entry = &self.entries[at];
-            let rest = codec.encode(&text[entry.text.len()..])?;
+            let rest = codec.encode_prompt(&rest)?;
             if rest.first().is_some_and(|&token| codec.is_end(token)) {
                 let kept = entry.tokens.len();
                 let tokens = [entry.tokens.as_slice(), &rest].concat();
@@ -98,11 +99,11 @@ impl KeptStates {
     /// Keeps a prefix that many conversations share.
     pub(super) fn keep_prefix(&mut self, prefix: KvPrefix, empty_tail: KvTail) {
         let tokens: Vec<u32> = prefix.tokens().collect();
-        self.keep(Entry { tokens, text: String::new(), prefix, tail: empty_tail });
+        self.keep(Entry { tokens, text: PromptText::default(), prefix, tail: empty_tail });
     }
 
     /// Keeps the state of a conversation; `text` is its exact text, or empty.
-    pub(super) fn keep_session(&mut self, text: String, prefix: KvPrefix, tail: KvTail) {
+    pub(super) fn keep_session(&mut self, text: PromptText, prefix: KvPrefix, tail: KvTail) {
         if tail.is_empty() {
             return;
         }

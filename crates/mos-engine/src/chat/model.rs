@@ -18,7 +18,7 @@ use super::worker::Worker;
 use crate::cpu::CpuPath;
 use crate::decoder::{CancelToken, Decoder};
 use crate::error::{bad_model, internal};
-use crate::text::{ChatTemplate, TextCodec};
+use crate::text::{ChatTemplate, PromptText, TextCodec};
 use crate::weights;
 
 /// What a loaded model consists of.
@@ -116,7 +116,17 @@ impl LocalChatModel {
     /// [`ModelError::BadModel`] when the model has no chat template, [`ModelError::Invalid`] when the template does
     /// not accept the conversation.
     pub fn render(&self, messages: &[Message], ask: bool) -> Result<String, ModelError> {
-        self.loaded.engine.render(messages, ask, &*self.clock)
+        self.loaded.engine.render(messages, ask, &*self.clock).map(PromptText::into_text)
+    }
+
+    /// Returns the tokens of a conversation as the model gets them; with `ask`, up to where the answer begins. Control
+    /// tokens spelled out in a message stay text, which [`LocalChatModel::tokenize`] cannot know of a rendered text.
+    ///
+    /// # Errors
+    /// As [`LocalChatModel::render`] and [`LocalChatModel::tokenize`].
+    pub fn prompt_tokens(&self, messages: &[Message], ask: bool) -> Result<Vec<u32>, ModelError> {
+        let engine = &self.loaded.engine;
+        engine.codec.encode_prompt(&engine.render(messages, ask, &*self.clock)?)
     }
 
     /// Returns whether two models share their weights.
@@ -153,7 +163,7 @@ impl Engine {
         })
     }
 
-    fn render(&self, messages: &[Message], ask: bool, clock: &dyn Clock) -> Result<String, ModelError> {
+    fn render(&self, messages: &[Message], ask: bool, clock: &dyn Clock) -> Result<PromptText, ModelError> {
         let template = self.template.as_ref().ok_or_else(|| {
             bad_model(
                 &self.path,
@@ -161,13 +171,13 @@ impl Engine {
                  directory model",
             )
         })?;
-        template.render(messages, ask, clock.now())
+        template.render(messages, ask, clock.now(), self.codec.controls())
     }
 
     /// Renders and tokenises; returns text, tokens, and how many tokens the stable base has.
-    fn prepare(&self, request: &ChatRequest, clock: &dyn Clock) -> Result<(String, Vec<u32>, usize), ModelError> {
+    fn prepare(&self, request: &ChatRequest, clock: &dyn Clock) -> Result<(PromptText, Vec<u32>, usize), ModelError> {
         let text = self.render(&request.messages, true, clock)?;
-        let tokens = self.codec.encode(&text)?;
+        let tokens = self.codec.encode_prompt(&text)?;
         let stable = &request.messages[..request.stable_messages.min(request.messages.len())];
         if stable.is_empty() || request.no_cache {
             return Ok((text, tokens, 0));
@@ -175,7 +185,7 @@ impl Engine {
         // Some templates refuse a conversation without a question. Then nothing is known to be stable, and the
         // sessions' own states still serve.
         let stable_tokens = match self.render(stable, false, clock) {
-            Ok(base) => common_prefix(&self.codec.encode(&base)?, &tokens),
+            Ok(base) => common_prefix(&self.codec.encode_prompt(&base)?, &tokens),
             Err(error) => {
                 tracing::debug!(%error, "the stable messages cannot be rendered alone");
                 0

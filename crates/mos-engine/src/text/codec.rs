@@ -6,7 +6,7 @@ use mos_core::ModelError;
 use serde_json::Value;
 use tokenizers::Tokenizer;
 
-use super::gguf_tokenizer;
+use super::{ControlTexts, PromptText, gguf_tokenizer};
 use crate::error::{bad_model, internal};
 use crate::weights::gguf::GgufFile;
 use crate::weights::safetensors::read_json;
@@ -19,6 +19,7 @@ const END_TEXTS: [&str; 7] =
 pub(crate) struct TextCodec {
     tokenizer: Tokenizer,
     ends: Vec<u32>,
+    controls: ControlTexts,
     bos: Option<String>,
     eos: Option<String>,
 }
@@ -59,7 +60,10 @@ impl TextCodec {
         let mut ends: Vec<u32> = named.iter().copied().chain(usual).collect();
         ends.sort_unstable();
         ends.dedup();
-        Self { tokenizer, ends, bos, eos }
+        // What ends an answer is one too, whatever the file says about it.
+        let controls = added.iter().filter(|(id, token)| token.special || ends.binary_search(id).is_ok());
+        let controls = ControlTexts::new(controls.map(|(_, token)| token.content.clone()));
+        Self { tokenizer, ends, controls, bos, eos }
     }
 
     /// Refuses a tokenizer that makes tokens the weights do not know.
@@ -78,6 +82,20 @@ impl TextCodec {
     pub(crate) fn encode(&self, text: &str) -> Result<Vec<u32>, ModelError> {
         let encoding = self.tokenizer.encode_fast(text, false).map_err(|error| internal("tokenising a text", error))?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Returns the tokens of a conversation: only control tokens that the template wrote are recognised.
+    pub(crate) fn encode_prompt(&self, prompt: &PromptText) -> Result<Vec<u32>, ModelError> {
+        let mut tokens = Vec::new();
+        for piece in prompt.pieces() {
+            tokens.extend(self.encode(piece)?);
+        }
+        Ok(tokens)
+    }
+
+    /// The control tokens, as they are spelled.
+    pub(crate) fn controls(&self) -> &ControlTexts {
+        &self.controls
     }
 
     /// Returns the text of tokens, with or without control tokens.

@@ -7,6 +7,7 @@ use minijinja::{Environment, Error, ErrorKind, Value};
 use mos_core::{Message, ModelError};
 use serde_json::json;
 
+use super::{ControlTexts, PromptText};
 use crate::error::bad_model;
 use crate::weights::safetensors::read_json;
 
@@ -56,12 +57,19 @@ impl ChatTemplate {
     }
 
     /// Returns the text of a conversation; with `ask`, up to the point where the model begins to answer. `now` is the
-    /// date that some templates print.
+    /// date that some templates print. Messages that spell one of `controls` stay what they are: words.
     ///
     /// # Errors
     /// [`ModelError::Invalid`] when the template refuses the conversation, with its own words.
-    pub(crate) fn render(&self, messages: &[Message], ask: bool, now: jiff::Timestamp) -> Result<String, ModelError> {
-        let messages: Vec<serde_json::Value> = messages.iter().map(as_template_sees).collect();
+    pub(crate) fn render(
+        &self,
+        messages: &[Message],
+        ask: bool,
+        now: jiff::Timestamp,
+        controls: &ControlTexts,
+    ) -> Result<PromptText, ModelError> {
+        let mut messages: Vec<serde_json::Value> = messages.iter().map(as_template_sees).collect();
+        let mark = controls.mark(&mut messages)?;
         let context = minijinja::context! {
             messages,
             add_generation_prompt => ask,
@@ -70,12 +78,13 @@ impl ChatTemplate {
             strftime_now => Value::from_function(move |format: String| strftime(now, &format)),
         };
         let template = self.environment.get_template(NAME);
-        template.and_then(|template| template.render(context)).map_err(|error| {
+        let rendered = template.and_then(|template| template.render(context)).map_err(|error| {
             ModelError::Invalid(format!(
                 "the chat template of {} does not accept this conversation: {error:#}",
                 self.path.display()
             ))
-        })
+        })?;
+        Ok(PromptText::from_marked(rendered, mark))
     }
 }
 
@@ -157,11 +166,9 @@ mod tests {
     use super::*;
 
     fn render(source: &str, messages: &[Message]) -> Result<String, ModelError> {
-        ChatTemplate::new(Path::new("model.gguf"), source, "<s>", "</s>")?.render(
-            messages,
-            true,
-            jiff::Timestamp::UNIX_EPOCH,
-        )
+        let template = ChatTemplate::new(Path::new("model.gguf"), source, "<s>", "</s>")?;
+        let controls = ControlTexts::new(["<s>", "</s>"].map(str::to_owned));
+        Ok(template.render(messages, true, jiff::Timestamp::UNIX_EPOCH, &controls)?.into_text())
     }
 
     #[test]
