@@ -33,7 +33,7 @@ pub use id::{ActivationId, CubeId, IdSource, MemoryId, RandomIds, SessionId, Use
 pub use memory::{MemoryItem, MemoryType, Metadata, MetadataForm, Status};
 pub use message::{Content, Message, Part, Role};
 pub use record::{Change, EmbeddingWrite, Origin, Receipt, RecordStore, Scope, Version, WriteBatch};
-pub use text_memory::{Hit, SearchRequest, TextMemory};
+pub use text_memory::{AddRequest, Hit, SearchRequest, TextMemory};
 pub use users::{Access, Cube, User, UserRole, UserStore};
 pub use validate::{FieldError, ValidationError};
 pub use vector::{Scored, VectorPoint, VectorStore};

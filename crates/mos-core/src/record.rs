@@ -49,6 +49,9 @@ pub struct EmbeddingWrite {
     pub space: EmbeddingSpace,
     /// Memory and vector, `f32[dimension]`; the store keeps them at unit length.
     pub vectors: Vec<(MemoryId, Vec<f32>)>,
+    /// The texts that the vectors were made of, in the same order. With them, a memory that is gone or says something
+    /// else by now is passed over; without them, a memory that is gone is an error.
+    pub made_of: Option<Vec<String>>,
     /// Writes beside the cube's embeddings while a cube is embedded anew; searches do not see them until
     /// [`RecordStore::adopt_space`].
     pub aside: bool,
@@ -61,6 +64,10 @@ pub struct WriteBatch {
     pub origin: Origin,
     /// A second batch with the same key changes nothing and returns the first one's receipt.
     pub idempotency_key: Option<String>,
+    /// Ids that no memory may have before the batch.
+    pub absent: Vec<MemoryId>,
+    /// Memories as they were read: each must still be exactly so before the batch. Embeddings are not compared.
+    pub unchanged: Vec<MemoryItem>,
     /// Removes every memory and edge of the scope; the cube's embedding space is forgotten too.
     pub clear: bool,
     /// Memories to remove, with their edges and embeddings; unknown ids are no error.
@@ -138,7 +145,8 @@ pub trait RecordStore: GraphStore {
     ///
     /// # Errors
     /// [`StoreError::EmbeddingSpace`], [`StoreError::Dimension`], [`StoreError::Invalid`] (a vector that is not
-    /// finite or of zero length, an edge or embedding without its memory), [`StoreError::Storage`],
+    /// finite or of zero length, an edge or embedding without its memory), [`StoreError::Conflict`] (what must be
+    /// absent or unchanged is not), [`StoreError::NotFound`] (the scope's cube was deleted), [`StoreError::Storage`],
     /// [`StoreError::Busy`]. Nothing of the batch is kept then.
     async fn apply(&self, scope: &Scope, batch: WriteBatch) -> Result<Receipt, StoreError>;
 
@@ -179,7 +187,8 @@ pub trait RecordStore: GraphStore {
     /// [`StoreError`] when the store cannot be read.
     async fn embeddings(&self, scope: &Scope, ids: &[MemoryId]) -> Result<Vec<(MemoryId, Vec<f32>)>, StoreError>;
 
-    /// Returns every state of a memory, oldest first; empty for an unknown id.
+    /// Returns every state of a memory, oldest first; empty for an unknown id. Only the present state has its
+    /// `metadata.history`: the earlier ones are that history.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot be read.

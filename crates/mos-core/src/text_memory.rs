@@ -12,6 +12,21 @@ use crate::id::MemoryId;
 use crate::memory::MemoryItem;
 use crate::record::Origin;
 
+/// How memories are added.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AddRequest {
+    /// Who adds them, and why.
+    pub origin: Origin,
+    /// A second request with the same key stores nothing and returns the ids that the first one did.
+    pub idempotency_key: Option<String>,
+}
+
+impl From<Origin> for AddRequest {
+    fn from(origin: Origin) -> Self {
+        Self { origin, idempotency_key: None }
+    }
+}
+
 /// What to look for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SearchRequest {
@@ -59,9 +74,9 @@ pub trait TextMemory: fmt::Debug + Send + Sync {
     /// Stores memories and returns their ids once they are durable, in the order given.
     ///
     /// # Errors
-    /// [`MemoryError::Invalid`] for an item without text or with a known id; store and model errors. Nothing is
-    /// stored then.
-    async fn add(&self, items: Vec<MemoryItem>, origin: Origin) -> Result<Vec<MemoryId>, MemoryError>;
+    /// [`MemoryError::Invalid`] for an item without text; a conflict for one with a known id; store and model errors.
+    /// Nothing is stored then.
+    async fn add(&self, items: Vec<MemoryItem>, request: AddRequest) -> Result<Vec<MemoryId>, MemoryError>;
 
     /// Returns the memories that fit a question, best first.
     ///

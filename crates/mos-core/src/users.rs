@@ -98,6 +98,12 @@ pub trait UserStore: fmt::Debug + Send + Sync {
     /// [`StoreError::Conflict`] when the id belongs to a user of another name.
     async fn create_user(&self, id: &UserId, name: &str, role: UserRole) -> Result<User, StoreError>;
 
+    /// Returns the active user of an id; when the id was never used, makes an ordinary user of that id and name.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when the user was deleted (nobody comes back by accident), or another one has the name.
+    async fn ensure_user(&self, id: &UserId) -> Result<User, StoreError>;
+
     /// Returns an active user, `None` when there is none.
     ///
     /// # Errors
@@ -146,11 +152,19 @@ pub trait UserStore: fmt::Debug + Send + Sync {
     /// [`StoreError::NotFound`].
     async fn set_cube_config(&self, id: &CubeId, config: &Value) -> Result<(), StoreError>;
 
-    /// Removes a cube with its shares, memories, edges, embeddings and history, in one transaction.
+    /// Removes a cube with its shares, memories, edges, embeddings and history, in one transaction. A write that
+    /// comes later is refused until a cube of this id is made again.
     ///
     /// # Errors
     /// [`StoreError::NotFound`].
     async fn delete_cube(&self, id: &CubeId) -> Result<(), StoreError>;
+
+    /// As [`UserStore::delete_cube`], but only when the cube is not registered and has no memories; returns whether it
+    /// was removed.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be written.
+    async fn discard_cube(&self, id: &CubeId) -> Result<bool, StoreError>;
 
     /// Lets an active user use a cube; a second time is no error.
     ///

@@ -96,7 +96,7 @@ fn batch(numbers: &mut Numbers, names: impl Iterator<Item = String>) -> WriteBat
         vectors.push((id.clone(), numbers.vector()));
         batch.put.push(MemoryItem::new(id, numbers.text()));
     }
-    batch.embeddings = Some(EmbeddingWrite { space: space(), vectors, aside: false });
+    batch.embeddings = Some(EmbeddingWrite { space: space(), vectors, made_of: None, aside: false });
     batch
 }
 

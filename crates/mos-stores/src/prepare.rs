@@ -1,6 +1,6 @@
 //! Everything about a batch that needs no store: checks, unit length, terms. Done before the one writer is asked.
 
-use mos_core::{Edge, EmbeddingSpace, MemoryId, MemoryItem, Origin, StoreError, WriteBatch};
+use mos_core::{Edge, EmbeddingSpace, MemoryId, MemoryItem, Origin, Scope, StoreError, User, UserId, WriteBatch};
 use serde_json::{Map, Value};
 
 use crate::TextAnalyzer;
@@ -20,7 +20,25 @@ pub(crate) struct PreparedItem {
 pub(crate) struct PreparedEmbeddings {
     pub(crate) space: EmbeddingSpace,
     pub(crate) vectors: Vec<(MemoryId, Vec<f32>)>,
+    /// As many texts as vectors, when there are any.
+    pub(crate) made_of: Option<Vec<String>>,
     pub(crate) aside: bool,
+}
+
+impl PreparedEmbeddings {
+    /// Id, vector, and the text that the vector was made of as far as it was told.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (&MemoryId, &Vec<f32>, Option<&str>)> {
+        let text = |index: usize| self.made_of.as_ref().map(|texts| texts[index].as_str());
+        self.vectors.iter().enumerate().map(move |(index, (id, vector))| (id, vector, text(index)))
+    }
+}
+
+/// A memory as somebody read it.
+#[derive(Debug)]
+pub(crate) struct ReadItem {
+    pub(crate) id: MemoryId,
+    pub(crate) memory: String,
+    pub(crate) metadata: Map<String, Value>,
 }
 
 /// A batch that is right as far as it can be told without looking into the store.
@@ -29,6 +47,8 @@ pub(crate) struct PreparedBatch {
     pub(crate) origin: Origin,
     pub(crate) at: String,
     pub(crate) idempotency_key: Option<String>,
+    pub(crate) absent: Vec<MemoryId>,
+    pub(crate) unchanged: Vec<ReadItem>,
     pub(crate) clear: bool,
     pub(crate) delete: Vec<MemoryId>,
     pub(crate) put: Vec<PreparedItem>,
@@ -52,14 +72,19 @@ pub(crate) fn prepare(batch: WriteBatch, analyzer: &TextAnalyzer, at: String) ->
                 let vector = codec::unit(&format!("memory `{id}`"), vector)?;
                 Ok((id, vector))
             });
-            let vectors = vectors.collect::<Result<_, StoreError>>()?;
-            Some(PreparedEmbeddings { vectors, space: write.space, aside: write.aside })
+            let vectors = vectors.collect::<Result<Vec<_>, StoreError>>()?;
+            if let Some(texts) = write.made_of.as_ref().filter(|texts| texts.len() != vectors.len()) {
+                return Err(StoreError::Invalid(format!("{} texts for {} embeddings", texts.len(), vectors.len())));
+            }
+            Some(PreparedEmbeddings { vectors, space: write.space, made_of: write.made_of, aside: write.aside })
         }
     };
     Ok(PreparedBatch {
         origin: batch.origin,
         at,
         idempotency_key: batch.idempotency_key,
+        absent: batch.absent,
+        unchanged: batch.unchanged.into_iter().map(read_item).collect(),
         clear: batch.clear,
         delete: batch.delete,
         put,
@@ -67,6 +92,12 @@ pub(crate) fn prepare(batch: WriteBatch, analyzer: &TextAnalyzer, at: String) ->
         put_edges: batch.put_edges,
         embeddings,
     })
+}
+
+fn read_item(mut item: MemoryItem) -> ReadItem {
+    item.metadata.take_embedding();
+    let metadata = codec::stored_metadata(&item);
+    ReadItem { id: item.id, memory: item.memory, metadata }
 }
 
 fn prepare_item(mut item: MemoryItem, analyzer: &TextAnalyzer) -> Result<PreparedItem, StoreError> {
@@ -98,6 +129,37 @@ pub(crate) fn check_space(space: &EmbeddingSpace) -> Result<(), StoreError> {
 /// [`StoreError::Dimension`] unless `got` is the space's dimension.
 pub(crate) fn check_dimension(space: &EmbeddingSpace, got: usize) -> Result<(), StoreError> {
     if got == space.dimension { Ok(()) } else { Err(StoreError::Dimension { got, want: space.dimension }) }
+}
+
+/// Returns the error for a memory that must not be there yet.
+pub(crate) fn present(id: &MemoryId) -> StoreError {
+    StoreError::Conflict(format!("memory `{id}` exists already; use update to change it, or give a new id"))
+}
+
+/// Returns the error for a memory that is not as it was read.
+pub(crate) fn changed(id: &MemoryId) -> StoreError {
+    StoreError::Conflict(format!("memory `{id}` was changed or deleted meanwhile; read it again and decide anew"))
+}
+
+/// Returns the error for a user that was deleted and is meant again.
+pub(crate) fn was_deleted(user: &User) -> StoreError {
+    StoreError::Conflict(format!(
+        "the user `{}` was deleted; `mos user create {}` brings it back with its cubes",
+        user.user_id, user.user_name
+    ))
+}
+
+/// Returns the error for a new user whose name another one has.
+pub(crate) fn name_is_taken(id: &UserId, other: &User) -> StoreError {
+    StoreError::Conflict(format!(
+        "the name `{id}` is taken by the user `{}`; create the user `{id}` with another name",
+        other.user_id
+    ))
+}
+
+/// Returns the error for a write to a cube that was deleted.
+pub(crate) fn closed(scope: &Scope) -> StoreError {
+    StoreError::NotFound { what: "cube", id: scope.cube.to_string() }
 }
 
 /// Returns the error for an edge one of whose ends is missing.

@@ -155,6 +155,10 @@ impl UserStore for InMemoryStore {
         self.write().users.create(id, name, role, self.clock.now_text())
     }
 
+    async fn ensure_user(&self, id: &UserId) -> Result<User, StoreError> {
+        self.write().users.ensure(id, self.clock.now_text())
+    }
+
     async fn user(&self, id: &UserId) -> Result<Option<User>, StoreError> {
         Ok(self.read().users.user(id).cloned())
     }
@@ -170,9 +174,9 @@ impl UserStore for InMemoryStore {
     async fn create_cube(&self, cube: &Cube) -> Result<(), StoreError> {
         let State { sequence, scopes, users } = &mut *self.write();
         users.create_cube(cube)?;
-        // What a late write left under this id (its cube was deleted meanwhile) must never become the new owner's.
+        // Whatever stands under this id without a cube must never become the new owner's.
         if let Some(state) = scopes.get_mut(&Scope::of(&cube.cube_id)) {
-            state.erase(sequence);
+            state.erase(sequence, false);
         }
         Ok(())
     }
@@ -198,10 +202,19 @@ impl UserStore for InMemoryStore {
     async fn delete_cube(&self, id: &CubeId) -> Result<(), StoreError> {
         let State { sequence, scopes, users } = &mut *self.write();
         users.delete_cube(id)?;
-        if let Some(state) = scopes.get_mut(&Scope::of(id)) {
-            state.erase(sequence);
-        }
+        scopes.entry(Scope::of(id)).or_default().erase(sequence, true);
         Ok(())
+    }
+
+    async fn discard_cube(&self, id: &CubeId) -> Result<bool, StoreError> {
+        let State { sequence, scopes, users } = &mut *self.write();
+        let state = scopes.entry(Scope::of(id)).or_default();
+        if users.cube(id).is_none_or(|cube| cube.is_registered) || state.passing(&Filter::Everything).next().is_some() {
+            return Ok(false);
+        }
+        users.delete_cube(id)?;
+        state.erase(sequence, true);
+        Ok(true)
     }
 
     async fn share(&self, id: &CubeId, user: &UserId) -> Result<(), StoreError> {

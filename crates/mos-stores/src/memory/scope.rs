@@ -11,7 +11,9 @@ use serde_json::{Map, Value};
 
 use crate::bm25::TermStatistics;
 use crate::codec;
-use crate::prepare::{PreparedBatch, PreparedEmbeddings, PreparedItem, loose_edge, loose_embedding};
+use crate::prepare::{
+    PreparedBatch, PreparedEmbeddings, PreparedItem, changed, closed, loose_edge, loose_embedding, present,
+};
 
 /// The most idempotency keys that are kept per scope; the oldest go first.
 const MAX_IDEMPOTENCY_KEYS: usize = 10_000;
@@ -41,6 +43,8 @@ pub(super) struct ScopeState {
     receipt_order: std::collections::VecDeque<String>,
     statistics: TermStatistics,
     next_order: u64,
+    /// Its cube was deleted.
+    is_closed: bool,
 }
 
 impl ScopeState {
@@ -51,6 +55,9 @@ impl ScopeState {
         batch: PreparedBatch,
         sequence: &mut u64,
     ) -> Result<Receipt, StoreError> {
+        if self.is_closed {
+            return Err(closed(scope));
+        }
         if let Some(receipt) = batch.idempotency_key.as_ref().and_then(|key| self.receipts.get(key)) {
             return Ok(Receipt { replayed: true, ..receipt.clone() });
         }
@@ -83,6 +90,16 @@ impl ScopeState {
 
     /// Refuses what must not be applied, before anything is.
     fn check(&self, scope: &Scope, batch: &PreparedBatch) -> Result<(), StoreError> {
+        if let Some(id) = batch.absent.iter().find(|id| self.nodes.contains_key(id)) {
+            return Err(present(id));
+        }
+        for read in &batch.unchanged {
+            let is_so =
+                |node: &Node| node.item.memory == read.memory && codec::stored_metadata(&node.item) == read.metadata;
+            if !self.nodes.get(&read.id).is_some_and(is_so) {
+                return Err(changed(&read.id));
+            }
+        }
         let put: HashSet<&MemoryId> = batch.put.iter().map(|prepared| &prepared.item.id).collect();
         let deleted: HashSet<&MemoryId> = batch.delete.iter().collect();
         let stays =
@@ -105,8 +122,8 @@ impl ScopeState {
                 got: embeddings.space.clone(),
             });
         }
-        match embeddings.vectors.iter().find(|(id, _)| !stays(id)) {
-            Some((id, _)) => Err(loose_embedding(id)),
+        match embeddings.rows().find(|(id, _, text)| text.is_none() && !stays(id)) {
+            Some((id, ..)) => Err(loose_embedding(id)),
             None => Ok(()),
         }
     }
@@ -134,6 +151,10 @@ impl ScopeState {
 
     fn remember(&mut self, id: &MemoryId, item: Option<MemoryItem>, origin: &Origin, at: &str) {
         let versions = self.versions.entry(id.clone()).or_default();
+        // The copies of earlier states that the state before carried are in the history already.
+        if let Some(before) = versions.last_mut().and_then(|version| version.item.as_mut()) {
+            before.metadata.history.clear();
+        }
         let number = versions.len() as u64 + 1;
         versions.push(Version { number, item, origin: origin.clone(), at: at.to_owned() });
     }
@@ -176,9 +197,13 @@ impl ScopeState {
             self.space = Some(embeddings.space.clone());
         }
         let is_searched = self.space.as_ref() == Some(&embeddings.space);
-        for (id, vector) in embeddings.vectors {
-            let node = self.nodes.get_mut(&id).expect("`check` found every memory that gets an embedding");
-            node.vectors.insert(embeddings.space.clone(), vector);
+        for (id, vector, text) in embeddings.rows() {
+            // `check` found every memory whose embedding comes without its text.
+            let Some(node) = self.nodes.get_mut(id) else { continue };
+            if text.is_some_and(|text| text != node.item.memory) {
+                continue;
+            }
+            node.vectors.insert(embeddings.space.clone(), vector.clone());
             if is_searched && node.sequence <= before {
                 *sequence += 1;
                 node.sequence = *sequence;
@@ -202,6 +227,9 @@ impl ScopeState {
         space: &EmbeddingSpace,
         sequence: &mut u64,
     ) -> Result<(), StoreError> {
+        if self.is_closed {
+            return Err(closed(scope));
+        }
         let is_missing = |node: &&Node| {
             self.space.as_ref().is_some_and(|old| node.vectors.contains_key(old)) && !node.vectors.contains_key(space)
         };
@@ -226,10 +254,10 @@ impl ScopeState {
         Ok(())
     }
 
-    /// Removes everything but the tombstones that followers of the feed need.
-    pub(super) fn erase(&mut self, sequence: &mut u64) {
+    /// Removes everything but the tombstones that followers of the feed need; sets whether later writes are refused.
+    pub(super) fn erase(&mut self, sequence: &mut u64, is_closed: bool) {
         self.clear(&Origin::default(), "", sequence);
-        *self = Self { tombstones: std::mem::take(&mut self.tombstones), ..Self::default() };
+        *self = Self { tombstones: std::mem::take(&mut self.tombstones), is_closed, ..Self::default() };
     }
 
     fn in_order(&self) -> impl Iterator<Item = &Node> {

@@ -5,6 +5,8 @@ use std::collections::HashSet;
 use mos_core::users::ROOT_USER;
 use mos_core::{Access, Cube, CubeId, StoreError, User, UserId, UserRole};
 
+use crate::prepare::{name_is_taken, was_deleted};
+
 fn not_found(what: &'static str, id: &str) -> StoreError {
     StoreError::NotFound { what, id: id.to_owned() }
 }
@@ -55,6 +57,16 @@ impl UsersState {
         let user = User { user_id: id.clone(), user_name: name.to_owned(), role, created_at: at, is_active: true };
         self.users.push(user.clone());
         Ok(user)
+    }
+
+    pub(super) fn ensure(&mut self, id: &UserId, at: String) -> Result<User, StoreError> {
+        match self.users.iter().find(|user| user.user_id == *id) {
+            Some(user) if user.is_active => return Ok(user.clone()),
+            Some(user) => return Err(was_deleted(user)),
+            None => {}
+        }
+        let user = self.create(id, id.as_str(), UserRole::User, at)?;
+        if user.user_id == *id { Ok(user) } else { Err(name_is_taken(id, &user)) }
     }
 
     pub(super) fn user(&self, id: &UserId) -> Option<&User> {

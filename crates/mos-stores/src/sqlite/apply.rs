@@ -6,7 +6,9 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::fault::Fault;
 use super::terms;
 use crate::codec;
-use crate::prepare::{PreparedBatch, PreparedEmbeddings, PreparedItem, loose_edge, loose_embedding};
+use crate::prepare::{
+    PreparedBatch, PreparedEmbeddings, PreparedItem, ReadItem, changed, closed, loose_edge, loose_embedding, present,
+};
 
 /// How long and how many idempotency keys are kept.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +35,7 @@ pub(super) fn apply(
         return Ok(receipt);
     }
     let mut writing = Writing::begin(connection, scope, scope_key, &batch.origin, &batch.at)?;
+    writing.check(batch)?;
     let mut n_deleted = 0;
     if batch.clear {
         n_deleted += writing.clear()?;
@@ -105,9 +108,15 @@ fn renumber_embedded(connection: &Connection, scope_key: i64, space_key: i64) ->
     write_sequence(connection, sequence)
 }
 
-/// Removes what a cube held. The ids of its memories stay as tombstones, so that every index that follows the feed
-/// lets go of them; everything else goes.
-pub(super) fn erase_scope(connection: &Connection, scope: &Scope, at: &str) -> Result<(), Fault> {
+/// Removes what a cube held and sets whether later writes are refused. The ids of its memories stay as tombstones, so
+/// that every index that follows the feed lets go of them; everything else goes.
+pub(super) fn erase_scope(connection: &Connection, scope: &Scope, at: &str, is_closed: bool) -> Result<(), Fault> {
+    execute(
+        connection,
+        "INSERT INTO scopes (cube_id, is_closed) VALUES (?1, ?2)
+         ON CONFLICT (cube_id) DO UPDATE SET is_closed = excluded.is_closed",
+        params![scope.cube.as_str(), is_closed],
+    )?;
     let Some(scope_key) = scope_key(connection, scope)? else { return Ok(()) };
     let origin = Origin::default();
     let mut writing = Writing::begin(connection, scope, scope_key, &origin, at)?;
@@ -139,8 +148,14 @@ pub(super) fn current_space(connection: &Connection, scope_key: i64) -> Result<O
 }
 
 fn ensure_scope(connection: &Connection, scope: &Scope) -> Result<i64, Fault> {
-    if let Some(key) = scope_key(connection, scope)? {
-        return Ok(key);
+    let known: Option<(i64, bool)> = connection
+        .prepare_cached("SELECT scope_key, is_closed FROM scopes WHERE cube_id = ?1")?
+        .query_row([scope.cube.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    match known {
+        Some((_, true)) => return Err(closed(scope).into()),
+        Some((key, false)) => return Ok(key),
+        None => {}
     }
     execute(connection, "INSERT INTO scopes (cube_id) VALUES (?1)", [scope.cube.as_str()])?;
     Ok(connection.last_insert_rowid())
@@ -231,6 +246,31 @@ impl<'a> Writing<'a> {
         Ok(self.sequence.unsigned_abs())
     }
 
+    /// Refuses when what the batch relies on is no longer so.
+    fn check(&self, batch: &PreparedBatch) -> Result<(), Fault> {
+        for id in &batch.absent {
+            if self.node(id)?.is_some() {
+                return Err(present(id).into());
+            }
+        }
+        for read in &batch.unchanged {
+            if !self.is_unchanged(read)? {
+                return Err(changed(&read.id).into());
+            }
+        }
+        Ok(())
+    }
+
+    fn is_unchanged(&self, read: &ReadItem) -> Result<bool, Fault> {
+        let mut statement =
+            self.connection.prepare_cached("SELECT memory, metadata FROM nodes WHERE scope = ?1 AND id = ?2")?;
+        let now: Option<(String, String)> = statement
+            .query_row(params![self.scope_key, read.id.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        let Some((memory, metadata)) = now else { return Ok(false) };
+        Ok(memory == read.memory && codec::parse_metadata(read.id.as_str(), &metadata)? == read.metadata)
+    }
+
     fn next_sequence(&mut self) -> i64 {
         self.sequence += 1;
         self.sequence
@@ -295,12 +335,14 @@ impl<'a> Writing<'a> {
         Ok(true)
     }
 
-    /// Copies the present state of a node to the history.
+    /// Copies the present state of a node to the history, without the copies of earlier states that it carries: those
+    /// are in the history already.
     fn archive(&self, node: i64) -> Result<(), Fault> {
         execute(
             self.connection,
             "INSERT INTO versions (scope, id, number, actor, reason, message_id, changed_at, memory, metadata)
-             SELECT scope, id, number, actor, reason, message_id, changed_at, memory, metadata
+             SELECT scope, id, number, actor, reason, message_id, changed_at, memory,
+                    json_remove(metadata, '$.history')
              FROM nodes WHERE node_key = ?1",
             [node],
         )
@@ -416,8 +458,13 @@ impl<'a> Writing<'a> {
         }
         // Written aside in the space that is searched already, they are comparable and simply seen.
         let is_searched = !embeddings.aside || current.is_some_and(|(key, _)| key == space);
-        for (id, vector) in &embeddings.vectors {
-            let node = self.node(id)?.ok_or_else(|| loose_embedding(id))?;
+        for (id, vector, text) in embeddings.rows() {
+            let node = match (self.known(id)?, text) {
+                (Some(known), None) => known.node,
+                (Some(known), Some(text)) if known.memory == text => known.node,
+                (_, Some(_)) => continue,
+                (None, None) => return Err(loose_embedding(id).into()),
+            };
             execute(
                 self.connection,
                 "INSERT OR REPLACE INTO embeddings (node, space, vector) VALUES (?1, ?2, ?3)",

@@ -44,6 +44,7 @@ pub struct Statistics {
 }
 
 const RESTORE: &str = "stop all programs that use it and restore the file from a backup";
+const REEMBED: &str = "run `mos cube reembed CUBE --force` on the cube before the slash";
 const REPORT: &str = "dump the cubes, load them into a new data directory, and report this as a bug";
 /// The most examples of one kind of damage that are told.
 const MAX_EXAMPLES: usize = 5;
@@ -84,9 +85,9 @@ const MUST_BE_EMPTY: &[(&str, &str, &str)] = &[
     ),
     (
         "embedding of the wrong length",
-        "SELECT id FROM embeddings JOIN spaces ON space_key = space JOIN nodes ON node_key = node
-         WHERE length(vector) <> 4 * dimension",
-        "run `mos cube reembed` on the cube",
+        "SELECT cube_id || '/' || id FROM embeddings JOIN spaces ON space_key = embeddings.space
+         JOIN nodes ON node_key = node JOIN scopes ON scope_key = nodes.scope WHERE length(vector) <> 4 * dimension",
+        REEMBED,
     ),
     (
         "edge without ends, or across cubes",
@@ -99,7 +100,7 @@ const MUST_BE_EMPTY: &[(&str, &str, &str)] = &[
         "memories of an unknown cube",
         "SELECT cube_id FROM scopes WHERE cube_id NOT IN (SELECT cube_id FROM cubes)
          AND EXISTS (SELECT 1 FROM nodes WHERE scope = scope_key)",
-        "create a cube with this id to reach them, or delete it after that",
+        "a program wrote them without making the cube; `mos cube create` with this id removes them and starts anew",
     ),
     (
         "change number beyond the last one",
@@ -117,13 +118,17 @@ const MUST_BE_EMPTY: &[(&str, &str, &str)] = &[
 pub(super) fn check(connection: &Connection) -> Result<Vec<Finding>, Fault> {
     let mut findings = Vec::new();
     integrity(connection, &mut findings)?;
+    if !findings.is_empty() {
+        // What the other checks would say of a damaged file cannot be trusted, if they could read it at all.
+        return Ok(findings);
+    }
     for (what, sql, remedy) in MUST_BE_EMPTY {
         let mut statement = connection.prepare(sql)?;
         let names: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
         report(&mut findings, what, &names, remedy);
     }
     let names = vectors_of_another_length(connection)?;
-    report(&mut findings, "embedding that is not of unit length", &names, "run `mos cube reembed` on the cube");
+    report(&mut findings, "embedding that is not of unit length", &names, REEMBED);
     let names = unreadable_items(connection)?;
     report(&mut findings, "memory that cannot be read", &names, RESTORE);
     Ok(findings)
@@ -146,9 +151,25 @@ fn report(findings: &mut Vec<Finding>, what: &str, names: &[String], remedy: &st
 /// What `SQLite` itself can tell; the full-text index is part of it.
 fn integrity(connection: &Connection, findings: &mut Vec<Finding>) -> Result<(), Fault> {
     let mut statement = connection.prepare("PRAGMA integrity_check")?;
-    let lines: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
-    let faults: Vec<String> = lines.into_iter().filter(|line| line != "ok").collect();
+    let mut faults = Vec::new();
+    let mut rows = statement.query([])?;
+    loop {
+        match rows.next() {
+            Ok(Some(row)) => faults.push(row.get::<_, String>(0)?),
+            Ok(None) => break,
+            // So damaged that the check itself breaks off: what it found until then still counts.
+            Err(error) => {
+                faults.push(error.to_string());
+                break;
+            }
+        }
+    }
+    drop(rows);
+    faults.retain(|line| line != "ok");
     report(findings, "damaged file", &faults, RESTORE);
+    if !faults.is_empty() {
+        return Ok(());
+    }
     let mut statement = connection.prepare("PRAGMA foreign_key_check")?;
     let loose = statement.query_map([], |row| {
         let (table, row_key, parent): (String, Option<i64>, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
@@ -160,7 +181,10 @@ fn integrity(connection: &Connection, findings: &mut Vec<Finding>) -> Result<(),
 }
 
 fn vectors_of_another_length(connection: &Connection) -> Result<Vec<String>, Fault> {
-    let mut statement = connection.prepare("SELECT id, vector FROM embeddings JOIN nodes ON node_key = node")?;
+    let mut statement = connection.prepare(
+        "SELECT cube_id || '/' || id, vector FROM embeddings JOIN nodes ON node_key = node
+         JOIN scopes ON scope_key = nodes.scope",
+    )?;
     let mut rows = statement.query([])?;
     let mut names = Vec::new();
     while let Some(row) = rows.next()? {

@@ -248,6 +248,11 @@ impl UserStore for SqliteStore {
         self.write(move |connection| users::create(connection, &id, &name, role, &at)).await
     }
 
+    async fn ensure_user(&self, id: &UserId) -> Result<User, StoreError> {
+        let (id, at) = (id.clone(), self.clock.now_text());
+        self.write(move |connection| users::ensure(connection, &id, &at)).await
+    }
+
     async fn user(&self, id: &UserId) -> Result<Option<User>, StoreError> {
         let id = id.clone();
         self.read(move |connection| users::user(connection, &id)).await
@@ -290,6 +295,11 @@ impl UserStore for SqliteStore {
     async fn delete_cube(&self, id: &CubeId) -> Result<(), StoreError> {
         let (id, at) = (id.clone(), self.clock.now_text());
         self.write(move |connection| users::delete_cube(connection, &id, &at)).await
+    }
+
+    async fn discard_cube(&self, id: &CubeId) -> Result<bool, StoreError> {
+        let (id, at) = (id.clone(), self.clock.now_text());
+        self.write(move |connection| users::discard_cube(connection, &id, &at)).await
     }
 
     async fn share(&self, id: &CubeId, user: &UserId) -> Result<(), StoreError> {

@@ -9,7 +9,7 @@ use rusqlite::{Connection, TransactionBehavior, params};
 use super::fault::{Fault, store_error};
 
 /// The newest format of the database this program knows; it is kept in the file's `user_version`.
-pub const SCHEMA_VERSION: i64 = 1;
+pub const SCHEMA_VERSION: i64 = 2;
 
 /// One step from the version before to `to`.
 #[derive(Debug)]
@@ -19,7 +19,8 @@ pub(super) struct Migration {
 }
 
 /// Every step since the first release, in order. A step that was released is never changed again.
-pub(super) const MIGRATIONS: &[Migration] = &[Migration { to: 1, sql: include_str!("schema_v1.sql") }];
+pub(super) const MIGRATIONS: &[Migration] =
+    &[Migration { to: 1, sql: include_str!("schema_v1.sql") }, Migration { to: 2, sql: include_str!("schema_v2.sql") }];
 
 /// Brings the database to the newest version: makes a new one, copies an older one aside and migrates it, refuses a
 /// newer one.
@@ -112,6 +113,7 @@ fn migrate(connection: &mut Connection, migrations: &[Migration], now: &str) -> 
 mod tests {
     use super::*;
 
+    const FIRST: &[Migration] = &[Migration { to: 1, sql: include_str!("schema_v1.sql") }];
     const NEXT: &[Migration] = &[
         Migration { to: 1, sql: include_str!("schema_v1.sql") },
         Migration { to: 2, sql: "ALTER TABLE nodes ADD COLUMN colour TEXT NOT NULL DEFAULT 'blue';" },
@@ -131,7 +133,7 @@ mod tests {
     fn an_older_database_is_copied_and_migrated() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("mos.db");
-        drop(open(&path, MIGRATIONS).unwrap());
+        drop(open(&path, FIRST).unwrap());
         let connection = open(&path, NEXT).unwrap();
         assert_eq!(version(&connection).unwrap(), 2);
         assert!(connection.prepare("SELECT colour FROM nodes").is_ok());
@@ -145,9 +147,9 @@ mod tests {
     fn a_failed_migration_leaves_the_old_version() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("mos.db");
-        drop(open(&path, MIGRATIONS).unwrap());
+        drop(open(&path, FIRST).unwrap());
         assert!(open(&path, BROKEN).is_err());
-        let connection = open(&path, MIGRATIONS).unwrap();
+        let connection = open(&path, FIRST).unwrap();
         assert!(connection.prepare("SELECT colour FROM nodes").is_err());
         drop(open(&path, NEXT).unwrap());
         assert!(folder.path().join("mos.db.v1.backup.1").exists(), "the second try has its own copy");
@@ -158,7 +160,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("mos.db");
         drop(open(&path, NEXT).unwrap());
-        let error = open(&path, MIGRATIONS).unwrap_err();
+        let error = open(&path, FIRST).unwrap_err();
         assert!(matches!(error, StoreError::Newer { found: 2, known: 1, .. }), "{error}");
     }
 
@@ -167,6 +169,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("mos.db");
         Connection::open(&path).unwrap().execute_batch("CREATE TABLE photos (name TEXT)").unwrap();
-        assert!(matches!(open(&path, MIGRATIONS), Err(StoreError::Invalid(_))));
+        assert!(matches!(open(&path, FIRST), Err(StoreError::Invalid(_))));
     }
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::apply::erase_scope;
 use super::fault::Fault;
+use crate::prepare::{name_is_taken, was_deleted};
 
 fn not_found(what: &'static str, id: &str) -> Fault {
     Fault::Store(StoreError::NotFound { what, id: id.to_owned() })
@@ -65,6 +66,20 @@ pub(super) fn create(
     Ok(User { user_id: id.clone(), user_name: name.to_owned(), role, created_at: at.to_owned(), is_active: true })
 }
 
+pub(super) fn ensure(connection: &Connection, id: &UserId, at: &str) -> Result<User, Fault> {
+    let known = connection
+        .prepare_cached("SELECT user_id, user_name, role, created_at, is_active FROM users WHERE user_id = ?1")?
+        .query_row([id.as_str()], read_user)
+        .optional()?;
+    match known {
+        Some(user) if user.is_active => return Ok(user),
+        Some(user) => return Err(Fault::Store(was_deleted(&user))),
+        None => {}
+    }
+    let user = create(connection, id, id.as_str(), UserRole::User, at)?;
+    if user.user_id == *id { Ok(user) } else { Err(Fault::Store(name_is_taken(id, &user))) }
+}
+
 /// A deleted user that is created again has its cubes back.
 fn reactivate(connection: &Connection, user: User, role: UserRole) -> Result<User, Fault> {
     connection
@@ -113,8 +128,8 @@ pub(super) fn create_cube(connection: &Connection, cube: &Cube) -> Result<(), Fa
     if cube_key(connection, &cube.cube_id)?.is_some() {
         return Err(Fault::Store(StoreError::Conflict(format!("a cube `{}` exists already", cube.cube_id))));
     }
-    // What a late write left under this id (its cube was deleted meanwhile) must never become the new owner's.
-    erase_scope(connection, &Scope::of(&cube.cube_id), &cube.created_at)?;
+    // Whatever stands under this id without a cube must never become the new owner's.
+    erase_scope(connection, &Scope::of(&cube.cube_id), &cube.created_at, false)?;
     connection
         .prepare_cached(
             "INSERT INTO cubes (cube_id, cube_name, cube_path, owner, created_at, is_registered, config)
@@ -195,7 +210,20 @@ pub(super) fn set_config(connection: &Connection, id: &CubeId, config: &Value) -
 pub(super) fn delete_cube(connection: &Connection, id: &CubeId, at: &str) -> Result<(), Fault> {
     let key = cube_key(connection, id)?.ok_or_else(|| not_found("cube", id.as_str()))?;
     connection.prepare_cached("DELETE FROM cubes WHERE row_key = ?1")?.execute([key])?;
-    erase_scope(connection, &Scope::of(id), at)
+    erase_scope(connection, &Scope::of(id), at, true)
+}
+
+pub(super) fn discard_cube(connection: &Connection, id: &CubeId, at: &str) -> Result<bool, Fault> {
+    let is_left_over: bool = connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM cubes WHERE cube_id = ?1 AND NOT is_registered)
+             AND NOT EXISTS (SELECT 1 FROM nodes JOIN scopes ON scope_key = scope WHERE cube_id = ?1)",
+        )?
+        .query_row([id.as_str()], |row| row.get(0))?;
+    if is_left_over {
+        delete_cube(connection, id, at)?;
+    }
+    Ok(is_left_over)
 }
 
 pub(super) fn share(connection: &Connection, id: &CubeId, user: &UserId) -> Result<(), Fault> {

@@ -58,7 +58,7 @@ fn embeddings() -> impl Strategy<Value = EmbeddingWrite> {
                 vector
             };
             let vectors = points.into_iter().map(|(id, a, b)| (id, vector(a, b))).collect();
-            EmbeddingWrite { space, vectors, aside }
+            EmbeddingWrite { space, vectors, made_of: None, aside }
         },
     )
 }
@@ -71,16 +71,22 @@ fn batch() -> impl Strategy<Value = WriteBatch> {
         proptest::collection::vec(edge(), 0..2),
     );
     let key = proptest::option::weighted(0.2, (0..3_u8).prop_map(|number| format!("key{number}")));
-    (lists, key, proptest::bool::weighted(0.05), proptest::option::weighted(0.5, embeddings())).prop_map(
-        |((delete, put, remove_edges, put_edges), idempotency_key, clear, embeddings)| WriteBatch {
-            origin: Origin::new("ann", "test"),
-            idempotency_key,
-            clear,
-            delete,
-            put,
-            remove_edges,
-            put_edges,
-            embeddings,
+    // What a batch relies on is rare, so that most batches are accepted.
+    let relied_on = (proptest::option::weighted(0.1, id()), proptest::option::weighted(0.1, item()));
+    (lists, key, relied_on, proptest::bool::weighted(0.05), proptest::option::weighted(0.5, embeddings())).prop_map(
+        |((delete, put, remove_edges, put_edges), idempotency_key, (absent, unchanged), clear, embeddings)| {
+            WriteBatch {
+                origin: Origin::new("ann", "test"),
+                idempotency_key,
+                absent: absent.into_iter().collect(),
+                unchanged: unchanged.into_iter().collect(),
+                clear,
+                delete,
+                put,
+                remove_edges,
+                put_edges,
+                embeddings,
+            }
         },
     )
 }

@@ -12,7 +12,7 @@ use mos_testkit::clock::SetClock;
 use rusqlite::Connection;
 
 fn fixture(version: i64) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/mos-v{version}.db"))
+    Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join(format!("tests/fixtures/mos-v{version}.db"))
 }
 
 fn open(path: &Path) -> Arc<SqliteStore> {
@@ -55,6 +55,7 @@ async fn write_the_fixture() {
         embeddings: Some(EmbeddingWrite {
             space: space(),
             vectors: vec![("max".into(), vec![1.0, 0.0]), ("park".into(), vec![0.0, 1.0])],
+            made_of: None,
             aside: false,
         }),
         idempotency_key: Some("the key".to_owned()),

@@ -41,6 +41,7 @@ fn batch(number: usize) -> WriteBatch {
         embeddings: Some(EmbeddingWrite {
             space: EmbeddingSpace { model: "mini".to_owned(), dimension: 2 },
             vectors,
+            made_of: None,
             aside: false,
         }),
         ..WriteBatch::new(Origin::new("ann", "test"))

@@ -37,7 +37,7 @@ impl Process {
     async fn add(&self, turn: usize) {
         let item = MemoryItem::new(MemoryId::new(format!("{turn:04}")), format!("word{turn}"));
         let vectors = vec![(item.id.clone(), vec![1.0, turn as f32])];
-        let embeddings = Some(EmbeddingWrite { space: Self::space(), vectors, aside: false });
+        let embeddings = Some(EmbeddingWrite { space: Self::space(), vectors, made_of: None, aside: false });
         let batch = WriteBatch { put: vec![item], embeddings, ..WriteBatch::new(Origin::new("ann", "add")) };
         self.store.apply(&Self::scope(), batch).await.unwrap();
     }

@@ -23,6 +23,8 @@ pub async fn run(make: impl AsyncFn() -> Arc<dyn RecordStore>) {
     a_batch_happens_whole_or_not_at_all(&*make().await).await;
     parts_are_applied_in_the_order_of_the_fields(&*make().await).await;
     a_key_works_once(&*make().await).await;
+    what_a_batch_relies_on_must_still_be_so(&*make().await).await;
+    late_embeddings_are_passed_over(&*make().await).await;
     every_state_is_kept(&*make().await).await;
     edges_join_memories(&*make().await).await;
     clear_forgets_memories_and_space(&*make().await).await;
@@ -352,6 +354,44 @@ async fn a_cube_can_be_embedded_anew(store: &dyn RecordStore) {
     let left = store.without_embedding(&scope, &old, 10).await.expect("without embedding");
     assert_eq!(left.len(), 3, "the old embeddings are gone");
     store.adopt_space(&scope, &new).await.expect("adopting a second time is no error");
+}
+
+async fn what_a_batch_relies_on_must_still_be_so(store: &dyn RecordStore) {
+    let scope = scope("c");
+    apply(store, &scope, WriteBatch { put: vec![rich_item("a")], ..batch() }).await;
+    let read = listed(store, &scope).await;
+    let conflict = async |write: WriteBatch| {
+        let error = refused(store, &scope, write).await;
+        assert!(matches!(error, StoreError::Conflict(_)), "{error}");
+    };
+    conflict(WriteBatch { absent: ids(&["new", "a"]), ..puts(&[("new", "text")]) }).await;
+    apply(store, &scope, WriteBatch { unchanged: read.clone(), ..puts(&[("a", "one")]) }).await;
+    conflict(WriteBatch { unchanged: read.clone(), ..puts(&[("a", "two")]) }).await;
+    let mut retitled = item("a", "one");
+    retitled.metadata.session_id = Some("other".to_owned());
+    apply(store, &scope, WriteBatch { put: vec![retitled], ..batch() }).await;
+    conflict(WriteBatch { unchanged: vec![item("a", "one")], ..puts(&[("a", "two")]) }).await;
+    apply(store, &scope, deletes(&["a"])).await;
+    conflict(WriteBatch { unchanged: read, ..puts(&[("a", "two")]) }).await;
+    assert_eq!(listed(store, &scope).await, [], "a refused batch changes nothing");
+    let write =
+        || WriteBatch { absent: ids(&["a"]), idempotency_key: Some("key".to_owned()), ..puts(&[("a", "back")]) };
+    assert!(!apply(store, &scope, write()).await.replayed);
+    assert!(apply(store, &scope, write()).await.replayed, "a repeated request is answered, not refused");
+}
+
+async fn late_embeddings_are_passed_over(store: &dyn RecordStore) {
+    let (scope, mini) = (scope("c"), space("mini", 2));
+    apply(store, &scope, puts(&[("a", "one"), ("b", "two changed")])).await;
+    let told: [(&str, &[f32]); 3] = [("a", &[1.0, 0.0]), ("b", &[0.0, 1.0]), ("gone", &[0.0, 1.0])];
+    let made_of = Some(["one", "two", "three"].map(str::to_owned).to_vec());
+    let write = EmbeddingWrite { made_of: made_of.clone(), ..vectors(&mini, &told) };
+    apply(store, &scope, WriteBatch { embeddings: Some(write), ..batch() }).await;
+    let found = store.embeddings(&scope, &ids(&["a", "b", "gone"])).await.expect("embeddings");
+    assert_eq!(found, [("a".into(), vec![1.0, 0.0])], "only the text that was embedded is there as it was");
+    let uneven = EmbeddingWrite { made_of, ..vectors(&mini, &told[..2]) };
+    let error = refused(store, &scope, WriteBatch { embeddings: Some(uneven), ..batch() }).await;
+    assert!(matches!(error, StoreError::Invalid(_)), "{error}");
 }
 
 fn sequence_of(change: &Change) -> u64 {

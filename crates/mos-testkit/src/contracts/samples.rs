@@ -43,7 +43,7 @@ pub(super) fn space(model: &str, dimension: usize) -> EmbeddingSpace {
 
 pub(super) fn vectors(space: &EmbeddingSpace, vectors: &[(&str, &[f32])]) -> EmbeddingWrite {
     let vectors = vectors.iter().map(|(id, vector)| (MemoryId::new(*id), vector.to_vec())).collect();
-    EmbeddingWrite { space: space.clone(), vectors, aside: false }
+    EmbeddingWrite { space: space.clone(), vectors, made_of: None, aside: false }
 }
 
 /// Memories and their vectors in one batch.

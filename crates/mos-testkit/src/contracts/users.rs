@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use mos_core::users::ROOT_USER;
-use mos_core::{Access, Cube, CubeId, Filter, RecordStore, StoreError, UserId, UserRole, UserStore, WriteBatch};
+use mos_core::{Access, Cube, CubeId, Filter, RecordStore, Scope, StoreError, UserId, UserRole, UserStore, WriteBatch};
 use serde_json::json;
 
-use super::samples::{apply, batch, edge, embedded, scope, space};
+use super::samples::{apply, batch, edge, embedded, puts, scope, space};
 
 /// Runs the suite; `make` returns a fresh, empty store and the record that shares its data.
 ///
@@ -19,6 +19,7 @@ pub async fn run(make: impl AsyncFn() -> (Arc<dyn UserStore>, Arc<dyn RecordStor
     cubes_have_owners(&*make().await.0).await;
     shares_give_and_take_rights(&*make().await.0).await;
     cubes_can_be_changed(&*make().await.0).await;
+    a_user_is_ensured_but_never_revived(&*make().await.0).await;
     let (users, record) = make().await;
     a_deleted_cube_is_gone(&*users, &*record).await;
 }
@@ -180,8 +181,35 @@ async fn a_deleted_cube_is_gone(users: &dyn UserStore, record: &dyn RecordStore)
     let told = record.changes(&ours, 0, 100).await.expect("changes");
     assert_eq!(told.len(), last, "indexes that follow the feed learn of it");
     assert!(told.iter().all(|change| matches!(change, mos_core::Change::Deleted { .. })), "{told:?}");
+    assert_not_found(record.apply(&ours, puts(&[("late", "a late write")])).await, "cube");
+    assert_not_found(record.adopt_space(&ours, &mini).await, "cube");
     users.create_cube(&cube("c", "bob", "2027")).await.expect("the id is free again");
     assert_eq!(users.cubes(Some(&id("bob"))).await.expect("cubes").len(), 1);
     let write = WriteBatch { idempotency_key: Some("key".to_owned()), ..batch() };
     assert!(!apply(record, &ours, write).await.replayed, "keys go with the cube");
+    assert!(!users.discard_cube(&c).await.expect("discard"), "a registered cube stays");
+    users.set_registered(&c, false).await.expect("set");
+    apply(record, &ours, puts(&[("a", "text")])).await;
+    assert!(!users.discard_cube(&c).await.expect("discard"), "a cube with memories stays");
+    apply(record, &ours, WriteBatch { clear: true, ..batch() }).await;
+    assert!(users.discard_cube(&c).await.expect("discard"));
+    assert!(!users.discard_cube(&c).await.expect("nothing left to discard"));
+    assert_not_found(record.apply(&ours, puts(&[("late", "a late write")])).await, "cube");
+    let never_written = CubeId::new("never written");
+    users.create_cube(&cube("never written", ROOT_USER, "2026")).await.expect("a new cube");
+    users.delete_cube(&never_written).await.expect("delete");
+    assert_not_found(record.apply(&Scope::of(&never_written), puts(&[("late", "text")])).await, "cube");
+}
+
+async fn a_user_is_ensured_but_never_revived(store: &dyn UserStore) {
+    let ann = store.ensure_user(&id("ann")).await.expect("a new user");
+    assert_eq!((ann.user_name.as_str(), ann.role), ("ann", UserRole::User));
+    assert_eq!(store.ensure_user(&id("ann")).await.expect("the same"), ann);
+    store.create_user(&id("carol"), "bob", UserRole::User).await.expect("a new user");
+    store.delete_user(&id("ann")).await.expect("delete");
+    for name in ["ann", "bob"] {
+        let error = store.ensure_user(&id(name)).await.expect_err("deleted, and taken");
+        assert!(matches!(error, StoreError::Conflict(_)), "{error}");
+    }
+    assert_eq!(store.user(&id("ann")).await.expect("user"), None, "still deleted");
 }

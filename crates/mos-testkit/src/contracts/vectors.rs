@@ -87,7 +87,7 @@ async fn the_filter_is_applied_inside(record: &dyn RecordStore, index: &dyn Vect
         pairs.push((one.id.clone(), vec![1.0, number as f32 / 100.0]));
         write.put.push(one);
     }
-    write.embeddings = Some(EmbeddingWrite { space: mini.clone(), vectors: pairs, aside: false });
+    write.embeddings = Some(EmbeddingWrite { space: mini.clone(), vectors: pairs, made_of: None, aside: false });
     apply(record, &scope, write).await;
     let nearest =
         async |limit, filter: &Filter| index.nearest(&scope, &mini, &[1.0, 0.0], limit, filter).await.expect("nearest");
@@ -169,7 +169,7 @@ async fn large_scopes_are_read_page_by_page(record: &dyn RecordStore, index: &dy
         pairs.push((one.id.clone(), vec![1.0, number as f32]));
         write.put.push(one);
     }
-    write.embeddings = Some(EmbeddingWrite { space: mini.clone(), vectors: pairs, aside: false });
+    write.embeddings = Some(EmbeddingWrite { space: mini.clone(), vectors: pairs, made_of: None, aside: false });
     apply(record, &scope, write).await;
     assert_eq!(index.count(&scope).await.expect("count"), n);
     let found = index.nearest(&scope, &mini, &[1.0, 0.0], 3, &Filter::Everything).await.expect("nearest");
