@@ -18,6 +18,8 @@ pub enum Secrets {
     Masked,
     /// Secrets are written as they are: for files that are read back.
     Plain,
+    /// Secrets are left out: for what is stored or handed on.
+    Omitted,
 }
 
 /// A text that is never shown unless [`Secret::expose`] is called: `Debug`, `Display` and `Serialize` mask it.
@@ -73,6 +75,7 @@ impl Setting for Secret {
         Value::from(match secrets {
             Secrets::Masked => self.masked(),
             Secrets::Plain => &self.0,
+            Secrets::Omitted => "",
         })
     }
 }
@@ -92,7 +95,8 @@ impl Setting for Headers {
     }
 
     fn write(&self, secrets: Secrets) -> Value {
-        Value::Object(self.0.iter().map(|(name, value)| (name.clone(), value.write(secrets))).collect())
+        let headers = self.0.iter().filter(|_| secrets != Secrets::Omitted);
+        Value::Object(headers.map(|(name, value)| (name.clone(), value.write(secrets))).collect())
     }
 }
 
@@ -113,22 +117,24 @@ impl Setting for Free {
 
     fn write(&self, secrets: Secrets) -> Value {
         let mut value = Value::Object(self.0.clone());
-        if secrets == Secrets::Masked {
-            mask_credentials(&mut value, false);
+        match secrets {
+            Secrets::Masked => replace_credentials(&mut value, false, MASK),
+            Secrets::Omitted => replace_credentials(&mut value, false, ""),
+            Secrets::Plain => {}
         }
         value
     }
 }
 
-fn mask_credentials(value: &mut Value, is_credential: bool) {
+fn replace_credentials(value: &mut Value, is_credential: bool, by: &str) {
     match value {
         Value::Object(map) => {
             for (key, value) in map {
-                mask_credentials(value, is_credential || names_a_credential(key));
+                replace_credentials(value, is_credential || names_a_credential(key), by);
             }
         }
-        Value::Array(values) => values.iter_mut().for_each(|value| mask_credentials(value, is_credential)),
-        Value::String(text) if is_credential && !text.is_empty() => *text = MASK.to_owned(),
+        Value::Array(values) => values.iter_mut().for_each(|value| replace_credentials(value, is_credential, by)),
+        Value::String(text) if is_credential && !text.is_empty() => *text = by.to_owned(),
         _ => {}
     }
 }
@@ -187,6 +193,7 @@ mod tests {
         assert_eq!(secret.expose(), "sk-very-private");
         assert_eq!(secret.write(Secrets::Plain), "sk-very-private");
         assert_eq!(secret.write(Secrets::Masked), MASK);
+        assert_eq!(secret.write(Secrets::Omitted), "");
     }
 
     #[test]
@@ -200,5 +207,7 @@ mod tests {
         let shown = format!("{free:?}");
         assert!(!shown.contains("hidden") && shown.contains("eu") && shown.contains('7'), "{shown}");
         assert_eq!(free.write(Secrets::Plain)["oss"]["access_key_id"], "hidden1");
+        let stored = free.write(Secrets::Omitted).to_string();
+        assert!(!stored.contains("hidden") && !stored.contains(MASK) && stored.contains("eu"), "{stored}");
     }
 }

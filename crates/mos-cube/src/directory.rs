@@ -3,8 +3,10 @@
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use mos_config::{GeneralMemCubeConfig, Setting};
 use mos_core::{CubeId, EmbeddingSpace, MemoryError, TextMemory};
 use serde_json::{Map, Value};
+use tempfile::TempDir;
 
 use crate::manifest::{FORMAT, MANIFEST_FILE, Manifest, ManifestFile};
 
@@ -12,7 +14,7 @@ use crate::manifest::{FORMAT, MANIFEST_FILE, Manifest, ManifestFile};
 pub const CONFIG_FILE: &str = "config.json";
 
 /// The `model_schema` that a cube's configuration must name, when it names one.
-pub const MODEL_SCHEMA: &str = "memos.configs.mem_cube.GeneralMemCubeConfig";
+pub const MODEL_SCHEMA: &str = mos_config::cube::CUBE_SCHEMA;
 
 /// What to write.
 #[derive(Debug)]
@@ -42,29 +44,35 @@ pub struct CubeDump {
 
 /// Writes a cube to `directory`, which must be absent or empty.
 ///
-/// Everything is written beside it first and moved into place at the end: whoever looks sees no dump or all of it.
+/// Everything is written beside it first and moved into place at the end: whoever looks sees no dump or all of it. On
+/// Unix only the owner can enter the directory.
 ///
 /// # Errors
 /// [`MemoryError::File`] when the directory is not empty or cannot be written; errors of the memory.
 pub async fn dump(directory: &Path, request: DumpRequest<'_>) -> Result<(), MemoryError> {
     check_target(directory)?;
-    let staging = staging_path(directory)?;
-    let result = write_staging(&staging, &request).await.and_then(|()| move_into_place(&staging, directory));
-    if result.is_err()
-        && let Err(error) = std::fs::remove_dir_all(&staging)
-        && error.kind() != ErrorKind::NotFound
+    let staging = create_staging(directory)?;
+    if let Err(first) =
+        write_staging(staging.path(), &request).await.and_then(|()| move_into_place(staging.path(), directory))
     {
-        // The dump failed anyway and that error is returned; what is left over is named there.
-        return result.map_err(|first| file_error(&staging, format!("{first}; left over, remove it: {error}")));
+        let path = staging.path().to_owned();
+        return Err(match staging.close() {
+            Ok(()) => first,
+            // That the dump failed is what matters; what is left over is named there.
+            Err(error) => file_error(&path, format!("{first}; left over, remove it: {error}")),
+        });
     }
-    result
+    // It has another name now: nothing is left to remove.
+    let _ = staging.keep();
+    Ok(())
 }
 
 /// Reads a cube's directory and checks its files against the manifest, when there is one.
 ///
 /// # Errors
-/// [`MemoryError::File`] for a directory without `config.json`, a configuration of another schema, a changed or
-/// missing file, or a newer format.
+/// [`MemoryError::File`] for a directory without `config.json`, a configuration of another schema or with keys and
+/// values that mean nothing (each is named), a changed or missing file, a newer format, or a manifest that speaks of
+/// another kind of memory than the configuration.
 pub fn read(directory: &Path) -> Result<CubeDump, MemoryError> {
     let path = directory.join(CONFIG_FILE);
     let config = read_object(&path)?.ok_or_else(|| {
@@ -78,16 +86,33 @@ pub fn read(directory: &Path) -> Result<CubeDump, MemoryError> {
             return Err(file_error(&path, detail));
         }
     }
+    let checked = GeneralMemCubeConfig::from_json(&Value::Object(config.clone()))
+        .map_err(|error| file_error(&path, error.to_string()))?;
     let manifest = match read_object(&directory.join(MANIFEST_FILE))? {
         None => None,
         Some(map) => {
             let manifest: Manifest = serde_json::from_value(Value::Object(map))
                 .map_err(|error| file_error(&directory.join(MANIFEST_FILE), error.to_string()))?;
             manifest.verify(directory)?;
+            check_text_backend(directory, &manifest, checked.text_mem.backend())?;
             Some(manifest)
         }
     };
     Ok(CubeDump { directory: directory.to_owned(), config, manifest })
+}
+
+/// The memory's file is written by the backend that the manifest names and read by the one of the configuration.
+fn check_text_backend(directory: &Path, manifest: &Manifest, configured: &str) -> Result<(), MemoryError> {
+    match manifest.text_backend.as_deref() {
+        Some(dumped) if dumped != configured => {
+            let detail = format!(
+                "text_mem.backend is `{configured}`, but {MANIFEST_FILE} says that the memories were dumped by \
+                 `{dumped}`; set it to `{dumped}`"
+            );
+            Err(file_error(&directory.join(CONFIG_FILE), detail))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_target(directory: &Path) -> Result<(), MemoryError> {
@@ -104,18 +129,29 @@ fn check_target(directory: &Path) -> Result<(), MemoryError> {
     }
 }
 
-/// A hidden sibling, so that moving it into place stays within one file system.
-fn staging_path(directory: &Path) -> Result<PathBuf, MemoryError> {
+/// A new hidden sibling, so that moving it into place stays within one file system; open to its owner alone.
+fn create_staging(directory: &Path) -> Result<TempDir, MemoryError> {
     let name = directory
         .file_name()
         .and_then(|name| name.to_str())
         .ok_or_else(|| file_error(directory, "needs a name; give the path of a new directory".to_owned()))?;
-    Ok(directory.with_file_name(format!(".{name}.dump-{}", std::process::id())))
+    let parent = parent_of(directory);
+    let prefix = format!(".{name}.dump-");
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(&prefix);
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+    std::fs::create_dir_all(parent)
+        .and_then(|()| builder.tempdir_in(parent))
+        .map_err(|error| file_error(directory, format!("cannot write a dump there: {error}")))
+}
+
+fn parent_of(directory: &Path) -> &Path {
+    directory.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 async fn write_staging(staging: &Path, request: &DumpRequest<'_>) -> Result<(), MemoryError> {
     let fail = |error: std::io::Error| file_error(staging, format!("cannot write the dump: {error}"));
-    std::fs::create_dir_all(staging).map_err(fail)?;
     request.text.dump(staging).await?;
     write_json(&staging.join(CONFIG_FILE), request.config)?;
     let mut names = Vec::new();
@@ -141,13 +177,13 @@ async fn write_staging(staging: &Path, request: &DumpRequest<'_>) -> Result<(), 
 fn move_into_place(staging: &Path, directory: &Path) -> Result<(), MemoryError> {
     let fail = |error: std::io::Error| file_error(directory, format!("cannot move the dump into place: {error}"));
     sync_directory(staging).map_err(fail)?;
-    if directory.is_dir() {
-        // It is empty (checked above); removing fails, and with it the dump, when somebody wrote to it meanwhile.
+    // Unix replaces an empty directory in one step. It is empty (checked above); renaming or removing fails, and with it
+    // the dump, when somebody wrote to it meanwhile.
+    if !cfg!(unix) && directory.is_dir() {
         std::fs::remove_dir(directory).map_err(fail)?;
     }
     std::fs::rename(staging, directory).map_err(fail)?;
-    sync_directory(directory.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))
-        .map_err(fail)
+    sync_directory(parent_of(directory)).map_err(fail)
 }
 
 /// Makes the names in a directory durable; only Unix can and needs to.

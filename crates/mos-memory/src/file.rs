@@ -3,9 +3,11 @@
 use std::io::Write;
 use std::path::Path;
 
-use mos_core::MemoryError;
+use mos_core::{MemoryError, MemoryItem};
 use serde_json::Value;
 use serde_json::ser::{PrettyFormatter, Serializer};
+
+use crate::shelf::check_text;
 
 fn file_error(path: &Path, detail: impl ToString) -> MemoryError {
     MemoryError::File { path: path.display().to_string(), detail: detail.to_string() }
@@ -61,6 +63,16 @@ pub(crate) async fn read_object(path: &Path) -> Result<Option<serde_json::Map<St
         },
     })
     .await
+}
+
+/// Returns the memory of an entry; its text must be one that could be added.
+///
+/// # Errors
+/// [`MemoryError::File`], naming the file and the entry.
+pub(crate) fn read_item(path: &Path, index: usize, entry: Value) -> Result<MemoryItem, MemoryError> {
+    let item = MemoryItem::from_value(entry, String::new).map_err(|error| bad_entry(path, index, error))?;
+    check_text(&item.memory).map_err(|error| bad_entry(path, index, error))?;
+    Ok(item)
 }
 
 pub(crate) fn bad_entry(path: &Path, index: usize, detail: impl ToString) -> MemoryError {

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use mos_core::text_memory::Signal;
 use mos_core::{
-    Embedder, EmbeddingSpace, EmbeddingWrite, Hit, MemoryError, MemoryId, MemoryItem, Origin, SearchRequest,
-    StoreError, TextMemory, VectorStore, WriteBatch,
+    AddRequest, Embedder, EmbeddingSpace, EmbeddingWrite, Hit, MemoryError, MemoryId, MemoryItem, Origin,
+    SearchRequest, StoreError, TextMemory, VectorStore, WriteBatch,
 };
 use serde_json::{Map, Value, json};
 use tracing::{Span, instrument};
 
 use crate::file;
-use crate::shelf::{Shelf, activated, check_query};
+use crate::shelf::{Shelf, activated, check_query, check_text};
 
 /// How much shared words add to the cosine of two meanings: at most this, for a memory that holds every word.
 const WORDS_WEIGHT: f32 = 0.25;
@@ -59,7 +59,7 @@ impl GeneralText {
         let space = self.parts.embedder.space().await?;
         let vectors = if texts.is_empty() { Vec::new() } else { self.parts.embedder.embed(&texts).await? };
         let ids = items.iter().map(|item| item.id.clone());
-        Ok(EmbeddingWrite { space, vectors: ids.zip(vectors).collect(), aside: false })
+        Ok(EmbeddingWrite { space, vectors: ids.zip(vectors).collect(), made_of: None, aside: false })
     }
 
     /// Refuses before any model runs when the cube was embedded by another model.
@@ -71,13 +71,6 @@ impl GeneralText {
             }
             _ => Ok(got),
         }
-    }
-
-    async fn store(&self, items: Vec<MemoryItem>, origin: Origin) -> Result<Vec<MemoryId>, MemoryError> {
-        self.check_space().await?;
-        let embeddings = self.embed(&items).await?;
-        let batch = WriteBatch { put: items, embeddings: Some(embeddings), ..WriteBatch::new(origin) };
-        Ok(self.shelf().record.apply(&self.shelf().scope, batch).await?.put)
     }
 
     /// Scores of both recall paths by memory; cosine is filled in for memories that only words found.
@@ -133,9 +126,11 @@ impl TextMemory for GeneralText {
     }
 
     #[instrument(skip_all, fields(cube = %self.shelf().scope.cube, n_items = items.len()), err)]
-    async fn add(&self, mut items: Vec<MemoryItem>, origin: Origin) -> Result<Vec<MemoryId>, MemoryError> {
-        self.shelf().prepare_new(&mut items).await?;
-        self.store(items, origin).await
+    async fn add(&self, mut items: Vec<MemoryItem>, request: AddRequest) -> Result<Vec<MemoryId>, MemoryError> {
+        self.shelf().prepare_new(&mut items)?;
+        self.check_space().await?;
+        let embeddings = self.embed(&items).await?;
+        self.shelf().add(items, Some(embeddings), request).await
     }
 
     #[instrument(skip_all, fields(cube = %self.shelf().scope.cube, top_k = request.top_k, n_hits), err)]
@@ -178,9 +173,13 @@ impl TextMemory for GeneralText {
     }
 
     async fn update(&self, id: &MemoryId, item: MemoryItem, origin: Origin) -> Result<MemoryItem, MemoryError> {
-        let next = self.shelf().next_version(id, item).await?;
-        self.store(vec![next.clone()], origin).await?;
-        Ok(next)
+        check_text(&item.memory)?;
+        // An unknown memory is told of before any model runs.
+        self.shelf().get(id).await?;
+        self.check_space().await?;
+        let item = MemoryItem { id: id.clone(), ..item };
+        let embeddings = self.embed(std::slice::from_ref(&item)).await?;
+        self.shelf().update(id, item, Some(embeddings), origin).await
     }
 
     async fn delete(&self, ids: &[MemoryId], origin: Origin) -> Result<usize, MemoryError> {
@@ -237,7 +236,7 @@ fn read_entries(path: &Path, entries: Vec<Value>) -> Result<Dumped, MemoryError>
     for (index, mut entry) in entries.into_iter().enumerate() {
         let bad = |detail: String| file::bad_entry(path, index, detail);
         let payload = entry.get_mut("payload").map(Value::take).ok_or_else(|| bad("has no `payload`".to_owned()))?;
-        let item = MemoryItem::from_value(payload, String::new).map_err(|error| bad(error.to_string()))?;
+        let item = file::read_item(path, index, payload)?;
         let vector = match entry.get_mut("vector").map(Value::take) {
             None | Some(Value::Null) => None,
             Some(value) => {
@@ -263,6 +262,7 @@ impl GeneralText {
                 return Ok(EmbeddingWrite {
                     space,
                     vectors: ids.zip(vectors.into_iter().cloned()).collect(),
+                    made_of: None,
                     aside: false,
                 });
             }

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use mos_core::text_memory::Signal;
-use mos_core::{Hit, MemoryError, MemoryId, MemoryItem, Origin, SearchRequest, TextMemory, WriteBatch, graph::Paging};
+use mos_core::{
+    AddRequest, Hit, MemoryError, MemoryId, MemoryItem, Origin, SearchRequest, TextMemory, WriteBatch, graph::Paging,
+};
 use serde_json::Value;
 
 use crate::file;
@@ -33,10 +35,9 @@ impl TextMemory for NaiveText {
         "naive_text"
     }
 
-    async fn add(&self, mut items: Vec<MemoryItem>, origin: Origin) -> Result<Vec<MemoryId>, MemoryError> {
-        self.shelf.prepare_new(&mut items).await?;
-        let batch = WriteBatch { put: items, ..WriteBatch::new(origin) };
-        Ok(self.shelf.record.apply(&self.shelf.scope, batch).await?.put)
+    async fn add(&self, mut items: Vec<MemoryItem>, request: AddRequest) -> Result<Vec<MemoryId>, MemoryError> {
+        self.shelf.prepare_new(&mut items)?;
+        self.shelf.add(items, None, request).await
     }
 
     async fn search(&self, request: &SearchRequest) -> Result<Vec<Hit>, MemoryError> {
@@ -70,10 +71,7 @@ impl TextMemory for NaiveText {
     }
 
     async fn update(&self, id: &MemoryId, item: MemoryItem, origin: Origin) -> Result<MemoryItem, MemoryError> {
-        let next = self.shelf.next_version(id, item).await?;
-        let batch = WriteBatch { put: vec![next.clone()], ..WriteBatch::new(origin) };
-        self.shelf.record.apply(&self.shelf.scope, batch).await?;
-        Ok(next)
+        self.shelf.update(id, item, None, origin).await
     }
 
     async fn delete(&self, ids: &[MemoryId], origin: Origin) -> Result<usize, MemoryError> {
@@ -94,9 +92,7 @@ impl TextMemory for NaiveText {
         let Some(entries) = file::read_list(&path).await? else { return Ok(0) };
         let mut items = Vec::with_capacity(entries.len());
         for (index, entry) in entries.into_iter().enumerate() {
-            let item =
-                MemoryItem::from_value(entry, String::new).map_err(|error| file::bad_entry(&path, index, error))?;
-            items.push(item);
+            items.push(file::read_item(&path, index, entry)?);
         }
         let n_items = items.len();
         let batch = WriteBatch { put: items, ..WriteBatch::new(origin) };

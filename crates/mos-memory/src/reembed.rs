@@ -1,6 +1,9 @@
 //! Embedding a cube anew with another model, while it stays readable.
 
-use mos_core::{Embedder, EmbeddingWrite, MemoryError, Origin, RecordStore, Scope, StoreError, WriteBatch};
+use mos_core::{
+    Embedder, EmbeddingWrite, Filter, MemoryError, MemoryId, MemoryItem, Origin, RecordStore, Scope, StoreError,
+    WriteBatch, graph::Paging,
+};
 
 /// How many memories are embedded and written at once.
 const BATCH: usize = 64;
@@ -17,6 +20,9 @@ pub struct Reembedded {
 
 /// Embeds every memory of a cube with `embedder` and then makes its space the cube's.
 ///
+/// With `force`, memories that have an embedding by this encoder are embedded again as well (it mends damaged ones);
+/// otherwise only those without.
+///
 /// Ids and history stay. The work is done in small durable steps beside the old embeddings: a call that is
 /// interrupted loses at most one step, and the next call goes on from there. `progress` gets the number of memories
 /// embedded so far.
@@ -28,15 +34,18 @@ pub async fn reembed(
     record: &dyn RecordStore,
     embedder: &dyn Embedder,
     actor: &str,
+    force: bool,
     mut progress: impl FnMut(usize) + Send,
 ) -> Result<Reembedded, MemoryError> {
     let space = embedder.space().await?;
     let mut n_embedded = 0;
     if record.embedding_space(scope).await?.as_ref() == Some(&space) {
-        // Memories that lost their embedding (or came without one) are filled in; nothing else is to do.
-        return fill(scope, record, embedder, actor, false, &mut n_embedded, &mut progress)
-            .await
-            .map(|()| Reembedded { n_embedded });
+        if force {
+            renew(scope, record, embedder, actor, &mut n_embedded, &mut progress).await?;
+        }
+        // Memories that lost their embedding (or came without one) are filled in.
+        fill(scope, record, embedder, actor, false, &mut n_embedded, &mut progress).await?;
+        return Ok(Reembedded { n_embedded });
     }
     for _ in 0..MAX_ROUNDS {
         fill(scope, record, embedder, actor, true, &mut n_embedded, &mut progress).await?;
@@ -68,13 +77,46 @@ async fn fill(
         if items.is_empty() {
             return Ok(());
         }
-        let texts: Vec<String> = items.iter().map(|item| item.memory.clone()).collect();
-        let vectors = embedder.embed(&texts).await?;
-        let vectors = items.into_iter().map(|item| item.id).zip(vectors).collect();
-        let write = EmbeddingWrite { space: space.clone(), vectors, aside };
-        let batch = WriteBatch { embeddings: Some(write), ..WriteBatch::new(Origin::new(actor, "reembed")) };
-        record.apply(scope, batch).await?;
-        *n_embedded += texts.len();
+        let n_items = items.len();
+        embed_items(scope, record, embedder, actor, aside, items).await?;
+        *n_embedded += n_items;
         progress(*n_embedded);
     }
+}
+
+/// Embeds memories as they were read. Somebody may change or delete one meanwhile: its vector is dropped then, and a
+/// changed one is met again.
+async fn embed_items(
+    scope: &Scope,
+    record: &dyn RecordStore,
+    embedder: &dyn Embedder,
+    actor: &str,
+    aside: bool,
+    items: Vec<MemoryItem>,
+) -> Result<(), MemoryError> {
+    let (ids, texts): (Vec<MemoryId>, Vec<String>) = items.into_iter().map(|item| (item.id, item.memory)).unzip();
+    let (space, vectors) = (embedder.space().await?, embedder.embed(&texts).await?);
+    let vectors = ids.into_iter().zip(vectors).collect();
+    let write = EmbeddingWrite { space, vectors, made_of: Some(texts), aside };
+    let batch = WriteBatch { embeddings: Some(write), ..WriteBatch::new(Origin::new(actor, "reembed")) };
+    record.apply(scope, batch).await?;
+    Ok(())
+}
+
+/// Embeds every memory of a cube again that its own encoder embedded before.
+async fn renew(
+    scope: &Scope,
+    record: &dyn RecordStore,
+    embedder: &dyn Embedder,
+    actor: &str,
+    n_embedded: &mut usize,
+    progress: &mut (impl FnMut(usize) + Send),
+) -> Result<(), MemoryError> {
+    let everything = record.list(scope, &Filter::Everything, Paging::ALL).await?.entries;
+    for items in everything.chunks(BATCH) {
+        embed_items(scope, record, embedder, actor, false, items.to_vec()).await?;
+        *n_embedded += items.len();
+        progress(*n_embedded);
+    }
+    Ok(())
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use mos_core::memory::{ArchivedVersion, UpdateType};
 use mos_core::{
-    Clock, Filter, MemoryError, MemoryId, MemoryItem, Origin, RecordStore, Scope, Status, WriteBatch, graph::Paging,
+    AddRequest, Clock, EmbeddingWrite, Filter, MemoryError, MemoryId, MemoryItem, Origin, RecordStore, Scope, Status,
+    StoreError, WriteBatch, graph::Paging,
 };
 
 /// The name of a memory's file in a cube's directory, unless configured otherwise.
@@ -15,6 +16,9 @@ const MAX_HISTORY_IN_ITEM: usize = 20;
 
 /// The longest text of one memory, in bytes.
 const MAX_TEXT_BYTES: usize = 1 << 20;
+
+/// How often an update starts anew because somebody else was faster.
+const MAX_UPDATE_ATTEMPTS: usize = 16;
 
 /// The memories of one cube, as the record holds them.
 #[derive(Clone, Debug)]
@@ -53,13 +57,64 @@ impl Shelf {
         Ok(self.record.apply(&self.scope, batch).await?.n_deleted)
     }
 
+    /// Stores new items in one write and returns their ids, in order; with a key, at most once.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] for an id that is taken.
+    pub(crate) async fn add(
+        &self,
+        items: Vec<MemoryItem>,
+        embeddings: Option<EmbeddingWrite>,
+        request: AddRequest,
+    ) -> Result<Vec<MemoryId>, MemoryError> {
+        let batch = WriteBatch {
+            idempotency_key: request.idempotency_key,
+            absent: items.iter().map(|item| item.id.clone()).collect(),
+            put: items,
+            embeddings,
+            ..WriteBatch::new(request.origin)
+        };
+        Ok(self.record.apply(&self.scope, batch).await?.put)
+    }
+
+    /// Replaces a memory by the next version of itself and returns that. Somebody who changes it at the same time is
+    /// not overwritten unseen: the next version is then made from theirs.
+    ///
+    /// # Errors
+    /// [`MemoryError::Invalid`] for an empty or overlong text; [`MemoryError::NotFound`]; [`StoreError::Conflict`] when
+    /// others keep changing it.
+    pub(crate) async fn update(
+        &self,
+        id: &MemoryId,
+        item: MemoryItem,
+        embeddings: Option<EmbeddingWrite>,
+        origin: Origin,
+    ) -> Result<MemoryItem, MemoryError> {
+        check_text(&item.memory)?;
+        let mut attempt = 1;
+        loop {
+            let old = self.get(id).await?;
+            let next = self.next_version(&old, item.clone());
+            let batch = WriteBatch {
+                unchanged: vec![old],
+                put: vec![next.clone()],
+                embeddings: embeddings.clone(),
+                ..WriteBatch::new(origin.clone())
+            };
+            match self.record.apply(&self.scope, batch).await {
+                Ok(_) => return Ok(next),
+                Err(StoreError::Conflict(_)) if attempt < MAX_UPDATE_ATTEMPTS => attempt += 1,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
     /// Checks new items and fills in the time of their making.
     ///
     /// # Errors
-    /// [`MemoryError::Invalid`] for an empty or overlong text, or an id that is taken.
-    pub(crate) async fn prepare_new(&self, items: &mut [MemoryItem]) -> Result<(), MemoryError> {
-        let ids: Vec<MemoryId> = items.iter().map(|item| item.id.clone()).collect();
-        let mut sorted: Vec<&MemoryId> = ids.iter().collect();
+    /// [`MemoryError::Invalid`] for an empty or overlong text, or an id that is given twice.
+    pub(crate) fn prepare_new(&self, items: &mut [MemoryItem]) -> Result<(), MemoryError> {
+        let mut sorted: Vec<&MemoryId> = items.iter().map(|item| &item.id).collect();
         sorted.sort();
         if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(MemoryError::Invalid(format!("memory id `{}` is given twice", pair[0])));
@@ -68,26 +123,18 @@ impl Shelf {
             check_text(&item.memory)?;
             item.metadata.updated_at.get_or_insert_with(|| self.clock.now_text());
         }
-        match self.record.nodes(&self.scope, &ids).await?.first() {
-            None => Ok(()),
-            Some(known) => Err(MemoryError::Invalid(format!(
-                "memory `{}` exists already; use update to change it, or give a new id",
-                known.id
-            ))),
-        }
+        Ok(())
     }
 
     /// Returns the next state of a memory: the new text and metadata under the old id, one version on, with the
     /// old state in its history.
-    pub(crate) async fn next_version(&self, id: &MemoryId, mut item: MemoryItem) -> Result<MemoryItem, MemoryError> {
-        check_text(&item.memory)?;
-        let old = self.get(id).await?;
+    fn next_version(&self, old: &MemoryItem, mut item: MemoryItem) -> MemoryItem {
         let now = self.clock.now_text();
-        let mut history = old.metadata.history;
+        let mut history = old.metadata.history.clone();
         history.push(ArchivedVersion {
             version: old.metadata.version,
             is_fast: old.metadata.is_fast.unwrap_or(false),
-            memory: old.memory,
+            memory: old.memory.clone(),
             update_type: UpdateType::Unrelated,
             archived_memory_id: None,
             created_at: now.clone(),
@@ -96,11 +143,11 @@ impl Shelf {
         });
         let surplus = history.len().saturating_sub(MAX_HISTORY_IN_ITEM);
         history.drain(..surplus);
-        item.id = id.clone();
+        item.id = old.id.clone();
         item.metadata.version = old.metadata.version + 1;
         item.metadata.history = history;
         item.metadata.updated_at = Some(now);
-        Ok(item)
+        item
     }
 }
 
@@ -116,7 +163,7 @@ pub(crate) fn check_query(query: &str) -> Result<(), MemoryError> {
     Ok(())
 }
 
-fn check_text(text: &str) -> Result<(), MemoryError> {
+pub(crate) fn check_text(text: &str) -> Result<(), MemoryError> {
     if text.trim().is_empty() {
         return Err(MemoryError::Invalid("the text of the memory is empty; give it some words".to_owned()));
     }

@@ -12,7 +12,7 @@ use mos_stores::{ExactVectors, InMemoryStore, SqliteOptions, SqliteStore};
 
 use crate::embed_cache::CachedEmbedder;
 use crate::error::{Error, Result};
-use crate::facade::{Mos, NewCube, Parts};
+use crate::facade::{Mos, NewCube, Parts, default_cube_id};
 use crate::factories::{Factories, ModelContext};
 use crate::folders;
 use crate::lazy::{Lazy, LazyEmbedder};
@@ -43,6 +43,28 @@ impl Mos {
             chat_model: None,
             embedder: None,
             activation: None,
+        }
+    }
+
+    /// Returns the user's default cube; makes one when the user owns none.
+    ///
+    /// # Errors
+    /// [`Error::UnknownUser`]; store errors.
+    pub async fn ensure_default_cube(&self, user: &UserId) -> Result<CubeId> {
+        match self.default_cube(user).await {
+            Err(Error::NoCube(_)) => {}
+            found => return found,
+        }
+        let usual = default_cube_id(user);
+        match self.ensure_cube(user, &usual).await {
+            Ok(_) => Ok(usual),
+            // Somebody else has a cube of that id: the user gets one of another.
+            Err(Error::NoAccess { .. }) => {
+                let other = CubeId::new(format!("{usual}_{}", self.parts.ids.next_uuid()));
+                self.create_cube(user, NewCube::new(other.clone())).await?;
+                Ok(other)
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -166,11 +188,7 @@ impl MosBuilder {
 impl Mos {
     /// The user that the settings name exists from the start, as `root` does.
     async fn ensure_configured_user(&self) -> Result<()> {
-        let user = self.user_or_default(None);
-        if !self.has_user(&user).await? {
-            self.create_user(user, None).await?;
-        }
-        Ok(())
+        self.ensure_user(&self.user_or_default(None)).await.map(drop)
     }
 }
 
@@ -199,9 +217,13 @@ async fn open_stores(settings: &Settings, path: PathBuf, clock: Arc<dyn Clock>) 
     }
 }
 
+/// Only the user that runs the program may look into a new folder.
 fn create_folder(database: &std::path::Path) -> std::result::Result<(), StoreError> {
     let Some(folder) = database.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
-    std::fs::create_dir_all(folder).map_err(|error| StoreError::Storage {
+    let mut builder = std::fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(folder).map_err(|error| StoreError::Storage {
         path: folder.display().to_string(),
         detail: format!("{error}; choose another folder with --data-dir or MOS_DATA_DIR"),
     })

@@ -50,7 +50,11 @@ impl Mos {
         report.fact("models folder", folders::models_dir(self.settings())?.display());
         report.fact("cpu", crate::cpu_path());
         self.check_store(&mut report).await?;
-        self.check_encoder(&mut report).await?;
+        // A damaged database answers nothing that could be relied on.
+        if !report.findings.iter().any(|finding| finding.what == "damaged file") {
+            self.check_encoder(&mut report).await?;
+        }
+        self.check_chat_model(&mut report).await;
         Ok(report)
     }
 
@@ -62,8 +66,13 @@ impl Mos {
         for found in sqlite.check().await? {
             report.finding(found.what, found.detail, found.remedy);
         }
-        let statistics = sqlite.statistics().await?;
         report.fact("store", sqlite.path().display());
+        let statistics = match sqlite.statistics().await {
+            Ok(statistics) => statistics,
+            // What is wrong was told above; numbers of a damaged file would say little.
+            Err(_) if !report.findings.is_empty() => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
         report.fact("schema version", statistics.schema_version);
         report.fact("file bytes", statistics.file_bytes);
         report.fact("users", statistics.n_users);
@@ -85,14 +94,30 @@ impl Mos {
         report.fact("encoder", &space);
         for cube in self.parts.users.cubes(None).await? {
             let have = self.parts.record.embedding_space(&Scope::of(&cube.cube_id)).await?;
-            if let Some(have) = have.filter(|have| *have != space) {
+            let Some(have) = have else { continue };
+            if have != space {
                 report.finding(
                     format!("cube `{}`", cube.cube_id),
                     format!("was embedded with {have}, the encoder is {space}"),
                     format!("run `mos cube reembed {}`, or configure the encoder it was made with", cube.cube_id),
                 );
+            } else if !self.parts.record.without_embedding(&Scope::of(&cube.cube_id), &space, 1).await?.is_empty() {
+                report.finding(
+                    format!("cube `{}`", cube.cube_id),
+                    "holds memories without an embedding, which are found by their words only",
+                    format!("run `mos cube reembed {}`", cube.cube_id),
+                );
             }
         }
         Ok(())
+    }
+
+    async fn check_chat_model(&self, report: &mut Report) {
+        match self.chat_model().await {
+            Ok(model) => report.fact("chat model", model.name()),
+            Err(error) => {
+                report.finding("chat model", error, "make the chat model available, or configure another");
+            }
+        }
     }
 }

@@ -1,12 +1,12 @@
 //! Vectors of texts that were embedded lately: a question that is asked of several cubes is embedded once.
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use lru::LruCache;
 use mos_core::{Embedder, EmbeddingSpace, ModelError};
-use tokio::sync::Mutex;
+use tokio::sync::OnceCell;
 
 /// How many texts are remembered: some 2 MB of vectors.
 const CAPACITY: NonZeroUsize = NonZeroUsize::new(1024).expect("1024 is not zero");
@@ -18,12 +18,20 @@ const MAX_TEXT_BYTES: usize = 2048;
 #[derive(Debug)]
 pub(crate) struct CachedEmbedder {
     inner: Arc<dyn Embedder>,
-    recent: Mutex<LruCache<String, Vec<f32>>>,
+    recent: Mutex<LruCache<String, Arc<OnceCell<Vec<f32>>>>>,
 }
 
 impl CachedEmbedder {
     pub(crate) fn new(inner: Arc<dyn Embedder>) -> Self {
         Self { inner, recent: Mutex::new(LruCache::new(CAPACITY)) }
+    }
+
+    async fn embed_one(&self, texts: &[String]) -> Result<Vec<f32>, ModelError> {
+        let vectors = self.inner.embed(texts).await?;
+        let n_vectors = vectors.len();
+        vectors.into_iter().next().filter(|_| n_vectors == 1).ok_or_else(|| {
+            ModelError::BadAnswer(format!("the encoder returned {n_vectors} vectors for one text; check the encoder"))
+        })
     }
 }
 
@@ -34,16 +42,13 @@ impl Embedder for CachedEmbedder {
         if text.len() > MAX_TEXT_BYTES {
             return self.inner.embed(texts).await;
         }
-        // Held while the text is embedded, so that cubes that ask at the same time wait for one computation.
-        let mut recent = self.recent.lock().await;
-        if let Some(vector) = recent.get(text) {
-            return Ok(vec![vector.clone()]);
-        }
-        let vectors = self.inner.embed(texts).await?;
-        if let [vector] = vectors.as_slice() {
-            recent.put(text.clone(), vector.clone());
-        }
-        Ok(vectors)
+        let cell = {
+            let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(recent.get_or_insert(text.clone(), Arc::default))
+        };
+        // Cubes that ask for the same text at the same time wait for one computation; other texts do not wait.
+        let vector = cell.get_or_try_init(|| self.embed_one(texts)).await?;
+        Ok(vec![vector.clone()])
     }
 
     async fn space(&self) -> Result<EmbeddingSpace, ModelError> {

@@ -159,7 +159,7 @@ impl Factories {
 
     /// The configuration of a cube that is made without one. It names no models: those of the settings are used.
     pub(crate) fn default_cube_config(&self, settings: &Settings, owner: &UserId, cube: &CubeId) -> Value {
-        GeneralMemCubeConfig::new(owner.as_str(), cube.as_str(), settings.text_memory()).to_json(Secrets::Plain)
+        GeneralMemCubeConfig::new(owner.as_str(), cube.as_str(), settings.text_memory()).to_json(Secrets::Omitted)
     }
 }
 

@@ -1,17 +1,19 @@
 //! A memory operating system for LLM applications.
 //!
 //! ```no_run
-//! use mos::{Add, Chat, Mos, NewCube, Search, Settings};
-//! use mos_core::UserId;
+//! use mos::{Add, Chat, Mos, Search, Settings};
+//! use mos_core::{CubeId, UserId};
 //!
 //! # async fn run() -> mos::Result<()> {
 //! let mos = Mos::builder(Settings::default()).build().await?;
 //! let ann = UserId::from("ann");
-//! mos.create_user("ann", None).await?;
-//! mos.create_cube(&ann, NewCube::new("notes")).await?;
+//! mos.ensure_user(&ann).await?;
+//! mos.ensure_cube(&ann, &CubeId::from("notes")).await?;
 //! mos.add(Add::text("My dog is called Max").user("ann")).await?;
 //! let found = mos.search(Search::new("what is the name of my pet?").user("ann")).await?;
-//! println!("{}", found.best()[0].1.item.memory);
+//! if let Some((_, best)) = found.best().first() {
+//!     println!("{}", best.item.memory);
+//! }
 //! let (answer, _) = mos.chat(Chat::new("What is my dog called?").user("ann")).await?.complete().await?;
 //! println!("{answer}");
 //! # Ok(())
@@ -36,8 +38,8 @@ pub use builder::MosBuilder;
 pub use doctor::{Finding, Report};
 pub use error::{Error, Result};
 pub use facade::{
-    Add, Chat, ChatReply, CubeHandle, CubeHits, CubeMemories, CubeSource, FoundMemory, MemoryListing, Mos, NewCube,
-    Search, SearchResult, default_cube_id,
+    Add, Chat, ChatReply, CubeActivation, CubeHandle, CubeHits, CubeMemories, CubeSource, FoundMemory, MemoryListing,
+    Mos, NewCube, Search, SearchResult, SkippedCube, default_cube_id,
 };
 pub use factories::{
     Backend, ChatModelFactory, EmbedderFactory, Factories, ModelContext, TextMemoryFactory, TextMemoryParts, backends,

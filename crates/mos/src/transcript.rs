@@ -82,13 +82,11 @@ impl Transcripts {
         }
     }
 
-    /// Forgets the older half of a conversation; returns whether there was anything to forget.
-    pub(crate) fn halve(&self, user: &UserId, session: Option<&SessionId>) -> bool {
-        let mut inner = self.lock();
-        let Some(transcript) = inner.by_session.get_mut(&(user.clone(), session.cloned())) else { return false };
-        let n_turns = transcript.messages.len() / 2;
-        transcript.messages.drain(..n_turns.div_ceil(2) * 2);
-        n_turns > 0
+    /// Forgets the oldest messages of a conversation.
+    pub(crate) fn forget_oldest(&self, user: &UserId, session: Option<&SessionId>, n_messages: usize) {
+        if let Some(transcript) = self.lock().by_session.get_mut(&(user.clone(), session.cloned())) {
+            transcript.messages.drain(..n_messages.min(transcript.messages.len()));
+        }
     }
 
     /// Forgets every conversation of a user.

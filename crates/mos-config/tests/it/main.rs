@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 /// Returns a path in the repository.
 fn repository(path: &str) -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join(path)
+    PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("../..").join(path)
 }
 
 /// Returns the environment that a test wants.

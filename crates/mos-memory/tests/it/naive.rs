@@ -1,4 +1,4 @@
-use mos_core::{MemoryError, SearchRequest, TextMemory};
+use mos_core::{MemoryError, SearchRequest, StoreError, TextMemory};
 use mos_memory::NaiveText;
 
 use crate::{item, origin, shelf, store, texts};
@@ -7,7 +7,7 @@ async fn sample() -> (tempfile::TempDir, NaiveText) {
     let (folder, record) = store();
     let memory = NaiveText::new(shelf(&record, "cube"));
     let items = vec![item(1, "I like red apples"), item(2, "blue sky today"), item(3, "red sky at night")];
-    memory.add(items, origin()).await.unwrap();
+    memory.add(items, origin().into()).await.unwrap();
     (folder, memory)
 }
 
@@ -36,7 +36,11 @@ async fn update_keeps_the_id_counts_the_version_and_remembers_the_old_text() {
 async fn bad_input_is_refused_and_changes_nothing() {
     let (_folder, memory) = sample().await;
     for bad in [vec![item(4, "  ")], vec![item(4, "new"), item(1, "taken")], vec![item(5, "a"), item(5, "b")]] {
-        assert!(matches!(memory.add(bad, origin()).await, Err(MemoryError::Invalid(_))));
+        let before = memory.get_all().await.unwrap();
+        let error = memory.add(bad, origin().into()).await.unwrap_err();
+        let is_expected = matches!(error, MemoryError::Invalid(_) | MemoryError::Store(StoreError::Conflict(_)));
+        assert!(is_expected, "{error}");
+        assert_eq!(memory.get_all().await.unwrap(), before);
     }
     assert!(matches!(memory.search(&SearchRequest::new(" ", 1)).await, Err(MemoryError::Invalid(_))));
     assert!(matches!(memory.get(&item(7, "").id).await, Err(MemoryError::NotFound(_))));
@@ -60,6 +64,20 @@ async fn a_file_that_is_no_dump_is_named_and_changes_nothing() {
         std::fs::write(folder.path().join("textual_memory.json"), bad).unwrap();
         let error = memory.load(folder.path(), origin()).await.unwrap_err();
         assert!(error.to_string().contains("textual_memory.json"), "{error}");
+    }
+    assert_eq!(memory.get_all().await.unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn a_text_that_could_not_be_added_cannot_be_loaded_either() {
+    let (folder, memory) = sample().await;
+    for (text, reason) in [(" \n".to_owned(), "is empty"), ("x".repeat((1 << 20) + 1), "has 1048577 bytes")] {
+        let entries = serde_json::json!([item(8, "fine").to_value(), item(9, &text).to_value()]);
+        std::fs::write(folder.path().join("textual_memory.json"), entries.to_string()).unwrap();
+        let error = memory.load(folder.path(), origin()).await.unwrap_err().to_string();
+        for part in ["textual_memory.json", "entry 1", reason] {
+            assert!(error.contains(part), "{error}");
+        }
     }
     assert_eq!(memory.get_all().await.unwrap().len(), 3);
 }

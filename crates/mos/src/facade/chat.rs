@@ -9,7 +9,7 @@ use mos_core::{
 };
 use tracing::instrument;
 
-use super::{FoundMemory, Mos, Search};
+use super::{FoundMemory, Mos, Search, SkippedCube};
 use crate::error::{Error, Result};
 use crate::prompt;
 use crate::transcript::Trim;
@@ -78,7 +78,8 @@ impl Chat {
         self
     }
 
-    /// Stores what the user tells (not what it asks) in the first cube of the chat, before the answer starts.
+    /// Stores what the user tells in the first cube of the chat, before the answer starts. Questions and single words
+    /// are not stored.
     #[must_use]
     pub fn remember(mut self, remember: bool) -> Self {
         self.remember = remember;
@@ -98,6 +99,8 @@ impl Chat {
 pub struct ChatReply {
     /// The memories that stand in the prompt, best first.
     pub memories: Vec<(CubeId, FoundMemory)>,
+    /// Cubes that could not be searched.
+    pub skipped: Vec<SkippedCube>,
     stream: ChatStream,
     text: String,
     finish: Option<FinishTurn>,
@@ -158,13 +161,12 @@ impl Mos {
             return Err(Error::Invalid("the question is empty; say something".to_owned()));
         }
         let user = self.user_or_default(chat.user.as_ref());
-        let memories = self.recall(&user, &chat).await?;
+        let (memories, skipped) = self.recall(&user, &chat).await?;
         if chat.remember && prompt::tells_something(&chat.query) {
             self.remember(&user, &chat).await?;
         }
         let model = self.chat_model().await?;
-        let (request, question) = self.request(&user, &chat, model.as_ref(), &memories);
-        let stream = self.start(&user, &chat, model.as_ref(), request, &memories).await?;
+        let (stream, question) = self.start(&user, &chat, model.as_ref(), &memories).await?;
         tracing::Span::current().record("n_memories", memories.len());
         let (this, session, is_local) = (self.clone(), chat.session, model.is_local());
         let finish: FinishTurn = Box::new(move |answer| {
@@ -173,7 +175,7 @@ impl Mos {
             let answer = Message::assistant(answer);
             this.parts.transcripts.push(&user, session.as_ref(), question, answer, max_turns, trim);
         });
-        Ok(ChatReply { memories, stream, text: String::new(), finish: Some(finish) })
+        Ok(ChatReply { memories, skipped, stream, text: String::new(), finish: Some(finish) })
     }
 
     /// Forgets what a user said in chats; memories stay.
@@ -195,10 +197,10 @@ impl Mos {
         Ok(self.parts.transcripts.get(user, session))
     }
 
-    async fn recall(&self, user: &UserId, chat: &Chat) -> Result<Vec<(CubeId, FoundMemory)>> {
+    async fn recall(&self, user: &UserId, chat: &Chat) -> Result<(Vec<(CubeId, FoundMemory)>, Vec<SkippedCube>)> {
         if !self.parts.settings.enable_textual_memory {
             self.checked_user(user).await?;
-            return Ok(Vec::new());
+            return Ok((Vec::new(), Vec::new()));
         }
         let mut search = Search::new(chat.query.as_str()).user(user.clone());
         if let Some(cubes) = &chat.cubes {
@@ -208,7 +210,8 @@ impl Mos {
         let best = found.best();
         let least = best.first().map_or(0.0, |(_, first)| first.score * prompt::MIN_RELATIVE_SCORE);
         let kept = best.into_iter().take(self.parts.settings.top_k).filter(|(_, memory)| memory.score >= least);
-        Ok(kept.map(|(cube, memory)| (cube.clone(), memory.clone())).collect())
+        let kept = kept.map(|(cube, memory)| (cube.clone(), memory.clone())).collect();
+        Ok((kept, found.skipped))
     }
 
     async fn remember(&self, user: &UserId, chat: &Chat) -> Result<()> {
@@ -225,18 +228,17 @@ impl Mos {
     /// The request, and the question as it is sent (which is what the history keeps).
     fn request(
         &self,
-        user: &UserId,
         chat: &Chat,
         model: &dyn ChatModel,
         memories: &[(CubeId, FoundMemory)],
+        earlier: &[Message],
     ) -> (ChatRequest, Message) {
         let base = chat.base_prompt.as_deref().or(self.parts.settings.base_prompt.as_deref());
-        let earlier = self.parts.transcripts.get(user, chat.session.as_ref());
         let items = memories.iter().map(|(_, found)| &found.item);
         let messages = if model.is_local() {
-            prompt::local(base, &earlier, &prompt::dashed(items), &chat.query)
+            prompt::local(base, earlier, &prompt::dashed(items), &chat.query)
         } else {
-            prompt::remote(base, &earlier, &prompt::numbered(items), &chat.query)
+            prompt::remote(base, earlier, &prompt::numbered(items), &chat.query)
         };
         let question = messages.last().cloned().unwrap_or_else(|| Message::user(chat.query.as_str()));
         let request = ChatRequest {
@@ -250,20 +252,28 @@ impl Mos {
     }
 
     /// Starts the answer; a conversation that outgrew the model's context forgets its older half, as often as it
-    /// takes.
+    /// takes. When the question does not fit even alone, nothing is forgotten.
     async fn start(
         &self,
         user: &UserId,
         chat: &Chat,
         model: &dyn ChatModel,
-        mut request: ChatRequest,
         memories: &[(CubeId, FoundMemory)],
-    ) -> Result<ChatStream> {
+    ) -> Result<(ChatStream, Message)> {
+        let session = chat.session.as_ref();
+        let mut earlier = self.parts.transcripts.get(user, session);
+        let mut n_forgotten = 0;
         loop {
+            let (request, question) = self.request(chat, model, memories, &earlier);
             match model.stream(request).await {
-                Ok(stream) => return Ok(stream),
-                Err(ModelError::TooLong { .. }) if self.parts.transcripts.halve(user, chat.session.as_ref()) => {
-                    request = self.request(user, chat, model, memories).0;
+                Ok(stream) => {
+                    self.parts.transcripts.forget_oldest(user, session, n_forgotten);
+                    return Ok((stream, question));
+                }
+                Err(ModelError::TooLong { .. }) if !earlier.is_empty() => {
+                    let n_older = (earlier.len() / 2).div_ceil(2) * 2;
+                    n_forgotten += n_older;
+                    earlier.drain(..n_older);
                 }
                 Err(error) => return Err(error.into()),
             }

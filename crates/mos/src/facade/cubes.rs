@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use mos_config::{GeneralMemCubeConfig, Secrets, Setting};
-use mos_core::{Access, Cube, CubeId, Filter, Origin, Scope, UserId};
+use mos_core::{Access, Cube, CubeId, Filter, MemoryError, Origin, Scope, StoreError, UserId};
 use mos_cube::{CubeDump, DumpRequest};
 use mos_memory::Reembedded;
 use serde_json::Value;
@@ -50,7 +50,7 @@ impl Mos {
         self.checked_user(owner).await?;
         let cube_id = CubeId::parse(new.cube_id.as_str())?;
         let config = match new.config {
-            Some(config) => config.to_json(Secrets::Plain),
+            Some(config) => config.to_json(Secrets::Omitted),
             None => self.parts.factories.default_cube_config(&self.parts.settings, owner, &cube_id),
         };
         let cube = self.new_cube(owner, cube_id, new.name, None, config);
@@ -98,7 +98,9 @@ impl Mos {
             && !cube.is_registered
             && self.parts.record.count(&Scope::of(&cube.cube_id), &Filter::Everything).await? == 0
         {
-            read_dump(path).await?;
+            // The folder may hold another configuration by now.
+            cube.config = stored_config(read_dump(path).await?)?;
+            self.parts.users.set_cube_config(&cube.cube_id, &cube.config).await?;
             self.text_memory(&cube)?.load(path, Origin::new(user.as_str(), "register")).await?;
         }
         self.parts.users.set_registered(&cube.cube_id, true).await?;
@@ -107,8 +109,7 @@ impl Mos {
     }
 
     async fn register_directory(&self, user: &UserId, cube_id: CubeId, path: &Path) -> Result<Cube> {
-        let dump = read_dump(path).await?;
-        let config = Value::Object(dump.config);
+        let config = stored_config(read_dump(path).await?)?;
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
         let mut cube = self.new_cube(user, cube_id, name, Some(path), config);
         let text = self.text_memory(&cube)?;
@@ -116,7 +117,10 @@ impl Mos {
         cube.is_registered = false;
         self.parts.users.create_cube(&cube).await?;
         if let Err(error) = text.load(path, Origin::new(user.as_str(), "register")).await {
-            self.parts.users.delete_cube(&cube.cube_id).await?;
+            // Another process may have finished what failed here; then the cube stays. The first error is the one to tell.
+            if let Err(left) = self.parts.users.discard_cube(&cube.cube_id).await {
+                tracing::warn!(cube = %cube.cube_id, error = %left, "an unfinished cube was left behind");
+            }
             return Err(error.into());
         }
         self.parts.users.set_registered(&cube.cube_id, true).await?;
@@ -183,29 +187,40 @@ impl Mos {
         Ok(self.parts.users.share(&cube.cube_id, target).await?)
     }
 
-    /// Takes back what [`Mos::share_cube_with_user`] gave.
+    /// Takes back what [`Mos::share_cube_with_user`] gave. The owner may do so, and whom it was shared with.
     ///
     /// # Errors
-    /// [`Error::NoAccess`]; [`Error::NotOwner`].
-    pub async fn unshare_cube(&self, owner: &UserId, cube: &CubeId, target: &UserId) -> Result<()> {
-        let cube = self.owned_cube(owner, cube).await?;
+    /// [`Error::NoAccess`]; [`Error::NotOwner`]; an error when the owner would lose the right.
+    pub async fn unshare_cube(&self, user: &UserId, cube: &CubeId, target: &UserId) -> Result<()> {
+        let cube =
+            if user == target { self.checked_cube(user, cube).await?.0 } else { self.owned_cube(user, cube).await? };
         Ok(self.parts.users.unshare(&cube.cube_id, target).await?)
     }
 
     /// Writes a cube (without an id the default one) to a directory that is absent or empty, whole or not at all.
     ///
     /// # Errors
-    /// Rights; errors of the directory.
+    /// Rights; errors of the directory; a conflict when the cube was embedded anew meanwhile.
     pub async fn dump(&self, user: &UserId, cube: Option<&CubeId>, directory: &Path) -> Result<()> {
         let cube = self.target(user, cube).await?;
+        let space = self.parts.record.embedding_space(&cube.scope()).await?;
         let request = DumpRequest {
             cube_id: &cube.info().cube_id,
             config: &cube.info().config,
             text: cube.text_mem().as_ref(),
-            embedding_space: self.parts.record.embedding_space(&Scope::of(&cube.info().cube_id)).await?,
+            embedding_space: space.clone(),
             created_at: self.parts.clock.now_text(),
         };
-        Ok(mos_cube::dump(directory, request).await?)
+        mos_cube::dump(directory, request).await?;
+        if self.parts.record.embedding_space(&cube.scope()).await? != space {
+            return Err(MemoryError::from(StoreError::Conflict(format!(
+                "cube `{}` was embedded anew while it was dumped: remove {} and dump it again",
+                cube.info().cube_id,
+                directory.display()
+            )))
+            .into());
+        }
+        Ok(())
     }
 
     /// Reads a dumped cube into a registered one (without an id the default one) and returns how many memories came.
@@ -219,7 +234,7 @@ impl Mos {
     }
 
     /// Embeds a cube anew with the configured encoder; ids and history stay. Goes on where an interrupted call
-    /// stopped. `progress` gets the number of memories embedded so far.
+    /// stopped. With `force`, memories that the encoder embedded already are embedded again. `progress` gets the number of memories embedded so far.
     ///
     /// # Errors
     /// Rights ([`Error::NotOwner`] too); model and store errors.
@@ -227,13 +242,21 @@ impl Mos {
         &self,
         user: &UserId,
         cube: &CubeId,
+        force: bool,
         progress: impl FnMut(usize) + Send,
     ) -> Result<Reembedded> {
         let cube = self.owned_cube(user, cube).await?;
         let scope = Scope::of(&cube.cube_id);
         let (record, embedder) = (self.parts.record.as_ref(), self.parts.embedder.as_ref());
-        Ok(mos_memory::reembed(&scope, record, embedder, user.as_str(), progress).await?)
+        Ok(mos_memory::reembed(&scope, record, embedder, user.as_str(), force, progress).await?)
     }
+}
+
+/// A dump's configuration as it is kept: checked, and without secrets (the models of the settings are used).
+fn stored_config(dump: CubeDump) -> Result<Value> {
+    let config = GeneralMemCubeConfig::from_json(&Value::Object(dump.config))
+        .map_err(|error| Error::Invalid(format!("the cube's config.json: {error}")))?;
+    Ok(config.to_json(Secrets::Omitted))
 }
 
 async fn read_dump(directory: &Path) -> Result<CubeDump> {

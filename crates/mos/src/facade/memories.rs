@@ -1,7 +1,7 @@
 //! Adding, reading, changing and removing memories.
 
 use mos_core::memory::SourceKind;
-use mos_core::{CubeId, MemoryId, MemoryItem, Message, Origin, Role, SessionId, UserId};
+use mos_core::{AddRequest, CubeId, MemoryId, MemoryItem, Message, Origin, Role, SessionId, UserId};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
@@ -14,6 +14,7 @@ pub struct Add {
     user: Option<UserId>,
     cube: Option<CubeId>,
     session: Option<SessionId>,
+    idempotency_key: Option<String>,
     content: AddContent,
 }
 
@@ -26,13 +27,17 @@ enum AddContent {
 impl Add {
     /// One memory of this text.
     pub fn text(text: impl Into<String>) -> Self {
-        Self { user: None, cube: None, session: None, content: AddContent::Text(text.into()) }
+        Self::of(AddContent::Text(text.into()))
     }
 
     /// One memory per message of a conversation, word for word. System messages are instructions, not memories, and
     /// are passed over.
     pub fn messages(messages: Vec<Message>) -> Self {
-        Self { user: None, cube: None, session: None, content: AddContent::Messages(messages) }
+        Self::of(AddContent::Messages(messages))
+    }
+
+    fn of(content: AddContent) -> Self {
+        Self { user: None, cube: None, session: None, idempotency_key: None, content }
     }
 
     /// Whose memory it is; without this the settings' user.
@@ -55,6 +60,28 @@ impl Add {
         self.session = Some(session.into());
         self
     }
+
+    /// Makes the request safe to repeat: a second one of the same user and cube with the same key stores nothing and
+    /// returns the ids that the first one did. Keys are kept for a week, the newest 10,000 of a cube.
+    #[must_use]
+    pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
+        self.idempotency_key = Some(key.into());
+        self
+    }
+}
+
+/// The longest idempotency key, in bytes.
+const MAX_KEY_BYTES: usize = 512;
+
+/// Users who share a cube do not share their keys.
+fn key_of(user: &UserId, key: &str) -> Result<String> {
+    if key.is_empty() || key.len() > MAX_KEY_BYTES {
+        return Err(Error::Invalid(format!(
+            "an idempotency key has 1 to {MAX_KEY_BYTES} bytes, this one {}",
+            key.len()
+        )));
+    }
+    Ok(format!("{}:{user}:{key}", user.as_str().len()))
 }
 
 /// The memories of one cube.
@@ -85,7 +112,8 @@ impl Mos {
         user.cloned().unwrap_or_else(|| UserId::new(self.parts.settings.user_id.as_str()))
     }
 
-    /// Stores memories and returns their ids, in order, once they are durable.
+    /// Stores memories and returns their ids, in order, once they are durable. When there is nothing to store (only
+    /// system messages), no id is returned.
     ///
     /// # Errors
     /// Rights; [`Error::Invalid`] for an empty text or message; store and model errors. Nothing is stored then.
@@ -105,7 +133,9 @@ impl Mos {
         if items.is_empty() {
             return Ok(Vec::new());
         }
-        Ok(cube.text_mem().add(items, Origin::new(user.as_str(), "add")).await?)
+        let idempotency_key = add.idempotency_key.as_deref().map(|key| key_of(&user, key)).transpose()?;
+        let request = AddRequest { origin: Origin::new(user.as_str(), "add"), idempotency_key };
+        Ok(cube.text_mem().add(items, request).await?)
     }
 
     fn new_item(

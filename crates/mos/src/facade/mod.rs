@@ -1,5 +1,6 @@
 //! The facade: every operation checks rights first, then speaks to the rooms.
 
+mod activation;
 mod chat;
 mod cubes;
 mod memories;
@@ -16,10 +17,11 @@ use mos_core::{
     UserId, UserStore, VectorStore,
 };
 
+pub use activation::CubeActivation;
 pub use chat::{Chat, ChatReply};
 pub use cubes::{CubeSource, NewCube};
 pub use memories::{Add, CubeMemories, MemoryListing};
-pub use search::{CubeHits, FoundMemory, Search, SearchResult};
+pub use search::{CubeHits, FoundMemory, Search, SearchResult, SkippedCube};
 
 use mos_stores::SqliteStore;
 
@@ -93,7 +95,9 @@ impl Mos {
             return Err(Error::NotRegistered(cube.cube_id));
         }
         let text = self.text_memory(&cube)?;
-        Ok(CubeHandle { cube, access, text, activation: self.parts.activation.clone() })
+        let scope = Scope::of(&cube.cube_id);
+        let activation = self.parts.activation.clone().map(|memory| CubeActivation::new(memory, scope));
+        Ok(CubeHandle { cube, access, text, activation })
     }
 
     /// Returns the cube that is meant when none is named: `cube_<user>` when it is registered, else the newest one the
@@ -166,13 +170,14 @@ pub fn default_cube_id(user: &UserId) -> CubeId {
     CubeId::new(format!("cube_{user}"))
 }
 
-/// A cube that its holder may use.
+/// A cube that its holder may use. Rights are those of the moment it was asked for: who keeps a handle keeps them until it
+/// is dropped, but a deleted cube takes no more writes.
 #[derive(Clone, Debug)]
 pub struct CubeHandle {
     cube: Cube,
     access: Access,
     text: Arc<dyn TextMemory>,
-    activation: Option<Arc<dyn ActivationMemory>>,
+    activation: Option<CubeActivation>,
 }
 
 impl CubeHandle {
@@ -186,9 +191,8 @@ impl CubeHandle {
         self.access
     }
 
-    /// The activation memory, when one was given to [`MosBuilder::activation_memory`](crate::MosBuilder); its scope is
-    /// [`CubeHandle::scope`].
-    pub fn act_mem(&self) -> Option<&Arc<dyn ActivationMemory>> {
+    /// The cube's activation memory, when one was given to [`MosBuilder::activation_memory`](crate::MosBuilder).
+    pub fn act_mem(&self) -> Option<&CubeActivation> {
         self.activation.as_ref()
     }
 

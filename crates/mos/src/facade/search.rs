@@ -1,6 +1,6 @@
 //! Searching the cubes of a user.
 
-use futures::future::try_join_all;
+use futures::future::{join_all, try_join_all};
 use mos_core::text_memory::Signal;
 use mos_core::{CubeId, Filter, Hit, MemoryItem, SearchRequest, SessionId, UserId};
 use serde::{Serialize, Serializer};
@@ -102,11 +102,23 @@ pub struct CubeHits {
     pub memories: Vec<FoundMemory>,
 }
 
+/// A cube that could not be searched.
+#[derive(Clone, Debug, Serialize)]
+pub struct SkippedCube {
+    /// The cube.
+    pub cube_id: CubeId,
+    /// Why, and what to do.
+    pub reason: String,
+}
+
 /// What was found, in the shape of MemOS' `search`: one entry per cube, also for cubes without a hit.
 #[derive(Clone, Debug, Default)]
 pub struct SearchResult {
     /// Textual memories by cube.
     pub text_mem: Vec<CubeHits>,
+    /// Cubes that were not named and could not be searched, for example because another encoder made them. Serialised
+    /// when there are any.
+    pub skipped: Vec<SkippedCube>,
 }
 
 impl SearchResult {
@@ -124,43 +136,73 @@ impl SearchResult {
 
 impl Serialize for SearchResult {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        json!({"text_mem": self.text_mem, "act_mem": [], "para_mem": [], "pref_mem": []}).serialize(serializer)
+        let mut value = json!({"text_mem": self.text_mem, "act_mem": [], "para_mem": [], "pref_mem": []});
+        if !self.skipped.is_empty() {
+            value["skipped"] = json!(self.skipped);
+        }
+        value.serialize(serializer)
     }
 }
 
 impl Mos {
-    /// Returns what fits a question, cube by cube.
+    /// Returns what fits a question, cube by cube. When no cube is named, one that cannot be searched does not stand
+    /// in the way of the others: [`SearchResult::skipped`] tells why.
     ///
     /// # Errors
-    /// Rights (every named cube is checked); [`Error::Invalid`] for an empty query; store and model errors.
+    /// Rights (every named cube is checked); [`Error::Invalid`] for an empty query; store and model errors of a named
+    /// cube, or when no cube at all could be searched.
     pub async fn search(&self, search: Search) -> Result<SearchResult> {
         if search.query.trim().is_empty() {
             return Err(Error::Invalid("the query is empty; ask for something".to_owned()));
         }
         let user = self.user_or_default(search.user.as_ref());
-        let cubes = self.readable_cubes(&user, search.cubes.as_deref()).await?;
+        let is_named = search.cubes.is_some();
+        let mut skipped = Vec::new();
+        let cubes = match search.cubes.as_deref() {
+            Some(ids) => try_join_all(ids.iter().map(|id| self.cube(&user, id))).await?,
+            None => self.registered_cubes(&user, &mut skipped).await?,
+        };
         let filter = match &search.session {
             None => search.filter,
             Some(session) => search.filter.and(Filter::equals("session_id", session.as_str())),
         };
         let top_k = search.top_k.unwrap_or(self.parts.settings.top_k);
         let request = SearchRequest { query: search.query, top_k, filter };
-        let text_mem = try_join_all(cubes.iter().map(|cube| search_cube(cube, &request))).await?;
-        Ok(SearchResult { text_mem })
+        let mut text_mem = Vec::with_capacity(cubes.len());
+        let mut first_error = None;
+        let searched = join_all(cubes.iter().map(|cube| search_cube(cube, &request))).await;
+        for (cube, result) in cubes.iter().zip(searched) {
+            match result {
+                Ok(hits) => text_mem.push(hits),
+                Err(error) if is_named => return Err(error),
+                Err(error) => {
+                    skipped.push(skipped_cube(&cube.info().cube_id, &error));
+                    first_error.get_or_insert(error);
+                }
+            }
+        }
+        match first_error {
+            Some(error) if text_mem.is_empty() => Err(error),
+            _ => Ok(SearchResult { text_mem, skipped }),
+        }
     }
 
-    /// The cubes that are named, or every registered cube of the user.
-    pub(crate) async fn readable_cubes(&self, user: &UserId, named: Option<&[CubeId]>) -> Result<Vec<CubeHandle>> {
-        let ids: Vec<CubeId> = match named {
-            Some(ids) => ids.to_vec(),
-            None => {
-                let mut cubes = self.list_cubes(user).await?;
-                cubes.retain(|cube| cube.is_registered);
-                cubes.into_iter().map(|cube| cube.cube_id).collect()
+    /// Every registered cube of the user that can be opened.
+    async fn registered_cubes(&self, user: &UserId, skipped: &mut Vec<SkippedCube>) -> Result<Vec<CubeHandle>> {
+        let mut handles = Vec::new();
+        for cube in self.list_cubes(user).await?.into_iter().filter(|cube| cube.is_registered) {
+            match self.cube(user, &cube.cube_id).await {
+                Ok(handle) => handles.push(handle),
+                Err(error) => skipped.push(skipped_cube(&cube.cube_id, &error)),
             }
-        };
-        try_join_all(ids.iter().map(|id| self.cube(user, id))).await
+        }
+        Ok(handles)
     }
+}
+
+fn skipped_cube(cube_id: &CubeId, error: &Error) -> SkippedCube {
+    tracing::warn!(cube = %cube_id, %error, "a cube could not be searched");
+    SkippedCube { cube_id: cube_id.clone(), reason: error.to_string() }
 }
 
 async fn search_cube(cube: &CubeHandle, request: &SearchRequest) -> Result<CubeHits> {

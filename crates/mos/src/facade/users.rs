@@ -3,11 +3,11 @@
 use mos_core::{User, UserId, UserRole};
 
 use super::Mos;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 impl Mos {
     /// Makes a user and returns it. Without a name the id is the name; a user of that name that exists already is
-    /// returned as it is.
+    /// returned as it is, and one that was deleted is active again, with its cubes.
     ///
     /// # Errors
     /// [`Error::Invalid`](crate::Error::Invalid) for an empty or overlong id.
@@ -15,10 +15,10 @@ impl Mos {
         self.create_user_with_role(id, name, UserRole::User).await
     }
 
-    /// As [`Mos::create_user`], with a role.
+    /// As [`Mos::create_user`], with a role. The role is recorded; no operation of this facade asks for it.
     ///
     /// # Errors
-    /// As [`Mos::create_user`].
+    /// As [`Mos::create_user`]; [`Error::Invalid`](crate::Error::Invalid) for [`UserRole::Root`], which is `root`'s alone.
     pub async fn create_user_with_role(
         &self,
         id: impl Into<UserId>,
@@ -27,7 +27,21 @@ impl Mos {
     ) -> Result<User> {
         let id = UserId::parse(id.into().as_str())?;
         let name = UserId::parse(name.unwrap_or(id.as_str()))?;
+        if role == UserRole::Root {
+            return Err(Error::Invalid(
+                "the role ROOT belongs to the user `root`; choose ADMIN, USER or GUEST".to_owned(),
+            ));
+        }
         Ok(self.parts.users.create_user(&id, name.as_str(), role).await?)
+    }
+
+    /// Returns the active user of an id, made now when the id was never used.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) for an empty or overlong id; a conflict when the user was deleted
+    /// ([`Mos::create_user`] brings it back) or another user has the name.
+    pub async fn ensure_user(&self, id: &UserId) -> Result<User> {
+        Ok(self.parts.users.ensure_user(&UserId::parse(id.as_str())?).await?)
     }
 
     /// Returns the active users, oldest first.

@@ -187,3 +187,76 @@ async fn a_deleted_cube_leaves_nothing_behind() {
     assert!(mos.get_all(&bob(), None).await.unwrap().text_mem[0].memories.is_empty(), "ids can be used again");
     assert!(mos.doctor().await.unwrap().findings.is_empty());
 }
+
+#[tokio::test]
+async fn no_secret_of_a_cube_configuration_is_kept_or_dumped() {
+    let (folder, mos) = house().await;
+    let source = folder.path().join("source");
+    mos.add(Add::text("a dog").user("ann")).await.unwrap();
+    mos.dump(&ann(), None, &source).await.unwrap();
+    let path = source.join("config.json");
+    let mut config: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    config["text_mem"]["config"]["extractor_llm"] = serde_json::json!({
+        "backend": "openai",
+        "config": {"model_name_or_path": "m", "api_key": "sk-very-private", "api_base": "http://localhost:1/v1"}
+    });
+    std::fs::write(&path, config.to_string()).unwrap();
+    std::fs::remove_file(source.join("manifest.json")).unwrap();
+    let cube = mos.register_mem_cube(&bob(), CubeSource::Directory(source), Some(&"bob's".into())).await.unwrap();
+    assert_eq!(cube.config["text_mem"]["config"]["extractor_llm"]["backend"], "openai");
+    let again = folder.path().join("again");
+    mos.dump(&bob(), Some(&"bob's".into()), &again).await.unwrap();
+    drop(mos);
+    for folder in [folder.path(), again.as_path()] {
+        for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_file()) {
+            let bytes = std::fs::read(entry.path()).unwrap();
+            let holds = bytes.windows(15).any(|window| window == b"sk-very-private");
+            assert!(!holds, "{}", entry.path().display());
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_cube_that_cannot_be_searched_does_not_stand_in_the_way_of_the_others() {
+    let (folder, mos) = house().await;
+    mos.add(Add::text("a dog").user("ann")).await.unwrap();
+    drop(mos);
+    let other = std::sync::Arc::new(mos_testkit::embedder::WordEmbedder::new("other", 32));
+    let builder = mos::Mos::builder(mos::Settings::default()).data_dir(folder.path()).embedder(other);
+    let mos = builder.build().await.unwrap();
+    mos.create_cube(&bob(), NewCube::new("bob's")).await.unwrap();
+    mos.add(Add::text("a dog of bob's").user("bob")).await.unwrap();
+    mos.share_cube_with_user(&ann(), &notes(), &bob()).await.unwrap();
+    let found = mos.search(Search::new("dog").user("bob")).await.unwrap();
+    assert_eq!(found.best().len(), 1);
+    assert_eq!(found.skipped.len(), 1);
+    assert!(found.skipped[0].reason.contains("mos cube reembed notes"), "{}", found.skipped[0].reason);
+    assert!(serde_json::to_string(&found).unwrap().contains("skipped"));
+    mos.search(Search::new("dog").user("bob").cubes([notes()])).await.expect_err("a cube that is named must answer");
+    mos.search(Search::new("dog").user("ann")).await.expect_err("no cube is left");
+    mos.unshare_cube(&bob(), &notes(), &bob()).await.expect("who was given a cube may give it back");
+    assert!(mos.search(Search::new("dog").user("bob")).await.unwrap().skipped.is_empty());
+}
+
+#[tokio::test]
+async fn a_squatted_default_cube_locks_nobody_out() {
+    let (_folder, mos) = house().await;
+    mos.create_cube(&ann(), NewCube::new("cube_bob")).await.unwrap();
+    let cube = mos.ensure_default_cube(&bob()).await.unwrap();
+    assert_ne!(cube.as_str(), "cube_bob");
+    assert_eq!(mos.ensure_default_cube(&bob()).await.unwrap(), cube, "the second time it is known");
+    mos.add(Add::text("private").user("bob")).await.unwrap();
+    assert!(mos.search(Search::new("private").user("ann")).await.unwrap().best().is_empty());
+}
+
+#[tokio::test]
+async fn a_deleted_user_comes_back_only_when_asked_for() {
+    let (_folder, mos) = house().await;
+    mos.delete_user(&ann()).await.unwrap();
+    let error = mos.ensure_user(&ann()).await.unwrap_err().to_string();
+    assert!(error.contains("mos user create ann"), "{error}");
+    mos.create_user("ann", None).await.unwrap();
+    assert_eq!(mos.list_cubes(&ann()).await.unwrap().len(), 1, "with its cubes");
+    let root = mos.create_user_with_role("eve", None, mos_core::UserRole::Root).await;
+    assert!(matches!(root, Err(Error::Invalid(_))), "{root:?}");
+}

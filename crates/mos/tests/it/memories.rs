@@ -1,5 +1,5 @@
 use mos::{Add, Error, Search};
-use mos_core::{CubeId, MemoryError, MemoryId, Message, UserId};
+use mos_core::{CubeId, MemoryError, MemoryId, MemoryItem, Message, UserId};
 use serde_json::{Value, json};
 
 use crate::{ann, bob, house, open};
@@ -72,7 +72,7 @@ async fn every_operation_refuses_whom_it_must() {
     no_access(mos.unregister_mem_cube(&bob(), &notes).await.unwrap_err());
     no_access(mos.delete_cube(&bob(), &notes).await.unwrap_err());
     no_access(mos.share_cube_with_user(&bob(), &notes, &bob()).await.unwrap_err());
-    no_access(mos.reembed_cube(&bob(), &notes, |_| {}).await.unwrap_err());
+    no_access(mos.reembed_cube(&bob(), &notes, false, |_| {}).await.unwrap_err());
     no_access(mos.cube(&bob(), &notes).await.unwrap_err());
     no_access(mos.get_all(&UserId::from("root"), Some(&notes)).await.unwrap_err());
     assert!(mos.search(Search::new("secret").user("bob")).await.unwrap().text_mem.is_empty());
@@ -118,4 +118,39 @@ async fn update_and_delete_do_what_they_say() {
     assert!(mos.get(&ann(), None, &ids[1]).await.is_err());
     assert_eq!(mos.delete_all(&ann(), None).await.unwrap(), 1);
     mos.add(Add::text("still usable").user("ann")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_repeated_request_stores_nothing_twice() {
+    let (_folder, mos) = house().await;
+    let add = |text: &str, key: &str| mos.add(Add::text(text).user("ann").idempotency_key(key));
+    let first = add("a dog", "key").await.unwrap();
+    assert_eq!(add("a dog", "key").await.unwrap(), first);
+    assert_ne!(add("a dog", "other key").await.unwrap(), first);
+    let notes = "notes".into();
+    mos.share_cube_with_user(&ann(), &notes, &bob()).await.unwrap();
+    let bobs = mos.add(Add::text("from bob").user("bob").cube("notes").idempotency_key("key")).await.unwrap();
+    assert_ne!(bobs, first, "keys are a user's own");
+    assert_eq!(mos.get_all(&ann(), None).await.unwrap().text_mem[0].memories.len(), 3);
+    assert!(matches!(add("a dog", "").await, Err(Error::Invalid(_))));
+}
+
+#[tokio::test]
+async fn updates_at_the_same_time_all_become_versions() {
+    let (_folder, mos) = house().await;
+    let id = mos.add(Add::text("first").user("ann")).await.unwrap().remove(0);
+    let updates = (0..8).map(|number| {
+        let (mos, id) = (mos.clone(), id.clone());
+        tokio::spawn(async move {
+            let item = MemoryItem::new(id.clone(), format!("text {number}"));
+            mos.update(&ann(), None, &id, item).await.unwrap()
+        })
+    });
+    let mut versions = Vec::new();
+    for update in updates.collect::<Vec<_>>() {
+        versions.push(update.await.unwrap().metadata.version);
+    }
+    versions.sort_unstable();
+    assert_eq!(versions, (2..=9).collect::<Vec<_>>(), "nobody overwrote somebody else unseen");
+    assert_eq!(mos.get(&ann(), None, &id).await.unwrap().metadata.history.len(), 8);
 }
