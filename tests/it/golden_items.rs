@@ -6,7 +6,8 @@ use mos_core::{MemoryItem, ValidationError};
 use serde_json::{Value, json};
 
 fn golden(name: &str) -> Value {
-    let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/compat/golden").join(name);
+    let path: PathBuf =
+        Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("fixtures/compat/golden").join(name);
     serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap()
 }
 

@@ -5,9 +5,11 @@ use std::process::{Command, Stdio};
 
 use anyhow::Context;
 
-/// The workspace's folder.
-pub(crate) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+/// The workspace's folder: that of the run, not of the build, because several checkouts may share a target folder.
+pub(crate) fn root() -> PathBuf {
+    let built_in = || PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let own = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(built_in, PathBuf::from);
+    own.parent().map_or_else(|| PathBuf::from("."), Path::to_owned)
 }
 
 /// `cargo` as it runs this program, in the workspace's folder.

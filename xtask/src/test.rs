@@ -26,7 +26,9 @@ pub(crate) fn run(long: bool, filter: Option<&str>) -> anyhow::Result<()> {
         }
         println!("\n== {name}");
         let mut command = Command::new(&path);
-        command.current_dir(package_folder(&package)).env(models::VARIABLE, models::folder()?);
+        // As `cargo test` runs it.
+        let folder = package_folder(&package);
+        command.current_dir(&folder).env("CARGO_MANIFEST_DIR", &folder).env(models::VARIABLE, models::folder()?);
         if long {
             command.env("MOS_TEST_LONG", "1");
         }

@@ -116,6 +116,11 @@ pub(crate) struct AddArguments {
     /// The conversation it arose in.
     #[arg(long, value_name = "ID")]
     pub(crate) session: Option<String>,
+
+    /// Makes it safe to run the same command again: with a key that was used before, nothing is stored and the ids of
+    /// that time are printed.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) idempotency_key: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -178,10 +183,12 @@ pub(crate) enum CubeCommand {
     /// Print the cubes that the user may use.
     List,
     /// Register the cube of a directory, or a cube that was unregistered.
+    ///
+    /// What is a directory is meant as one, also when a cube has the same id.
     Register {
         /// A dumped cube's directory, or the id of a cube.
         source: String,
-        /// The id it gets; default: the directory's path.
+        /// The id that a directory's cube gets; default: the directory's absolute path, links resolved.
         #[arg(long)]
         id: Option<String>,
     },
@@ -220,6 +227,9 @@ pub(crate) enum CubeCommand {
     Reembed {
         /// Its id.
         id: String,
+        /// Embed memories again that this encoder embedded already; mends damaged embeddings.
+        #[arg(long)]
+        force: bool,
     },
 }
 

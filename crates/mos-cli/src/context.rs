@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use mos::{Mos, default_cube_id};
+use mos::Mos;
 use mos_config::{Settings, process_environment};
 use mos_core::{CubeId, UserId};
 
@@ -51,21 +51,14 @@ impl Context {
 
     /// Makes the user and the cube that are meant, when they do not exist yet, and returns the cube.
     ///
-    /// The user, because whoever may start this program may make users with it anyway; never a right to a cube that
-    /// belongs to somebody else.
+    /// The user, because whoever may start this program may make users with it anyway, but never one that was deleted;
+    /// never a right to a cube that belongs to somebody else.
     pub(crate) async fn ensure_cube(&self, mos: &Mos) -> anyhow::Result<CubeId> {
         if !mos.has_user(&self.user).await? {
-            mos.create_user(self.user.clone(), None).await?;
+            mos.ensure_user(&self.user).await?;
             self.output.note(&format!("created user `{}`", self.user));
         }
-        let cube = match &self.cube {
-            Some(cube) => cube.clone(),
-            None => match mos.default_cube(&self.user).await {
-                Ok(cube) => return Ok(cube),
-                Err(mos::Error::NoCube(_)) => default_cube_id(&self.user),
-                Err(error) => return Err(error.into()),
-            },
-        };
+        let Some(cube) = self.cube.clone() else { return Ok(mos.ensure_default_cube(&self.user).await?) };
         if mos.ensure_cube(&self.user, &cube).await? {
             self.output.note(&format!("created cube `{cube}` of user `{}`", self.user));
         }

@@ -31,20 +31,8 @@ fn main() -> ExitCode {
     runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => output.failure(&describe(&error)),
+        Err(error) => output.failure(&output::describe(&error)),
     }
-}
-
-/// The error with its causes, each said once.
-fn describe(error: &anyhow::Error) -> String {
-    let mut text = error.to_string();
-    for cause in error.chain().skip(1).map(ToString::to_string) {
-        if !text.contains(&cause) {
-            text.push_str(": ");
-            text.push_str(&cause);
-        }
-    }
-    text
 }
 
 /// Logs go to standard error; `RUST_LOG` decides, else the number of `-v`.

@@ -48,11 +48,28 @@ impl Output {
         eprintln!("{text}");
     }
 
+    /// Tells what failed.
+    pub(crate) fn error(self, message: &str) {
+        eprintln!("error: {message}");
+    }
+
     /// Tells why the program failed, and returns its exit code.
     pub(crate) fn failure(self, message: &str) -> ExitCode {
-        eprintln!("error: {message}");
+        self.error(message);
         ExitCode::from(1)
     }
+}
+
+/// The error with its causes, each said once.
+pub(crate) fn describe(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
 }
 
 /// Whether a person sits at standard input.

@@ -6,19 +6,32 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use mos::fetch::Progress;
 
+/// How often something moves.
+const TICK: Duration = Duration::from_millis(100);
+
 /// A spinner with a message, while something takes its time.
 pub(crate) fn spinner(message: impl Into<String>) -> ProgressBar {
     let bar = ProgressBar::new_spinner().with_message(message.into());
-    bar.enable_steady_tick(Duration::from_millis(100));
+    bar.enable_steady_tick(TICK);
     bar
+}
+
+/// Shows a spinner with a message until the work is done.
+pub(crate) async fn spinning<T>(message: impl Into<String>, work: impl Future<Output = T>) -> T {
+    let bar = spinner(message);
+    let done = work.await;
+    bar.finish_and_clear();
+    done
 }
 
 /// A bar that counts things of a known number.
 pub(crate) fn counter(total: usize, message: &str) -> ProgressBar {
     let bar = ProgressBar::new(total as u64).with_message(message.to_owned());
-    if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}") {
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {wide_bar} {pos}/{len}") {
         bar.set_style(style);
     }
+    // The first thing loads the encoder: something moves meanwhile.
+    bar.enable_steady_tick(TICK);
     bar
 }
 

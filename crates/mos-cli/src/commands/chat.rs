@@ -4,21 +4,18 @@ use std::io::BufRead;
 
 use futures::StreamExt;
 use mos::{Chat, ChatReply, Mos};
-use mos_core::{ChatEvent, ChatUsage};
+use mos_core::{ChatEvent, ChatUsage, MemoryError, StoreError};
 use serde_json::json;
 
 use crate::arguments::ChatArguments;
 use crate::context::Context;
-use crate::output::is_interactive;
+use crate::output::{describe, is_interactive};
 use crate::progress;
 
 pub(super) async fn run(context: &Context, arguments: ChatArguments) -> anyhow::Result<()> {
     let mos = context.open().await?;
     context.ensure_cube(&mos).await?;
-    let spinner = progress::spinner("loading the model");
-    let model = mos.chat_model().await;
-    spinner.finish_and_clear();
-    let model = model?;
+    let model = progress::spinning("loading the model", mos.chat_model()).await?;
     if let Some(question) = &arguments.once {
         let reply = mos.chat(request(context, &arguments, question)).await?;
         return answer(context, reply).await;
@@ -45,26 +42,57 @@ fn request(context: &Context, arguments: &ChatArguments, question: &str) -> Chat
     chat
 }
 
+/// Answers line by line. A line that cannot be answered is told and the conversation goes on.
 async fn converse(context: &Context, arguments: &ChatArguments, mos: &Mos, interactive: bool) -> anyhow::Result<()> {
+    let mut n_failed = 0;
     loop {
         if interactive {
             context.output.raw("you> ")?;
         }
-        let Some(line) = next_line().await? else { return Ok(()) };
-        match line.trim() {
-            "" => {}
-            "bye" => return Ok(()),
-            "clear" => mos.clear_messages(&context.user).await?,
-            "memories" => super::memories::list(context).await?,
-            question => {
-                if interactive {
-                    context.output.raw("mos> ")?;
-                }
-                let reply = mos.chat(request(context, arguments, question)).await?;
-                answer(context, reply).await?;
+        let Some(line) = next_line().await? else { break };
+        let done = match line.trim() {
+            "" => Ok(()),
+            "bye" => break,
+            "clear" => mos.clear_messages(&context.user).await.map_err(Into::into),
+            "memories" => super::memories::list_of(context, mos).await,
+            question => reply(context, arguments, mos, question, interactive).await,
+        };
+        match done {
+            Ok(()) => {}
+            Err(error) if is_final(&error) => return Err(error),
+            Err(error) => {
+                context.output.error(&describe(&error));
+                n_failed += 1;
             }
         }
     }
+    // A person has read it; a script looks at the exit code.
+    anyhow::ensure!(interactive || n_failed == 0, "{n_failed} lines could not be answered; see above");
+    Ok(())
+}
+
+/// Whether the next line would fail in the same way: the memories or the place for the answer are gone.
+fn is_final(error: &anyhow::Error) -> bool {
+    use StoreError::{Corrupt, Newer, Unavailable};
+    let store = match error.downcast_ref::<mos::Error>() {
+        Some(mos::Error::Memory(MemoryError::Store(store))) => Some(store),
+        _ => None,
+    };
+    matches!(store, Some(Unavailable { .. } | Corrupt { .. } | Newer { .. })) || error.is::<std::io::Error>()
+}
+
+async fn reply(
+    context: &Context,
+    arguments: &ChatArguments,
+    mos: &Mos,
+    question: &str,
+    interactive: bool,
+) -> anyhow::Result<()> {
+    let reply = mos.chat(request(context, arguments, question)).await?;
+    if interactive {
+        context.output.raw("mos> ")?;
+    }
+    answer(context, reply).await
 }
 
 async fn next_line() -> anyhow::Result<Option<String>> {
@@ -90,11 +118,16 @@ async fn answer(context: &Context, mut reply: ChatReply) -> anyhow::Result<()> {
 /// Prints the text of an answer as it comes and returns what it took.
 pub(super) async fn print_stream(context: &Context, reply: &mut ChatReply) -> anyhow::Result<ChatUsage> {
     while let Some(event) = reply.next().await {
-        match event? {
-            ChatEvent::Text(text) => context.output.raw(&text)?,
-            ChatEvent::Done(usage) => {
+        match event {
+            Ok(ChatEvent::Text(text)) => context.output.raw(&text)?,
+            Ok(ChatEvent::Done(usage)) => {
                 context.output.raw("\n")?;
                 return Ok(usage);
+            }
+            Err(error) => {
+                // What is told next begins a line of its own.
+                context.output.raw("\n")?;
+                return Err(error.into());
             }
         }
     }

@@ -40,21 +40,27 @@ pub(super) async fn run(context: &Context, arguments: DemoArguments) -> anyhow::
     for model in CATALOGUE {
         say(&format!("   {}: {}", model.name, super::models::pull(model.name, &models).await?))?;
     }
-    let folder = arguments.folder.unwrap_or_else(default_folder);
-    anyhow::ensure!(!folder.exists(), "{} exists already; remove it or give another --folder", folder.display());
+    let folder = match arguments.folder {
+        None => new_folder()?,
+        Some(folder) => {
+            anyhow::ensure!(
+                !folder.exists(),
+                "{} exists already; remove it or give another --folder",
+                folder.display()
+            );
+            folder
+        }
+    };
     say(&format!("\n2. A conversation is remembered (in {})", folder.display()))?;
     let mos = open(context, &folder).await?;
-    remember(&mos).await?;
+    progress::spinning("remembering", remember(&mos)).await?;
     for cube in mos.get_all(&UserId::from(USER), None).await?.text_mem {
         for item in cube.memories {
             say(&format!("   {}  {}", item.id, item.memory))?;
         }
     }
     say("\n3. Questions are answered from memory, token by token")?;
-    let spinner = progress::spinner("loading the model");
-    let model = mos.chat_model().await;
-    spinner.finish_and_clear();
-    model?;
+    progress::spinning("loading the model", mos.chat_model()).await?;
     for question in QUESTIONS {
         ask(context, &mos, question, false).await?;
     }
@@ -69,8 +75,15 @@ pub(super) async fn run(context: &Context, arguments: DemoArguments) -> anyhow::
     ))
 }
 
-fn default_folder() -> PathBuf {
-    std::env::temp_dir().join(format!("mos-demo-{}", std::process::id()))
+/// Makes a folder whose name nobody can foresee and which only its owner can enter: others use the same temporary
+/// folder.
+fn new_folder() -> anyhow::Result<PathBuf> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("mos-demo-");
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+    let folder = builder.tempdir().context("cannot make a temporary folder; give one with --folder")?;
+    Ok(folder.keep())
 }
 
 async fn open(context: &Context, folder: &Path) -> anyhow::Result<Mos> {
@@ -152,4 +165,25 @@ async fn ask_again(context: &Context, folder: &Path) -> anyhow::Result<()> {
         ask(context, &mos, text, false).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_demonstration_has_a_folder_of_its_own_that_nobody_else_enters() {
+        let (one, two) = (new_folder().unwrap(), new_folder().unwrap());
+        assert_ne!(one, two);
+        for folder in [one, two] {
+            let name = folder.file_name().unwrap().to_str().unwrap();
+            assert!(name.starts_with("mos-demo-") && name != format!("mos-demo-{}", std::process::id()));
+            #[cfg(unix)]
+            {
+                use std::os::unix::fs::PermissionsExt;
+                assert_eq!(folder.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+            }
+            std::fs::remove_dir(folder).unwrap();
+        }
+    }
 }

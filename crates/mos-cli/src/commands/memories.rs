@@ -1,12 +1,11 @@
 //! `mos add`, `search`, `get`, `list`, `delete`.
 
-use std::path::Path;
-
-use anyhow::Context as _;
+use indicatif::ProgressBar;
 use mos::{Add, Mos, Search};
-use mos_core::{CubeId, MemoryId, MemoryItem, Message};
+use mos_core::{MemoryId, MemoryItem};
 use serde_json::json;
 
+use super::messages;
 use crate::arguments::{AddArguments, DeleteArguments, SearchArguments};
 use crate::context::Context;
 use crate::progress;
@@ -14,11 +13,8 @@ use crate::progress;
 /// How many messages are embedded and written at once; each batch is told as soon as it is durable.
 const BATCH: usize = 16;
 
-/// The largest file of messages that is read.
-const MAX_FILE_BYTES: u64 = 256 << 20;
-
 pub(super) async fn add(context: &Context, arguments: AddArguments) -> anyhow::Result<()> {
-    let messages = arguments.messages.as_deref().map(read_messages).transpose()?;
+    let messages = arguments.messages.as_deref().map(messages::read).transpose()?;
     if let Some(text) = &arguments.text
         && text.trim().is_empty()
     {
@@ -26,62 +22,44 @@ pub(super) async fn add(context: &Context, arguments: AddArguments) -> anyhow::R
     }
     let mos = context.open().await?;
     let cube = context.ensure_cube(&mos).await?;
-    let session = arguments.session.as_deref();
-    let Some(messages) = messages else {
-        return add_batch(context, &mos, &cube, session, Add::text(arguments.text.unwrap_or_default())).await;
+    let key = arguments.idempotency_key.as_deref();
+    let batches: Vec<Add> = match &messages {
+        None => vec![with_key(Add::text(arguments.text.unwrap_or_default()), key.map(str::to_owned))],
+        Some(messages) => {
+            messages.notes.iter().for_each(|note| context.output.note(note));
+            let batches = messages.kept.chunks(BATCH).map(|batch| Add::messages(batch.to_vec())).enumerate();
+            // Each batch is stored by itself, so each is known by itself.
+            batches.map(|(index, add)| with_key(add, key.map(|key| format!("{key}/{index}")))).collect()
+        }
     };
-    let bar = progress::counter(messages.len(), "remembering");
-    for batch in messages.chunks(BATCH) {
-        add_batch(context, &mos, &cube, session, Add::messages(batch.to_vec())).await?;
-        bar.inc(batch.len() as u64);
+    let bar = progress::counter(messages.map_or(1, |messages| messages.kept.len()), "remembering");
+    for mut add in batches {
+        if let Some(session) = &arguments.session {
+            add = add.session(session.as_str());
+        }
+        add_batch(context, &mos, add.user(context.user.clone()).cube(cube.clone()), &bar).await?;
     }
     bar.finish_and_clear();
     Ok(())
 }
 
-async fn add_batch(
-    context: &Context,
-    mos: &Mos,
-    cube: &CubeId,
-    session: Option<&str>,
-    mut add: Add,
-) -> anyhow::Result<()> {
-    add = add.user(context.user.clone()).cube(cube.clone());
-    if let Some(session) = session {
-        add = add.session(session);
+fn with_key(add: Add, key: Option<String>) -> Add {
+    match key {
+        Some(key) => add.idempotency_key(key),
+        None => add,
     }
-    for id in mos.add(add).await? {
-        if context.output.json {
-            context.output.json_line(&json!({"memory_id": id}))?;
-        } else {
-            context.output.line(&format!("remembered {id}"))?;
-        }
-    }
-    Ok(())
 }
 
-/// Reads and checks a whole file before anything is stored.
-fn read_messages(path: &Path) -> anyhow::Result<Vec<Message>> {
-    let shown = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
-    let text = if path == Path::new("-") {
-        std::io::read_to_string(std::io::Read::take(std::io::stdin(), MAX_FILE_BYTES))
-    } else {
-        let size = std::fs::metadata(path).with_context(|| format!("cannot read {shown}"))?.len();
-        anyhow::ensure!(size <= MAX_FILE_BYTES, "{shown} has {size} bytes; split it into files of at most 256 MiB");
-        std::fs::read_to_string(path)
-    };
-    let text = text.with_context(|| format!("cannot read {shown}"))?;
-    let wanted = "a JSON list of messages such as {\"role\": \"user\", \"content\": \"...\"}";
-    let messages: Vec<Message> =
-        serde_json::from_str(&text).with_context(|| format!("{shown} does not hold {wanted}"))?;
-    anyhow::ensure!(!messages.is_empty(), "{shown} holds no message; give {wanted}");
-    for (index, message) in messages.iter().enumerate() {
-        anyhow::ensure!(
-            !message.text().trim().is_empty(),
-            "message {index} of {shown} has no text; remove it or give it some words"
-        );
-    }
-    Ok(messages)
+/// Adds, and tells what is durable at once.
+async fn add_batch(context: &Context, mos: &Mos, add: Add, bar: &ProgressBar) -> anyhow::Result<()> {
+    let ids = mos.add(add).await?;
+    bar.inc(ids.len() as u64);
+    bar.suspend(|| {
+        ids.iter().try_for_each(|id| match context.output.json {
+            true => context.output.json_line(&json!({"memory_id": id})),
+            false => context.output.line(&format!("remembered {id}")),
+        })
+    })
 }
 
 pub(super) async fn search(context: &Context, arguments: SearchArguments) -> anyhow::Result<()> {
@@ -96,7 +74,7 @@ pub(super) async fn search(context: &Context, arguments: SearchArguments) -> any
     if let Some(session) = arguments.session {
         search = search.session(session.as_str());
     }
-    let found = mos.search(search).await?;
+    let found = progress::spinning("searching", mos.search(search)).await?;
     context.output.value(&found, |found| {
         let lines: Vec<String> = found
             .best()
@@ -124,7 +102,11 @@ pub(super) async fn get(context: &Context, id: &str) -> anyhow::Result<()> {
 }
 
 pub(super) async fn list(context: &Context) -> anyhow::Result<()> {
-    let mos = context.open().await?;
+    list_of(context, &context.open().await?).await
+}
+
+/// Prints every memory of the cube that is meant, from memories that are open already.
+pub(super) async fn list_of(context: &Context, mos: &Mos) -> anyhow::Result<()> {
     let listing = mos.get_all(&context.user, context.cube.as_ref()).await?;
     context.output.value(&listing, |listing| {
         let memories = listing.text_mem.iter().flat_map(|cube| &cube.memories);

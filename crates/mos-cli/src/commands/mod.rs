@@ -6,6 +6,7 @@ mod cubes;
 mod demo;
 mod doctor;
 mod memories;
+mod messages;
 mod models;
 mod users;
 

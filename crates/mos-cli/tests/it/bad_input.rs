@@ -20,7 +20,7 @@ fn empty_and_malformed_input_is_refused_before_anything_is_stored() {
         ("object.json", "{}"),
         ("role.json", r#"[{"role": "king", "content": "x"}]"#),
         ("empty.json", "[]"),
-        ("blank.json", r#"[{"role": "user", "content": "fine"}, {"role": "user", "content": " "}]"#),
+        ("blank.json", r#"[{"role": "system", "content": "be kind"}, {"role": "user", "content": " "}]"#),
     ] {
         let file = write(data, name, text);
         let error = failure(data, &["add", "--messages", &file]);
@@ -29,6 +29,32 @@ fn empty_and_malformed_input_is_refused_before_anything_is_stored() {
     assert!(failure(data, &["add", "--messages", "no-such-file.json"]).contains("no-such-file.json"));
     stdout(data, &["add", "only this"]);
     assert_eq!(json(data, &["list"])["text_mem"][0]["memories"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_conversation_without_anything_to_remember_says_why() {
+    let data = tempfile::tempdir().unwrap();
+    let file = write(
+        data.path(),
+        "calls.json",
+        r#"[{"role": "assistant", "tool_calls": [{"id": "1"}]}, {"role": "system", "content": "be kind"}]"#,
+    );
+    let error = failure(data.path(), &["add", "--messages", &file]);
+    assert!(error.contains("nothing in") && error.contains("1 of 2 messages"), "{error}");
+    assert!(error.contains("have no text") && error.contains("instructions"), "{error}");
+}
+
+#[test]
+fn a_deleted_user_is_not_revived_by_adding() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    stdout(data, &["add", "a secret of the old Ann", "--user", "ann"]);
+    stdout(data, &["user", "delete", "ann"]);
+    let error = failure(data, &["add", "news of somebody else", "--user", "ann"]);
+    assert!(error.contains("mos user create ann"), "{error}");
+    let users = json(data, &["user", "list"]);
+    assert!(users.as_array().unwrap().iter().all(|user| user["user_id"] != "ann"), "{users}");
+    assert!(failure(data, &["search", "secret", "--user", "ann"]).contains("does not exist or is inactive"));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 use serde_json::{Value, json as object};
 
-use crate::{failure, json, run, stdout, write};
+use crate::{failure, json, run, run_with_input, stdout, write};
 
 #[test]
 fn a_memory_is_found_by_meaning_in_another_process_and_by_nobody_else() {
@@ -83,6 +83,51 @@ fn messages_of_a_conversation_come_from_a_file_or_standard_input() {
     let found = json(data, &["search", "where do I live", "--session", "s1"]);
     assert_eq!(found["text_mem"][0]["memories"][0]["memory"], "I moved to Oslo");
     assert_eq!(json(data, &["search", "Oslo", "--session", "s2"])["text_mem"][0]["memories"], object!([]));
+}
+
+#[test]
+fn adding_again_with_the_same_key_stores_nothing_and_tells_the_same_ids() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let messages: Vec<Value> =
+        (0..40).map(|n| object!({"role": "user", "content": format!("fact number {n}")})).collect();
+    let file = write(data, "messages.json", &Value::Array(messages).to_string());
+    let n_kept = || json(data, &["list"])["text_mem"][0]["memories"].as_array().unwrap().len();
+    let all = ["add", "--messages", &file, "--json", "--idempotency-key", "import"];
+    let first = stdout(data, &all);
+    assert_eq!((first.lines().count(), n_kept()), (40, 40));
+    assert_eq!(stdout(data, &all), first);
+    assert_eq!(n_kept(), 40);
+    let one = ["add", "likes tea", "--json", "--idempotency-key", "tea"];
+    assert_eq!(stdout(data, &one), stdout(data, &one));
+    stdout(data, &["add", "likes tea", "--idempotency-key", "more tea"]);
+    assert_eq!(n_kept(), 42, "another key is another request");
+}
+
+#[test]
+fn messages_without_words_are_passed_over_and_counted() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let messages = r#"[
+        {"role": "system", "content": "You are kind."},
+        {"role": "user", "content": "I moved to Oslo, what is the weather there?"},
+        {"role": "assistant", "content": null, "tool_calls": [{"id": "1", "function": {"name": "weather"}}]},
+        {"role": "tool", "tool_call_id": "1", "content": "rain"},
+        {"role": "assistant", "content": " "}
+    ]"#;
+    let output = run_with_input(data, &["add", "--messages", "-"], messages);
+    assert!(output.status.success());
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("passed over 2 of 5 messages of standard input: they have no text"), "{told}");
+    assert!(told.contains("passed over 1 of 5 messages"), "{told}");
+    let known = json(data, &["list"]);
+    let texts: Vec<&str> = known["text_mem"][0]["memories"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["memory"].as_str().unwrap())
+        .collect();
+    assert_eq!(texts, ["I moved to Oslo, what is the weather there?", "rain"]);
 }
 
 #[test]

@@ -2,11 +2,14 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is what it is for")]
 
 mod bad_input;
+mod chatting;
 mod journeys;
+mod registering;
 mod surviving;
 
+use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -28,6 +31,14 @@ fn mos(data: &Path, arguments: &[&str]) -> Command {
 
 fn run(data: &Path, arguments: &[&str]) -> Output {
     mos(data, arguments).output().unwrap()
+}
+
+/// A call that reads `input` from standard input.
+fn run_with_input(data: &Path, arguments: &[&str], input: &str) -> Output {
+    let mut command = mos(data, arguments);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
 }
 
 /// Standard output of a call that must succeed.
