@@ -117,11 +117,11 @@ const MUST_BE_EMPTY: &[(&str, &str, &str)] = &[
 
 pub(super) fn check(connection: &Connection) -> Result<Vec<Finding>, Fault> {
     let mut findings = Vec::new();
-    integrity(connection, &mut findings)?;
-    if !findings.is_empty() {
+    if !integrity(connection, &mut findings)? {
         // What the other checks would say of a damaged file cannot be trusted, if they could read it at all.
         return Ok(findings);
     }
+    foreign_keys(connection, &mut findings)?;
     for (what, sql, remedy) in MUST_BE_EMPTY {
         let mut statement = connection.prepare(sql)?;
         let names: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
@@ -148,8 +148,8 @@ fn report(findings: &mut Vec<Finding>, what: &str, names: &[String], remedy: &st
     });
 }
 
-/// What `SQLite` itself can tell; the full-text index is part of it.
-fn integrity(connection: &Connection, findings: &mut Vec<Finding>) -> Result<(), Fault> {
+/// What `SQLite` itself can tell of the file, the full-text index included; returns whether it is whole.
+fn integrity(connection: &Connection, findings: &mut Vec<Finding>) -> Result<bool, Fault> {
     let mut statement = connection.prepare("PRAGMA integrity_check")?;
     let mut faults = Vec::new();
     let mut rows = statement.query([])?;
@@ -167,9 +167,10 @@ fn integrity(connection: &Connection, findings: &mut Vec<Finding>) -> Result<(),
     drop(rows);
     faults.retain(|line| line != "ok");
     report(findings, "damaged file", &faults, RESTORE);
-    if !faults.is_empty() {
-        return Ok(());
-    }
+    Ok(faults.is_empty())
+}
+
+fn foreign_keys(connection: &Connection, findings: &mut Vec<Finding>) -> Result<(), Fault> {
     let mut statement = connection.prepare("PRAGMA foreign_key_check")?;
     let loose = statement.query_map([], |row| {
         let (table, row_key, parent): (String, Option<i64>, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
