@@ -1,11 +1,11 @@
 //! Local inference with candle: a decoder with explicit caches, a sentence encoder, chat templates.
 //!
 //! [`LocalChatModel`] and [`LocalEmbedder`] are what programs open; [`Decoder`], [`KvSegment`], [`KvPrefix`] and
-//! [`KvTail`] are for those that manage caches themselves.
+//! [`KvTail`] are for those that manage caches themselves; [`ModelIdentity`] says whose caches they are.
 //!
-//! Invariant: the result of a computation depends on tokens and weights alone, bit by bit; not on chunks, kept
-//! prefixes, threads, or the processor's instructions. (K-quants go through candle's kernels: there the processor may
-//! show.)
+//! Invariant: the result of a computation depends on tokens and weights alone, bit by bit; not on chunks, exact
+//! prefixes, other sequences of a batch, threads, or the processor's instructions. (Q2_K and Q3_K go through candle's
+//! kernels: there the processor may show.) Prefixes that were merged otherwise know that they are not exact.
 //!
 //! Not here: storing caches, fetching models, prompts.
 
@@ -15,6 +15,7 @@ mod cpu;
 mod decoder;
 mod encoder;
 mod error;
+mod identity;
 mod kv;
 mod summary;
 mod text;
@@ -22,7 +23,11 @@ mod weights;
 
 pub use chat::{ChatModelOptions, LocalChatModel};
 pub use cpu::cpu_path;
-pub use decoder::{ArchSpec, CHUNK_TOKENS, CancelToken, Decoder, Fingerprint, LogitRows, RopeLayout, RopeScaling};
+pub use decoder::{
+    Activation, ArchSpec, AttentionBias, CHUNK_TOKENS, CancelToken, Decoder, Fingerprint, LogitRows, RandomWeights,
+    RopeLayout, RopeScaling, Sequence, SlidingWindow,
+};
 pub use encoder::{EmbedderOptions, LocalEmbedder};
-pub use kv::{KvPrefix, KvSegment, KvShape, KvTail};
+pub use identity::ModelIdentity;
+pub use kv::{KvPart, KvPrefix, KvSegment, KvShape, KvTail, context_of};
 pub use summary::{GgufSummary, gguf_summary};

@@ -16,9 +16,12 @@ use crate::text::{PromptText, Streamed, TextStreamer};
 
 /// A conversation, ready to be answered.
 pub(super) struct Job {
-    /// The conversation as the model sees it.
+    /// The conversation as the model sees it; empty when only its tokens are known.
     pub(super) text: PromptText,
+    /// All tokens, those of the caller's prefix included.
     pub(super) tokens: Vec<u32>,
+    /// What the caller computed already; used as it is.
+    pub(super) prefix: Option<KvPrefix>,
     /// How many of the tokens belong to the stable base.
     pub(super) stable_tokens: usize,
     pub(super) sampling: Sampling,
@@ -55,10 +58,15 @@ impl Generation {
     /// Finds out what need not be computed.
     pub(super) fn new(engine: &Engine, kept: &mut KeptStates, mut job: Job) -> Result<Self, ModelError> {
         let rendered = std::mem::take(&mut job.tokens);
+        // States are kept by their tokens, which say nothing about how an inexact prefix was made.
+        job.no_cache |= job.prefix.as_ref().is_some_and(|prefix| !prefix.is_exact());
+        let given = job.prefix.take().unwrap_or_default();
         let Start { tokens, prefix, tail } = if job.no_cache {
-            Start { tokens: rendered.clone(), prefix: KvPrefix::default(), tail: engine.decoder.new_tail() }
-        } else {
+            Start { tokens: rendered.clone(), prefix: given, tail: engine.decoder.new_tail() }
+        } else if given.is_empty() {
             kept.start(&engine.decoder, &engine.codec, &job.text, rendered.clone())?
+        } else {
+            kept.start_after(&engine.decoder, given, rendered.clone())
         };
         let stable_tokens = if job.no_cache { 0 } else { job.stable_tokens.min(common_prefix(&rendered, &tokens)) };
         Ok(Self {
@@ -182,11 +190,11 @@ impl Generation {
         let computed = self.prefix.len() + self.tail.len();
         // The last token of an answer is known, but not computed.
         let text = match computed.checked_sub(self.tokens.len()) {
-            Some(answered) => {
+            Some(answered) if !self.job.text.is_empty() => {
                 self.job.text.push_answer(&engine.codec.decode(&self.generated[..answered], true)?);
                 self.job.text
             }
-            None => PromptText::default(),
+            _ => PromptText::default(),
         };
         kept.keep_session(text, self.prefix, self.tail);
         Ok(())

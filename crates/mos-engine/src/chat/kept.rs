@@ -78,6 +78,17 @@ impl KeptStates {
         Ok(Start { tokens, prefix, tail })
     }
 
+    /// Returns the longest kept beginning that goes beyond an exact prefix, else the prefix; `tokens` begin with it.
+    pub(super) fn start_after(&mut self, decoder: &Decoder, given: KvPrefix, tokens: Vec<u32>) -> Start {
+        let shared = |entry: &Entry| common_prefix(&entry.tokens, &tokens).min(tokens.len() - 1);
+        let longest = (0..self.entries.len()).map(|at| (shared(&self.entries[at]), at)).max();
+        let (prefix, tail) = match longest {
+            Some((len, at)) if len > given.len() => self.take(decoder, at, len),
+            _ => (given, decoder.new_tail()),
+        };
+        Start { tokens, prefix, tail }
+    }
+
     /// Returns the first `len` tokens of an entry: moved out when hardly more was kept, else copied.
     fn take(&mut self, decoder: &Decoder, at: usize, len: usize) -> (KvPrefix, KvTail) {
         let entry = self.entries.remove(at);
@@ -125,9 +136,9 @@ impl KeptStates {
         let mut total = 0;
         for entry in &self.entries {
             total += entry.tail.bytes();
-            for (segment, _) in entry.prefix.parts() {
-                if seen.insert(Arc::as_ptr(segment)) {
-                    total += segment.shape().bytes(segment.tokens().len());
+            for part in entry.prefix.parts() {
+                if seen.insert(Arc::as_ptr(&part.segment)) {
+                    total += part.segment.bytes();
                 }
             }
         }

@@ -18,6 +18,8 @@ use super::worker::Worker;
 use crate::cpu::CpuPath;
 use crate::decoder::{CancelToken, Decoder};
 use crate::error::{bad_model, internal};
+use crate::identity::ModelIdentity;
+use crate::kv::KvPrefix;
 use crate::text::{ChatTemplate, PromptText, TextCodec};
 use crate::weights;
 
@@ -28,6 +30,16 @@ pub(crate) struct Engine {
     template: Option<ChatTemplate>,
     path: PathBuf,
     name: Option<String>,
+}
+
+/// A conversation, ready to be asked.
+struct Prompt {
+    text: PromptText,
+    tokens: Vec<u32>,
+    /// How many of the tokens belong to the stable base.
+    stable_tokens: usize,
+    prefix: Option<KvPrefix>,
+    no_cache: bool,
 }
 
 /// A loaded model and its worker.
@@ -43,6 +55,7 @@ static LOADED: Mutex<Option<HashMap<PathBuf, Weak<Loaded>>>> = Mutex::new(None);
 pub struct LocalChatModel {
     loaded: Arc<Loaded>,
     name: String,
+    identity: ModelIdentity,
     sampling: Sampling,
     context_length: usize,
     clock: Arc<dyn Clock>,
@@ -80,8 +93,18 @@ impl LocalChatModel {
             stem.map(|stem| stem.to_string_lossy().into_owned())
         };
         let name = options.name.clone().or_else(file_name).or_else(|| loaded.engine.name.clone());
+        let name = name.unwrap_or_else(|| "local".to_owned());
+        let Engine { decoder, codec, template, .. } = &*loaded.engine;
+        let identity = ModelIdentity {
+            weights: decoder.fingerprint(),
+            tokenizer: codec.hash(),
+            template: template.as_ref().map_or_else(|| codec.words_hash(), ChatTemplate::hash),
+            rope_layout: decoder.spec().rope_layout,
+            name: name.clone(),
+        };
         Ok(Arc::new(Self {
-            name: name.unwrap_or_else(|| "local".to_owned()),
+            name,
+            identity,
             sampling: options.sampling.clone(),
             context_length: options.context_length.map_or(spec_context, |limit| limit.min(spec_context)),
             clock: Arc::clone(&options.clock),
@@ -127,6 +150,98 @@ impl LocalChatModel {
     pub fn prompt_tokens(&self, messages: &[Message], ask: bool) -> Result<Vec<u32>, ModelError> {
         let engine = &self.loaded.engine;
         engine.codec.encode_prompt(&engine.render(messages, ask, &*self.clock)?)
+    }
+
+    /// Returns the tokens of `messages` as they follow `before`, up to where the answer begins; all tokens of
+    /// `messages` alone when the template shows `before` differently once something follows.
+    ///
+    /// # Errors
+    /// As [`LocalChatModel::prompt_tokens`].
+    pub fn turn_tokens(&self, before: &[Message], messages: &[Message]) -> Result<Vec<u32>, ModelError> {
+        let (engine, clock) = (&self.loaded.engine, &*self.clock);
+        if before.is_empty() {
+            return self.prompt_tokens(messages, true);
+        }
+        let whole = engine.render(&[before, messages].concat(), true, clock)?;
+        match whole.strip_prefix(&engine.render(before, false, clock)?) {
+            Some(turns) => engine.codec.encode_prompt(&turns),
+            None => self.prompt_tokens(messages, true),
+        }
+    }
+
+    /// Returns whether the model has a chat template. One without completes texts, but does not chat.
+    pub fn has_template(&self) -> bool {
+        self.loaded.engine.template.is_some()
+    }
+
+    /// Returns the tokens of a text that no template is laid around: what the model's texts begin with (`<bos>`, for
+    /// example), if anything, then the words. Control tokens spelled out in them stay words.
+    ///
+    /// # Errors
+    /// [`ModelError::Internal`] when the tokenizer fails.
+    pub fn text_tokens(&self, words: &str) -> Result<Vec<u32>, ModelError> {
+        self.loaded.engine.codec.encode_words(words)
+    }
+
+    /// Returns what caches that this model computes belong to.
+    pub fn identity(&self) -> &ModelIdentity {
+        &self.identity
+    }
+
+    /// Starts an answer to `tokens` that stand after `prefix`, which is used as it is and never changed.
+    ///
+    /// Nothing is rendered: `tokens` hold all that the model sees after the prefix, up to where its answer begins.
+    /// `usage.prompt_tokens` counts the prefix too, `usage.cached_tokens` all that was not computed. After an exact
+    /// prefix the answer is, token for token, that of the same tokens without a cache, and its state is kept for
+    /// later conversations; after any other nothing is kept. Dropping the stream cancels.
+    ///
+    /// # Errors
+    /// [`ModelError::Invalid`] when there are no tokens, the settings make no sense, or the prefix belongs to another
+    /// model; [`ModelError::TooLong`] when prefix and tokens leave no room for an answer; [`ModelError::Unavailable`]
+    /// when too many conversations wait. Errors after the start come in the stream.
+    pub async fn continue_from(
+        &self,
+        prefix: KvPrefix,
+        tokens: Vec<u32>,
+        sampling: Option<Sampling>,
+    ) -> Result<ChatStream, ModelError> {
+        let asked = Instant::now();
+        let sampling = sampling.unwrap_or_else(|| self.sampling.clone());
+        check_sampling(&sampling)?;
+        if tokens.is_empty() {
+            return Err(ModelError::Invalid(
+                "nothing follows the cached prefix; give at least one token to answer".to_owned(),
+            ));
+        }
+        self.decoder().check_owner(&prefix)?;
+        let all: Vec<u32> = prefix.tokens().chain(tokens).collect();
+        let text = PromptText::default();
+        let prompt = Prompt { text, tokens: all, stable_tokens: 0, prefix: Some(prefix), no_cache: false };
+        self.submit(prompt, sampling, asked)
+    }
+
+    fn submit(&self, prompt: Prompt, sampling: Sampling, asked: Instant) -> Result<ChatStream, ModelError> {
+        let Prompt { text, tokens, stable_tokens, prefix, no_cache } = prompt;
+        if tokens.len() >= self.context_length {
+            // One token of the context is left for the answer.
+            return Err(ModelError::TooLong { n_tokens: tokens.len(), limit: self.context_length - 1 });
+        }
+        let (events, received) = unbounded_channel();
+        let cancel = CancelToken::default();
+        self.loaded.worker.submit(Job {
+            text,
+            tokens,
+            prefix,
+            stable_tokens,
+            sampling,
+            context_length: self.context_length,
+            no_cache,
+            asked,
+            events,
+            cancel: cancel.clone(),
+        })?;
+        // The answer keeps its model: the worker must not end while somebody listens.
+        Ok(answer(received, CancelOnDrop(cancel), Arc::clone(&self.loaded)))
     }
 
     /// Returns whether two models share their weights.
@@ -229,25 +344,7 @@ impl ChatModel for LocalChatModel {
         if tokens.is_empty() {
             return Err(ModelError::Invalid("the conversation has no text; say something".to_owned()));
         }
-        if tokens.len() >= self.context_length {
-            // One token of the context is left for the answer.
-            return Err(ModelError::TooLong { n_tokens: tokens.len(), limit: self.context_length - 1 });
-        }
-        let (events, received) = unbounded_channel();
-        let cancel = CancelToken::default();
-        self.loaded.worker.submit(Job {
-            text,
-            tokens,
-            stable_tokens,
-            sampling,
-            context_length: self.context_length,
-            no_cache,
-            asked,
-            events,
-            cancel: cancel.clone(),
-        })?;
-        // The answer keeps its model: the worker must not end while somebody listens.
-        Ok(answer(received, CancelOnDrop(cancel), Arc::clone(&self.loaded)))
+        self.submit(Prompt { text, tokens, stable_tokens, prefix: None, no_cache }, sampling, asked)
     }
 }
 

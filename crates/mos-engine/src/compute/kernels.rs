@@ -4,10 +4,13 @@
 #![allow(unsafe_op_in_unsafe_fn, reason = "kernels are made of pointer arithmetic and intrinsics")]
 #![allow(clippy::needless_range_loop, reason = "counted loops over constant bounds stay in registers")]
 
+use std::ops::Range;
+
 use super::panels::{BLOCK, Form, PANEL, PanelMatrix};
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
 use super::simd::{Portable, Simd16};
+use super::unpack::{Bf16, Byte, F16, F32, GroupByte, GroupByte32, GroupNibble, Nibble, Unpack};
 use crate::cpu::CpuPath;
 
 /// `c[m, 16 * panels] (+)= a[m, depth] * b`, all strides in elements.
@@ -38,7 +41,9 @@ pub(crate) struct Kernels {
     widen: unsafe fn(&[u16], &mut [f32]),
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     silu_mul: unsafe fn(&mut [f32], &[f32]),
-    soften: unsafe fn(&mut [f32], usize, &mut f32, &mut f32) -> f32,
+    gelu_mul: unsafe fn(&mut [f32], &[f32]),
+    softcap: unsafe fn(&mut [f32], f32),
+    soften: unsafe fn(&mut [f32], Range<usize>, &mut f32, &mut f32) -> f32,
     scale: unsafe fn(&mut [f32], f32),
 }
 
@@ -77,13 +82,7 @@ impl Kernels {
     /// Writes `count` columns of a panel, from `start` on (a multiple of 32), as floats `[count, 16]`.
     pub(crate) fn unpack(&self, form: Form, panel: &[u8], start: usize, count: usize, out: &mut [f32]) {
         assert!(start.is_multiple_of(BLOCK) && count.is_multiple_of(2) && out.len() >= count * PANEL);
-        let lane_bytes = form.block_bytes() / BLOCK;
-        let needed = if matches!(form, Form::F32 | Form::F16 | Form::Bf16) {
-            (start + count) * lane_bytes
-        } else {
-            (start + count).div_ceil(BLOCK) * form.block_bytes()
-        };
-        assert!(panel.len() >= needed);
+        assert!(panel.len() >= (start + count).div_ceil(form.unit_columns()) * form.unit_bytes());
         // SAFETY: the panel holds all columns asked for and `out` has room for them, as asserted.
         unsafe { (self.unpack)(form, panel.as_ptr(), start, count, out.as_mut_ptr()) }
     }
@@ -109,12 +108,25 @@ impl Kernels {
         unsafe { (self.silu_mul)(gate, up) }
     }
 
-    /// One step of the online softmax over a tile of scores, of which the first `visible` count.
+    /// Replaces `gate` by `gelu(gate) * up`, in the approximation with `tanh`.
+    pub(crate) fn gelu_mul(&self, gate: &mut [f32], up: &[f32]) {
+        assert_eq!(gate.len(), up.len());
+        // SAFETY: equal lengths.
+        unsafe { (self.gelu_mul)(gate, up) }
+    }
+
+    /// Replaces every value by `cap * tanh(value / cap)`.
+    pub(crate) fn softcap(&self, values: &mut [f32], cap: f32) {
+        // SAFETY: any slice will do.
+        unsafe { (self.softcap)(values, cap) }
+    }
+
+    /// One step of the online softmax over a tile of scores, of which those in `visible` count.
     ///
     /// Replaces the scores by `exp(score - max)`, hidden ones by 0, moves `max` and `sum` on, and returns the factor
-    /// by which what was summed before must be multiplied. `visible` must not be 0.
-    pub(crate) fn soften(&self, scores: &mut [f32], visible: usize, max: &mut f32, sum: &mut f32) -> f32 {
-        assert!(scores.len().is_multiple_of(PANEL) && (1..=scores.len()).contains(&visible));
+    /// by which what was summed before must be multiplied. `visible` must not be empty.
+    pub(crate) fn soften(&self, scores: &mut [f32], visible: Range<usize>, max: &mut f32, sum: &mut f32) -> f32 {
+        assert!(scores.len().is_multiple_of(PANEL) && !visible.is_empty() && visible.end <= scores.len());
         // SAFETY: whole vectors.
         unsafe { (self.soften)(scores, visible, max, sum) }
     }
@@ -156,10 +168,18 @@ macro_rules! kernels_for {
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn silu_mul(gate: &mut [f32], up: &[f32]) {
-                silu_mul_row::<$simd>(gate, up);
+                gate_mul_row::<$simd, Silu>(gate, up);
             }
             $(#[target_feature(enable = $features)])?
-            unsafe fn soften(scores: &mut [f32], visible: usize, max: &mut f32, sum: &mut f32) -> f32 {
+            unsafe fn gelu_mul(gate: &mut [f32], up: &[f32]) {
+                gate_mul_row::<$simd, GeluTanh>(gate, up);
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn softcap(values: &mut [f32], cap: f32) {
+                softcap_row::<$simd>(values, cap);
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn soften(scores: &mut [f32], visible: Range<usize>, max: &mut f32, sum: &mut f32) -> f32 {
                 soften_row::<$simd>(scores, visible, max, sum)
             }
             $(#[target_feature(enable = $features)])?
@@ -170,7 +190,7 @@ macro_rules! kernels_for {
             }
 
             pub(super) static KERNELS: Kernels =
-                Kernels { gemm, gemv, unpack, widen, rms_norm, silu_mul, soften, scale };
+                Kernels { gemm, gemv, unpack, widen, rms_norm, silu_mul, gelu_mul, softcap, soften, scale };
         }
     };
 }
@@ -249,86 +269,6 @@ unsafe fn micro<S: Simd16, const M: usize, const P: usize>(g: &GemmBlock, row: u
     }
 }
 
-/// Reads the weights of a panel.
-trait Unpack {
-    /// Bytes of 32 columns.
-    const BYTES: usize;
-    /// Scale and offset of a block.
-    unsafe fn head<S: Simd16>(block: *const u8) -> (S::V, S::V);
-    /// Columns `2 * pair` and `2 * pair + 1` of a block.
-    unsafe fn pair<S: Simd16>(block: *const u8, head: (S::V, S::V), pair: usize) -> (S::V, S::V);
-}
-
-struct F32;
-struct F16;
-struct Bf16;
-/// Two weights a byte; `CENTRE` times the scale is taken off, or a stored offset added when it is 0.
-struct Nibble<const CENTRE: u8>;
-/// One weight a byte; as [`Nibble`].
-struct Byte<const CENTRE: u8>;
-
-macro_rules! unpack_floats {
-    ($form:ty, $bytes:literal, $as:ty, $load:ident) => {
-        impl Unpack for $form {
-            const BYTES: usize = $bytes * BLOCK * PANEL;
-            #[inline(always)]
-            unsafe fn head<S: Simd16>(_: *const u8) -> (S::V, S::V) {
-                (S::splat(1.0), S::splat(0.0))
-            }
-            #[inline(always)]
-            unsafe fn pair<S: Simd16>(block: *const u8, _: (S::V, S::V), pair: usize) -> (S::V, S::V) {
-                let from = block.cast::<$as>().add(2 * pair * PANEL);
-                (S::$load(from), S::$load(from.add(PANEL)))
-            }
-        }
-    };
-}
-unpack_floats!(F32, 4, f32, load);
-unpack_floats!(F16, 2, u16, load_f16);
-unpack_floats!(Bf16, 2, u16, load_bf16);
-
-#[inline(always)]
-unsafe fn quantised_head<S: Simd16>(block: *const u8, centre: u8) -> (S::V, S::V) {
-    let scale = S::load_f16(block.cast());
-    let offset = if centre == 0 {
-        S::load_f16(block.add(2 * PANEL).cast())
-    } else {
-        S::mul(scale, S::splat(-f32::from(centre)))
-    };
-    (scale, offset)
-}
-
-const fn head_bytes(centre: u8) -> usize {
-    if centre == 0 { 4 * PANEL } else { 2 * PANEL }
-}
-
-impl<const CENTRE: u8> Unpack for Nibble<CENTRE> {
-    const BYTES: usize = head_bytes(CENTRE) + BLOCK / 2 * PANEL;
-    #[inline(always)]
-    unsafe fn head<S: Simd16>(block: *const u8) -> (S::V, S::V) {
-        quantised_head::<S>(block, CENTRE)
-    }
-    #[inline(always)]
-    unsafe fn pair<S: Simd16>(block: *const u8, head: (S::V, S::V), pair: usize) -> (S::V, S::V) {
-        let (low, high) = S::load_nibbles(block.add(head_bytes(CENTRE) + pair * PANEL));
-        (S::fma(low, head.0, head.1), S::fma(high, head.0, head.1))
-    }
-}
-
-impl<const CENTRE: u8> Unpack for Byte<CENTRE> {
-    const BYTES: usize = head_bytes(CENTRE) + BLOCK * PANEL;
-    #[inline(always)]
-    unsafe fn head<S: Simd16>(block: *const u8) -> (S::V, S::V) {
-        quantised_head::<S>(block, CENTRE)
-    }
-    #[inline(always)]
-    unsafe fn pair<S: Simd16>(block: *const u8, head: (S::V, S::V), pair: usize) -> (S::V, S::V) {
-        let from = block.add(head_bytes(CENTRE) + 2 * pair * PANEL);
-        let (even, odd) = (S::load_u8(from), S::load_u8(from.add(PANEL)));
-        (S::fma(even, head.0, head.1), S::fma(odd, head.0, head.1))
-    }
-}
-
 /// Calls a generic function with the type that unpacks `$form`.
 macro_rules! with_form {
     ($form:expr, $function:ident::<$simd:ident>($($argument:expr),*)) => {
@@ -341,6 +281,9 @@ macro_rules! with_form {
             Form::Byte16 => $function::<$simd, Byte<16>>($($argument),*),
             Form::ByteOffset => $function::<$simd, Byte<0>>($($argument),*),
             Form::Byte128 => $function::<$simd, Byte<128>>($($argument),*),
+            Form::GroupNibble => $function::<$simd, GroupNibble>($($argument),*),
+            Form::GroupByte => $function::<$simd, GroupByte>($($argument),*),
+            Form::GroupByte32 => $function::<$simd, GroupByte32>($($argument),*),
         }
     };
 }
@@ -369,21 +312,21 @@ unsafe fn gemv_panels<S: Simd16, U: Unpack, const P: usize>(data: *const u8, str
     let mut sums = [S::splat(0.0); P];
     let mut start = 0;
     while start < x.len() {
-        let pairs = BLOCK.min(x.len() - start) / 2;
-        let block = data.add(start / BLOCK * U::BYTES);
+        let pairs = U::COLUMNS.min(x.len() - start) / 2;
         let mut heads = [(S::splat(0.0), S::splat(0.0)); P];
         for p in 0..P {
-            heads[p] = U::head::<S>(block.add(p * stride));
+            heads[p] = U::head::<S>(data.add(p * stride), start / U::COLUMNS);
         }
+        let weights = U::weights(data, start / U::COLUMNS);
         for pair in 0..pairs {
             let even = S::splat(*x.as_ptr().add(start + 2 * pair));
             let odd = S::splat(*x.as_ptr().add(start + 2 * pair + 1));
             for p in 0..P {
-                let (first, second) = U::pair::<S>(block.add(p * stride), heads[p], pair);
+                let (first, second) = U::pair::<S>(weights.add(p * stride), heads[p], pair);
                 sums[p] = S::fma(odd, second, S::fma(even, first, sums[p]));
             }
         }
-        start += BLOCK;
+        start += U::COLUMNS;
     }
     for p in 0..P {
         S::store(out.add(p * PANEL), sums[p]);
@@ -399,15 +342,15 @@ unsafe fn unpack_any<S: Simd16>(form: Form, panel: *const u8, start: usize, coun
 unsafe fn unpack_form<S: Simd16, U: Unpack>(panel: *const u8, start: usize, count: usize, out: *mut f32) {
     let mut done = 0;
     while done < count {
-        let block = panel.add((start + done) / BLOCK * U::BYTES);
-        let head = U::head::<S>(block);
-        for pair in 0..BLOCK.min(count - done) / 2 {
-            let (even, odd) = U::pair::<S>(block, head, pair);
+        let number = (start + done) / U::COLUMNS;
+        let (head, weights) = (U::head::<S>(panel, number), U::weights(panel, number));
+        for pair in 0..U::COLUMNS.min(count - done) / 2 {
+            let (even, odd) = U::pair::<S>(weights, head, pair);
             let to = out.add((done + 2 * pair) * PANEL);
             S::store(to, even);
             S::store(to.add(PANEL), odd);
         }
-        done += BLOCK;
+        done += U::COLUMNS;
     }
 }
 
@@ -465,8 +408,32 @@ unsafe fn exp<S: Simd16>(v: S::V) -> S::V {
     S::mul(sum, S::pow2(power))
 }
 
+/// The non-linearity of a feed-forward part: `x / (1 + exp(exponent(x)))`.
+trait Gate {
+    unsafe fn exponent<S: Simd16>(x: S::V) -> S::V;
+}
+
+struct Silu;
+struct GeluTanh;
+
+impl Gate for Silu {
+    #[inline(always)]
+    unsafe fn exponent<S: Simd16>(x: S::V) -> S::V {
+        S::mul(x, S::splat(-1.0))
+    }
+}
+
+impl Gate for GeluTanh {
+    /// `(1 + tanh(u)) / 2` is `1 / (1 + exp(-2 u))`, with `u = sqrt(2 / pi) * (x + 0.044715 x^3)`.
+    #[inline(always)]
+    unsafe fn exponent<S: Simd16>(x: S::V) -> S::V {
+        let factor = S::fma(S::mul(x, x), S::splat(-2.0 * 0.797_884_6 * 0.044_715), S::splat(-2.0 * 0.797_884_6));
+        S::mul(x, factor)
+    }
+}
+
 #[inline(always)]
-unsafe fn silu_mul_row<S: Simd16>(gate: &mut [f32], up: &[f32]) {
+unsafe fn gate_mul_row<S: Simd16, G: Gate>(gate: &mut [f32], up: &[f32]) {
     let mut at = 0;
     while at < gate.len() {
         let count = PANEL.min(gate.len() - at);
@@ -478,7 +445,7 @@ unsafe fn silu_mul_row<S: Simd16>(gate: &mut [f32], up: &[f32]) {
             u[..count].copy_from_slice(&up[at..]);
             (S::load(g.as_ptr()), S::load(u.as_ptr()))
         };
-        let below = S::add(S::splat(1.0), exp::<S>(S::mul(gates, S::splat(-1.0))));
+        let below = S::add(S::splat(1.0), exp::<S>(G::exponent::<S>(gates)));
         let result = S::mul(S::div(gates, below), ups);
         if count == PANEL {
             S::store(gate.as_mut_ptr().add(at), result);
@@ -490,19 +457,34 @@ unsafe fn silu_mul_row<S: Simd16>(gate: &mut [f32], up: &[f32]) {
 }
 
 #[inline(always)]
-unsafe fn soften_row<S: Simd16>(scores: &mut [f32], visible: usize, max: &mut f32, sum: &mut f32) -> f32 {
-    scores[visible..].fill(f32::NEG_INFINITY);
+unsafe fn softcap_row<S: Simd16>(values: &mut [f32], cap: f32) {
+    for values in values.chunks_mut(PANEL) {
+        let mut lanes = [0.0; PANEL];
+        lanes[..values.len()].copy_from_slice(values);
+        // tanh(v) is 1 - 2 / (1 + exp(2 v)).
+        let twice = S::mul(S::div(S::load(lanes.as_ptr()), S::splat(cap)), S::splat(2.0));
+        let part = S::div(S::splat(-2.0 * cap), S::add(S::splat(1.0), exp::<S>(twice)));
+        let capped = S::add(S::splat(cap), part);
+        values.copy_from_slice(&lanes_of::<S>(capped)[..values.len()]);
+    }
+}
+
+#[inline(always)]
+unsafe fn soften_row<S: Simd16>(scores: &mut [f32], visible: Range<usize>, max: &mut f32, sum: &mut f32) -> f32 {
+    scores[..visible.start].fill(f32::NEG_INFINITY);
+    scores[visible.end..].fill(f32::NEG_INFINITY);
     let mut highest = S::splat(*max);
     for at in (0..scores.len()).step_by(PANEL) {
         highest = S::max(highest, S::load(scores.as_ptr().add(at)));
     }
     let new_max = lanes_of::<S>(highest).into_iter().fold(f32::NEG_INFINITY, f32::max);
     let shift = S::splat(-new_max);
-    for at in (0..visible).step_by(PANEL) {
+    for at in (0..visible.end).step_by(PANEL) {
         let v = S::add(S::load(scores.as_ptr().add(at)), shift);
         S::store(scores.as_mut_ptr().add(at), exp::<S>(v));
     }
-    scores[visible..].fill(0.0);
+    scores[..visible.start].fill(0.0);
+    scores[visible.end..].fill(0.0);
     let mut total = S::splat(0.0);
     for at in (0..scores.len()).step_by(PANEL) {
         total = S::add(total, S::load(scores.as_ptr().add(at)));

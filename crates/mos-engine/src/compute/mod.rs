@@ -4,12 +4,14 @@
 //! instructions in use. A sum runs over its terms in order, one fused multiply-add each. That is why a prompt
 //! computed at once, in chunks, or on top of a kept prefix gives the same bits.
 
+mod k_quants;
 mod kernels;
 mod panels;
 mod simd;
 mod team;
 #[cfg(test)]
 mod tests;
+mod unpack;
 
 pub(crate) use kernels::{GemmBlock, Kernels};
 pub(crate) use panels::{Form, PANEL, PanelMatrix};

@@ -3,11 +3,13 @@
 //! A matrix `[rows, cols]` (one row per output) is cut into panels of sixteen rows. Inside a panel the columns follow
 //! one another and each column holds the sixteen rows side by side, so that sixteen outputs are summed at once, each
 //! over its columns in order. Quantised blocks (32 columns) keep their `f16` scales; five-bit weights are widened to
-//! bytes, which costs memory but spares a kernel of their own.
+//! bytes, which costs memory but spares a kernel of their own. K-quants keep their groups of 256 columns, see
+//! [`super::k_quants`].
 //!
-//! A weight is `q * scale + offset`, rounded once. With an `f16` scale the product is exact, so this equals the
-//! dequantised value of the file bit by bit.
+//! A weight is `q * scale + offset`, rounded once. The product of a weight's few bits and its scale is exact, so this
+//! equals the dequantised value of the file bit by bit.
 
+use super::k_quants;
 use super::kernels::Kernels;
 use candle_core::quantized::GgmlDType;
 
@@ -35,6 +37,12 @@ pub(crate) enum Form {
     ByteOffset,
     /// One weight a byte, offset `-128 * scale` (Q8_0).
     Byte128,
+    /// Two weights a byte, scales and offsets in bytes, to be multiplied with those of the group (Q4_K).
+    GroupNibble,
+    /// One weight a byte, as [`Form::GroupNibble`] (Q5_K).
+    GroupByte,
+    /// One weight a byte, offset `-32 * scale`, a scale in a byte for 16 columns (Q6_K).
+    GroupByte32,
 }
 
 impl Form {
@@ -49,20 +57,35 @@ impl Form {
             GgmlDType::Q5_0 => Self::Byte16,
             GgmlDType::Q5_1 => Self::ByteOffset,
             GgmlDType::Q8_0 => Self::Byte128,
+            GgmlDType::Q4K => Self::GroupNibble,
+            GgmlDType::Q5K => Self::GroupByte,
+            GgmlDType::Q6K => Self::GroupByte32,
             _ => return None,
         })
     }
 
-    /// Bytes of 32 columns of a panel.
-    pub(crate) const fn block_bytes(self) -> usize {
+    /// Columns that are stored together: those that share a scale, and two for floats.
+    pub(crate) const fn unit_columns(self) -> usize {
+        match self {
+            Self::F32 | Self::F16 | Self::Bf16 => 2,
+            Self::GroupNibble | Self::GroupByte | Self::GroupByte32 => k_quants::GROUP,
+            _ => BLOCK,
+        }
+    }
+
+    /// Bytes of [`Self::unit_columns`] columns of a panel.
+    pub(crate) const fn unit_bytes(self) -> usize {
         let scales = 2 * PANEL;
         match self {
-            Self::F32 => 4 * BLOCK * PANEL,
-            Self::F16 | Self::Bf16 => 2 * BLOCK * PANEL,
+            Self::F32 => 2 * 4 * PANEL,
+            Self::F16 | Self::Bf16 => 2 * 2 * PANEL,
             Self::NibbleCentred => scales + BLOCK / 2 * PANEL,
             Self::NibbleOffset => 2 * scales + BLOCK / 2 * PANEL,
             Self::Byte16 | Self::Byte128 => scales + BLOCK * PANEL,
             Self::ByteOffset => 2 * scales + BLOCK * PANEL,
+            Self::GroupNibble => k_quants::NIBBLE_GROUP_BYTES,
+            Self::GroupByte => k_quants::BYTE_GROUP_BYTES,
+            Self::GroupByte32 => k_quants::BYTE32_GROUP_BYTES,
         }
     }
 
@@ -70,16 +93,19 @@ impl Form {
         matches!(self, Self::F32 | Self::F16 | Self::Bf16)
     }
 
-    /// Bytes of one row of `cols` columns in the file.
-    fn file_row_bytes(self, cols: usize) -> usize {
+    /// Bytes of [`Self::unit_columns`] columns of a row in the file.
+    fn file_unit_bytes(self) -> usize {
         match self {
-            Self::F32 => 4 * cols,
-            Self::F16 | Self::Bf16 => 2 * cols,
-            Self::NibbleCentred => cols / BLOCK * 18,
-            Self::NibbleOffset => cols / BLOCK * 20,
-            Self::Byte16 => cols / BLOCK * 22,
-            Self::ByteOffset => cols / BLOCK * 24,
-            Self::Byte128 => cols / BLOCK * 34,
+            Self::F32 => 8,
+            Self::F16 | Self::Bf16 => 4,
+            Self::NibbleCentred => 18,
+            Self::NibbleOffset => 20,
+            Self::Byte16 => 22,
+            Self::ByteOffset => 24,
+            Self::Byte128 => 34,
+            Self::GroupNibble => k_quants::Q4_FILE_BYTES,
+            Self::GroupByte => k_quants::Q5_FILE_BYTES,
+            Self::GroupByte32 => k_quants::Q6_FILE_BYTES,
         }
     }
 }
@@ -98,24 +124,29 @@ impl PanelMatrix {
     ///
     /// Returns what is wrong with the shape or the length, if anything.
     pub(crate) fn pack(form: Form, rows: usize, cols: usize, file: &[u8]) -> Result<Self, String> {
-        let unit = if form.is_float() { 2 } else { BLOCK };
+        let unit = form.unit_columns();
         if rows == 0 || cols == 0 || !cols.is_multiple_of(unit) {
             return Err(format!("a matrix of {rows} x {cols}: the columns must be a positive multiple of {unit}"));
         }
-        let row_bytes = form.file_row_bytes(cols);
+        let (row_bytes, panel_bytes) = (form.file_unit_bytes() * (cols / unit), form.unit_bytes() * (cols / unit));
         if file.len() != rows * row_bytes {
             return Err(format!("a matrix of {rows} x {cols} needs {} bytes, got {}", rows * row_bytes, file.len()));
         }
-        let panels = rows.div_ceil(PANEL);
-        let panel_bytes =
-            if form.is_float() { form.block_bytes() / BLOCK * cols } else { form.block_bytes() * (cols / BLOCK) };
-        let mut data = vec![0_u8; panels * panel_bytes];
+        let mut data = vec![0_u8; rows.div_ceil(PANEL) * panel_bytes];
         for (row, source) in file.chunks_exact(row_bytes).enumerate() {
             let panel = &mut data[row / PANEL * panel_bytes..][..panel_bytes];
             if form.is_float() {
-                pack_float_row(panel, source, row % PANEL, source.len() / cols);
-            } else {
-                pack_quantised_row(form, panel, source, row % PANEL);
+                pack_float_row(panel, source, row % PANEL, row_bytes / cols);
+                continue;
+            }
+            let units = panel.chunks_exact_mut(form.unit_bytes()).zip(source.chunks_exact(form.file_unit_bytes()));
+            for (unit, source) in units {
+                match form {
+                    Form::GroupNibble => k_quants::pack_q4(unit, source, row % PANEL),
+                    Form::GroupByte => k_quants::pack_q5(unit, source, row % PANEL),
+                    Form::GroupByte32 => k_quants::pack_q6(unit, source, row % PANEL),
+                    _ => pack_block(form, unit, source, row % PANEL),
+                }
             }
         }
         Ok(Self { rows, cols, form, panel_bytes, data })
@@ -177,39 +208,37 @@ fn pack_float_row(panel: &mut [u8], source: &[u8], lane: usize, width: usize) {
     }
 }
 
-fn pack_quantised_row(form: Form, panel: &mut [u8], source: &[u8], lane: usize) {
-    let file_block = form.file_row_bytes(BLOCK);
-    for (block, source) in panel.chunks_exact_mut(form.block_bytes()).zip(source.chunks_exact(file_block)) {
-        let (scale, rest) = source.split_at(2);
-        block[2 * lane..][..2].copy_from_slice(scale);
-        let mut weights_at = 2 * PANEL;
-        let mut rest = rest;
-        if matches!(form, Form::NibbleOffset | Form::ByteOffset) {
-            block[weights_at + 2 * lane..][..2].copy_from_slice(&rest[..2]);
-            weights_at += 2 * PANEL;
-            rest = &rest[2..];
-        }
-        let weights = &mut block[weights_at..];
-        match form {
-            Form::NibbleCentred | Form::NibbleOffset => {
-                let values = nibbles(rest);
-                for (pair, two) in values.chunks_exact(2).enumerate() {
-                    weights[pair * PANEL + lane] = two[0] | two[1] << 4;
-                }
-            }
-            Form::Byte16 | Form::ByteOffset => {
-                let high = u32::from_le_bytes([rest[0], rest[1], rest[2], rest[3]]);
-                for (column, low) in nibbles(&rest[4..]).into_iter().enumerate() {
-                    weights[column * PANEL + lane] = low | ((high >> column & 1) as u8) << 4;
-                }
-            }
-            _ => {
-                // Signed bytes move up by 128; the offset takes it back.
-                for (column, &value) in rest.iter().enumerate() {
-                    weights[column * PANEL + lane] = value ^ 0x80;
-                }
+fn pack_block(form: Form, block: &mut [u8], source: &[u8], lane: usize) {
+    let (scale, mut rest) = source.split_at(2);
+    block[2 * lane..][..2].copy_from_slice(scale);
+    let mut weights_at = 2 * PANEL;
+    if matches!(form, Form::NibbleOffset | Form::ByteOffset) {
+        block[weights_at + 2 * lane..][..2].copy_from_slice(&rest[..2]);
+        weights_at += 2 * PANEL;
+        rest = &rest[2..];
+    }
+    let weights = &mut block[weights_at..];
+    match form {
+        Form::NibbleCentred | Form::NibbleOffset => pack_nibbles(weights, &nibbles(rest), lane),
+        Form::Byte16 | Form::ByteOffset => {
+            let high = u32::from_le_bytes([rest[0], rest[1], rest[2], rest[3]]);
+            for (column, low) in nibbles(&rest[4..]).into_iter().enumerate() {
+                weights[column * PANEL + lane] = low | ((high >> column & 1) as u8) << 4;
             }
         }
+        _ => {
+            // Signed bytes move up by 128; the offset takes it back.
+            for (column, &value) in rest.iter().enumerate() {
+                weights[column * PANEL + lane] = value ^ 0x80;
+            }
+        }
+    }
+}
+
+/// Writes four-bit values of neighbouring columns of one row side by side.
+pub(super) fn pack_nibbles(weights: &mut [u8], values: &[u8], lane: usize) {
+    for (pair, two) in values.chunks_exact(2).enumerate() {
+        weights[pair * PANEL + lane] = two[0] | two[1] << 4;
     }
 }
 

@@ -11,6 +11,8 @@ use crate::decoder::{Compute, Linear, multiply};
 
 const LEGACY: [GgmlDType; 5] = [GgmlDType::Q4_0, GgmlDType::Q4_1, GgmlDType::Q5_0, GgmlDType::Q5_1, GgmlDType::Q8_0];
 
+const K_QUANTS: [GgmlDType; 3] = [GgmlDType::Q4K, GgmlDType::Q5K, GgmlDType::Q6K];
+
 /// Values that look like weights, the same on every run.
 fn values(count: usize, seed: u32) -> Vec<f32> {
     let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
@@ -49,8 +51,11 @@ fn bits(values: &[f32]) -> Vec<u32> {
 #[test]
 fn products_of_every_type_equal_the_dequantised_sum_bit_by_bit() {
     for path in CpuPath::available() {
-        for dtype in LEGACY.into_iter().chain([GgmlDType::F32, GgmlDType::F16, GgmlDType::BF16]) {
-            for (rows, cols) in [(1, 32), (16, 64), (37, 160), (130, 288)] {
+        for dtype in LEGACY.into_iter().chain(K_QUANTS).chain([GgmlDType::F32, GgmlDType::F16, GgmlDType::BF16]) {
+            for (rows, cols) in [(1, 32), (16, 64), (37, 160), (130, 288), (21, 256), (35, 768)] {
+                if K_QUANTS.contains(&dtype) && cols % 256 != 0 {
+                    continue;
+                }
                 let (packed, plain) = matrix(dtype, rows, cols);
                 let linear = Linear::Panels(packed);
                 for (m, threads) in [(1, 1), (1, 2), (2, 1), (5, 2), (13, 1), (29, 2)] {
@@ -69,12 +74,12 @@ fn products_of_every_type_equal_the_dequantised_sum_bit_by_bit() {
 #[test]
 fn rows_of_packed_matrices_are_the_dequantised_rows() {
     let kernels = Kernels::new(CpuPath::best());
-    for dtype in LEGACY {
-        let (packed, plain) = matrix(dtype, 21, 96);
-        let mut row = vec![0.0; 96];
+    for (dtype, cols) in LEGACY.map(|dtype| (dtype, 96)).into_iter().chain(K_QUANTS.map(|dtype| (dtype, 512))) {
+        let (packed, plain) = matrix(dtype, 21, cols);
+        let mut row = vec![0.0; cols];
         for number in [0, 15, 16, 20] {
             packed.row(&kernels, number, &mut row);
-            assert_eq!(row, plain[number * 96..][..96], "{dtype:?} row {number}");
+            assert_eq!(row, plain[number * cols..][..cols], "{dtype:?} row {number}");
         }
     }
 }
@@ -103,15 +108,16 @@ fn matrices_of_the_wrong_size_are_refused() {
 }
 
 #[test]
-fn k_quants_do_not_depend_on_the_number_of_rows() {
+fn candles_kernels_do_not_depend_on_the_number_of_rows() {
     let source = Tensor::from_vec(values(48 * 512, 5), (48, 512), &Device::Cpu).unwrap();
-    let plain = source.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     let compute = Compute::new(2, CpuPath::best()).unwrap();
     let m = 70;
     let x = values(m * 512, 11);
-    let exact = product(&x, &plain, m, 48, 512);
-    for dtype in [GgmlDType::Q4K, GgmlDType::Q5K, GgmlDType::Q6K] {
-        let linear = Linear::from_candle(QTensor::quantize(&source, dtype).unwrap()).unwrap();
+    for dtype in [GgmlDType::Q2K, GgmlDType::Q3K] {
+        let quantised = QTensor::quantize(&source, dtype).unwrap();
+        let plain = quantised.dequantize(&Device::Cpu).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let exact = product(&x, &plain, m, 48, 512);
+        let linear = Linear::from_candle(quantised).unwrap();
         let mut together = vec![0.0; m * 48];
         multiply(&compute, &x, m, &mut [(&linear, &mut together)]).unwrap();
         for (row, expected) in x.chunks_exact(512).zip(together.chunks_exact(48)) {
@@ -145,6 +151,45 @@ fn norm_and_gate_agree_with_candle_and_between_instruction_sets() {
 }
 
 #[test]
+fn gelu_and_soft_caps_agree_with_candle_and_between_instruction_sets() {
+    let tensor = |values: &[f32]| Tensor::from_slice(values, values.len(), &Device::Cpu).unwrap();
+    let mut first: Option<(Vec<u32>, Vec<u32>)> = None;
+    let up = values(150, 1);
+    let source: Vec<f32> = values(148, 4).into_iter().map(|value| value * 20.0).chain([-300.0, 300.0]).collect();
+    for path in CpuPath::available() {
+        let kernels = Kernels::new(path);
+        let mut gate = source.clone();
+        kernels.gelu_mul(&mut gate, &up);
+        assert_close(&gate, &(tensor(&source).gelu().unwrap() * tensor(&up)).unwrap().to_vec1().unwrap(), 1e-5);
+        let mut capped = source.clone();
+        kernels.softcap(&mut capped, 5.0);
+        let expected = ((tensor(&source) / 5.0).unwrap().tanh().unwrap() * 5.0).unwrap();
+        assert_close(&capped, &expected.to_vec1().unwrap(), 1e-6);
+        let result = (bits(&gate), bits(&capped));
+        assert_eq!(*first.get_or_insert_with(|| result.clone()), result, "{path:?}");
+    }
+}
+
+#[test]
+fn scores_before_and_after_the_visible_ones_count_for_nothing() {
+    let scores: Vec<f32> = values(64, 8).iter().map(|value| value * 20.0).collect();
+    for path in CpuPath::available() {
+        let kernels = Kernels::new(path);
+        for visible in [0..64, 5..6, 17..50, 32..48, 63..64] {
+            let mut tile = scores.clone();
+            let (mut max, mut sum) = (f32::NEG_INFINITY, 0.0);
+            kernels.soften(&mut tile, visible.clone(), &mut max, &mut sum);
+            let highest = scores[visible.clone()].iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let plain: f32 = scores[visible.clone()].iter().map(|score| (score - highest).exp()).sum();
+            assert_eq!(max, highest, "{path:?} {visible:?}");
+            assert!((sum / plain - 1.0).abs() < 1e-5, "{path:?} {visible:?}: {sum} {plain}");
+            let hidden = tile.iter().enumerate().filter(|(at, _)| !visible.contains(at));
+            assert!(hidden.into_iter().all(|(_, score)| *score == 0.0), "{path:?} {visible:?}");
+        }
+    }
+}
+
+#[test]
 fn the_online_softmax_equals_the_plain_one() {
     let scores: Vec<f32> = values(192, 8).iter().map(|value| value * 20.0).collect();
     let highest = scores[..150].iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -156,7 +201,7 @@ fn the_online_softmax_equals_the_plain_one() {
         for (number, tile) in scores.chunks_exact(64).enumerate() {
             let mut tile = tile.to_vec();
             let visible = (150 - number * 64).min(64);
-            let factor = kernels.soften(&mut tile, visible, &mut max, &mut sum);
+            let factor = kernels.soften(&mut tile, 0..visible, &mut max, &mut sum);
             assert!((0.0..=1.0).contains(&factor));
             assert!(tile[visible..].iter().all(|&score| score == 0.0));
         }
@@ -178,9 +223,9 @@ fn half_precision_is_widened_exactly() {
 
 #[test]
 fn types_that_candle_serves_have_no_form() {
-    assert_eq!(Form::of(GgmlDType::Q4K), None);
+    assert_eq!(Form::of(GgmlDType::Q2K), None);
     assert_eq!(PANEL, 16);
-    assert_eq!(DType::F32.size_in_bytes() * 32 * PANEL, Form::F32.block_bytes());
+    assert_eq!(DType::F32.size_in_bytes() * PANEL * Form::F32.unit_columns(), Form::F32.unit_bytes());
 }
 
 fn assert_close(got: &[f32], expected: &[f32], tolerance: f32) {

@@ -9,6 +9,7 @@
 use std::cell::RefCell;
 
 use super::Compute;
+use super::rope::Rope;
 use crate::compute::{GemmBlock, PANEL, SharedMut};
 use crate::kv::{KvPrefix, KvShape, KvTail, LayerKv};
 
@@ -19,38 +20,117 @@ const TOKENS: usize = 32;
 /// Panels that a tile can touch in one segment, when the segment's panels do not start where tiles do.
 const TILE_PANELS: usize = TILE / PANEL + 1;
 
+/// What a layer sees of the tokens before, and how it scores them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reach {
+    /// How many tokens a token sees, itself included; `None` for all.
+    pub(super) window: Option<usize>,
+    /// What the products of queries and keys are multiplied with.
+    pub(super) scale: f32,
+    /// Bounds the scores.
+    pub(super) softcap: Option<f32>,
+}
+
+impl Reach {
+    /// The first position that the token at `position` sees.
+    fn first_seen(&self, position: usize) -> usize {
+        self.window.map_or(0, |window| (position + 1).saturating_sub(window))
+    }
+
+    /// The first position whose token does not see the one at `position` any more.
+    fn end_of_sight(&self, position: usize) -> usize {
+        self.window.map_or(usize::MAX, |window| position.saturating_add(window))
+    }
+}
+
+/// The turns of queries that meet the shifted parts of a prefix: cosines and sines per part; none for parts whose keys
+/// are used as they were rotated.
+pub(super) type Turns = Vec<Option<(Vec<f32>, Vec<f32>)>>;
+
+/// Returns the turns for a prefix: a query at `p` meets a key that was moved by `shift` as one at `p - shift` would
+/// meet it where it was computed.
+pub(super) fn turns(rope: &Rope, prefix: &KvPrefix) -> Turns {
+    prefix.parts().map(|part| (part.shift != 0).then(|| rope.turn(-part.shift))).collect()
+}
+
+/// Tokens that stand together in a conversation, and where their keys and values are.
+struct Part<'a> {
+    /// Place of the first token in the conversation.
+    start: usize,
+    len: usize,
+    /// Number of the first token in the data.
+    offset: usize,
+    turn: Option<&'a (Vec<f32>, Vec<f32>)>,
+    data: &'a LayerKv,
+}
+
 /// Keys and values of one layer, where each part starts in the conversation.
 pub(super) struct LayerView<'a> {
-    /// First position, number of tokens, data; in order and without gaps.
-    parts: Vec<(usize, usize, &'a LayerKv)>,
+    /// In order and without gaps.
+    parts: Vec<Part<'a>>,
     shape: KvShape,
+    rope: &'a Rope,
 }
 
 impl<'a> LayerView<'a> {
     /// Looks at `layer` of a prefix and `tail_len` tokens of a tail.
-    pub(super) fn new(prefix: &'a KvPrefix, tail: &'a KvTail, tail_len: usize, layer: usize) -> Self {
+    pub(super) fn new(
+        rope: &'a Rope,
+        turns: &'a Turns,
+        prefix: &'a KvPrefix,
+        tail: &'a KvTail,
+        tail_len: usize,
+        layer: usize,
+    ) -> Self {
         let mut start = 0;
-        let mut parts = Vec::new();
-        for (segment, used) in prefix.parts() {
-            parts.push((start, used, segment.layer(layer)));
-            start += used;
+        let mut parts = Vec::with_capacity(turns.len() + 1);
+        for (part, turn) in prefix.parts().zip(turns) {
+            let (len, offset, data) = (part.len(), part.range.start, part.segment.layer(layer));
+            parts.push(Part { start, len, offset, turn: turn.as_ref(), data });
+            start += len;
         }
-        parts.push((start, tail_len, tail.layer(layer)));
-        Self { parts, shape: tail.shape() }
+        parts.push(Part { start, len: tail_len, offset: 0, turn: None, data: tail.layer(layer) });
+        Self { parts, shape: tail.shape(), rope }
+    }
+
+    /// Looks at `len` tokens that lie together.
+    pub(super) fn whole(rope: &'a Rope, shape: KvShape, data: &'a LayerKv, len: usize) -> Self {
+        Self { parts: vec![Part { start: 0, len, offset: 0, turn: None, data }], shape, rope }
     }
 
     fn len(&self) -> usize {
-        self.parts.last().map_or(0, |(start, len, _)| start + len)
+        self.parts.last().map_or(0, |part| part.start + part.len)
     }
 
-    /// The pieces of the parts inside `first..first + len`: first position, first token in the part, number, data.
-    fn pieces(&self, first: usize, len: usize) -> impl Iterator<Item = (usize, usize, usize, &'a LayerKv)> + '_ {
-        self.parts.iter().filter_map(move |&(start, part_len, data)| {
-            let from = start.max(first);
-            let to = (start + part_len).min(first + len);
-            (from < to).then(|| (from, from - start, to - from, data))
+    /// The pieces of the parts inside `first..first + len`.
+    fn pieces(&self, first: usize, len: usize) -> impl Iterator<Item = Piece<'_>> + '_ {
+        self.parts.iter().enumerate().filter_map(move |(number, part)| {
+            let from = part.start.max(first);
+            let to = (part.start + part.len).min(first + len);
+            let local = from - part.start + part.offset;
+            (from < to).then(|| Piece { from, local, len: to - from, part: number, data: part.data })
         })
     }
+}
+
+/// A part's share of a tile.
+struct Piece<'a> {
+    /// Place of the first token in the conversation.
+    from: usize,
+    /// Number of the first token in the data.
+    local: usize,
+    len: usize,
+    part: usize,
+    data: &'a LayerKv,
+}
+
+/// New tokens of one conversation, as rows of a packed computation.
+pub(super) struct Run<'a> {
+    /// Row of the first token.
+    pub(super) row: usize,
+    /// Places in the conversation, ascending.
+    pub(super) positions: &'a [usize],
+    pub(super) view: LayerView<'a>,
 }
 
 /// Some query heads of some new tokens that share a key head.
@@ -65,6 +145,9 @@ struct Rows {
 #[derive(Default)]
 struct Scratch {
     queries: Vec<f32>,
+    /// The queries as the keys of one part want them, and the number of that part.
+    turned: Vec<f32>,
+    turned_for: Option<usize>,
     keys: Vec<f32>,
     values: Vec<f32>,
     products: Vec<f32>,
@@ -77,83 +160,99 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// Writes the attention of `queries` (`[tokens, heads, head_dim]`, at the positions from `position` on) to `out`,
-/// which has the same shape. The view must hold the new tokens' keys and values.
+/// Writes the attention of `queries` (`[rows, heads, head_dim]`, those of the runs one after the other) to `out`,
+/// which has the same shape. The views must hold the new tokens' keys and values.
 pub(super) fn attend(
     compute: &Compute,
     queries: &[f32],
     heads: usize,
-    position: usize,
-    view: &LayerView<'_>,
+    runs: &[Run<'_>],
+    reach: Reach,
     out: &mut [f32],
 ) {
-    let shape = view.shape;
+    let Some(shape) = runs.first().map(|run| run.view.shape) else { return };
     let group = heads / shape.kv_heads;
-    let tokens = queries.len() / (heads * shape.head_dim);
-    let blocks = tokens.div_ceil(TOKENS);
+    let mut blocks: Vec<(usize, usize)> = Vec::new();
+    for (number, run) in runs.iter().enumerate() {
+        blocks.extend((0..run.positions.len().div_ceil(TOKENS)).map(|block| (number, block * TOKENS)));
+    }
+    // The block that sees the most keys goes first, so that no thread is left alone with it.
+    blocks.sort_by_key(|&(number, first)| std::cmp::Reverse(runs[number].positions[first]));
     // With few tokens (an answer being made) the heads of a group are shared out as well.
-    let shares = (2 * compute.team.threads()).div_ceil(shape.kv_heads * blocks).min(group);
+    let shares = (2 * compute.team.threads()).div_ceil(shape.kv_heads * blocks.len().max(1)).min(group);
     let heads_per_share = group.div_ceil(shares);
     let out = SharedMut::new(out);
-    compute.team.run(blocks * shape.kv_heads * shares, &|task| {
+    compute.team.run(blocks.len() * shape.kv_heads * shares, &|task| {
         let (share, task) = (task % shares, task / shares);
-        // The last block sees the most keys: it goes first, so that no thread is left alone with it.
-        let (kv_head, block) = (task % shape.kv_heads, blocks - 1 - task / shape.kv_heads);
+        let (kv_head, (number, first_token)) = (task % shape.kv_heads, blocks[task / shape.kv_heads]);
         let first_head = share * heads_per_share;
         if first_head >= group {
             return;
         }
+        let run = &runs[number];
         let rows = Rows {
             kv_head,
-            first_token: block * TOKENS,
-            tokens: TOKENS.min(tokens - block * TOKENS),
+            first_token,
+            tokens: TOKENS.min(run.positions.len() - first_token),
             first_head: kv_head * group + first_head,
             heads: heads_per_share.min(group - first_head),
         };
-        SCRATCH.with_borrow_mut(|scratch| attend_rows(compute, queries, heads, position, view, &rows, scratch, out));
+        SCRATCH.with_borrow_mut(|scratch| attend_rows(compute, queries, heads, run, reach, &rows, scratch, out));
     });
 }
 
-#[allow(clippy::too_many_arguments, reason = "one call site, above; a struct would only rename the same things")]
+#[allow(clippy::too_many_arguments, reason = "one call site; the arguments are the state of a task")]
 fn attend_rows(
     compute: &Compute,
     queries: &[f32],
     heads: usize,
-    position: usize,
-    view: &LayerView<'_>,
+    run: &Run<'_>,
+    reach: Reach,
     rows: &Rows,
     scratch: &mut Scratch,
     out: SharedMut<'_>,
 ) {
+    let view = &run.view;
     let head_dim = view.shape.head_dim;
     let count = rows.tokens * rows.heads;
     scratch.prepare(count, head_dim);
-    let scale = 1.0 / (head_dim as f32).sqrt();
     let place = |row: usize| {
-        let (token, head) = (rows.first_token + row / rows.heads, rows.first_head + row % rows.heads);
-        (token * heads + head) * head_dim
+        let token = run.row + rows.first_token + row / rows.heads;
+        (token * heads + rows.first_head + row % rows.heads) * head_dim
     };
     for (row, to) in scratch.queries[..count * head_dim].chunks_exact_mut(head_dim).enumerate() {
         for (to, from) in to.iter_mut().zip(&queries[place(row)..]) {
-            *to = from * scale;
+            *to = from * reach.scale;
         }
     }
-    let first_position = position + rows.first_token;
-    let end = (first_position + rows.tokens).min(view.len());
-    for first in (0..end).step_by(TILE) {
+    let positions = &run.positions[rows.first_token..][..rows.tokens];
+    let end = (positions[rows.tokens - 1] + 1).min(view.len());
+    // Tiles before all windows are left out; the others stay where they are, whatever the window.
+    for first in (reach.first_seen(positions[0]) / TILE * TILE..end).step_by(TILE) {
         let len = TILE.min(end - first);
-        // Rows of tokens before the tile see nothing of it.
-        let skipped = first.saturating_sub(first_position) * rows.heads;
-        score_tile(compute, view, rows.kv_head, (first, len), (skipped, count), scratch);
-        for row in skipped..count {
-            let visible = (first_position + row / rows.heads + 1 - first).min(len);
+        // Rows of tokens before the tile see nothing of it, nor do those whose window starts after it.
+        let skipped = positions.partition_point(|&position| position < first) * rows.heads;
+        let end_of_sight = reach.end_of_sight(first + len - 1);
+        let seeing = positions.partition_point(|&position| position < end_of_sight) * rows.heads;
+        // Between far positions there may be tiles that nobody sees.
+        if skipped == seeing {
+            continue;
+        }
+        score_tile(compute, view, rows.kv_head, (first, len), (skipped, seeing), scratch);
+        for row in skipped..seeing {
+            let position = positions[row / rows.heads];
+            let visible = reach.first_seen(position).saturating_sub(first)..(position + 1 - first).min(len);
+            let scores = &mut scratch.scores[row * TILE..][..TILE];
+            if let Some(cap) = reach.softcap {
+                compute.kernels.softcap(&mut scores[visible.clone()], cap);
+            }
             let (max, sum) = &mut scratch.state[row];
-            let factor = compute.kernels.soften(&mut scratch.scores[row * TILE..][..TILE], visible, max, sum);
+            let factor = compute.kernels.soften(scores, visible, max, sum);
             if factor != 1.0 {
                 compute.kernels.scale(&mut scratch.sums[row * head_dim..][..head_dim], factor);
             }
         }
-        add_values(compute, view, rows.kv_head, (first, len), (skipped, count), scratch);
+        add_values(compute, view, rows.kv_head, (first, len), (skipped, seeing), scratch);
     }
     for row in 0..count {
         // SAFETY: each row is one head of one token, and each task has rows of its own.
@@ -177,10 +276,24 @@ impl Scratch {
         grow(&mut self.values, TILE * head_dim);
         grow(&mut self.products, rows * TILE_PANELS * PANEL);
         grow(&mut self.scores, rows * TILE);
+        self.turned_for = None;
         self.sums.clear();
         self.sums.resize(rows * head_dim, 0.0);
         self.state.clear();
         self.state.resize(rows, (f32::NEG_INFINITY, 0.0));
+    }
+
+    /// Returns all queries as the keys of a part want them; turned once for all tiles of the part.
+    fn queries_for(&mut self, view: &LayerView<'_>, part: usize) -> &[f32] {
+        let len = self.state.len() * view.shape.head_dim;
+        let Some((cosines, sines)) = view.parts[part].turn else { return &self.queries[..len] };
+        if self.turned_for != Some(part) {
+            self.turned.clear();
+            self.turned.extend_from_slice(&self.queries[..len]);
+            view.rope.rotate(&mut self.turned, cosines, sines);
+            self.turned_for = Some(part);
+        }
+        &self.turned
     }
 }
 
@@ -195,7 +308,7 @@ fn score_tile(
 ) {
     let KvShape { kv_heads, head_dim, .. } = view.shape;
     let lanes = head_dim * PANEL;
-    for (from, local, len, data) in view.pieces(tile.0, tile.1) {
+    for Piece { from, local, len, part, data } in view.pieces(tile.0, tile.1) {
         let first_panel = local / PANEL;
         let panels = (local + len).div_ceil(PANEL) - first_panel;
         for panel in 0..panels {
@@ -203,11 +316,12 @@ fn score_tile(
             compute.kernels.widen(keys, &mut scratch.keys[panel * lanes..][..lanes]);
         }
         let stride = panels * PANEL;
+        let queries = scratch.queries_for(view, part)[rows.0 * head_dim..rows.1 * head_dim].as_ptr();
         let block = GemmBlock {
             m: rows.1 - rows.0,
             depth: head_dim,
             panels,
-            a: scratch.queries[rows.0 * head_dim..].as_ptr(),
+            a: queries,
             a_stride: head_dim,
             b: scratch.keys.as_ptr(),
             b_step: PANEL,
@@ -235,7 +349,7 @@ fn add_values(
     scratch: &mut Scratch,
 ) {
     let KvShape { kv_heads, head_dim, .. } = view.shape;
-    for (from, local, len, data) in view.pieces(tile.0, tile.1) {
+    for Piece { from, local, len, data, .. } in view.pieces(tile.0, tile.1) {
         for token in 0..len {
             let values = &data.values[((local + token) * kv_heads + kv_head) * head_dim..][..head_dim];
             compute.kernels.widen(values, &mut scratch.values[(from - tile.0 + token) * head_dim..][..head_dim]);

@@ -22,7 +22,7 @@ pub(crate) enum Linear {
     /// `f32` activations times dequantised weights: unpacked in registers for one row, in tiles that stay in the cache
     /// for many. Both sum in the same order, so the number of rows never shows in the result.
     Panels(PanelMatrix),
-    /// K-quants: candle's kernels, which quantise each row of activations on its own.
+    /// Types without a form of ours: candle's kernels, which quantise each row of activations on its own.
     Candle {
         /// The weights, for single rows.
         weights: Arc<QTensor>,

@@ -1,4 +1,4 @@
-//! A Llama-architecture decoder whose caches belong to the caller.
+//! One decoder for Llama, Qwen and Gemma, driven by an [`ArchSpec`]; its caches belong to the caller.
 //!
 //! [`Decoder::forward`] reads a shared prefix, extends the caller's tail, and returns logits; the decoder itself holds
 //! nothing but weights, so any number of sessions use one.
@@ -6,9 +6,14 @@
 //! Not here: tokens and text, sampling, which caches are kept.
 
 mod attention;
+mod batch;
+mod blend;
 mod linear;
+mod random;
 mod rope;
 mod spec;
+#[cfg(test)]
+mod window_tests;
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,17 +21,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use mos_core::ModelError;
 
+pub use batch::Sequence;
 pub(crate) use linear::Linear;
 #[cfg(test)]
 pub(crate) use linear::multiply;
+pub use random::RandomWeights;
 pub use rope::{RopeLayout, RopeScaling};
-pub use spec::ArchSpec;
+pub use spec::{Activation, ArchSpec, AttentionBias, SlidingWindow};
 
 use crate::compute::{Kernels, SharedMut, Team};
 use crate::cpu::CpuPath;
 use crate::error::internal;
-use crate::kv::{KvPrefix, KvTail};
-use attention::LayerView;
+use crate::kv::{KvPrefix, KvTail, foreign};
+use attention::{LayerView, Run, Turns};
+use batch::Piece;
 use rope::Rope;
 
 /// Tokens that are computed between two looks at the cancel token, when the caller does not say otherwise.
@@ -35,14 +43,10 @@ pub const CHUNK_TOKENS: usize = 256;
 const ROWS_PER_TASK: usize = 16;
 
 /// Names the exact weights and constants of a model: equal fingerprints compute equal caches.
+///
+/// As text, and when serialised, 64 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Fingerprint(pub [u8; 32]);
-
-impl fmt::Display for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
 
 /// Tells a computation to stop.
 #[derive(Clone, Debug, Default)]
@@ -105,17 +109,26 @@ impl Compute {
     }
 }
 
-/// The weights of one layer.
+/// The weights of one layer. What an architecture does not have is empty.
 pub(crate) struct Layer {
     pub(crate) attention_norm: Vec<f32>,
     pub(crate) query: Linear,
     pub(crate) key: Linear,
     pub(crate) value: Linear,
+    pub(crate) query_bias: Vec<f32>,
+    pub(crate) key_bias: Vec<f32>,
+    pub(crate) value_bias: Vec<f32>,
+    /// Norms of single heads, `[head_dim]`.
+    pub(crate) query_norm: Vec<f32>,
+    pub(crate) key_norm: Vec<f32>,
     pub(crate) attention_output: Linear,
+    pub(crate) attention_output_bias: Vec<f32>,
+    pub(crate) post_attention_norm: Vec<f32>,
     pub(crate) feed_forward_norm: Vec<f32>,
     pub(crate) gate: Linear,
     pub(crate) up: Linear,
     pub(crate) down: Linear,
+    pub(crate) post_feed_forward_norm: Vec<f32>,
 }
 
 /// The weights of a model, as a file's loader hands them over.
@@ -132,7 +145,10 @@ pub(crate) struct Weights {
 /// A loaded model.
 pub struct Decoder {
     weights: Weights,
+    /// The rotation of layers that see all tokens.
     rope: Rope,
+    /// The rotation of layers with a window.
+    local_rope: Rope,
     compute: Compute,
     chunk_tokens: usize,
 }
@@ -143,10 +159,22 @@ impl fmt::Debug for Decoder {
     }
 }
 
+/// What is made for each rotation of a model.
+struct PerRope<T> {
+    global: T,
+    /// `None` when no layer has a window.
+    local: Option<T>,
+}
+
+/// Cosines and sines of some positions, each `[positions, head_dim / 2]`.
+type Angles = PerRope<(Vec<f32>, Vec<f32>)>;
+
 /// Activations of a chunk, each `[tokens, width]`.
 struct Buffers {
     hidden: Vec<f32>,
     normed: Vec<f32>,
+    /// Only for architectures with post norms.
+    returned: Vec<f32>,
     queries: Vec<f32>,
     keys: Vec<f32>,
     values: Vec<f32>,
@@ -157,9 +185,8 @@ struct Buffers {
 
 impl Decoder {
     pub(crate) fn new(weights: Weights, threads: usize, path: CpuPath) -> Result<Self, ModelError> {
-        let spec = &weights.spec;
-        let rope = Rope::new(spec.rope_layout, spec.head_dim, spec.rope_theta, &spec.rope_scaling);
-        Ok(Self { rope, compute: Compute::new(threads, path)?, chunk_tokens: CHUNK_TOKENS, weights })
+        let (rope, local_rope) = weights.spec.ropes();
+        Ok(Self { rope, local_rope, compute: Compute::new(threads, path)?, chunk_tokens: CHUNK_TOKENS, weights })
     }
 
     /// Changes how many tokens are computed between two looks at the cancel token (at least 1). Results do not
@@ -200,12 +227,15 @@ impl Decoder {
 
     /// Computes `tokens` after `prefix` and `tail`, and appends them to `tail`.
     ///
-    /// Returns the logits asked for, row by row. The same tokens give the same bits, however they are split between
-    /// prefix, tail and `tokens`. After an error the tail is as it was before the call.
+    /// Returns the logits asked for, row by row. After an exact prefix the same tokens give the same bits, however they
+    /// are split between prefix, tail and `tokens`. Causality is by place in the conversation; shifted parts of a
+    /// prefix are attended as if they had been computed where their shift puts them. After an error the tail is as it
+    /// was before the call.
     ///
     /// # Errors
-    /// [`ModelError::Invalid`] when the tokens do not fit into the context, are not in the vocabulary, or the caches
-    /// belong to another model; [`ModelError::Cancelled`] when `cancel` asked to stop.
+    /// [`ModelError::Invalid`] when the tokens are not in the vocabulary, when the caches belong to another model, or
+    /// the tail began after another prefix; [`ModelError::TooLong`] when the tokens do not fit into the context;
+    /// [`ModelError::Cancelled`] when `cancel` asked to stop.
     pub fn forward(
         &self,
         tokens: &[u32],
@@ -214,30 +244,42 @@ impl Decoder {
         want: LogitRows,
         cancel: &CancelToken,
     ) -> Result<Vec<f32>, ModelError> {
-        self.check(tokens, prefix, tail)?;
-        let before = tail.len();
-        let result = self.forward_chunks(tokens, prefix, tail, want, cancel);
-        if result.is_err() {
-            tail.truncate(before);
+        let logits = self.forward_batch(&mut [Sequence { tokens, prefix, tail }], want, cancel)?;
+        Ok(logits.into_iter().next().unwrap_or_default())
+    }
+
+    /// Refuses another model's caches.
+    pub(crate) fn check_owner(&self, prefix: &KvPrefix) -> Result<(), ModelError> {
+        let own = (self.weights.fingerprint, self.weights.spec.kv_shape());
+        if prefix.parts().all(|part| (part.segment.fingerprint(), part.segment.shape()) == own) {
+            Ok(())
+        } else {
+            Err(foreign())
         }
-        result
+    }
+
+    /// Refuses a prefix that cannot stand before `more` tokens.
+    fn check_prefix(&self, prefix: &KvPrefix, more: usize) -> Result<(), ModelError> {
+        self.check_owner(prefix)?;
+        let spec = &self.weights.spec;
+        let total = prefix.len() + more;
+        if total > spec.context_length {
+            return Err(ModelError::TooLong { n_tokens: total, limit: spec.context_length });
+        }
+        Ok(())
     }
 
     fn check(&self, tokens: &[u32], prefix: &KvPrefix, tail: &KvTail) -> Result<(), ModelError> {
         let spec = &self.weights.spec;
-        let same = |fingerprint, shape| fingerprint == self.weights.fingerprint && shape == spec.kv_shape();
-        if !same(tail.fingerprint(), tail.shape())
-            || !prefix.parts().all(|(segment, _)| same(segment.fingerprint(), segment.shape()))
-        {
-            return Err(ModelError::Invalid(
-                "the kept keys and values were computed with another model; compute them again with this one"
-                    .to_owned(),
-            ));
+        if (tail.fingerprint(), tail.shape()) != (self.weights.fingerprint, spec.kv_shape()) {
+            return Err(foreign());
         }
-        let total = prefix.len() + tail.len() + tokens.len();
-        if total > spec.context_length {
-            return Err(ModelError::TooLong { n_tokens: total, limit: spec.context_length });
-        }
+        self.check_prefix(prefix, tail.len() + tokens.len())?;
+        self.check_tokens(tokens)
+    }
+
+    fn check_tokens(&self, tokens: &[u32]) -> Result<(), ModelError> {
+        let spec = &self.weights.spec;
         match tokens.iter().find(|&&token| token as usize >= spec.vocabulary) {
             Some(token) => Err(ModelError::Invalid(format!(
                 "token {token} is not in the model's vocabulary of {}; tokenizer and weights do not belong together",
@@ -247,70 +289,89 @@ impl Decoder {
         }
     }
 
-    fn forward_chunks(
-        &self,
-        tokens: &[u32],
-        prefix: &KvPrefix,
-        tail: &mut KvTail,
-        want: LogitRows,
-        cancel: &CancelToken,
-    ) -> Result<Vec<f32>, ModelError> {
-        let mut logits = Vec::new();
-        let mut done = 0;
-        for chunk in tokens.chunks(self.chunk_tokens) {
-            let hidden = self.forward_chunk(chunk, prefix, tail, cancel)?;
-            done += chunk.len();
-            match want {
-                LogitRows::All => logits.extend(self.logits(&hidden)?),
-                LogitRows::Last if done == tokens.len() => {
-                    logits = self.logits(&hidden[hidden.len() - self.weights.spec.hidden..])?;
-                }
-                _ => {}
-            }
-        }
-        Ok(logits)
-    }
-
-    /// Runs the layers over one chunk; returns the last activations, `[tokens, hidden]`.
+    /// Runs the layers over one chunk of some sequences; returns the last activations, `[tokens, hidden]`.
     fn forward_chunk(
         &self,
-        tokens: &[u32],
-        prefix: &KvPrefix,
-        tail: &mut KvTail,
+        sequences: &mut [Sequence<'_>],
+        pieces: &[Piece],
         cancel: &CancelToken,
     ) -> Result<Vec<f32>, ModelError> {
-        let spec = &self.weights.spec;
-        let count = tokens.len();
-        let position = prefix.len() + tail.len();
-        let mut buffers = Buffers::new(spec, count);
-        for (token, out) in tokens.iter().zip(buffers.hidden.chunks_exact_mut(spec.hidden)) {
-            self.weights.embedding.row(&self.compute, *token as usize, out)?;
-        }
-        let angles = self.rope.angles(position, count);
-        for (number, layer) in self.weights.layers.iter().enumerate() {
+        let tokens_of = |piece: &Piece| sequences[piece.sequence].tokens[piece.tokens.clone()].iter().copied();
+        let tokens: Vec<u32> = pieces.iter().flat_map(tokens_of).collect();
+        let mut buffers = self.embed(&tokens)?;
+        let positions: Vec<usize> = pieces.iter().flat_map(|piece| piece.positions(sequences)).collect();
+        let angles = self.angles(&positions);
+        let turns = self.per_rope(|rope| -> Vec<Turns> {
+            pieces.iter().map(|piece| attention::turns(rope, sequences[piece.sequence].prefix)).collect()
+        });
+        for number in 0..self.weights.layers.len() {
             if cancel.is_cancelled() {
-                tail.truncate_layers();
                 return Err(ModelError::Cancelled);
             }
-            self.attention(number, layer, position, &angles, prefix, tail, &mut buffers)?;
-            self.feed_forward(layer, &mut buffers)?;
+            self.project(number, &angles, &mut buffers)?;
+            let row = self.weights.spec.kv_shape().row();
+            for piece in pieces {
+                let cells = piece.row * row..(piece.row + piece.tokens.len()) * row;
+                let tail = &mut *sequences[piece.sequence].tail;
+                tail.append(number, &buffers.keys[cells.clone()], &buffers.values[cells]);
+            }
+            let runs = pieces.iter().zip(self.pick(number, &turns)).map(|(piece, turns)| {
+                let Sequence { prefix, tail, .. } = &sequences[piece.sequence];
+                let count = piece.tokens.len();
+                let view = LayerView::new(self.rope(number), turns, prefix, tail, tail.len() + count, number);
+                Run { row: piece.row, positions: &positions[piece.row..][..count], view }
+            });
+            let runs: Vec<Run<'_>> = runs.collect();
+            self.mix(number, &runs, &mut buffers)?;
+            self.feed_forward(number, &mut buffers)?;
         }
-        tail.commit(tokens);
+        for piece in pieces {
+            let Sequence { tokens, tail, .. } = &mut sequences[piece.sequence];
+            tail.commit(&tokens[piece.tokens.clone()]);
+        }
         Ok(buffers.hidden)
     }
 
-    #[allow(clippy::too_many_arguments, reason = "one call site; the arguments are the state of a chunk")]
-    fn attention(
-        &self,
-        number: usize,
-        layer: &Layer,
-        position: usize,
-        (cosines, sines): &(Vec<f32>, Vec<f32>),
-        prefix: &KvPrefix,
-        tail: &mut KvTail,
-        buffers: &mut Buffers,
-    ) -> Result<(), ModelError> {
+    /// Returns the activations with which the tokens enter the first layer.
+    fn embed(&self, tokens: &[u32]) -> Result<Buffers, ModelError> {
         let spec = &self.weights.spec;
+        let mut buffers = Buffers::new(spec, tokens.len());
+        for (token, out) in tokens.iter().zip(buffers.hidden.chunks_exact_mut(spec.hidden)) {
+            self.weights.embedding.row(&self.compute, *token as usize, out)?;
+        }
+        if spec.embedding_scale != 1.0 {
+            self.compute.kernels.scale(&mut buffers.hidden, spec.embedding_scale);
+        }
+        Ok(buffers)
+    }
+
+    /// Returns the rotation of a layer.
+    fn rope(&self, layer: usize) -> &Rope {
+        if self.weights.spec.window(layer).is_some() { &self.local_rope } else { &self.rope }
+    }
+
+    /// Makes something for each rotation.
+    fn per_rope<T>(&self, make: impl Fn(&Rope) -> T) -> PerRope<T> {
+        let local = self.weights.spec.sliding_window.as_ref().map(|_| make(&self.local_rope));
+        PerRope { global: make(&self.rope), local }
+    }
+
+    /// Returns what was made for the rotation of a layer.
+    fn pick<'a, T>(&self, layer: usize, made: &'a PerRope<T>) -> &'a T {
+        match &made.local {
+            Some(local) if self.weights.spec.window(layer).is_some() => local,
+            _ => &made.global,
+        }
+    }
+
+    fn angles(&self, positions: &[usize]) -> Angles {
+        self.per_rope(|rope| rope.angles(positions.iter().copied()))
+    }
+
+    /// Computes queries, keys and values of a layer, normed and rotated as the architecture says.
+    fn project(&self, number: usize, angles: &Angles, buffers: &mut Buffers) -> Result<(), ModelError> {
+        let (spec, layer, rope) = (&self.weights.spec, &self.weights.layers[number], self.rope(number));
+        let (cosines, sines) = self.pick(number, angles);
         let Buffers { hidden, normed, queries, keys, values, mixed, .. } = buffers;
         let count = hidden.len() / spec.hidden;
         self.norm(hidden, &layer.attention_norm, normed);
@@ -320,32 +381,63 @@ impl Decoder {
             count,
             &mut [(&layer.query, queries), (&layer.key, keys), (&layer.value, values)],
         )?;
+        add_bias(queries, &layer.query_bias);
+        add_bias(keys, &layer.key_bias);
+        add_bias(values, &layer.value_bias);
+        if spec.head_norms {
+            // `mixed` is free until the attention writes it, and at least as long as the keys.
+            self.norm(queries, &layer.query_norm, mixed);
+            std::mem::swap(queries, mixed);
+            let scratch = &mut mixed[..keys.len()];
+            self.norm(keys, &layer.key_norm, scratch);
+            keys.copy_from_slice(scratch);
+        }
         let half = spec.head_dim / 2;
         for row in 0..count {
             let (cosines, sines) = (&cosines[row * half..][..half], &sines[row * half..][..half]);
             let (query_width, key_width) = (spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim);
-            self.rope.rotate(&mut queries[row * query_width..][..query_width], cosines, sines);
-            self.rope.rotate(&mut keys[row * key_width..][..key_width], cosines, sines);
+            rope.rotate(&mut queries[row * query_width..][..query_width], cosines, sines);
+            rope.rotate(&mut keys[row * key_width..][..key_width], cosines, sines);
         }
-        tail.append(number, keys, values);
-        let view = LayerView::new(prefix, tail, tail.len() + count, number);
-        attention::attend(&self.compute, queries, spec.heads, position, &view, mixed);
-        linear::multiply(&self.compute, mixed, count, &mut [(&layer.attention_output, normed)])?;
-        add(hidden, normed);
         Ok(())
     }
 
-    fn feed_forward(&self, layer: &Layer, buffers: &mut Buffers) -> Result<(), ModelError> {
-        let spec = &self.weights.spec;
-        let Buffers { hidden, normed, gate, up, .. } = buffers;
+    /// Adds the attention of the projected queries to the activations.
+    fn mix(&self, number: usize, runs: &[Run<'_>], buffers: &mut Buffers) -> Result<(), ModelError> {
+        let (spec, layer) = (&self.weights.spec, &self.weights.layers[number]);
+        let Buffers { hidden, normed, returned, queries, mixed, .. } = buffers;
+        let count = hidden.len() / spec.hidden;
+        attention::attend(&self.compute, queries, spec.heads, runs, spec.reach(number), mixed);
+        linear::multiply(&self.compute, mixed, count, &mut [(&layer.attention_output, normed)])?;
+        add_bias(normed, &layer.attention_output_bias);
+        self.add_to(hidden, normed, &layer.post_attention_norm, returned);
+        Ok(())
+    }
+
+    fn feed_forward(&self, number: usize, buffers: &mut Buffers) -> Result<(), ModelError> {
+        let (spec, layer) = (&self.weights.spec, &self.weights.layers[number]);
+        let Buffers { hidden, normed, returned, gate, up, .. } = buffers;
         let count = hidden.len() / spec.hidden;
         self.norm(hidden, &layer.feed_forward_norm, normed);
         linear::multiply(&self.compute, normed, count, &mut [(&layer.gate, gate), (&layer.up, up)])?;
         let kernels = &self.compute.kernels;
-        self.compute.rows(up, spec.feed_forward, gate, spec.feed_forward, |up, gate| kernels.silu_mul(gate, up));
+        self.compute.rows(up, spec.feed_forward, gate, spec.feed_forward, |up, gate| match spec.activation {
+            Activation::Silu => kernels.silu_mul(gate, up),
+            Activation::GeluTanh => kernels.gelu_mul(gate, up),
+        });
         linear::multiply(&self.compute, gate, count, &mut [(&layer.down, normed)])?;
-        add(hidden, normed);
+        self.add_to(hidden, normed, &layer.post_feed_forward_norm, returned);
         Ok(())
+    }
+
+    /// Adds what a part of a layer made, normed first where the architecture says so.
+    fn add_to(&self, hidden: &mut [f32], made: &[f32], post_norm: &[f32], scratch: &mut [f32]) {
+        if self.weights.spec.post_norms {
+            self.norm(made, post_norm, scratch);
+            add(hidden, scratch);
+        } else {
+            add(hidden, made);
+        }
     }
 
     fn norm(&self, x: &[f32], weight: &[f32], out: &mut [f32]) {
@@ -360,6 +452,9 @@ impl Decoder {
         self.norm(hidden, &self.weights.output_norm, &mut normed);
         let mut logits = vec![0.0; count * output.rows()];
         linear::multiply(&self.compute, &normed, count, &mut [(output, &mut logits)])?;
+        if let Some(cap) = self.weights.spec.logit_softcap {
+            self.compute.kernels.softcap(&mut logits, cap);
+        }
         Ok(logits)
     }
 }
@@ -370,6 +465,7 @@ impl Buffers {
         Self {
             hidden: zeros(spec.hidden),
             normed: zeros(spec.hidden),
+            returned: zeros(if spec.post_norms { spec.hidden } else { 0 }),
             queries: zeros(spec.heads * spec.head_dim),
             keys: zeros(spec.kv_heads * spec.head_dim),
             values: zeros(spec.kv_heads * spec.head_dim),
@@ -383,5 +479,12 @@ impl Buffers {
 fn add(to: &mut [f32], what: &[f32]) {
     for (to, what) in to.iter_mut().zip(what) {
         *to += what;
+    }
+}
+
+/// Adds a bias to every row; an empty one is none.
+fn add_bias(rows: &mut [f32], bias: &[f32]) {
+    if !bias.is_empty() {
+        rows.chunks_exact_mut(bias.len()).for_each(|row| add(row, bias));
     }
 }

@@ -2,10 +2,10 @@
 
 use std::f32::consts::PI;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Which values of a head are rotated together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RopeLayout {
     /// Neighbours, `2 i` and `2 i + 1`: Llama in GGUF files.
@@ -58,12 +58,19 @@ impl Rope {
         Self { layout, speeds }
     }
 
-    /// Returns cosines and sines, each `[count, head_dim / 2]`, of the positions from `start` on.
-    pub(crate) fn angles(&self, start: usize, count: usize) -> (Vec<f32>, Vec<f32>) {
-        (start..start + count)
+    /// Returns cosines and sines, each `[positions, head_dim / 2]`.
+    pub(crate) fn angles(&self, positions: impl IntoIterator<Item = usize>) -> (Vec<f32>, Vec<f32>) {
+        positions
+            .into_iter()
             .flat_map(|position| self.speeds.iter().map(move |speed| (position as f32 * speed).sin_cos()))
             .map(|(sine, cosine)| (cosine, sine))
             .unzip()
+    }
+
+    /// Returns cosines and sines, each `[head_dim / 2]`, that turn a rotated head on by `shift` positions.
+    pub(crate) fn turn(&self, shift: i64) -> (Vec<f32>, Vec<f32>) {
+        let angle = |speed: &f32| (shift as f64 * f64::from(*speed)).sin_cos();
+        self.speeds.iter().map(angle).map(|(sine, cosine)| (cosine as f32, sine as f32)).unzip()
     }
 
     /// Rotates the heads of one token.
@@ -119,7 +126,7 @@ mod tests {
         let interleaved = Rope::new(RopeLayout::Interleaved, 8, theta, &none);
         let halves = Rope::new(RopeLayout::Halves, 8, theta, &none);
         let values: Vec<f32> = (0..8).map(|i| i as f32 - 3.0).collect();
-        let (cosines, sines) = interleaved.angles(5, 1);
+        let (cosines, sines) = interleaved.angles([5]);
         let mut expected = values.clone();
         interleaved.rotate(&mut expected, &cosines, &sines);
         let mut split: Vec<f32> = (0..4).map(|i| values[2 * i]).chain((0..4).map(|i| values[2 * i + 1])).collect();
@@ -130,9 +137,27 @@ mod tests {
     }
 
     #[test]
+    fn turning_on_is_being_rotated_by_a_later_position_and_turning_back_undoes_it() {
+        for layout in [RopeLayout::Interleaved, RopeLayout::Halves] {
+            let rope = Rope::new(layout, 16, 10_000.0, &RopeScaling::None);
+            let values: Vec<f32> = (0..16).map(|i| (i * 5 % 7) as f32 - 3.0).collect();
+            let rotated = |(cosines, sines): (Vec<f32>, Vec<f32>), values: &[f32]| {
+                let mut values = values.to_vec();
+                rope.rotate(&mut values, &cosines, &sines);
+                values
+            };
+            let (early, late) = (rotated(rope.angles([40]), &values), rotated(rope.angles([165]), &values));
+            let turned = rotated(rope.turn(125), &early);
+            let near = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-4);
+            assert!(near(&turned, &late) && !near(&early, &late), "{turned:?} {late:?}");
+            assert!(near(&rotated(rope.turn(-125), &turned), &early));
+        }
+    }
+
+    #[test]
     fn linear_scaling_divides_positions() {
         let plain = Rope::new(RopeLayout::Halves, 16, 10_000.0, &RopeScaling::None);
         let linear = Rope::new(RopeLayout::Halves, 16, 10_000.0, &RopeScaling::Linear { factor: 4.0 });
-        assert_eq!(linear.angles(12, 1), plain.angles(3, 1));
+        assert_eq!(linear.angles([12]), plain.angles([3]));
     }
 }

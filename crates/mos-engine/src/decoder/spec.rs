@@ -1,8 +1,9 @@
-//! The sizes and constants of a Llama-architecture decoder.
+//! The description that turns the one decoder into Llama, Qwen or Gemma.
 
 use serde::Serialize;
 
-use super::rope::{RopeLayout, RopeScaling};
+use super::attention::Reach;
+use super::rope::{Rope, RopeLayout, RopeScaling};
 use crate::kv::KvShape;
 
 /// What a model's file says about its architecture.
@@ -26,18 +27,96 @@ pub struct ArchSpec {
     pub context_length: usize,
     /// Constant of the norms.
     pub norm_epsilon: f32,
-    /// Base of the rotation.
+    /// What is added to the norms' weights as they stand in the file: 1 where the file holds differences from 1.
+    pub norm_offset: f32,
+    /// Base of the rotation; in layers with a window, [`SlidingWindow::rope_theta`] instead.
     pub rope_theta: f32,
     /// Which values are rotated together.
     pub rope_layout: RopeLayout,
-    /// How the rotation is stretched.
+    /// How the rotation is stretched; in layers with a window, [`SlidingWindow::rope_scaling`] instead.
     pub rope_scaling: RopeScaling,
+    /// Which products of the attention have a bias.
+    pub attention_bias: AttentionBias,
+    /// Whether each head of queries and keys is normed before the rotation.
+    pub head_norms: bool,
+    /// Whether what attention and feed-forward part return is normed before it is added.
+    pub post_norms: bool,
+    /// The non-linearity of the feed-forward part.
+    pub activation: Activation,
+    /// What the embeddings are multiplied with.
+    pub embedding_scale: f32,
+    /// What the products of queries and keys are multiplied with.
+    pub attention_scale: f32,
+    /// Softly bounds the scores of the attention: `cap * tanh(score / cap)`.
+    pub attention_softcap: Option<f32>,
+    /// Softly bounds the logits.
+    pub logit_softcap: Option<f32>,
+    /// The layers that see only the nearest tokens, if any do.
+    pub sliding_window: Option<SlidingWindow>,
+}
+
+/// Layers that see only the nearest tokens, and their rotation.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SlidingWindow {
+    /// How many tokens such a layer sees: the token itself and those before it.
+    pub tokens: usize,
+    /// For each layer, whether it has the window.
+    pub layers: Vec<bool>,
+    /// Base of the rotation in these layers.
+    pub rope_theta: f32,
+    /// How the rotation is stretched in these layers.
+    pub rope_scaling: RopeScaling,
+}
+
+/// Which products of the attention have a bias.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AttentionBias {
+    /// None.
+    None,
+    /// Queries, keys and values.
+    Inputs,
+    /// Queries, keys, values and the output.
+    All,
+}
+
+/// The non-linearity of the feed-forward part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// `x * sigmoid(x)`.
+    Silu,
+    /// The Gaussian error unit in its approximation with `tanh`.
+    GeluTanh,
 }
 
 impl ArchSpec {
     /// Returns the sizes of this model's caches.
     pub fn kv_shape(&self) -> KvShape {
         KvShape { layers: self.layers, kv_heads: self.kv_heads, head_dim: self.head_dim }
+    }
+
+    /// Returns the tokens that `layer` sees, its own included; `None` when it sees all.
+    pub fn window(&self, layer: usize) -> Option<usize> {
+        let sliding = self.sliding_window.as_ref()?;
+        sliding.layers.get(layer)?.then_some(sliding.tokens)
+    }
+
+    /// What the attention of `layer` sees and how it scores.
+    pub(super) fn reach(&self, layer: usize) -> Reach {
+        Reach { window: self.window(layer), scale: self.attention_scale, softcap: self.attention_softcap }
+    }
+
+    /// The rotation of the layers that see all tokens, and that of those with a window.
+    pub(super) fn ropes(&self) -> (Rope, Rope) {
+        let global = Rope::new(self.rope_layout, self.head_dim, self.rope_theta, &self.rope_scaling);
+        let local = match &self.sliding_window {
+            Some(SlidingWindow { rope_theta, rope_scaling, .. }) => {
+                Rope::new(self.rope_layout, self.head_dim, *rope_theta, rope_scaling)
+            }
+            None => global.clone(),
+        };
+        (global, local)
     }
 
     /// Returns why the kernels cannot run such a model, if they cannot.
@@ -64,14 +143,42 @@ impl ArchSpec {
         if !self.head_dim.is_multiple_of(16) {
             return Err(format!("heads of {} values are not supported, only multiples of 16", self.head_dim));
         }
-        if !(self.norm_epsilon.is_finite() && self.rope_theta.is_finite() && self.rope_theta > 0.0) {
-            return Err("the constants of norm and rotation are not finite numbers".to_owned());
+        let constants = [self.norm_epsilon, self.norm_offset, self.embedding_scale, self.attention_scale];
+        if !constants.iter().all(|constant| constant.is_finite()) {
+            return Err("the constants of norms, embedding and attention are not finite numbers".to_owned());
         }
-        if let RopeScaling::Factors { factors } = &self.rope_scaling
-            && factors.len() != self.head_dim / 2
-        {
-            return Err(format!("{} rotation factors for heads of {}", factors.len(), self.head_dim));
+        if [self.attention_softcap, self.logit_softcap].into_iter().flatten().any(|cap| !is_positive(cap)) {
+            return Err("a soft cap is not a positive number".to_owned());
         }
-        Ok(())
+        self.check_rope(self.rope_theta, &self.rope_scaling)?;
+        self.check_window()
     }
+
+    fn check_window(&self) -> Result<(), String> {
+        let Some(sliding) = &self.sliding_window else { return Ok(()) };
+        if sliding.tokens == 0 || sliding.layers.len() != self.layers {
+            let (tokens, layers) = (sliding.tokens, sliding.layers.len());
+            return Err(format!("a window of {tokens} tokens for {layers} of {} layers makes no sense", self.layers));
+        }
+        self.check_rope(sliding.rope_theta, &sliding.rope_scaling)
+    }
+
+    fn check_rope(&self, theta: f32, scaling: &RopeScaling) -> Result<(), String> {
+        if !is_positive(theta) {
+            return Err(format!("a base of the rotation of {theta} makes no sense"));
+        }
+        match scaling {
+            RopeScaling::Factors { factors } if factors.len() != self.head_dim / 2 => {
+                Err(format!("{} rotation factors for heads of {}", factors.len(), self.head_dim))
+            }
+            RopeScaling::Linear { factor } | RopeScaling::Llama3 { factor, .. } if !is_positive(*factor) => {
+                Err(format!("a rotation scaling by {factor} makes no sense"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn is_positive(value: f32) -> bool {
+    value.is_finite() && value > 0.0
 }

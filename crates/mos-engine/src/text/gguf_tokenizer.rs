@@ -1,4 +1,5 @@
-//! The tokenizer inside a GGUF file: byte-level BPE with the usual ways of splitting text first.
+//! The tokenizer inside a GGUF file: byte-level BPE with the usual ways of splitting text first, or the pieces of
+//! SentencePiece.
 
 use mos_core::ModelError;
 use tokenizers::models::bpe::{BPE, Vocab};
@@ -10,6 +11,7 @@ use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, SplitDelimiterBehavior, Tokenizer};
 
+use super::gguf_pieces;
 use crate::error::bad_model;
 use crate::weights::gguf::GgufFile;
 
@@ -19,6 +21,8 @@ const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{
 const QWEN2: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
+/// The kind of tokens that text is put together from.
+pub(super) const NORMAL: usize = 1;
 /// The kinds of tokens in the file that are matched as a whole.
 const CONTROL: usize = 3;
 const USER_DEFINED: usize = 4;
@@ -30,14 +34,23 @@ const USER_DEFINED: usize = 4;
 pub(super) fn build(file: &GgufFile) -> Result<Tokenizer, ModelError> {
     let model =
         file.text("tokenizer.ggml.model").ok_or_else(|| remedy(file, "the file has no tokenizer".to_owned()))?;
-    if model != "gpt2" {
-        return Err(remedy(file, format!("the tokenizer kind `{model}` cannot be built from the file")));
-    }
-    let (Some(tokens), Some(merges)) = (file.texts("tokenizer.ggml.tokens"), file.texts("tokenizer.ggml.merges"))
-    else {
-        return Err(remedy(file, "the file has no vocabulary or no merges".to_owned()));
+    let tokens = file
+        .texts("tokenizer.ggml.tokens")
+        .ok_or_else(|| remedy(file, "the tokenizer in the file has no vocabulary".to_owned()))?;
+    let mut tokenizer = match model {
+        "gpt2" => byte_level(file, &tokens)?,
+        "llama" => gguf_pieces::build(file, &tokens)?,
+        other => return Err(remedy(file, format!("the tokenizer kind `{other}` cannot be built from the file"))),
     };
-    let ids = (0_u32..).zip(&tokens);
+    add_whole_tokens(file, &tokens, &mut tokenizer)?;
+    Ok(tokenizer)
+}
+
+fn byte_level(file: &GgufFile, tokens: &[&str]) -> Result<Tokenizer, ModelError> {
+    let merges = file
+        .texts("tokenizer.ggml.merges")
+        .ok_or_else(|| remedy(file, "the tokenizer in the file has no merges".to_owned()))?;
+    let ids = (0_u32..).zip(tokens);
     let vocabulary: Vocab = ids.map(|(id, token)| ((*token).to_owned(), id)).collect();
     let merges = merges
         .into_iter()
@@ -57,8 +70,35 @@ pub(super) fn build(file: &GgufFile) -> Result<Tokenizer, ModelError> {
     if splitting == "qwen2" {
         tokenizer.with_normalizer(Some(NFC)).map_err(|error| bad_model(file.path(), error))?;
     }
-    add_whole_tokens(file, &tokens, &mut tokenizer)?;
     Ok(tokenizer)
+}
+
+/// Returns a hash of the settings that [`build`] reads.
+pub(super) fn hash(file: &GgufFile) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    // Lengths keep neighbours apart.
+    let mut add = |text: &str| {
+        hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+    };
+    for key in ["tokenizer.ggml.model", "tokenizer.ggml.pre"] {
+        add(file.text(key).unwrap_or_default());
+    }
+    for key in ["tokenizer.ggml.tokens", "tokenizer.ggml.merges"] {
+        add(key);
+        file.texts(key).unwrap_or_default().into_iter().for_each(&mut add);
+    }
+    add("tokenizer.ggml.token_type");
+    for kind in file.integers("tokenizer.ggml.token_type").unwrap_or_default() {
+        hasher.update(&(kind as u64).to_le_bytes());
+    }
+    hasher.update(b"tokenizer.ggml.scores");
+    for score in file.floats("tokenizer.ggml.scores").unwrap_or_default() {
+        hasher.update(&score.to_le_bytes());
+    }
+    let first_space = file.flag("tokenizer.ggml.add_space_prefix");
+    let unknown = file.integer("tokenizer.ggml.unknown_token_id");
+    hasher.update(format!("{first_space:?} {unknown:?}").as_bytes());
+    *hasher.finalize().as_bytes()
 }
 
 fn pre_tokenizer(file: &GgufFile, splitting: &str) -> Result<PreTokenizerWrapper, ModelError> {
@@ -93,6 +133,6 @@ fn add_whole_tokens(file: &GgufFile, tokens: &[&str], tokenizer: &mut Tokenizer)
     Ok(())
 }
 
-fn remedy(file: &GgufFile, what: String) -> ModelError {
+pub(super) fn remedy(file: &GgufFile, what: String) -> ModelError {
     bad_model(file.path(), format!("{what}; put the tokenizer.json from the model's page beside the file"))
 }

@@ -1,6 +1,7 @@
 //! Between text and tokens: tokenizer, chat template, streaming detokenisation.
 
 mod codec;
+mod gguf_pieces;
 mod gguf_tokenizer;
 mod prompt;
 mod streamer;

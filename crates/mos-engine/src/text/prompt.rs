@@ -84,6 +84,12 @@ impl ControlTexts {
         Self { texts, first_bytes }
     }
 
+    /// Returns words, broken where they spell a control token, after a beginning that may be one.
+    pub(crate) fn words_after(&self, beginning: &str, words: &str) -> PromptText {
+        let breaks = self.breaks(words).map(|at| beginning.len() + at).collect();
+        PromptText { text: format!("{beginning}{words}"), breaks }
+    }
+
     /// Marks every spelled-out control token in the strings of a conversation and returns the mark; `None`, and
     /// nothing is changed, when there is none.
     ///
@@ -190,6 +196,14 @@ mod tests {
         assert_eq!(mark, Some('\u{E002}'));
         let text = PromptText::from_marked(messages[0]["content"].as_str().unwrap().to_owned(), mark);
         assert_eq!(text, prompt("\u{E000}<s>\u{E001}", &[4]));
+    }
+
+    #[test]
+    fn plain_words_are_broken_after_a_real_beginning() {
+        let text = controls().words_after("<s>", "a<s>b");
+        assert_eq!(text, prompt("<s>a<s>b", &[5]));
+        assert_eq!(text.pieces().collect::<Vec<_>>(), ["<s>a<", "s>b"]);
+        assert_eq!(controls().words_after("", "ab"), prompt("ab", &[]));
     }
 
     #[test]

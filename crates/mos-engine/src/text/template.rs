@@ -19,6 +19,7 @@ pub(crate) struct ChatTemplate {
     path: PathBuf,
     bos: String,
     eos: String,
+    hash: [u8; 32],
 }
 
 impl ChatTemplate {
@@ -34,7 +35,17 @@ impl ChatTemplate {
         environment
             .add_template_owned(NAME, source.to_owned())
             .map_err(|error| bad_model(path, format!("the chat template is not understood: {error:#}")))?;
-        Ok(Self { environment, path: path.to_owned(), bos: bos.to_owned(), eos: eos.to_owned() })
+        let mut hasher = blake3::Hasher::new();
+        for text in [source, bos, eos] {
+            hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+        }
+        let hash = *hasher.finalize().as_bytes();
+        Ok(Self { environment, path: path.to_owned(), bos: bos.to_owned(), eos: eos.to_owned(), hash })
+    }
+
+    /// Returns a hash of all that decides how a conversation is rendered.
+    pub(crate) fn hash(&self) -> [u8; 32] {
+        self.hash
     }
 
     /// Reads `chat_template.jinja`, or the template in `tokenizer_config.json`; `None` when there is none.

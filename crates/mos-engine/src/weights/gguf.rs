@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code, reason = "model files are mapped, not copied, while they are read")]
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
@@ -11,25 +12,32 @@ use candle_core::quantized::gguf_file::{Content, TensorInfo, Value};
 use memmap2::Mmap;
 use mos_core::ModelError;
 
-use super::{LayerTensor, LoadedModel, TensorName, TensorSource, hash_tensor, missing, read_weights};
+use super::{
+    LayerTensor, LoadedModel, TensorName, TensorSource, gguf_head, gguf_spec, hash_tensor, missing, read_weights,
+    unread,
+};
 use crate::compute::{Form, PanelMatrix};
-use crate::decoder::{ArchSpec, Linear, RopeLayout, RopeScaling};
+use crate::decoder::Linear;
 use crate::error::bad_model;
 use crate::text::{ChatTemplate, TextCodec};
 
 /// What `.gguf` files start with.
 const MAGIC: &[u8] = b"GGUF";
+/// The divisors of the rotation, which the description of the architecture takes in.
+pub(super) const ROPE_FACTORS: &str = "rope_freqs.weight";
 
 /// A mapped file and its table of contents.
 pub(crate) struct GgufFile {
     path: PathBuf,
     map: Mmap,
     content: Content,
+    /// The tensors that were read.
+    read: HashSet<String>,
 }
 
 pub(crate) fn load(path: &Path) -> Result<LoadedModel, ModelError> {
     let mut file = GgufFile::open(path)?;
-    let spec = file.spec()?;
+    let spec = gguf_spec::spec(&file)?;
     let codec = TextCodec::from_gguf(&file)?;
     let template = match file.text("tokenizer.chat_template") {
         Some(source) => Some(ChatTemplate::new(path, source, codec.bos_text(), codec.eos_text())?),
@@ -51,6 +59,13 @@ impl GgufFile {
         if !map.starts_with(MAGIC) {
             return Err(bad_model(path, "is not a GGUF file; give a .gguf file or a directory with safetensors"));
         }
+        if gguf_head::aligns_to_nothing(&map) {
+            return Err(bad_model(
+                path,
+                "the setting `general.alignment` is 0, which no data can be aligned to; the file is damaged, fetch it \
+                 again",
+            ));
+        }
         let content = Content::read(&mut Cursor::new(&map[..])).map_err(|error| {
             let why = error.to_string();
             let why = why.lines().next().unwrap_or_default();
@@ -59,7 +74,7 @@ impl GgufFile {
                 format!("the header cannot be read, the file is truncated or damaged; fetch it again ({why})"),
             )
         })?;
-        let file = Self { path: path.to_owned(), map, content };
+        let file = Self { path: path.to_owned(), map, content, read: HashSet::new() };
         file.check_length()?;
         Ok(file)
     }
@@ -92,6 +107,11 @@ impl GgufFile {
         &self.path
     }
 
+    /// A tensor's place in the file; `None` when it is not there.
+    pub(super) fn info(&self, tensor: &str) -> Option<&TensorInfo> {
+        self.content.tensor_infos.get(tensor)
+    }
+
     pub(crate) fn tensors(&self) -> impl Iterator<Item = &TensorInfo> {
         self.content.tensor_infos.values()
     }
@@ -121,75 +141,29 @@ impl GgufFile {
         values.iter().map(integer).collect()
     }
 
-    fn float(&self, key: &str) -> Option<f32> {
-        match self.value(key)? {
-            Value::F32(value) => Some(*value),
-            Value::F64(value) => Some(*value as f32),
-            _ => None,
-        }
+    pub(super) fn booleans(&self, key: &str) -> Option<Vec<bool>> {
+        let Value::Array(values) = self.value(key)? else { return None };
+        values.iter().map(|value| if let Value::Bool(value) = value { Some(*value) } else { None }).collect()
     }
 
-    fn need<T>(&self, key: &str, value: Option<T>) -> Result<T, ModelError> {
+    pub(crate) fn flag(&self, key: &str) -> Option<bool> {
+        if let Value::Bool(value) = self.value(key)? { Some(*value) } else { None }
+    }
+
+    pub(crate) fn floats(&self, key: &str) -> Option<Vec<f32>> {
+        let Value::Array(values) = self.value(key)? else { return None };
+        values.iter().map(float).collect()
+    }
+
+    pub(super) fn float(&self, key: &str) -> Option<f32> {
+        float(self.value(key)?)
+    }
+
+    pub(super) fn need<T>(&self, key: &str, value: Option<T>) -> Result<T, ModelError> {
         value.ok_or_else(|| bad_model(&self.path, format!("the setting `{key}` is missing; fetch the file again")))
     }
 
-    fn spec(&self) -> Result<ArchSpec, ModelError> {
-        let architecture = self.need("general.architecture", self.text("general.architecture"))?;
-        if architecture != "llama" {
-            return Err(bad_model(
-                &self.path,
-                format!(
-                    "the architecture `{architecture}` is not supported, only `llama`; choose a Llama-architecture \
-                     model (Llama 2 and 3, SmolLM2, TinyLlama), or serve this one with an OpenAI-compatible server"
-                ),
-            ));
-        }
-        let required = |key: &str| self.need(key, self.integer(key));
-        if self.integer("llama.expert_count").unwrap_or(0) > 0 {
-            return Err(bad_model(&self.path, "mixtures of experts are not supported; choose a dense model"));
-        }
-        let hidden = required("llama.embedding_length")?;
-        let heads = required("llama.attention.head_count")?;
-        let head_dim = match self.integer("llama.attention.key_length") {
-            Some(length) => length,
-            None => hidden.checked_div(heads).unwrap_or(0),
-        };
-        if self.integer("llama.rope.dimension_count").is_some_and(|rotated| rotated != head_dim) {
-            return Err(bad_model(&self.path, "models that rotate a part of each head are not supported"));
-        }
-        let embedding = self.need("token_embd.weight", self.content.tensor_infos.get("token_embd.weight"))?;
-        let epsilon = "llama.attention.layer_norm_rms_epsilon";
-        Ok(ArchSpec {
-            layers: required("llama.block_count")?,
-            hidden,
-            feed_forward: required("llama.feed_forward_length")?,
-            heads,
-            kv_heads: self.integer("llama.attention.head_count_kv").unwrap_or(heads),
-            head_dim,
-            vocabulary: embedding.shape.dims().first().copied().unwrap_or(0),
-            context_length: required("llama.context_length")?,
-            norm_epsilon: self.need(epsilon, self.float(epsilon))?,
-            rope_theta: self.float("llama.rope.freq_base").unwrap_or(10_000.0),
-            rope_layout: RopeLayout::Interleaved,
-            rope_scaling: self.rope_scaling()?,
-        })
-    }
-
-    fn rope_scaling(&self) -> Result<RopeScaling, ModelError> {
-        if let Some(info) = self.content.tensor_infos.get("rope_freqs.weight") {
-            let (_, bytes) = self.bytes(info)?;
-            let factors = bytes.chunks_exact(4).map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]]));
-            return Ok(RopeScaling::Factors { factors: factors.collect() });
-        }
-        let factor = self.float("llama.rope.scaling.factor").or_else(|| self.float("llama.rope.scale_linear"));
-        match (self.text("llama.rope.scaling.type").unwrap_or("linear"), factor) {
-            ("none", _) | ("linear", None) => Ok(RopeScaling::None),
-            ("linear", Some(factor)) if factor > 0.0 => Ok(RopeScaling::Linear { factor }),
-            (other, _) => Err(bad_model(&self.path, format!("the rotation scaling `{other}` is not supported"))),
-        }
-    }
-
-    fn bytes<'a>(&'a self, info: &'a TensorInfo) -> Result<(&'a [usize], &'a [u8]), ModelError> {
+    pub(super) fn bytes<'a>(&'a self, info: &'a TensorInfo) -> Result<(&'a [usize], &'a [u8]), ModelError> {
         let range = self.range(info).and_then(|(start, len)| self.map.get(start..start.checked_add(len)?));
         match range {
             Some(bytes) => Ok((info.shape.dims(), bytes)),
@@ -216,6 +190,7 @@ impl TensorSource for GgufFile {
     }
 
     fn matrix(&mut self, name: TensorName, hasher: &mut blake3::Hasher) -> Result<Linear, ModelError> {
+        self.read.insert(file_name(name));
         let (key, info) = self.tensor(name)?;
         let (shape, bytes) = self.bytes(info)?;
         hash_tensor(hasher, name, &format!("{:?}", info.ggml_dtype), shape, bytes);
@@ -234,6 +209,7 @@ impl TensorSource for GgufFile {
     }
 
     fn vector(&mut self, name: TensorName, hasher: &mut blake3::Hasher) -> Result<Vec<f32>, ModelError> {
+        self.read.insert(file_name(name));
         let (key, info) = self.tensor(name)?;
         let (shape, bytes) = self.bytes(info)?;
         hash_tensor(hasher, name, &format!("{:?}", info.ggml_dtype), shape, bytes);
@@ -241,6 +217,25 @@ impl TensorSource for GgufFile {
             .tensor(&mut Cursor::new(&self.map[..]), &key, &Device::Cpu)
             .and_then(|tensor| tensor.dequantize(&Device::Cpu)?.to_vec1::<f32>())
             .map_err(|error| bad_model(&self.path, format!("`{key}`: {error}")))
+    }
+
+    fn check_unread(&self) -> Result<(), ModelError> {
+        let mut names: Vec<&String> = self.content.tensor_infos.keys().collect();
+        names.sort();
+        // The rotation's divisors are in the description; some old files hold its speeds too, which we compute.
+        let known = |name: &str| name == ROPE_FACTORS || name.ends_with(".attn_rot_embd.weight");
+        match names.into_iter().find(|name| !self.read.contains(*name) && !known(name)) {
+            Some(name) => Err(unread(&self.path, name)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn float(value: &Value) -> Option<f32> {
+    match value {
+        Value::F32(value) => Some(*value),
+        Value::F64(value) => Some(*value as f32),
+        _ => None,
     }
 }
 
@@ -265,17 +260,25 @@ fn file_name(name: TensorName) -> String {
         TensorName::Output => "output.weight".to_owned(),
         TensorName::Layer(number, tensor) => {
             let tensor = match tensor {
-                LayerTensor::AttentionNorm => "attn_norm",
-                LayerTensor::Query => "attn_q",
-                LayerTensor::Key => "attn_k",
-                LayerTensor::Value => "attn_v",
-                LayerTensor::AttentionOutput => "attn_output",
-                LayerTensor::FeedForwardNorm => "ffn_norm",
-                LayerTensor::Gate => "ffn_gate",
-                LayerTensor::Up => "ffn_up",
-                LayerTensor::Down => "ffn_down",
+                LayerTensor::AttentionNorm => "attn_norm.weight",
+                LayerTensor::Query => "attn_q.weight",
+                LayerTensor::Key => "attn_k.weight",
+                LayerTensor::Value => "attn_v.weight",
+                LayerTensor::QueryBias => "attn_q.bias",
+                LayerTensor::KeyBias => "attn_k.bias",
+                LayerTensor::ValueBias => "attn_v.bias",
+                LayerTensor::QueryNorm => "attn_q_norm.weight",
+                LayerTensor::KeyNorm => "attn_k_norm.weight",
+                LayerTensor::AttentionOutput => "attn_output.weight",
+                LayerTensor::AttentionOutputBias => "attn_output.bias",
+                LayerTensor::PostAttentionNorm => "post_attention_norm.weight",
+                LayerTensor::FeedForwardNorm => "ffn_norm.weight",
+                LayerTensor::Gate => "ffn_gate.weight",
+                LayerTensor::Up => "ffn_up.weight",
+                LayerTensor::Down => "ffn_down.weight",
+                LayerTensor::PostFeedForwardNorm => "post_ffw_norm.weight",
             };
-            format!("blk.{number}.{tensor}.weight")
+            format!("blk.{number}.{tensor}")
         }
     }
 }

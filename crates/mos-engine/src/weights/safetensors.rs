@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code, reason = "model files are mapped, not copied, while they are read")]
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use candle_core::safetensors::MmapedSafetensors;
@@ -10,69 +11,12 @@ use mos_core::ModelError;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::{LayerTensor, LoadedModel, TensorName, TensorSource, hash_tensor, missing, read_weights};
+use super::config::{self, Description, Ids};
+use super::{LayerTensor, LoadedModel, TensorName, TensorSource, hash_tensor, missing, read_weights, unread};
 use crate::compute::{Form, PanelMatrix};
-use crate::decoder::{ArchSpec, Linear, RopeLayout, RopeScaling};
+use crate::decoder::Linear;
 use crate::error::bad_model;
 use crate::text::{ChatTemplate, TextCodec};
-
-#[derive(Deserialize)]
-struct Config {
-    #[serde(default)]
-    model_type: String,
-    hidden_size: usize,
-    intermediate_size: usize,
-    vocab_size: usize,
-    num_hidden_layers: usize,
-    num_attention_heads: usize,
-    num_key_value_heads: Option<usize>,
-    head_dim: Option<usize>,
-    rms_norm_eps: f32,
-    rope_theta: Option<f32>,
-    max_position_embeddings: usize,
-    #[serde(default)]
-    tie_word_embeddings: bool,
-    #[serde(default)]
-    attention_bias: bool,
-    #[serde(default)]
-    mlp_bias: bool,
-    sliding_window: Option<usize>,
-    rope_scaling: Option<ScalingConfig>,
-    /// The newer spelling, which holds the base of the rotation too.
-    rope_parameters: Option<ScalingConfig>,
-    eos_token_id: Option<Ids>,
-    hidden_act: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct ScalingConfig {
-    #[serde(alias = "type")]
-    rope_type: Option<String>,
-    rope_theta: Option<f32>,
-    factor: Option<f32>,
-    low_freq_factor: Option<f32>,
-    high_freq_factor: Option<f32>,
-    original_max_position_embeddings: Option<usize>,
-}
-
-/// One id or several.
-#[derive(Deserialize)]
-#[serde(untagged)]
-pub(crate) enum Ids {
-    /// One.
-    One(u32),
-    /// Several.
-    Many(Vec<u32>),
-}
-
-impl Ids {
-    fn into_vec(self) -> Vec<u32> {
-        match self {
-            Self::One(id) => vec![id],
-            Self::Many(ids) => ids,
-        }
-    }
-}
 
 #[derive(Deserialize)]
 struct GenerationConfig {
@@ -81,9 +25,7 @@ struct GenerationConfig {
 
 pub(crate) fn load(directory: &Path) -> Result<LoadedModel, ModelError> {
     let config_path = directory.join("config.json");
-    let config: Config = read_json(&config_path)?;
-    let spec = spec(&config_path, &config)?;
-    let mut ends = config.eos_token_id.map(Ids::into_vec).unwrap_or_default();
+    let Description { spec, tied, mut ends } = config::describe(&config_path)?;
     let generation = directory.join("generation_config.json");
     if generation.exists() {
         let generation: GenerationConfig = read_json(&generation)?;
@@ -91,7 +33,7 @@ pub(crate) fn load(directory: &Path) -> Result<LoadedModel, ModelError> {
     }
     let codec = TextCodec::from_directory(directory, &ends)?;
     let template = ChatTemplate::from_directory(directory, codec.bos_text(), codec.eos_text())?;
-    let mut source = Directory::open(directory, config.tie_word_embeddings)?;
+    let mut source = Directory::open(directory, spec.post_norms, tied)?;
     let weights = read_weights(&mut source, spec)?;
     codec.check_vocabulary(directory, weights.spec.vocabulary)?;
     Ok(LoadedModel { weights, codec, template, name: None })
@@ -123,75 +65,25 @@ pub(crate) fn weight_files(directory: &Path) -> Result<Vec<PathBuf>, ModelError>
     Ok(files)
 }
 
-fn spec(path: &Path, config: &Config) -> Result<ArchSpec, ModelError> {
-    let supported = match config.model_type.as_str() {
-        "llama" => true,
-        // The same arithmetic when nothing slides.
-        "mistral" => config.sliding_window.is_none(),
-        _ => false,
-    };
-    if !supported {
-        return Err(bad_model(
-            path,
-            format!(
-                "the architecture `{}` is not supported, only `llama`; choose a Llama-architecture model (Llama 2 and \
-                 3, SmolLM2, TinyLlama), or serve this one with an OpenAI-compatible server",
-                config.model_type
-            ),
-        ));
-    }
-    if config.attention_bias || config.mlp_bias {
-        return Err(bad_model(path, "models with biases are not supported"));
-    }
-    if config.hidden_act.as_deref().is_some_and(|act| act != "silu") {
-        return Err(bad_model(path, "only the activation `silu` is supported"));
-    }
-    let parameters = config.rope_parameters.as_ref();
-    let theta = parameters.and_then(|parameters| parameters.rope_theta).or(config.rope_theta);
-    Ok(ArchSpec {
-        layers: config.num_hidden_layers,
-        hidden: config.hidden_size,
-        feed_forward: config.intermediate_size,
-        heads: config.num_attention_heads,
-        kv_heads: config.num_key_value_heads.unwrap_or(config.num_attention_heads),
-        head_dim: match config.head_dim {
-            Some(head_dim) => head_dim,
-            None => config.hidden_size.checked_div(config.num_attention_heads).unwrap_or(0),
-        },
-        vocabulary: config.vocab_size,
-        context_length: config.max_position_embeddings,
-        norm_epsilon: config.rms_norm_eps,
-        rope_theta: theta.unwrap_or(10_000.0),
-        rope_layout: RopeLayout::Halves,
-        rope_scaling: scaling(path, config.rope_scaling.as_ref().or(parameters))?,
-    })
-}
-
-fn scaling(path: &Path, config: Option<&ScalingConfig>) -> Result<RopeScaling, ModelError> {
-    let Some(config) = config else { return Ok(RopeScaling::None) };
-    let incomplete = || bad_model(path, "the rotation scaling lacks a factor or a length");
-    match config.rope_type.as_deref() {
-        None | Some("default") => Ok(RopeScaling::None),
-        Some("linear") => Ok(RopeScaling::Linear { factor: config.factor.ok_or_else(incomplete)? }),
-        Some("llama3") => Ok(RopeScaling::Llama3 {
-            factor: config.factor.ok_or_else(incomplete)?,
-            low_freq_factor: config.low_freq_factor.ok_or_else(incomplete)?,
-            high_freq_factor: config.high_freq_factor.ok_or_else(incomplete)?,
-            original_context: config.original_max_position_embeddings.ok_or_else(incomplete)?,
-        }),
-        Some(other) => Err(bad_model(path, format!("the rotation scaling `{other}` is not supported"))),
-    }
-}
-
 /// The mapped weight files of a directory.
 struct Directory {
     path: PathBuf,
     tensors: MmapedSafetensors,
+    post_norms: bool,
     tied: bool,
+    /// What the names of all tensors but the output start with.
+    prefix: &'static str,
+    /// The names of the tensors that were read.
+    read: HashSet<String>,
 }
 
+/// The output, where it is not the embedding.
+const OUTPUT: &str = "lm_head.weight";
+/// Where a model's decoder is: alone, or beside the part that sees pictures, in an older and a newer way.
+const PREFIXES: [&str; 3] = ["model.", "language_model.model.", "model.language_model."];
+
 impl Directory {
-    fn open(directory: &Path, tied: bool) -> Result<Self, ModelError> {
+    fn open(directory: &Path, post_norms: bool, tied: bool) -> Result<Self, ModelError> {
         let files = weight_files(directory)?;
         // SAFETY: the maps are read only and live while the model is loaded; whoever rewrites a model file in place
         // at that moment gets a damaged model, as with any other way of reading it.
@@ -201,11 +93,25 @@ impl Directory {
                 format!("the weights cannot be read, a file is truncated or damaged; fetch them again ({error})"),
             )
         })?;
-        Ok(Self { path: directory.to_owned(), tensors, tied })
+        let has_embedding = |prefix: &&&str| tensors.get(&format!("{prefix}embed_tokens.weight")).is_ok();
+        let prefix = PREFIXES.iter().find(has_embedding).copied().unwrap_or(PREFIXES[0]);
+        Ok(Self { path: directory.to_owned(), tensors, post_norms, tied, prefix, read: HashSet::new() })
     }
 
-    fn read(&self, name: TensorName, hasher: &mut blake3::Hasher) -> Result<(DType, Vec<usize>, &[u8]), ModelError> {
-        let key = file_name(name);
+    fn file_name(&self, name: TensorName) -> String {
+        let prefix = self.prefix;
+        match name {
+            TensorName::Embedding => format!("{prefix}embed_tokens.weight"),
+            TensorName::OutputNorm => format!("{prefix}norm.weight"),
+            TensorName::Output => OUTPUT.to_owned(),
+            TensorName::Layer(number, tensor) => {
+                format!("{prefix}layers.{number}.{}", layer_tensor(tensor, self.post_norms))
+            }
+        }
+    }
+
+    fn tensor(&self, name: TensorName, hasher: &mut blake3::Hasher) -> Result<(DType, Vec<usize>, &[u8]), ModelError> {
+        let key = self.file_name(name);
         let view = self
             .tensors
             .get(&key)
@@ -226,12 +132,13 @@ impl TensorSource for Directory {
     fn has(&self, name: TensorName) -> bool {
         // Some exports repeat the tied embedding as output: it is not loaded twice.
         let repeated = self.tied && matches!(name, TensorName::Output);
-        !repeated && self.tensors.get(&file_name(name)).is_ok()
+        !repeated && self.tensors.get(&self.file_name(name)).is_ok()
     }
 
     fn matrix(&mut self, name: TensorName, hasher: &mut blake3::Hasher) -> Result<Linear, ModelError> {
-        let (dtype, shape, data) = self.read(name, hasher)?;
-        let key = file_name(name);
+        self.read.insert(self.file_name(name));
+        let (dtype, shape, data) = self.tensor(name, hasher)?;
+        let key = self.file_name(name);
         let &[rows, cols] = shape.as_slice() else {
             return Err(bad_model(&self.path, format!("the tensor `{key}` is not a matrix")));
         };
@@ -249,33 +156,49 @@ impl TensorSource for Directory {
     }
 
     fn vector(&mut self, name: TensorName, hasher: &mut blake3::Hasher) -> Result<Vec<f32>, ModelError> {
-        self.read(name, hasher)?;
-        let key = file_name(name);
+        self.read.insert(self.file_name(name));
+        self.tensor(name, hasher)?;
+        let key = self.file_name(name);
         self.tensors
             .load(&key, &Device::Cpu)
             .and_then(|tensor| tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>())
             .map_err(|error| bad_model(&self.path, format!("`{key}`: {error}")))
     }
+
+    fn check_unread(&self) -> Result<(), ModelError> {
+        let mut names: Vec<String> = self.tensors.tensors().into_iter().map(|(name, _)| name).collect();
+        names.sort();
+        // Outside the decoder are parts that text does not need. Some exports hold what the rotation is made of, or
+        // repeat a tied embedding.
+        let counts = |name: &String| name.starts_with(self.prefix) || name.starts_with("lm_head.");
+        let known = |name: &String| name.ends_with("rotary_emb.inv_freq") || (self.tied && name == OUTPUT);
+        match names.into_iter().find(|name| counts(name) && !known(name) && !self.read.contains(name)) {
+            Some(name) => Err(unread(&self.path, &name)),
+            None => Ok(()),
+        }
+    }
 }
 
-fn file_name(name: TensorName) -> String {
-    match name {
-        TensorName::Embedding => "model.embed_tokens.weight".to_owned(),
-        TensorName::OutputNorm => "model.norm.weight".to_owned(),
-        TensorName::Output => "lm_head.weight".to_owned(),
-        TensorName::Layer(number, tensor) => {
-            let tensor = match tensor {
-                LayerTensor::AttentionNorm => "input_layernorm",
-                LayerTensor::Query => "self_attn.q_proj",
-                LayerTensor::Key => "self_attn.k_proj",
-                LayerTensor::Value => "self_attn.v_proj",
-                LayerTensor::AttentionOutput => "self_attn.o_proj",
-                LayerTensor::FeedForwardNorm => "post_attention_layernorm",
-                LayerTensor::Gate => "mlp.gate_proj",
-                LayerTensor::Up => "mlp.up_proj",
-                LayerTensor::Down => "mlp.down_proj",
-            };
-            format!("model.layers.{number}.{tensor}.weight")
-        }
+/// What the names of a layer's tensors end with. In architectures with post norms, the second norm of a layer is
+/// called what in others the third is.
+fn layer_tensor(tensor: LayerTensor, post_norms: bool) -> &'static str {
+    match tensor {
+        LayerTensor::AttentionNorm => "input_layernorm.weight",
+        LayerTensor::Query => "self_attn.q_proj.weight",
+        LayerTensor::Key => "self_attn.k_proj.weight",
+        LayerTensor::Value => "self_attn.v_proj.weight",
+        LayerTensor::QueryBias => "self_attn.q_proj.bias",
+        LayerTensor::KeyBias => "self_attn.k_proj.bias",
+        LayerTensor::ValueBias => "self_attn.v_proj.bias",
+        LayerTensor::QueryNorm => "self_attn.q_norm.weight",
+        LayerTensor::KeyNorm => "self_attn.k_norm.weight",
+        LayerTensor::AttentionOutput => "self_attn.o_proj.weight",
+        LayerTensor::AttentionOutputBias => "self_attn.o_proj.bias",
+        LayerTensor::FeedForwardNorm if post_norms => "pre_feedforward_layernorm.weight",
+        LayerTensor::PostAttentionNorm | LayerTensor::FeedForwardNorm => "post_attention_layernorm.weight",
+        LayerTensor::Gate => "mlp.gate_proj.weight",
+        LayerTensor::Up => "mlp.up_proj.weight",
+        LayerTensor::Down => "mlp.down_proj.weight",
+        LayerTensor::PostFeedForwardNorm => "post_feedforward_layernorm.weight",
     }
 }

@@ -77,6 +77,29 @@ fn wrong_architectures_and_missing_tokenizers_are_named() {
 }
 
 #[test]
+fn data_that_are_aligned_to_nothing_are_refused() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("aligned.gguf");
+    let write_with = |value: Value| {
+        let list = Value::Array(vec![Value::String("a".to_owned()), Value::String("b".to_owned())]);
+        let metadata = [("tokenizer.ggml.tokens", &list), ("general.alignment", &value)];
+        write(&mut std::fs::File::create(&path).unwrap(), &metadata, &[]).unwrap();
+    };
+    for value in [Value::U8(0), Value::U16(0), Value::U32(0), Value::I8(0), Value::I16(0), Value::I32(0)] {
+        write_with(value);
+        assert!(refusal(&path).contains("`general.alignment` is 0"));
+        let error = gguf_summary(&path).unwrap_err();
+        assert!(matches!(&error, ModelError::BadModel(text) if text.contains("fetch it again")), "{error}");
+    }
+    // The name candle goes by, with zeros at its end.
+    let zeros = [("general.alignment\0", &Value::U32(0))];
+    write(&mut std::fs::File::create(&path).unwrap(), &zeros, &[]).unwrap();
+    assert!(refusal(&path).contains("`general.alignment` is 0"));
+    write_with(Value::U32(64));
+    assert_eq!(gguf_summary(&path).unwrap().parameters, 0);
+}
+
+#[test]
 fn directories_are_checked_file_by_file() {
     let folder = write_tiny(&tiny_config(), DType::F32);
     let open = || LocalChatModel::open(&ChatModelOptions::new(folder.path()));

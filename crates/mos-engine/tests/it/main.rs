@@ -2,9 +2,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod architectures;
 mod bad_files;
+mod batch;
+mod blend;
 mod caches;
 mod chat;
+mod continuation;
 mod embedder;
+mod gemma;
+mod merged;
+mod oracle;
+mod plain;
 mod reference;
+mod segments;
 mod support;
+mod tiny_gguf;
+mod tokenizers;

@@ -1,0 +1,133 @@
+//! Several sequences in one run.
+
+use std::ops::Range;
+
+use mos_core::ModelError;
+
+use super::{CancelToken, Decoder, LogitRows};
+use crate::kv::{KvPrefix, KvTail};
+
+/// Tokens to compute after what a conversation holds already.
+#[derive(Debug)]
+pub struct Sequence<'a> {
+    /// The tokens.
+    pub tokens: &'a [u32],
+    /// What stands before the tail.
+    pub prefix: &'a KvPrefix,
+    /// What the tokens are appended to.
+    pub tail: &'a mut KvTail,
+}
+
+/// Tokens of a sequence inside a chunk.
+pub(super) struct Piece {
+    /// Number of the sequence.
+    pub(super) sequence: usize,
+    /// Which of its tokens.
+    pub(super) tokens: Range<usize>,
+    /// Row of the first one in the chunk.
+    pub(super) row: usize,
+}
+
+impl Piece {
+    /// Places of the tokens in their conversation.
+    pub(super) fn positions(&self, sequences: &[Sequence<'_>]) -> Range<usize> {
+        let Sequence { prefix, tail, .. } = &sequences[self.sequence];
+        let start = prefix.len() + tail.len();
+        start..start + self.tokens.len()
+    }
+}
+
+impl Decoder {
+    /// Computes several sequences in one run: their tokens share the products with the weights.
+    ///
+    /// Returns the logits asked for, per sequence as [`Decoder::forward`] returns them, with the same bits. After an
+    /// error all tails are as they were before the call.
+    ///
+    /// # Errors
+    /// As [`Decoder::forward`], for any of the sequences.
+    pub fn forward_batch(
+        &self,
+        sequences: &mut [Sequence<'_>],
+        want: LogitRows,
+        cancel: &CancelToken,
+    ) -> Result<Vec<Vec<f32>>, ModelError> {
+        for Sequence { tokens, prefix, tail } in &mut *sequences {
+            self.check(tokens, prefix, tail)?;
+            tail.begin(prefix)?;
+        }
+        let before: Vec<usize> = sequences.iter().map(|sequence| sequence.tail.len()).collect();
+        let result = self.forward_chunks(sequences, want, cancel);
+        if result.is_err() {
+            sequences.iter_mut().zip(before).for_each(|(sequence, before)| sequence.tail.truncate(before));
+        }
+        result
+    }
+
+    fn forward_chunks(
+        &self,
+        sequences: &mut [Sequence<'_>],
+        want: LogitRows,
+        cancel: &CancelToken,
+    ) -> Result<Vec<Vec<f32>>, ModelError> {
+        let mut logits = vec![Vec::new(); sequences.len()];
+        let mut done = vec![0; sequences.len()];
+        loop {
+            let pieces = self.next_pieces(sequences, &done);
+            if pieces.is_empty() {
+                return Ok(logits);
+            }
+            let hidden = self.forward_chunk(sequences, &pieces, cancel)?;
+            for piece in &pieces {
+                done[piece.sequence] = piece.tokens.end;
+            }
+            self.pick_logits(sequences, &pieces, want, &hidden, &mut logits)?;
+        }
+    }
+
+    /// As many of the tokens that are left as fit into a chunk.
+    fn next_pieces(&self, sequences: &[Sequence<'_>], done: &[usize]) -> Vec<Piece> {
+        let mut pieces = Vec::new();
+        let mut row = 0;
+        for (sequence, (Sequence { tokens, .. }, &start)) in sequences.iter().zip(done).enumerate() {
+            let end = tokens.len().min(start + self.chunk_tokens - row);
+            if start < end {
+                pieces.push(Piece { sequence, tokens: start..end, row });
+                row += end - start;
+            }
+        }
+        pieces
+    }
+
+    /// Computes the logits that are wanted of a chunk and adds them to those of their sequences.
+    fn pick_logits(
+        &self,
+        sequences: &[Sequence<'_>],
+        pieces: &[Piece],
+        want: LogitRows,
+        hidden: &[f32],
+        logits: &mut [Vec<f32>],
+    ) -> Result<(), ModelError> {
+        let (width, vocabulary) = (self.weights.spec.hidden, self.weights.spec.vocabulary);
+        let rows_of = |piece: &Piece| match want {
+            LogitRows::None => 0,
+            LogitRows::Last => usize::from(piece.tokens.end == sequences[piece.sequence].tokens.len()),
+            LogitRows::All => piece.tokens.len(),
+        };
+        let mut wanted = Vec::new();
+        for piece in pieces {
+            let end = piece.row + piece.tokens.len();
+            wanted.extend_from_slice(&hidden[(end - rows_of(piece)) * width..end * width]);
+        }
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let computed = self.logits(&wanted)?;
+        let mut rest = computed.as_slice();
+        for piece in pieces {
+            let (own, others) = rest.split_at(rows_of(piece) * vocabulary);
+            logits[piece.sequence].extend_from_slice(own);
+            rest = others;
+        }
+        Ok(())
+    }
+}
