@@ -129,6 +129,14 @@ pub enum ModelError {
         /// Tokens that fit.
         limit: usize,
     },
+    /// Build with the feature, or ask for something that this build can do.
+    #[error("{what} needs the `{feature}` feature, which this build lacks; build with `--features {feature}`")]
+    NotBuilt {
+        /// What was asked for.
+        what: String,
+        /// The cargo feature.
+        feature: &'static str,
+    },
     /// Fix the credentials.
     #[error("{0}")]
     Denied(String),

@@ -1,0 +1,16 @@
+//! How much sooner an answer starts with a kept cache, next to the bound that the number of operations sets.
+//!
+//! Both ways end with the choice of the first token. The direct way computes context and query; the kept way computes
+//! the query after the context's segment, hot (in memory) or cold (from a file that is not in the page cache).
+
+mod bound;
+mod cells;
+mod picture;
+mod preload;
+mod text;
+
+pub use bound::{bound, operations};
+pub use cells::{BenchCell, BenchOptions, BenchReport, BenchTokens, bench};
+pub use picture::picture;
+pub use preload::{PreloadBenchOptions, PreloadCell, bench_preload};
+pub use text::prose;

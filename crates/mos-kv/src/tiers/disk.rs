@@ -1,0 +1,88 @@
+//! The disk tier: a folder with one file per item.
+
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use super::remote::{Found, SUFFIX};
+use crate::atomic::{clean_left_overs, remove_if_there};
+use crate::error::KvError;
+use crate::file::{Prepared, header_len, read_head, read_item, read_tokens, write_prepared};
+use crate::item::KvCacheItem;
+
+#[derive(Debug)]
+pub(super) struct Disk {
+    folder: PathBuf,
+}
+
+impl Disk {
+    /// Opens a folder, which is made when it is missing, and removes what writers that died left there.
+    pub(super) fn open(folder: &Path) -> Result<Self, KvError> {
+        fs::create_dir_all(folder).map_err(|error| KvError::io("cannot make", folder, error))?;
+        clean_left_overs(folder)?;
+        Ok(Self { folder: folder.to_owned() })
+    }
+
+    fn place(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}{SUFFIX}"))
+    }
+
+    pub(super) fn put(&self, name: &str, prepared: &Prepared<'_>) -> Result<(), KvError> {
+        write_prepared(&self.place(name), prepared).map(drop)
+    }
+
+    /// Returns an item; `None` when it is not there.
+    pub(super) fn get(&self, name: &str) -> Result<Option<KvCacheItem>, KvError> {
+        match read_item(&self.place(name)) {
+            Ok(item) => Ok(Some(item)),
+            Err(KvError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) fn remove(&self, name: &str) -> Result<(), KvError> {
+        remove_if_there(&self.place(name)).map(drop)
+    }
+
+    /// Returns what is there; only the heads are read. Files that are not understood are left alone, with a warning.
+    pub(super) fn scan(&self) -> Result<Vec<(String, Found)>, KvError> {
+        let failed = |error| KvError::io("cannot list", &self.folder, error);
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.folder).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            let Some(name) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(SUFFIX)) else { continue };
+            match read_found(&path) {
+                Ok(item) => found.push((name.to_owned(), item)),
+                Err(error @ (KvError::Damaged { .. } | KvError::Truncated { .. } | KvError::Newer { .. })) => {
+                    tracing::warn!(%error, "a file of the disk tier is left alone");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn read_found(path: &Path) -> Result<Found, KvError> {
+    let failed = |error| KvError::io("cannot read", path, error);
+    let what = path.display().to_string();
+    let mut file = File::open(path).map_err(failed)?;
+    let bytes = file.metadata().map_err(failed)?.len();
+    let mut first = Vec::new();
+    Read::by_ref(&mut file).take(8).read_to_end(&mut first).map_err(failed)?;
+    let length = header_len(&first, &what)? as u64;
+    let truncated = || KvError::truncated(what.clone(), format!("it has {bytes} bytes"));
+    if length > bytes {
+        return Err(truncated());
+    }
+    let mut header = Vec::new();
+    Read::by_ref(&mut file).take(length - 8).read_to_end(&mut header).map_err(failed)?;
+    let (head, (start, end)) = read_head(&header, &what)?;
+    if start > end || length.saturating_add(end as u64) > bytes {
+        return Err(truncated());
+    }
+    file.seek(SeekFrom::Start(length + start as u64)).map_err(failed)?;
+    let mut tokens = Vec::new();
+    file.take((end - start) as u64).read_to_end(&mut tokens).map_err(failed)?;
+    Ok(Found { head, tokens: read_tokens(&tokens), bytes })
+}
