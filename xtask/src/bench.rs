@@ -11,17 +11,26 @@ use crate::{models, shell};
 const THREADS: &str = "2";
 
 const LLAMA_CPP: &str = include_str!("llama_cpp.py");
+const TRANSFORMERS: &str = include_str!("transformers.py");
+
+/// The cells of the table of kept caches.
+const CONTEXTS: &str = "583,2773,6064";
+const QUERIES: &str = "167,303,953";
+const RUNS: &str = "5";
 
 /// Runs one part, or all.
 pub(crate) fn run(part: Option<&str>) -> anyhow::Result<()> {
     let wanted = |name: &str| part.is_none_or(|part| part == name);
-    let known = ["engine", "stores", "memory"];
+    let known = ["engine", "kv", "stores", "memory"];
     anyhow::ensure!(part.is_none_or(|part| known.contains(&part)), "no such part; known: {}", known.join(", "));
-    if wanted("engine") || wanted("memory") {
+    if wanted("engine") || wanted("kv") || wanted("memory") {
         models::fetch()?;
     }
     if wanted("engine") {
         engine()?;
+    }
+    if wanted("kv") {
+        kv()?;
     }
     if wanted("stores") {
         let folder = scratch("stores")?;
@@ -37,7 +46,7 @@ pub(crate) fn run(part: Option<&str>) -> anyhow::Result<()> {
 /// Ours and llama.cpp in turn, twice, so that a machine that slows down slows both.
 fn engine() -> anyhow::Result<()> {
     let model = model_path("smollm2-135m-instruct")?;
-    let python = llama_cpp_python()?;
+    let python = python_with("llama-cpp", &["xllamacpp"])?;
     for round in 1..=2 {
         println!("\n-- round {round}: llama.cpp");
         let mut command = Command::new(&python);
@@ -50,6 +59,27 @@ fn engine() -> anyhow::Result<()> {
     }
     let encoder = model_path("all-minilm-l6-v2")?;
     example("mos-engine", "encoder_speed", &[encoder.to_string_lossy().as_ref()])
+}
+
+/// The time to first token with kept caches: transformers, then ours, on the same file and threads.
+fn kv() -> anyhow::Result<()> {
+    let model = model_path("smollm2-135m-instruct")?;
+    let python = python_with("transformers", &["torch", "transformers", "gguf"])?;
+    println!("\n-- transformers");
+    let mut command = Command::new(&python);
+    command.args(["-c", TRANSFORMERS]).arg(&model).args([THREADS, RUNS, CONTEXTS, QUERIES]);
+    let text = shell::capture(&mut command)?;
+    for line in text.lines().filter_map(|line| line.split_once("RESULT ").map(|(_, json)| json)) {
+        println!("{line}");
+    }
+    println!("-- mos");
+    let picture = shell::root().join("docs/kv-cache.svg");
+    let mut command = shell::cargo();
+    command.args(["run", "--release", "--quiet", "--package", "mos-cli", "--", "kv", "bench", "--threads", THREADS]);
+    command.args(["--contexts", CONTEXTS, "--queries", QUERIES, "--runs", RUNS]);
+    command.arg("--model").arg(&model).arg("--svg").arg(picture);
+    command.env(models::VARIABLE, models::folder()?);
+    shell::run(&mut command)
 }
 
 fn example(package: &str, name: &str, arguments: &[&str]) -> anyhow::Result<()> {
@@ -71,14 +101,15 @@ fn model_path(name: &str) -> anyhow::Result<PathBuf> {
     Ok(PathBuf::from(path))
 }
 
-/// A Python that has llama.cpp, in an environment of its own under the target folder.
-fn llama_cpp_python() -> anyhow::Result<PathBuf> {
-    let environment = scratch_root().join("llama-cpp-environment");
-    let python = environment.join("bin/python");
-    if !python.is_file() {
-        println!("installing llama.cpp for Python (xllamacpp) ...");
+/// A Python that has the packages, in an environment of its own under the target folder.
+fn python_with(name: &str, packages: &[&str]) -> anyhow::Result<PathBuf> {
+    let environment = scratch_root().join(format!("{name}-environment"));
+    let (python, complete) = (environment.join("bin/python"), environment.join("complete"));
+    if !complete.is_file() {
+        println!("installing {} for Python ...", packages.join(", "));
         shell::run(Command::new("python3").args(["-m", "venv"]).arg(&environment))?;
-        shell::run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "xllamacpp"]))?;
+        shell::run(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(packages))?;
+        std::fs::write(&complete, "")?;
     }
     Ok(python)
 }

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::commands::kv::KvCommand;
+
 /// A memory operating system for LLM applications.
 #[derive(Debug, Parser)]
 #[command(name = "mos", version = crate::version::long(), max_term_width = 100)]
@@ -62,6 +64,9 @@ pub(crate) enum Command {
     /// Memory cubes.
     #[command(subcommand)]
     Cube(CubeCommand),
+    /// Activation memory: caches that are computed once, kept, joined, and put before conversations.
+    #[command(subcommand)]
+    Kv(KvCommand),
     /// Model files.
     #[command(subcommand)]
     Models(ModelsCommand),

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::device::Device;
 use crate::read::Fields;
 use crate::secret::{Headers, Secret};
 
@@ -227,6 +228,8 @@ section! {
         required model_name_or_path: String,
         /// Threads that compute. Absent: as many as the machine has cores.
         omitted threads: Option<usize>,
+        /// Where it computes: `auto`, `cpu`, `cuda:N` or `metal`; see [`Device`](crate::Device).
+        default device: String = "auto".to_owned(),
         /// The most tokens of conversation and answer together. Absent: what the model was trained for.
         omitted context_length: Option<usize>,
         /// Randomness; 0 always takes the likeliest token, and answers are reproducible.
@@ -251,6 +254,9 @@ section! {
 
 fn check_local(llm: &LocalLlm, fields: &mut Fields<'_, '_>) {
     check_probabilities(llm.temperature, llm.top_p, fields);
+    if let Err(error) = llm.device.parse::<Device>() {
+        fields.refuse("device", error.to_string());
+    }
     for (key, value) in
         [("max_tokens", Some(llm.max_tokens)), ("threads", llm.threads), ("context_length", llm.context_length)]
     {

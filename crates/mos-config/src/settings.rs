@@ -54,6 +54,10 @@ section! {
         default enable_textual_memory: bool = true,
         /// Uses activation memory.
         default enable_activation_memory: bool = false,
+        /// Bytes of RAM that kept caches of all cubes may take. Absent: 4 GiB.
+        omitted activation_ram_bytes: Option<u64>,
+        /// Bytes on disk that kept caches of all cubes may take. Absent: 32 GiB.
+        omitted activation_disk_bytes: Option<u64>,
         /// Uses parametric memory.
         default enable_parametric_memory: bool = false,
         /// Uses preference memory.
@@ -159,7 +163,16 @@ impl Settings {
     /// Returns the part of the settings that MemOS knows, as its `MOSConfig` would be written.
     pub fn to_mos_config(&self, secrets: Secrets) -> Value {
         let Value::Object(mut map) = self.to_json(secrets) else { unreachable!("settings are an object") };
-        for ours in ["data_dir", "models_dir", "embedder", "store", "base_prompt", "text_mem_type"] {
+        for ours in [
+            "data_dir",
+            "models_dir",
+            "embedder",
+            "store",
+            "base_prompt",
+            "text_mem_type",
+            "activation_ram_bytes",
+            "activation_disk_bytes",
+        ] {
             map.shift_remove(ours);
         }
         Value::Object(map)

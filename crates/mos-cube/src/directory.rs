@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use mos_config::{GeneralMemCubeConfig, Setting};
-use mos_core::{CubeId, EmbeddingSpace, MemoryError, TextMemory};
+use mos_core::{ActivationMemory, CubeId, EmbeddingSpace, MemoryError, Scope, TextMemory};
 use serde_json::{Map, Value};
 use tempfile::TempDir;
 
@@ -25,6 +25,8 @@ pub struct DumpRequest<'a> {
     pub config: &'a Value,
     /// Its textual memory.
     pub text: &'a dyn TextMemory,
+    /// Its activation memory with the scope it knows the cube by; `None` when there is nothing to write.
+    pub activation: Option<(&'a dyn ActivationMemory, &'a Scope)>,
     /// What its vectors were made with.
     pub embedding_space: Option<EmbeddingSpace>,
     /// The time, ISO 8601.
@@ -153,12 +155,11 @@ fn parent_of(directory: &Path) -> &Path {
 async fn write_staging(staging: &Path, request: &DumpRequest<'_>) -> Result<(), MemoryError> {
     let fail = |error: std::io::Error| file_error(staging, format!("cannot write the dump: {error}"));
     request.text.dump(staging).await?;
-    write_json(&staging.join(CONFIG_FILE), request.config)?;
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(staging).map_err(fail)? {
-        names.push(entry.map_err(fail)?.file_name().to_string_lossy().into_owned());
+    if let Some((activation, scope)) = request.activation {
+        activation.dump(scope, staging).await?;
     }
-    names.sort();
+    write_json(&staging.join(CONFIG_FILE), request.config)?;
+    let names = names_within(staging).map_err(fail)?;
     let files: Result<Vec<ManifestFile>, std::io::Error> =
         names.iter().map(|name| ManifestFile::of(staging, name)).collect();
     let manifest = Manifest {
@@ -172,6 +173,24 @@ async fn write_staging(staging: &Path, request: &DumpRequest<'_>) -> Result<(), 
     };
     let manifest = serde_json::to_value(manifest).map_err(|error| file_error(staging, error.to_string()))?;
     write_json(&staging.join(MANIFEST_FILE), &manifest)
+}
+
+/// The files of a dump, sorted; those of a folder in it as `folder/file`.
+fn names_within(staging: &Path) -> std::io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(staging)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !entry.file_type()?.is_dir() {
+            names.push(name);
+            continue;
+        }
+        for inner in std::fs::read_dir(entry.path())? {
+            names.push(format!("{name}/{}", inner?.file_name().to_string_lossy()));
+        }
+    }
+    names.sort();
+    Ok(names)
 }
 
 fn move_into_place(staging: &Path, directory: &Path) -> Result<(), MemoryError> {

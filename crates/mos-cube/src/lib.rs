@@ -3,6 +3,7 @@
 //! ```text
 //! config.json            the cube's configuration, as MemOS writes it (with `model_schema`)
 //! textual_memory.json    its textual memory, as MemOS writes it
+//! activation_memory.*    its activation memory, when it has one: an index and a folder of caches
 //! manifest.json          ours: format version, backends, embedding model, size and checksum of each file
 //! ```
 //!

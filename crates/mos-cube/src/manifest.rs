@@ -33,7 +33,7 @@ pub struct Manifest {
 /// One file of a dump.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManifestFile {
-    /// Its name; never a path.
+    /// Its name; `folder/file` for a file in a folder of the dump, never a path that leads elsewhere.
     pub name: String,
     /// Its size.
     pub bytes: u64,
@@ -44,9 +44,11 @@ pub struct ManifestFile {
 impl ManifestFile {
     /// Describes a file as it is on disk.
     pub(crate) fn of(directory: &Path, name: &str) -> std::io::Result<Self> {
-        let content = std::fs::read(directory.join(name))?;
-        let blake3 = blake3::hash(&content).to_hex().to_string();
-        Ok(Self { name: name.to_owned(), bytes: content.len() as u64, blake3 })
+        // Caches are too large to be read at once.
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_reader(std::fs::File::open(directory.join(name))?)?;
+        let blake3 = hasher.finalize().to_hex().to_string();
+        Ok(Self { name: name.to_owned(), bytes: hasher.count(), blake3 })
     }
 }
 
@@ -63,7 +65,7 @@ impl Manifest {
             );
         }
         for expected in &self.files {
-            if Path::new(&expected.name).file_name().and_then(|name| name.to_str()) != Some(&expected.name) {
+            if !lies_within(&expected.name) {
                 return fail(MANIFEST_FILE, format!("names a file outside the dump: `{}`", expected.name));
             }
             match ManifestFile::of(directory, &expected.name) {
@@ -80,5 +82,27 @@ impl Manifest {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether a name is that of a file in the dump, or in a folder of it.
+fn lies_within(name: &str) -> bool {
+    let is_plain = |part: &str| Path::new(part).file_name().and_then(|name| name.to_str()) == Some(part);
+    let mut parts = name.split('/');
+    (1..=2).contains(&parts.clone().count()) && parts.all(is_plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_within_the_dump_are_accepted() {
+        for name in ["textual_memory.json", "activation_memory.segments/ab.safetensors"] {
+            assert!(lies_within(name), "{name}");
+        }
+        for name in ["", ".", "..", "../x", "/x", "a/..", "a/../b", "a//b", "a/b/c", "a/"] {
+            assert!(!lies_within(name), "{name}");
+        }
     }
 }

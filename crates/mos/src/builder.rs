@@ -10,6 +10,7 @@ use mos_core::{
 };
 use mos_stores::{ExactVectors, InMemoryStore, SqliteOptions, SqliteStore};
 
+use crate::activation::{ActivationBackend, ActivationParts, Activations};
 use crate::embed_cache::CachedEmbedder;
 use crate::error::{Error, Result};
 use crate::facade::{Mos, NewCube, Parts, default_cube_id};
@@ -133,7 +134,8 @@ impl MosBuilder {
         self
     }
 
-    /// An activation memory for the cubes; without one they have none.
+    /// An activation memory of your own for all cubes. Without one, cubes have what their configuration names, else
+    /// `kv_cache` over the chat model of the settings when that computes in this process.
     #[must_use]
     pub fn activation_memory(mut self, activation: Arc<dyn ActivationMemory>) -> Self {
         self.activation = Some(activation);
@@ -163,7 +165,21 @@ impl MosBuilder {
             None => lazy_embedder(&self.settings, &self.factories, &context),
         };
         let embedder: Arc<dyn Embedder> = Arc::new(CachedEmbedder::new(embedder));
-        let chat_model = lazy_chat_model(self.chat_model, &self.settings, &self.factories, &context);
+        let has_own_model = self.chat_model.is_some();
+        let chat_model = Arc::new(lazy_chat_model(self.chat_model, &self.settings, &self.factories, &context));
+        let is_kept = matches!(self.settings.store, StoreConfig::Sqlite(_));
+        let activation_parts = ActivationParts {
+            settings: self.settings.clone(),
+            context,
+            folder: is_kept.then(|| data_dir.join("activation")),
+            clock: Arc::clone(&self.clock),
+            ids: Arc::clone(&self.ids),
+            chat_model: Arc::clone(&chat_model),
+        };
+        let activation = match self.activation {
+            Some(memory) => Activations::own(ActivationBackend::Other(memory)),
+            None => self.factories.activation_memories(&activation_parts, has_own_model),
+        };
         let parts = Parts {
             settings: self.settings,
             data_dir,
@@ -176,7 +192,7 @@ impl MosBuilder {
             vectors,
             embedder,
             chat_model,
-            activation: self.activation,
+            activation,
             transcripts: Transcripts::default(),
         };
         let mos = Mos { parts: Arc::new(parts) };

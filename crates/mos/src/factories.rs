@@ -12,8 +12,10 @@ use mos_memory::{DEFAULT_FILE_NAME, GeneralText, GeneralTextParts, NaiveText, Sh
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::activation::{ActivationBackend, ActivationParts, Activations};
 use crate::error::{Error, Result};
 
+mod devices;
 mod models;
 
 /// What a constructor of a model may look at besides its configuration.
@@ -55,12 +57,16 @@ pub type EmbedderFactory = Arc<
 /// Makes a textual memory whose file in a dump has the given name.
 pub type TextMemoryFactory = Arc<dyn Fn(TextMemoryParts, String) -> Arc<dyn TextMemory> + Send + Sync>;
 
+/// Makes an activation memory for all cubes whose configuration names its key. Nothing is opened before it is used.
+pub type ActivationMemoryFactory = Arc<dyn Fn(&ActivationParts) -> ActivationBackend + Send + Sync>;
+
 /// Constructors by backend key. Starts with everything this build has; a program may add and replace entries.
 #[derive(Clone)]
 pub struct Factories {
     chat_models: BTreeMap<String, ChatModelFactory>,
     embedders: BTreeMap<String, EmbedderFactory>,
     text_memories: BTreeMap<String, TextMemoryFactory>,
+    activation_memories: BTreeMap<String, ActivationMemoryFactory>,
 }
 
 impl fmt::Debug for Factories {
@@ -69,14 +75,19 @@ impl fmt::Debug for Factories {
             .field("chat_models", &self.chat_models.keys())
             .field("embedders", &self.embedders.keys())
             .field("text_memories", &self.text_memories.keys())
+            .field("activation_memories", &self.activation_memories.keys())
             .finish()
     }
 }
 
 impl Default for Factories {
     fn default() -> Self {
-        let mut factories =
-            Self { chat_models: BTreeMap::new(), embedders: BTreeMap::new(), text_memories: BTreeMap::new() };
+        let mut factories = Self {
+            chat_models: BTreeMap::new(),
+            embedders: BTreeMap::new(),
+            text_memories: BTreeMap::new(),
+            activation_memories: BTreeMap::new(),
+        };
         models::add_chat_models(&mut factories);
         models::add_embedders(&mut factories);
         factories.add_text_memory(
@@ -90,6 +101,7 @@ impl Default for Factories {
                 Arc::new(GeneralText::new(GeneralTextParts { shelf, vectors: parts.vectors, embedder: parts.embedder }))
             }),
         );
+        models::add_activation_memories(&mut factories);
         factories
     }
 }
@@ -112,6 +124,18 @@ impl Factories {
     /// Adds or replaces the constructor of a textual memory.
     pub fn add_text_memory(&mut self, key: impl Into<String>, factory: TextMemoryFactory) {
         self.text_memories.insert(key.into(), factory);
+    }
+
+    /// Adds or replaces the constructor of an activation memory.
+    pub fn add_activation_memory(&mut self, key: impl Into<String>, factory: ActivationMemoryFactory) {
+        self.activation_memories.insert(key.into(), factory);
+    }
+
+    /// Returns the activation memories of all keys. With a chat model of the program's own nothing is known of where
+    /// it computes, so no cube has one that its configuration does not name.
+    pub(crate) fn activation_memories(&self, parts: &ActivationParts, has_own_model: bool) -> Activations {
+        let made = self.activation_memories.iter().map(|(key, factory)| (key.clone(), factory(parts)));
+        Activations::by_key(made.collect(), &parts.settings.chat_model, has_own_model)
     }
 
     pub(crate) async fn chat_model(
@@ -163,7 +187,7 @@ impl Factories {
     }
 }
 
-fn not_built<'a>(kind: &str, key: &str, known: impl Iterator<Item = &'a String>) -> String {
+pub(crate) fn not_built<'a>(kind: &str, key: &str, known: impl Iterator<Item = &'a String>) -> String {
     let known: Vec<&str> = known.map(String::as_str).collect();
     format!("this build cannot run the {kind} backend `{key}`; use one of {}", known.join(", "))
 }
@@ -185,7 +209,7 @@ pub fn backends() -> Vec<Backend> {
     let is_built = |kind: &str, key: &str| match kind {
         "chat_model" => factories.chat_models.contains_key(key),
         "embedder" => factories.embedders.contains_key(key),
-        "memory" => factories.text_memories.contains_key(key),
+        "memory" => factories.text_memories.contains_key(key) || factories.activation_memories.contains_key(key),
         "store" => true,
         _ => false,
     };

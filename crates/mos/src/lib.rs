@@ -23,6 +23,7 @@
 //! This crate is the only place where parts are put together: [`Factories`] maps backend keys to constructors, and
 //! [`MosBuilder`] takes parts of your own instead.
 
+mod activation;
 mod builder;
 mod doctor;
 mod embed_cache;
@@ -34,20 +35,24 @@ mod lazy;
 pub mod prompt;
 mod transcript;
 
+pub use activation::{ActivationBackend, ActivationParts, KvCaches, ServerPrompts};
 pub use builder::MosBuilder;
 pub use doctor::{Finding, Report};
 pub use error::{Error, Result};
 pub use facade::{
-    Add, Chat, ChatReply, CubeActivation, CubeHandle, CubeHits, CubeMemories, CubeSource, FoundMemory, MemoryListing,
-    Mos, NewCube, Search, SearchResult, SkippedCube, default_cube_id,
+    Add, Chat, ChatReply, CubeActivation, CubeCaches, CubeHandle, CubeHits, CubeMemories, CubeSource, FoundMemory,
+    MemoryListing, Mos, NewCube, Search, SearchResult, SkippedCube, default_cube_id,
 };
 pub use factories::{
-    Backend, ChatModelFactory, EmbedderFactory, Factories, ModelContext, TextMemoryFactory, TextMemoryParts, backends,
+    ActivationMemoryFactory, Backend, ChatModelFactory, EmbedderFactory, Factories, ModelContext, TextMemoryFactory,
+    TextMemoryParts, backends,
 };
 pub use folders::{data_dir, models_dir};
 pub use mos_config::{self as config, Settings};
 pub use mos_core as core;
-pub use mos_engine::cpu_path;
+pub use mos_engine as engine;
+pub use mos_engine::{CancelToken, cpu_path};
+pub use mos_kv as kv;
 pub use mos_models::fetch;
 
 /// Returns the optional parts of this build.

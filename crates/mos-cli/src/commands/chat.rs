@@ -109,8 +109,10 @@ async fn answer(context: &Context, mut reply: ChatReply) -> anyhow::Result<()> {
     if context.output.json {
         let memories: Vec<_> =
             reply.memories.iter().map(|(cube, found)| json!({"cube_id": cube, "memory": found})).collect();
+        let activation = std::mem::take(&mut reply.activation);
         let (text, usage) = reply.complete().await?;
-        return context.output.value(&json!({"answer": text, "memories": memories, "usage": usage}), |_| text.clone());
+        let told = json!({"answer": text, "memories": memories, "activation": activation, "usage": usage});
+        return context.output.value(&told, |_| text.clone());
     }
     print_stream(context, &mut reply).await.map(drop)
 }

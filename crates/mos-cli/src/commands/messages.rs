@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use mos_core::{Message, Role};
+use serde::de::DeserializeOwned;
 
 /// The largest input of messages that is read.
 const MAX_BYTES: u64 = 256 << 20;
@@ -24,12 +25,34 @@ pub(super) struct Messages {
 
 /// Reads and checks a whole file (`-`: standard input) before anything is stored.
 pub(super) fn read(path: &Path) -> anyhow::Result<Messages> {
+    let (shown, text) = read_file(path)?;
+    parse(&shown, &text)
+}
+
+/// Reads the messages of a whole file (`-`: standard input) as they are; there is at least one.
+pub(super) fn read_as_given(path: &Path) -> anyhow::Result<Vec<Message>> {
+    let messages: Vec<Message> = read_json(path, WANTED)?;
+    anyhow::ensure!(!messages.is_empty(), "{} holds no message; give {WANTED}", path.display());
+    Ok(messages)
+}
+
+/// Reads a whole JSON file (`-`: standard input), which must hold `wanted`.
+pub(super) fn read_json<T: DeserializeOwned>(path: &Path, wanted: &str) -> anyhow::Result<T> {
+    let (shown, text) = read_file(path)?;
+    serde_json::from_str(&text).with_context(|| format!("{shown} does not hold {wanted}"))
+}
+
+/// Returns what to call the input, and its text.
+fn read_file(path: &Path) -> anyhow::Result<(String, String)> {
     if path == Path::new("-") {
-        return parse("standard input", &read_text("standard input", std::io::stdin(), MAX_BYTES)?);
+        let shown = "standard input".to_owned();
+        let text = read_text(&shown, std::io::stdin(), MAX_BYTES)?;
+        return Ok((shown, text));
     }
     let shown = path.display().to_string();
     let file = File::open(path).with_context(|| format!("cannot read {shown}"))?;
-    parse(&shown, &read_text(&shown, file, MAX_BYTES)?)
+    let text = read_text(&shown, file, MAX_BYTES)?;
+    Ok((shown, text))
 }
 
 /// Returns the whole text, and never a part of one that is too long.

@@ -5,6 +5,7 @@ mod config;
 mod cubes;
 mod demo;
 mod doctor;
+pub(crate) mod kv;
 mod memories;
 mod messages;
 mod models;
@@ -39,6 +40,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Delete(delete) => memories::delete(&context, delete).await,
         Command::User(command) => users::run(&context, command).await,
         Command::Cube(command) => cubes::run(&context, command).await,
+        Command::Kv(command) => kv::run(&context, command).await,
         Command::Models(command) => models::run(&context, command).await,
         Command::Doctor => doctor::run(&context).await,
         Command::Config(_) | Command::Completions { .. } => Ok(()),

@@ -4,6 +4,7 @@
 mod bad_input;
 mod chatting;
 mod journeys;
+mod kv;
 mod registering;
 mod surviving;
 

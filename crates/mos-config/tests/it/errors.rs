@@ -20,7 +20,7 @@ fn load(name: &str, text: &str, pairs: &[(&str, &str)]) -> Result<Settings, Stri
 #[test]
 fn an_unknown_key_is_named_with_its_path_its_file_and_what_was_meant() {
     let text = r#"{"chat_model": {"backend": "local", "config": {"temperatur": 1}}}"#;
-    insta::assert_snapshot!(load("a.json", text, &[]).unwrap_err(), @"DIR/a.json: chat_model.config.temperatur: unknown key `temperatur`; did you mean `temperature`? (allowed: model_name_or_path, threads, context_length, temperature, top_p, top_k, seed, max_tokens, stop, remove_think_prefix, kept_state_bytes)");
+    insta::assert_snapshot!(load("a.json", text, &[]).unwrap_err(), @"DIR/a.json: chat_model.config.temperatur: unknown key `temperatur`; did you mean `temperature`? (allowed: model_name_or_path, threads, device, context_length, temperature, top_p, top_k, seed, max_tokens, stop, remove_think_prefix, kept_state_bytes)");
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn an_unknown_backend_is_answered_with_the_known_ones() {
 fn what_the_environment_got_wrong_names_the_variable() {
     let pairs = [("MOS_TOP_K", "many"), ("MOS__CHAT_MODEL__CONFIG__SED", "1")];
     insta::assert_snapshot!(load("a.json", "{}", &pairs).unwrap_err(), @"
-    environment variable MOS__CHAT_MODEL__CONFIG__SED (chat_model.config.sed): unknown key `sed`; did you mean `seed`? (allowed: model_name_or_path, threads, context_length, temperature, top_p, top_k, seed, max_tokens, stop, remove_think_prefix, kept_state_bytes)
+    environment variable MOS__CHAT_MODEL__CONFIG__SED (chat_model.config.sed): unknown key `sed`; did you mean `seed`? (allowed: model_name_or_path, threads, device, context_length, temperature, top_p, top_k, seed, max_tokens, stop, remove_think_prefix, kept_state_bytes)
     environment variable MOS_TOP_K (top_k): expected a whole number that is not negative, got a text
     ");
 }

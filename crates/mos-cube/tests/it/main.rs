@@ -34,6 +34,7 @@ async fn dump(directory: &Path, text: &dyn TextMemory) -> Result<(), MemoryError
         cube_id: &CubeId::from("notes"),
         config: &naive_config(),
         text,
+        activation: None,
         embedding_space: None,
         created_at: "2026-01-02T03:04:05.000000+00:00".to_owned(),
     };

@@ -3,59 +3,151 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use mos_core::{ActivationId, ActivationMemory, ActivationStats, Message, Scope};
+use mos_core::{ActivationId, ActivationStats, ChatModel, CubeId, Message, Scope, UserId};
+use mos_kv::{KvCacheItem, KvCacheMemory};
 
-use crate::error::Result;
+use super::{CubeHandle, Mos};
+use crate::activation::{ActivationBackend, KvCaches};
+use crate::error::{Error, Result};
 
 /// Kept model state of one cube; other cubes' is out of reach.
 #[derive(Clone, Debug)]
 pub struct CubeActivation {
-    memory: Arc<dyn ActivationMemory>,
+    backend: ActivationBackend,
     scope: Scope,
 }
 
 impl CubeActivation {
-    pub(crate) fn new(memory: Arc<dyn ActivationMemory>, scope: Scope) -> Self {
-        Self { memory, scope }
+    pub(crate) fn new(backend: ActivationBackend, scope: Scope) -> Self {
+        Self { backend, scope }
     }
 
-    /// Computes and keeps the state after `messages` and returns its name; see [`ActivationMemory::promote`].
+    /// Computes and keeps the state after `messages` and returns its name; see
+    /// [`ActivationMemory::promote`](mos_core::ActivationMemory::promote).
     ///
     /// # Errors
-    /// As [`ActivationMemory::promote`].
+    /// As [`ActivationMemory::promote`](mos_core::ActivationMemory::promote).
     pub async fn promote(&self, messages: &[Message]) -> Result<ActivationId> {
-        Ok(self.memory.promote(&self.scope, messages).await?)
+        Ok(self.backend.memory().promote(&self.scope, messages).await?)
     }
 
     /// Forgets a state and returns whether it was there.
     ///
     /// # Errors
-    /// As [`ActivationMemory::delete`].
+    /// As [`ActivationMemory::delete`](mos_core::ActivationMemory::delete).
     pub async fn delete(&self, id: &ActivationId) -> Result<bool> {
-        Ok(self.memory.delete(&self.scope, id).await?)
+        Ok(self.backend.memory().delete(&self.scope, id).await?)
     }
 
     /// Returns how much is kept.
     ///
     /// # Errors
-    /// As [`ActivationMemory::stats`].
+    /// As [`ActivationMemory::stats`](mos_core::ActivationMemory::stats).
     pub async fn stats(&self) -> Result<ActivationStats> {
-        Ok(self.memory.stats(&self.scope).await?)
+        Ok(self.backend.memory().stats(&self.scope).await?)
     }
 
     /// Writes the kept states to a folder.
     ///
     /// # Errors
-    /// As [`ActivationMemory::dump`].
+    /// As [`ActivationMemory::dump`](mos_core::ActivationMemory::dump).
     pub async fn dump(&self, dir: &Path) -> Result<()> {
-        Ok(self.memory.dump(&self.scope, dir).await?)
+        Ok(self.backend.memory().dump(&self.scope, dir).await?)
     }
 
-    /// Reads states from a folder and returns how many there were.
+    /// Reads states from a folder, in place of what is kept, and returns how many there were. Those of another model
+    /// are computed anew from their texts.
     ///
     /// # Errors
-    /// As [`ActivationMemory::load`].
+    /// As [`ActivationMemory::load`](mos_core::ActivationMemory::load).
     pub async fn load(&self, dir: &Path) -> Result<usize> {
-        Ok(self.memory.load(&self.scope, dir).await?)
+        Ok(self.backend.memory().load(&self.scope, dir).await?)
+    }
+
+    pub(crate) fn backend(&self) -> (&ActivationBackend, &Scope) {
+        (&self.backend, &self.scope)
+    }
+
+    pub(crate) async fn has_items(&self) -> Result<bool> {
+        self.backend.has_items(&self.scope).await
+    }
+}
+
+/// The caches of one cube (`kv_cache`), for callers that merge, calibrate or show them themselves.
+#[derive(Clone, Debug)]
+pub struct CubeCaches {
+    caches: Arc<KvCaches>,
+    scope: Scope,
+}
+
+impl CubeCaches {
+    /// Returns the items without their keys and values, in the order in which they came. No model is loaded.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] when the files cannot be read.
+    pub async fn list(&self) -> Result<Vec<KvCacheItem>> {
+        Ok(self.caches.items(&self.scope).await?)
+    }
+
+    /// Removes items and returns how many there were. No model is loaded.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] when a file cannot be removed; that item stays.
+    pub async fn remove(&self, ids: Vec<ActivationId>) -> Result<usize> {
+        Ok(self.caches.remove(&self.scope, ids).await?)
+    }
+
+    /// Returns the cube's memory as it is now, loading the model first when needed. Its methods block.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] with the model's error, or when the files cannot be read.
+    pub async fn memory(&self) -> Result<Arc<KvCacheMemory>> {
+        Ok(self.caches.memory(&self.scope).await?)
+    }
+}
+
+impl CubeHandle {
+    /// Returns the cube's caches.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], which says why, when the cube's activation memory is another one or there is none.
+    pub fn caches(&self) -> Result<CubeCaches> {
+        match self.act_mem().map(CubeActivation::backend) {
+            Some((ActivationBackend::Kv(caches), scope)) => {
+                Ok(CubeCaches { caches: Arc::clone(caches), scope: scope.clone() })
+            }
+            _ => Err(Error::Invalid(format!("cube `{}` keeps no caches: {}", self.info().cube_id, self.why_no_caches))),
+        }
+    }
+}
+
+impl Mos {
+    /// Returns what answers a chat, with the items of activation memory that stand before it: those of the first of
+    /// `cubes` that has any, or of the default cube. Never those of a cube that was only shared, unless it is named.
+    pub(crate) async fn answering_model(
+        &self,
+        user: &UserId,
+        cubes: Option<&[CubeId]>,
+    ) -> Result<(Arc<dyn ChatModel>, Vec<ActivationId>)> {
+        let model = self.chat_model().await?;
+        if !self.parts.settings.enable_activation_memory {
+            return Ok((model, Vec::new()));
+        }
+        let cubes = match cubes {
+            Some(cubes) => cubes.to_vec(),
+            None => match self.default_cube(user).await {
+                Ok(cube) => vec![cube],
+                Err(Error::NoCube(_)) => Vec::new(),
+                Err(error) => return Err(error),
+            },
+        };
+        for cube in &cubes {
+            let handle = self.cube(user, cube).await?;
+            let Some((backend, scope)) = handle.act_mem().map(CubeActivation::backend) else { continue };
+            if let Some(answering) = backend.answering(scope, &model).await? {
+                return Ok(answering);
+            }
+        }
+        Ok((model, Vec::new()))
     }
 }

@@ -5,7 +5,8 @@ use std::task::{Context, Poll};
 
 use futures::{Stream, StreamExt};
 use mos_core::{
-    ChatEvent, ChatModel, ChatRequest, ChatStream, ChatUsage, CubeId, Message, ModelError, Sampling, SessionId, UserId,
+    ActivationId, ChatEvent, ChatModel, ChatRequest, ChatStream, ChatUsage, CubeId, Message, ModelError, Sampling,
+    SessionId, UserId,
 };
 use tracing::instrument;
 
@@ -101,6 +102,8 @@ pub struct ChatReply {
     pub memories: Vec<(CubeId, FoundMemory)>,
     /// Cubes that could not be searched.
     pub skipped: Vec<SkippedCube>,
+    /// The activation memory that stands before the conversation, in order.
+    pub activation: Vec<ActivationId>,
     stream: ChatStream,
     text: String,
     finish: Option<FinishTurn>,
@@ -165,7 +168,7 @@ impl Mos {
         if chat.remember && prompt::tells_something(&chat.query) {
             self.remember(&user, &chat).await?;
         }
-        let model = self.chat_model().await?;
+        let (model, activation) = self.answering_model(&user, chat.cubes.as_deref()).await?;
         let (stream, question) = self.start(&user, &chat, model.as_ref(), &memories).await?;
         tracing::Span::current().record("n_memories", memories.len());
         let (this, session, is_local) = (self.clone(), chat.session, model.is_local());
@@ -175,7 +178,7 @@ impl Mos {
             let answer = Message::assistant(answer);
             this.parts.transcripts.push(&user, session.as_ref(), question, answer, max_turns, trim);
         });
-        Ok(ChatReply { memories, skipped, stream, text: String::new(), finish: Some(finish) })
+        Ok(ChatReply { memories, skipped, activation, stream, text: String::new(), finish: Some(finish) })
     }
 
     /// Forgets what a user said in chats; memories stay.

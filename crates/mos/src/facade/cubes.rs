@@ -8,7 +8,8 @@ use mos_cube::{CubeDump, DumpRequest};
 use mos_memory::Reembedded;
 use serde_json::Value;
 
-use super::{Mos, default_cube_id};
+use super::{CubeActivation, Mos, default_cube_id};
+use crate::activation::is_dumped;
 use crate::error::{Error, Result};
 
 /// A cube to make.
@@ -102,6 +103,7 @@ impl Mos {
             cube.config = stored_config(read_dump(path).await?)?;
             self.parts.users.set_cube_config(&cube.cube_id, &cube.config).await?;
             self.text_memory(&cube)?.load(path, Origin::new(user.as_str(), "register")).await?;
+            load_activation(self.activation(&cube)?.as_ref(), path).await?;
         }
         self.parts.users.set_registered(&cube.cube_id, true).await?;
         cube.is_registered = true;
@@ -116,12 +118,17 @@ impl Mos {
         // Not registered until its memories are in: whoever looks in between sees no half cube.
         cube.is_registered = false;
         self.parts.users.create_cube(&cube).await?;
-        if let Err(error) = text.load(path, Origin::new(user.as_str(), "register")).await {
+        let activation = self.activation(&cube)?;
+        let loaded = match text.load(path, Origin::new(user.as_str(), "register")).await {
+            Ok(_) => load_activation(activation.as_ref(), path).await,
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = loaded {
             // Another process may have finished what failed here; then the cube stays. The first error is the one to tell.
             if let Err(left) = self.parts.users.discard_cube(&cube.cube_id).await {
                 tracing::warn!(cube = %cube.cube_id, error = %left, "an unfinished cube was left behind");
             }
-            return Err(error.into());
+            return Err(error);
         }
         self.parts.users.set_registered(&cube.cube_id, true).await?;
         cube.is_registered = true;
@@ -159,12 +166,14 @@ impl Mos {
         Ok(self.parts.users.set_registered(&cube.cube_id, false).await?)
     }
 
-    /// Removes a cube with all its memories and their history.
+    /// Removes a cube with all its memories and their history, and all that its activation memory keeps.
     ///
     /// # Errors
     /// [`Error::NoAccess`]; [`Error::NotOwner`].
     pub async fn delete_cube(&self, user: &UserId, cube: &CubeId) -> Result<()> {
         let cube = self.owned_cube(user, cube).await?;
+        // First, so that a failure leaves a cube that can be deleted again.
+        self.parts.activation.forget(&cube).await?;
         Ok(self.parts.users.delete_cube(&cube.cube_id).await?)
     }
 
@@ -197,17 +206,26 @@ impl Mos {
         Ok(self.parts.users.unshare(&cube.cube_id, target).await?)
     }
 
-    /// Writes a cube (without an id the default one) to a directory that is absent or empty, whole or not at all.
+    /// Writes a cube (without an id the default one) to a directory that is absent or empty, whole or not at all: its
+    /// textual memory and, when it keeps any, its activation memory.
     ///
     /// # Errors
     /// Rights; errors of the directory; a conflict when the cube was embedded anew meanwhile.
     pub async fn dump(&self, user: &UserId, cube: Option<&CubeId>, directory: &Path) -> Result<()> {
         let cube = self.target(user, cube).await?;
         let space = self.parts.record.embedding_space(&cube.scope()).await?;
+        let activation = match cube.act_mem() {
+            Some(activation) if activation.has_items().await? => {
+                let (backend, scope) = activation.backend();
+                Some((backend.memory(), scope))
+            }
+            _ => None,
+        };
         let request = DumpRequest {
             cube_id: &cube.info().cube_id,
             config: &cube.info().config,
             text: cube.text_mem().as_ref(),
+            activation: activation.as_ref().map(|(memory, scope)| (memory.as_ref(), *scope)),
             embedding_space: space.clone(),
             created_at: self.parts.clock.now_text(),
         };
@@ -224,13 +242,17 @@ impl Mos {
     }
 
     /// Reads a dumped cube into a registered one (without an id the default one) and returns how many memories came.
+    /// A dumped activation memory takes the place of the cube's own; what another model computed is computed anew.
     ///
     /// # Errors
-    /// Rights; errors of the directory, after which nothing was changed.
+    /// Rights; errors of the directory, after which nothing was changed. After an error of the activation memory the
+    /// textual one is loaded and the activation memory as it was.
     pub async fn load(&self, user: &UserId, cube: Option<&CubeId>, directory: &Path) -> Result<usize> {
         let cube = self.target(user, cube).await?;
         read_dump(directory).await?;
-        Ok(cube.text_mem().load(directory, Origin::new(user.as_str(), "load")).await?)
+        let n_memories = cube.text_mem().load(directory, Origin::new(user.as_str(), "load")).await?;
+        load_activation(cube.act_mem(), directory).await?;
+        Ok(n_memories)
     }
 
     /// Embeds a cube anew with the configured encoder; ids and history stay. Goes on where an interrupted call
@@ -249,6 +271,20 @@ impl Mos {
         let scope = Scope::of(&cube.cube_id);
         let (record, embedder) = (self.parts.record.as_ref(), self.parts.embedder.as_ref());
         Ok(mos_memory::reembed(&scope, record, embedder, user.as_str(), force, progress).await?)
+    }
+}
+
+/// Reads the activation memory of a dump, when there is one.
+async fn load_activation(activation: Option<&CubeActivation>, directory: &Path) -> Result<()> {
+    if !is_dumped(directory) {
+        return Ok(());
+    }
+    match activation {
+        Some(activation) => activation.load(directory).await.map(drop),
+        None => {
+            tracing::warn!("the activation memory of the dump is left out: no model here could use it");
+            Ok(())
+        }
     }
 }
 

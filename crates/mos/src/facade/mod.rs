@@ -13,11 +13,11 @@ use std::sync::Arc;
 
 use mos_config::Settings;
 use mos_core::{
-    Access, ActivationMemory, ChatModel, Clock, Cube, CubeId, Embedder, IdSource, RecordStore, Scope, TextMemory,
-    UserId, UserStore, VectorStore,
+    Access, ChatModel, Clock, Cube, CubeId, Embedder, IdSource, RecordStore, Scope, TextMemory, UserId, UserStore,
+    VectorStore,
 };
 
-pub use activation::CubeActivation;
+pub use activation::{CubeActivation, CubeCaches};
 pub use chat::{Chat, ChatReply};
 pub use cubes::{CubeSource, NewCube};
 pub use memories::{Add, CubeMemories, MemoryListing};
@@ -25,6 +25,7 @@ pub use search::{CubeHits, FoundMemory, Search, SearchResult, SkippedCube};
 
 use mos_stores::SqliteStore;
 
+use crate::activation::Activations;
 use crate::error::{Error, Result};
 use crate::factories::{Factories, TextMemoryParts};
 use crate::lazy::Lazy;
@@ -50,8 +51,8 @@ pub(crate) struct Parts {
     pub(crate) sqlite: Option<Arc<SqliteStore>>,
     pub(crate) vectors: Arc<dyn VectorStore>,
     pub(crate) embedder: Arc<dyn Embedder>,
-    pub(crate) chat_model: Lazy<dyn ChatModel>,
-    pub(crate) activation: Option<Arc<dyn ActivationMemory>>,
+    pub(crate) chat_model: Arc<Lazy<dyn ChatModel>>,
+    pub(crate) activation: Activations,
     pub(crate) transcripts: Transcripts,
 }
 
@@ -95,9 +96,8 @@ impl Mos {
             return Err(Error::NotRegistered(cube.cube_id));
         }
         let text = self.text_memory(&cube)?;
-        let scope = Scope::of(&cube.cube_id);
-        let activation = self.parts.activation.clone().map(|memory| CubeActivation::new(memory, scope));
-        Ok(CubeHandle { cube, access, text, activation })
+        let activation = self.activation(&cube)?;
+        Ok(CubeHandle { cube, access, text, activation, why_no_caches: self.parts.activation.why_none() })
     }
 
     /// Returns the cube that is meant when none is named: `cube_<user>` when it is registered, else the newest one the
@@ -152,6 +152,12 @@ impl Mos {
         }
     }
 
+    /// The activation memory of a cube, when it has one.
+    pub(crate) fn activation(&self, cube: &Cube) -> Result<Option<CubeActivation>> {
+        let backend = self.parts.activation.of(cube)?;
+        Ok(backend.map(|backend| CubeActivation::new(backend.clone(), backend.scope(cube))))
+    }
+
     /// Builds the textual memory that a cube's configuration names.
     pub(crate) fn text_memory(&self, cube: &Cube) -> Result<Arc<dyn TextMemory>> {
         let parts = TextMemoryParts {
@@ -178,6 +184,7 @@ pub struct CubeHandle {
     access: Access,
     text: Arc<dyn TextMemory>,
     activation: Option<CubeActivation>,
+    why_no_caches: String,
 }
 
 impl CubeHandle {
@@ -191,7 +198,8 @@ impl CubeHandle {
         self.access
     }
 
-    /// The cube's activation memory, when one was given to [`MosBuilder::activation_memory`](crate::MosBuilder).
+    /// The cube's activation memory: the one that was given to [`MosBuilder::activation_memory`](crate::MosBuilder),
+    /// else what the cube's configuration names, else caches of the chat model when that computes in this process.
     pub fn act_mem(&self) -> Option<&CubeActivation> {
         self.activation.as_ref()
     }

@@ -16,7 +16,8 @@ use mos_models::{
 };
 use serde_json::{Map, Value, json};
 
-use super::{Factories, ModelContext};
+use super::{Factories, ModelContext, devices};
+use crate::activation::{ActivationBackend, KvCaches, ServerPrompts};
 
 type Model<T> = Result<Arc<T>, ModelError>;
 
@@ -42,11 +43,42 @@ macro_rules! openai_shape {
     }};
 }
 
+pub(super) fn add_activation_memories(factories: &mut Factories) {
+    factories.add_activation_memory(
+        "kv_cache",
+        Arc::new(|parts| {
+            let (config, context) = (parts.settings.chat_model.clone(), parts.context.clone());
+            let open = move || local_chat_model(config.clone(), context.clone()).boxed();
+            ActivationBackend::Kv(Arc::new(KvCaches::new(parts, Box::new(open))))
+        }),
+    );
+    factories.add_activation_memory(
+        "vllm_kv_cache",
+        Arc::new(|parts| ActivationBackend::Prompts(Arc::new(ServerPrompts::new(parts)))),
+    );
+}
+
+/// The configured chat model as what it is in this process. One that is in use already is shared.
+async fn local_chat_model(config: ChatModelConfig, context: ModelContext) -> Result<Arc<LocalChatModel>, ModelError> {
+    let options = match &config {
+        ChatModelConfig::Local(local) => local_chat_options(local, &context)?,
+        ChatModelConfig::HuggingFace(hub) | ChatModelConfig::HuggingFaceSingleton(hub) => {
+            hub_chat_options(hub, &context)?
+        }
+        other => {
+            return Err(ModelError::Invalid(format!(
+                "caches can be kept of a model that computes in this process only, and chat_model is `{}`; use the                  backend `local`",
+                other.backend()
+            )));
+        }
+    };
+    open_local_chat(options).await
+}
+
 async fn chat_model(config: ChatModelConfig, context: ModelContext) -> Model<dyn ChatModel> {
     match config {
-        ChatModelConfig::Local(local) => open_local_chat(local_chat_options(&local, &context)?).await,
-        ChatModelConfig::HuggingFace(hub) | ChatModelConfig::HuggingFaceSingleton(hub) => {
-            open_local_chat(hub_chat_options(&hub, &context)?).await
+        ChatModelConfig::Local(_) | ChatModelConfig::HuggingFace(_) | ChatModelConfig::HuggingFaceSingleton(_) => {
+            Ok(local_chat_model(config, context).await?)
         }
         ChatModelConfig::OpenAi(c) => openai_shape!(c),
         ChatModelConfig::Qwen(c) => openai_shape!(c),
@@ -101,6 +133,7 @@ async fn embedder(config: EmbedderConfig, context: ModelContext) -> Model<dyn Em
 }
 
 fn local_chat_options(local: &LocalLlm, context: &ModelContext) -> Result<ChatModelOptions, ModelError> {
+    devices::check(&local.device, std::env::var("CUDA_VISIBLE_DEVICES").ok().as_deref())?;
     let path = fetch::resolve(&local.model_name_or_path, &context.models_dir)?;
     let defaults = ChatModelOptions::new(path);
     Ok(ChatModelOptions {
@@ -132,9 +165,8 @@ fn hub_chat_options(hub: &HuggingFaceLlm, context: &ModelContext) -> Result<Chat
     })
 }
 
-async fn open_local_chat(options: ChatModelOptions) -> Model<dyn ChatModel> {
-    let model: Arc<LocalChatModel> = blocking(move || LocalChatModel::open(&options)).await?;
-    Ok(model)
+async fn open_local_chat(options: ChatModelOptions) -> Result<Arc<LocalChatModel>, ModelError> {
+    blocking(move || LocalChatModel::open(&options)).await
 }
 
 async fn open_local_embedder(config: &LocalEmbedderConfig, context: &ModelContext) -> Model<dyn Embedder> {

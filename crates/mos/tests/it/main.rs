@@ -1,6 +1,7 @@
 //! The facade over real stores, a real encoder stand-in and a scripted model server.
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is what it is for")]
 
+mod activation;
 mod chat;
 mod cubes;
 mod memories;

@@ -1,0 +1,107 @@
+//! `mos kv extract`, `list`, `show`, `rm`.
+
+use std::time::Instant;
+
+use mos::kv::{ExtractInput, KvCacheItem};
+use mos_core::ActivationId;
+use serde_json::{Value, json};
+
+use super::super::messages;
+use super::{ExtractArguments, check_known, memory_of, open, open_or_create, parse_ids, working};
+use crate::context::Context;
+
+/// Characters of a text that a list shows.
+const SHOWN_CHARACTERS: usize = 60;
+
+pub(super) async fn extract(context: &Context, arguments: ExtractArguments) -> anyhow::Result<()> {
+    let ExtractArguments { mut text, messages, id } = arguments;
+    let input: ExtractInput = match messages {
+        Some(path) => messages::read_as_given(&path)?.into(),
+        None if text.len() == 1 => text.remove(0).into(),
+        None => text.into(),
+    };
+    anyhow::ensure!(
+        input.texts().iter().any(|text| !text.trim().is_empty()),
+        "there is no text to compute a cache from; give some words"
+    );
+    let id = id.map(ActivationId::parse).transpose()?;
+    let (_mos, caches) = open_or_create(context).await?;
+    let memory = memory_of(&caches).await?;
+    let (item, seconds) = working("computing the cache", move || {
+        let started = Instant::now();
+        let mut item = memory.extract(input)?;
+        let seconds = started.elapsed().as_secs_f64();
+        item.id = id.unwrap_or(item.id);
+        memory.add([item.clone()])?;
+        Ok((item, seconds))
+    })
+    .await?;
+    let size_bytes = item.summary().map_or(0, |summary| summary.size_bytes);
+    let told = json!({"id": item.id, "n_tokens": item.n_tokens(), "size_bytes": size_bytes, "seconds": seconds});
+    context.output.value(&told, |_| {
+        let size = size_of(&item);
+        format!("kept {}: {} tokens, {size}, computed in {seconds:.2} s", item.id, item.n_tokens())
+    })
+}
+
+pub(super) async fn list(context: &Context) -> anyhow::Result<()> {
+    let (_mos, caches) = open(context).await?;
+    let items = caches.list().await?;
+    let rows: Vec<Value> = items.iter().map(row).collect();
+    context.output.value(&rows, |_| items.iter().map(line).collect::<Vec<_>>().join("\n"))
+}
+
+pub(super) async fn show(context: &Context, id: &str) -> anyhow::Result<()> {
+    let (_mos, caches) = open(context).await?;
+    let id = ActivationId::parse(id)?;
+    let items = caches.list().await?;
+    check_known(std::slice::from_ref(&id), items.iter().map(|item| &item.id))?;
+    for item in items.iter().filter(|item| item.id == id) {
+        context.output.value(item, describe)?;
+    }
+    Ok(())
+}
+
+pub(super) async fn remove(context: &Context, ids: &[String]) -> anyhow::Result<()> {
+    let (_mos, caches) = open(context).await?;
+    let ids = parse_ids(ids)?;
+    // All or none: a misspelt id must not cost the others.
+    check_known(&ids, caches.list().await?.iter().map(|item| &item.id))?;
+    let n_removed = caches.remove(ids.clone()).await?;
+    context.output.value(&json!({"removed": ids, "n_removed": n_removed}), |_| format!("removed {n_removed}"))
+}
+
+fn row(item: &KvCacheItem) -> Value {
+    json!({
+        "id": item.id,
+        "n_tokens": item.n_tokens(),
+        "memory": item.summary(),
+        "model": item.identity().map(|identity| &identity.name),
+        "text": item.records.composed_text_memory,
+    })
+}
+
+fn line(item: &KvCacheItem) -> String {
+    let one_line = item.records.composed_text_memory.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut text: String = one_line.chars().take(SHOWN_CHARACTERS).collect();
+    if text.len() < one_line.len() {
+        text.push('…');
+    }
+    format!("{}\t{} tokens\t{}\t{text}", item.id, item.n_tokens(), size_of(item))
+}
+
+fn describe(item: &KvCacheItem) -> String {
+    let model = item.identity().map_or("unknown", |identity| identity.name.as_str());
+    let layers = item.summary().map_or(0, |summary| summary.num_layers);
+    let mut text =
+        format!("{}\nmodel\t{model}\nsize\t{} tokens, {layers} layers, {}\n", item.id, item.n_tokens(), size_of(item));
+    for (key, value) in &item.metadata {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        text.push_str(&format!("{key}\t{value}\n"));
+    }
+    text
+}
+
+pub(super) fn size_of(item: &KvCacheItem) -> String {
+    item.summary().map_or_else(|| "no keys and values".to_owned(), |summary| format!("{:.2} MB", summary.size_mb))
+}

@@ -1,0 +1,234 @@
+//! Caches of the model in this process, for all cubes.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+use mos_core::{ActivationId, ActivationMemory, ActivationStats, MemoryError, Message, ModelError, Scope};
+use mos_engine::LocalChatModel;
+use mos_kv::{
+    DiskTier, KvActivation, KvCacheItem, KvCacheMemory, KvCacheMemoryOptions, KvChatModel, KvChatOptions, KvEncoding,
+    KvError, KvTiers, TierOptions,
+};
+use tokio::sync::{Mutex, OnceCell};
+
+use super::ActivationParts;
+
+/// RAM for all cubes, unless the settings say otherwise.
+const RAM_BYTES: u64 = 4 << 30;
+/// Disk for all cubes, unless the settings say otherwise.
+const DISK_BYTES: u64 = 32 << 30;
+
+type OpenModel = Box<dyn Fn() -> BoxFuture<'static, Result<Arc<LocalChatModel>, ModelError>> + Send + Sync>;
+
+/// Activation memories of all cubes over the configured local model, kept in files.
+///
+/// What needs no model (listing, showing, removing) loads none. Several processes may use the files: each looks at
+/// the folder again before it answers.
+pub struct KvCaches {
+    options: KvCacheMemoryOptions,
+    open_model: OpenModel,
+    model: OnceCell<Arc<LocalChatModel>>,
+    current: Mutex<Option<Current>>,
+}
+
+/// The tiers as the folder was when they were opened.
+struct Current {
+    files: Vec<String>,
+    tiers: Arc<KvTiers>,
+    activation: Option<Arc<KvActivation>>,
+}
+
+impl std::fmt::Debug for KvCaches {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KvCaches").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl KvCaches {
+    pub(crate) fn new(parts: &ActivationParts, open_model: OpenModel) -> Self {
+        let settings = &parts.settings;
+        let disk = parts.folder.as_ref().map(|folder| DiskTier {
+            folder: folder.join("caches"),
+            bytes: settings.activation_disk_bytes.unwrap_or(DISK_BYTES),
+            encoding: KvEncoding::F16,
+        });
+        let ram_bytes = settings.activation_ram_bytes.unwrap_or(RAM_BYTES);
+        let options = KvCacheMemoryOptions {
+            tiers: TierOptions { ram_bytes, disk, ..TierOptions::default() },
+            calibration_folder: parts.folder.as_ref().map(|folder| folder.join("calibration")),
+            clock: Arc::clone(&parts.clock),
+            ids: Arc::clone(&parts.ids),
+            ..KvCacheMemoryOptions::default()
+        };
+        Self { options, open_model, model: OnceCell::new(), current: Mutex::new(None) }
+    }
+
+    async fn model(&self) -> Result<Arc<LocalChatModel>, ModelError> {
+        self.model.get_or_try_init(|| (self.open_model)()).await.cloned()
+    }
+
+    /// Returns the memory of a cube; the model is loaded when it was not yet.
+    pub(crate) async fn memory(&self, scope: &Scope) -> Result<Arc<KvCacheMemory>, MemoryError> {
+        let activation = self.activation().await?;
+        let scope = scope.clone();
+        blocking(move || activation.memory(&scope)).await
+    }
+
+    /// Returns a cube's items without their keys and values, in the order in which they came.
+    pub(crate) async fn items(&self, scope: &Scope) -> Result<Vec<KvCacheItem>, MemoryError> {
+        // Looking makes no folder.
+        let is_unused = self.options.tiers.disk.as_ref().is_some_and(|disk| !disk.folder.exists());
+        if is_unused { Ok(Vec::new()) } else { Ok(self.tiers().await?.list(scope.cube.as_str())) }
+    }
+
+    /// Removes items; returns how many there were.
+    pub(crate) async fn remove(&self, scope: &Scope, ids: Vec<ActivationId>) -> Result<usize, MemoryError> {
+        let (tiers, scope) = (self.tiers().await?, scope.clone());
+        let mut current = self.current.lock().await;
+        // Prefixes that were merged from a removed text must not outlive it.
+        if let Some(current) = current.as_mut() {
+            current.activation = None;
+        }
+        blocking(move || {
+            let mut removed = 0;
+            for id in &ids {
+                removed += usize::from(tiers.remove(scope.cube.as_str(), id)?);
+            }
+            Ok(removed)
+        })
+        .await
+    }
+
+    pub(super) async fn has_items(&self, scope: &Scope) -> Result<bool, MemoryError> {
+        Ok(!self.items(scope).await?.is_empty())
+    }
+
+    pub(super) async fn forget(&self, scope: &Scope) -> Result<(), MemoryError> {
+        let ids: Vec<ActivationId> = self.items(scope).await?.into_iter().map(|item| item.id).collect();
+        if ids.is_empty() { Ok(()) } else { self.remove(scope, ids).await.map(drop) }
+    }
+
+    /// Returns what answers after the cube's items, and which they are: the first ones that leave the conversation
+    /// half of the model's context. `None` when there are none.
+    pub(super) async fn answering(
+        &self,
+        scope: &Scope,
+    ) -> Result<Option<(KvChatModel, Vec<ActivationId>)>, MemoryError> {
+        if !self.has_items(scope).await? {
+            return Ok(None);
+        }
+        let memory = self.memory(scope).await?;
+        let model = Arc::clone(memory.model());
+        let room = mos_core::ChatModel::context_length(&*model).unwrap_or(usize::MAX) / 2;
+        let mut n_tokens = 0;
+        let mut ids = Vec::new();
+        let mut n_left_out = 0;
+        for item in memory.get_all() {
+            let is_own = item.check_model(model.identity()).is_ok();
+            if is_own && n_tokens + item.n_tokens() <= room {
+                n_tokens += item.n_tokens();
+                ids.push(item.id);
+            } else {
+                n_left_out += 1;
+            }
+        }
+        if n_left_out > 0 {
+            tracing::warn!(n_left_out, "items of the activation memory are of another model or too long for a chat");
+        }
+        if ids.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some((KvChatModel::new(memory, KvChatOptions::default()), ids)))
+    }
+
+    async fn activation(&self) -> Result<Arc<KvActivation>, MemoryError> {
+        let model = self.model().await?;
+        let mut slot = self.current.lock().await;
+        let current = self.refresh(&mut slot).await?;
+        let fresh = || Arc::new(KvActivation::with_tiers(model, self.options.clone(), Arc::clone(&current.tiers)));
+        Ok(Arc::clone(current.activation.get_or_insert_with(fresh)))
+    }
+
+    async fn tiers(&self) -> Result<Arc<KvTiers>, MemoryError> {
+        let mut slot = self.current.lock().await;
+        Ok(Arc::clone(&self.refresh(&mut slot).await?.tiers))
+    }
+
+    /// Opens the tiers, anew when files came or went since: other processes may have worked there.
+    async fn refresh<'a>(&self, slot: &'a mut Option<Current>) -> Result<&'a mut Current, MemoryError> {
+        let options = self.options.tiers.clone();
+        let earlier = slot.as_ref().map(|current| current.files.clone());
+        let opened = blocking(move || {
+            let files = options.disk.as_ref().map(|disk| names_in(&disk.folder)).transpose()?.unwrap_or_default();
+            if earlier.is_some_and(|earlier| earlier == files) {
+                return Ok(None);
+            }
+            Ok(Some(Current { files, tiers: KvTiers::open(options)?, activation: None }))
+        });
+        match (opened.await?, slot) {
+            (None, Some(current)) => Ok(current),
+            (Some(opened), slot) => Ok(slot.insert(opened)),
+            (None, None) => {
+                Err(MemoryError::Invalid("the activation memory was closed while it was opened".to_owned()))
+            }
+        }
+    }
+}
+
+/// The sorted names of a folder's files; a missing folder has none.
+fn names_in(folder: &Path) -> Result<Vec<String>, KvError> {
+    let failed = |source| KvError::Io { what: format!("cannot list {}", folder.display()), source };
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        names.push(entry.map_err(failed)?.file_name().to_string_lossy().into_owned());
+    }
+    names.retain(|name| !name.starts_with('.'));
+    names.sort();
+    Ok(names)
+}
+
+/// Does what reads and writes files where that is allowed.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, KvError> + Send + 'static,
+) -> Result<T, MemoryError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => Ok(done?),
+        Err(error) => {
+            Err(ModelError::Internal { context: "working on activation memory", source: error.into() }.into())
+        }
+    }
+}
+
+#[async_trait]
+impl ActivationMemory for KvCaches {
+    async fn promote(&self, scope: &Scope, messages: &[Message]) -> Result<ActivationId, MemoryError> {
+        self.activation().await?.promote(scope, messages).await
+    }
+
+    async fn delete(&self, scope: &Scope, id: &ActivationId) -> Result<bool, MemoryError> {
+        Ok(self.remove(scope, vec![id.clone()]).await? > 0)
+    }
+
+    async fn stats(&self, scope: &Scope) -> Result<ActivationStats, MemoryError> {
+        let tiers = self.tiers().await?;
+        let items = tiers.list(scope.cube.as_str());
+        let n_bytes = usize::try_from(tiers.ram_bytes_of(scope.cube.as_str())).unwrap_or(usize::MAX);
+        let n_tokens = items.iter().map(KvCacheItem::n_tokens).sum();
+        Ok(ActivationStats { n_items: items.len(), n_tokens, n_bytes })
+    }
+
+    async fn dump(&self, scope: &Scope, dir: &Path) -> Result<(), MemoryError> {
+        self.activation().await?.dump(scope, dir).await
+    }
+
+    async fn load(&self, scope: &Scope, dir: &Path) -> Result<usize, MemoryError> {
+        self.activation().await?.load(scope, dir).await
+    }
+}

@@ -1,0 +1,249 @@
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mos::kv::ExtractInput;
+use mos::{Chat, CubeSource, Mos, NewCube, Settings};
+use mos_core::{ChatModel, ChatRequest, CubeId, Message, Sampling, UserId};
+use mos_testkit::embedder::WordEmbedder;
+use mos_testkit::model_server::{ModelServer, Reply};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{ann, bob};
+
+/// The real chat model and activation memory in chats; without models nothing here could be tested.
+fn settings(folder: &Path, mut more: Value) -> Settings {
+    let models = std::env::var_os("MOS_MODELS_DIR").map(PathBuf::from).unwrap_or_else(|| {
+        let home = std::env::var_os("HOME").or_else(|| std::env::var_os("USERPROFILE")).unwrap();
+        Path::new(&home).join(".cache/mos/models")
+    });
+    more["models_dir"] = json!(models);
+    more["enable_activation_memory"] = json!(true);
+    let file = folder.join("settings.json");
+    std::fs::write(&file, more.to_string()).unwrap();
+    Settings::load(Some(&file), []).unwrap().settings
+}
+
+async fn open(folder: &Path, more: Value) -> Mos {
+    let embedder = Arc::new(WordEmbedder::new("words", 64));
+    Mos::builder(settings(folder, more)).data_dir(folder).embedder(embedder).build().await.unwrap()
+}
+
+/// Ann with the cube `notes`, which keeps caches of two texts.
+async fn house() -> (TempDir, Mos) {
+    let folder = tempfile::tempdir().unwrap();
+    let mos = open(folder.path(), json!({})).await;
+    for user in ["ann", "bob"] {
+        mos.create_user(user, None).await.unwrap();
+    }
+    mos.create_cube(&ann(), NewCube::new("notes")).await.unwrap();
+    keep(&mos, &ann(), "notes", &["The rocket is called Heron.", "The rocket flies on Tuesday."]).await;
+    (folder, mos)
+}
+
+async fn keep(mos: &Mos, user: &UserId, cube: &str, texts: &[&str]) {
+    let memory = mos.cube(user, &CubeId::from(cube)).await.unwrap().caches().unwrap().memory().await.unwrap();
+    let texts: Vec<String> = texts.iter().map(|&text| text.to_owned()).collect();
+    let inputs: Vec<ExtractInput> = texts.into_iter().map(ExtractInput::from).collect();
+    let items = tokio::task::spawn_blocking(move || memory.extract_many(&inputs).and_then(|items| memory.add(items)));
+    items.await.unwrap().unwrap();
+}
+
+async fn kept(mos: &Mos, user: &UserId, cube: &str) -> Vec<String> {
+    let caches = mos.cube(user, &CubeId::from(cube)).await.unwrap().caches().unwrap();
+    caches.list().await.unwrap().into_iter().map(|item| item.records.composed_text_memory).collect()
+}
+
+fn ask(question: &str) -> Chat {
+    Chat::new(question).user("ann").sampling(Sampling { max_tokens: 24, ..Sampling::default() })
+}
+
+#[tokio::test]
+async fn an_answer_after_caches_is_that_of_the_same_prompt_without_any() {
+    let (_folder, mos) = house().await;
+    let question = "What is the name of the rocket, and when does it fly?";
+    let items = mos.cube(&ann(), &"notes".into()).await.unwrap().caches().unwrap().list().await.unwrap();
+    let n_tokens: usize = items.iter().map(mos::kv::KvCacheItem::n_tokens).sum();
+
+    let reply = mos.chat(ask(question)).await.unwrap();
+    assert_eq!(reply.activation, items.iter().map(|item| item.id.clone()).collect::<Vec<_>>());
+    let (answer, usage) = reply.complete().await.unwrap();
+    assert!(usage.cached_tokens >= n_tokens, "the caches are not computed again: {usage:?}");
+
+    mos.clear_messages(&ann()).await.unwrap();
+    let (plain, plain_usage) = mos.chat(ask(question).no_cache(true)).await.unwrap().complete().await.unwrap();
+    assert_eq!(plain_usage.cached_tokens, 0);
+    assert_eq!((&answer, usage.prompt_tokens), (&plain, plain_usage.prompt_tokens));
+
+    // The same prompt, put together by hand for the bare model.
+    let memory = mos.cube(&ann(), &"notes".into()).await.unwrap().caches().unwrap().memory().await.unwrap();
+    let mut messages: Vec<Message> =
+        items.iter().flat_map(|item| memory.extractor().messages_of(item).unwrap()).collect();
+    messages.push(Message::system(mos::prompt::BASE_PROMPT));
+    messages.push(Message::user(format!("{question} {}", mos::prompt::BREVITY)));
+    let sampling = Some(Sampling { max_tokens: 24, ..Sampling::default() });
+    let request = ChatRequest { messages, sampling, no_cache: true, ..ChatRequest::default() };
+    let bare: Arc<dyn ChatModel> = mos.chat_model().await.unwrap();
+    assert_eq!(bare.complete(request).await.unwrap().0, answer);
+    // Only the caches say so.
+    assert!(answer.contains("Tuesday"), "{answer}");
+}
+
+#[tokio::test]
+async fn the_next_turn_computes_only_what_is_new() {
+    let (_folder, mos) = house().await;
+    let first = mos.chat(ask("What is the name of the rocket?")).await.unwrap().complete().await.unwrap().1;
+    let second = mos.chat(ask("When does it fly?")).await.unwrap().complete().await.unwrap().1;
+    assert!(second.cached_tokens >= first.prompt_tokens, "{first:?} {second:?}");
+}
+
+#[tokio::test]
+async fn caches_outlive_the_process_and_are_seen_by_others_at_once() {
+    let (folder, mos) = house().await;
+    let other = open(folder.path(), json!({})).await;
+    assert_eq!(kept(&other, &ann(), "notes").await.len(), 2);
+    keep(&other, &ann(), "notes", &["A third text."]).await;
+    assert_eq!(kept(&mos, &ann(), "notes").await[2], "A third text.");
+    let caches = mos.cube(&ann(), &"notes".into()).await.unwrap().caches().unwrap();
+    let ids = caches.list().await.unwrap().into_iter().map(|item| item.id).collect();
+    assert_eq!(caches.remove(ids).await.unwrap(), 3);
+    assert!(kept(&other, &ann(), "notes").await.is_empty());
+    assert!(other.chat(ask("Hello?")).await.unwrap().activation.is_empty());
+}
+
+#[tokio::test]
+async fn activation_memory_stays_with_its_cube() {
+    let (folder, mos) = house().await;
+    let notes = CubeId::from("notes");
+    assert!(mos.cube(&bob(), &notes).await.is_err());
+    mos.share_cube_with_user(&ann(), &notes, &bob()).await.unwrap();
+    mos.create_cube(&bob(), NewCube::new("own")).await.unwrap();
+    let say = |cubes: Option<CubeId>| {
+        let chat = Chat::new("Which rocket?").user("bob").sampling(Sampling { max_tokens: 1, ..Sampling::default() });
+        mos.chat(match cubes {
+            Some(cube) => chat.cubes([cube]),
+            None => chat,
+        })
+    };
+    assert!(say(None).await.unwrap().activation.is_empty(), "a shared cube is not meant when none is named");
+    assert_eq!(say(Some(notes.clone())).await.unwrap().activation.len(), 2);
+
+    // Whoever makes a cube of the id of a deleted one finds nothing, also of a handle that was kept.
+    let late = mos.cube(&ann(), &notes).await.unwrap();
+    mos.delete_cube(&ann(), &notes).await.unwrap();
+    assert_eq!(files_in(&folder.path().join("activation/caches")), 0, "what a cube kept goes with it");
+    mos.create_cube(&bob(), NewCube::new("notes")).await.unwrap();
+    late.act_mem().unwrap().promote(&[Message::user("a late secret")]).await.unwrap();
+    assert!(kept(&mos, &bob(), "notes").await.is_empty());
+}
+
+fn files_in(folder: &Path) -> usize {
+    std::fs::read_dir(folder).unwrap().count()
+}
+
+#[tokio::test]
+async fn a_dump_takes_the_caches_along_and_loads_elsewhere() {
+    let (folder, mos) = house().await;
+    let dumped = folder.path().join("dumped");
+    mos.dump(&ann(), Some(&"notes".into()), &dumped).await.unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let other = open(elsewhere.path(), json!({})).await;
+    other.create_user("ann", None).await.unwrap();
+    let copy = CubeId::from("copy");
+    other.register_mem_cube(&ann(), CubeSource::Directory(dumped.clone()), Some(&copy)).await.unwrap();
+    assert_eq!(kept(&other, &ann(), "copy").await, kept(&mos, &ann(), "notes").await);
+    let usage = other.chat(ask("Which rocket?").cubes([copy.clone()])).await.unwrap().complete().await.unwrap().1;
+    assert!(usage.cached_tokens > 40, "{usage:?}");
+
+    keep(&other, &ann(), "copy", &["More."]).await;
+    other.load(&ann(), Some(&copy), &dumped).await.unwrap();
+    assert_eq!(kept(&other, &ann(), "copy").await.len(), 2, "loading replaces what was kept");
+    // A cube without caches has no file for them.
+    mos.create_cube(&ann(), NewCube::new("empty")).await.unwrap();
+    let empty = folder.path().join("empty");
+    mos.dump(&ann(), Some(&"empty".into()), &empty).await.unwrap();
+    assert!(!empty.join("activation_memory.pickle").exists());
+}
+
+#[tokio::test]
+async fn the_caches_of_an_upstream_cube_are_computed_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let mos = open(folder.path(), json!({})).await;
+    mos.create_user("ann", None).await.unwrap();
+    let cube = folder.path().join("upstream");
+    std::fs::create_dir(&cube).unwrap();
+    let config = json!({
+        "model_schema": "memos.configs.mem_cube.GeneralMemCubeConfig", "user_id": "x", "cube_id": "x/y",
+        "text_mem": {"backend": "naive_text", "config": {}},
+        "act_mem": {"backend": "kv_cache", "config": {"extractor_llm": {
+            "backend": "huggingface", "config": {"model_name_or_path": "Qwen/Qwen3-1.7B"}}}},
+    });
+    std::fs::write(cube.join("config.json"), config.to_string()).unwrap();
+    std::fs::write(cube.join("textual_memory.json"), "[]").unwrap();
+    let fixture = "../mos-kv/tests/fixtures/pickle/mem_cube_2_activation_memory.pickle";
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join(fixture);
+    std::fs::copy(fixture, cube.join("activation_memory.pickle")).unwrap();
+    mos.register_mem_cube(&ann(), CubeSource::Directory(cube), Some(&"old".into())).await.unwrap();
+    let memory = mos.cube(&ann(), &"old".into()).await.unwrap().caches().unwrap().memory().await.unwrap();
+    let items = memory.get_all();
+    assert_eq!(items.len(), 1);
+    items[0].check_model(memory.model().identity()).unwrap();
+}
+
+/// A cube whose activation memory is at the server.
+async fn served(folder: &Path, server: &ModelServer) -> Mos {
+    let config = json!({"model_name_or_path": "scripted", "api_base": server.openai_url(), "max_retries": 0});
+    open(folder, json!({"chat_model": {"backend": "vllm", "config": config}})).await
+}
+
+#[tokio::test]
+async fn a_server_computes_prompts_ahead_and_conversations_begin_with_them() {
+    let server = ModelServer::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let mos = served(folder.path(), &server).await;
+    mos.create_user("ann", None).await.unwrap();
+    let mut config = mos::config::GeneralMemCubeConfig::new("ann", "notes", mos.settings().text_memory());
+    config.act_mem = mos::config::Setting::from_json(&json!({"backend": "vllm_kv_cache", "config": {}})).unwrap();
+    let cube = NewCube { cube_id: "notes".into(), name: None, config: Some(config) };
+    mos.create_cube(&ann(), cube).await.unwrap();
+    let handle = mos.cube(&ann(), &"notes".into()).await.unwrap();
+    let known = [Message::system("The rocket is called Heron.")];
+    let id = handle.act_mem().unwrap().promote(&known).await.unwrap();
+    let preload = &server.requests()[0].body;
+    assert_eq!(preload["messages"][0]["content"], "The rocket is called Heron.");
+    assert_eq!((&preload["max_tokens"], &preload["temperature"]), (&json!(2), &json!(0.0)));
+    assert!(handle.caches().is_err(), "there are no tensors here");
+
+    // Another process knows the prompt too.
+    let mos = served(folder.path(), &server).await;
+    server.reply(Reply::text("Heron."));
+    let reply = mos.chat(Chat::new("Which rocket?").user("ann")).await.unwrap();
+    assert_eq!(reply.activation, std::slice::from_ref(&id));
+    assert_eq!(reply.complete().await.unwrap().0, "Heron.");
+    let requests = server.requests();
+    let sent = requests.last().unwrap().body["messages"].as_array().unwrap().clone();
+    assert_eq!((sent.len(), &sent[0]), (3, &preload["messages"][0]), "the computed prompt, then system and question");
+
+    let handle = mos.cube(&ann(), &"notes".into()).await.unwrap();
+    assert_eq!(handle.act_mem().unwrap().stats().await.unwrap().n_items, 1);
+    let dumped = folder.path().join("dumped");
+    mos.dump(&ann(), Some(&"notes".into()), &dumped).await.unwrap();
+    mos.register_mem_cube(&ann(), CubeSource::Directory(dumped), Some(&"copy".into())).await.unwrap();
+    let copy = mos.cube(&ann(), &"copy".into()).await.unwrap();
+    assert!(copy.act_mem().unwrap().delete(&id).await.unwrap());
+    assert!(!copy.act_mem().unwrap().delete(&id).await.unwrap());
+    assert!(handle.act_mem().unwrap().delete(&id).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_cube_of_a_remote_model_keeps_no_caches_and_says_why() {
+    let server = ModelServer::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let mos = served(folder.path(), &server).await;
+    mos.create_user("ann", None).await.unwrap();
+    mos.create_cube(&ann(), NewCube::new("notes")).await.unwrap();
+    let handle = mos.cube(&ann(), &"notes".into()).await.unwrap();
+    assert!(handle.act_mem().is_none());
+    let error = handle.caches().unwrap_err().to_string();
+    assert!(error.contains("`vllm`") && error.contains("`local`"), "{error}");
+}
