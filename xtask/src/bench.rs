@@ -64,7 +64,7 @@ fn engine() -> anyhow::Result<()> {
 /// The time to first token with kept caches: transformers, then ours, on the same file and threads.
 fn kv() -> anyhow::Result<()> {
     let model = model_path("smollm2-135m-instruct")?;
-    let python = python_with("transformers", &["torch", "transformers", "gguf"])?;
+    let python = python_with("transformers", &["torch", "transformers", "accelerate", "gguf"])?;
     println!("\n-- transformers");
     let mut command = Command::new(&python);
     command.args(["-c", TRANSFORMERS]).arg(&model).args([THREADS, RUNS, CONTEXTS, QUERIES]);
