@@ -222,17 +222,36 @@ unsafe fn gemm_block<S: Simd16, const M: usize, const P: usize, const FEW: usize
 #[inline(always)]
 unsafe fn gemm_rows<S: Simd16, const M: usize, const P: usize>(g: &GemmBlock, panel: usize) {
     let mut row = 0;
-    while row + M <= g.m {
+    while g.m - row >= 2 * M || g.m - row == M {
         micro::<S, M, P>(g, row, panel);
         row += M;
     }
-    while row + 2 <= g.m && M > 2 {
-        micro::<S, 2, P>(g, row, panel);
-        row += 2;
-    }
-    while row < g.m {
-        micro::<S, 1, P>(g, row, panel);
-        row += 1;
+    // The rest in two halves rather than in a full block and a sliver, which has too few sums in flight.
+    let rest = g.m - row;
+    let half = if rest > M { rest.div_ceil(2) } else { rest };
+    micro_of::<S, M, P>(half, g, row, panel);
+    micro_of::<S, M, P>(rest - half, g, row + half, panel);
+}
+
+/// `micro` with a number of rows, at most `M`, that is known when it runs.
+#[inline(always)]
+unsafe fn micro_of<S: Simd16, const M: usize, const P: usize>(rows: usize, g: &GemmBlock, row: usize, panel: usize) {
+    debug_assert!(rows <= M && M <= 12);
+    // What is beyond `M` is known to be out of reach, and not compiled.
+    match rows {
+        1 => micro::<S, 1, P>(g, row, panel),
+        2 if M >= 2 => micro::<S, 2, P>(g, row, panel),
+        3 if M >= 3 => micro::<S, 3, P>(g, row, panel),
+        4 if M >= 4 => micro::<S, 4, P>(g, row, panel),
+        5 if M >= 5 => micro::<S, 5, P>(g, row, panel),
+        6 if M >= 6 => micro::<S, 6, P>(g, row, panel),
+        7 if M >= 7 => micro::<S, 7, P>(g, row, panel),
+        8 if M >= 8 => micro::<S, 8, P>(g, row, panel),
+        9 if M >= 9 => micro::<S, 9, P>(g, row, panel),
+        10 if M >= 10 => micro::<S, 10, P>(g, row, panel),
+        11 if M >= 11 => micro::<S, 11, P>(g, row, panel),
+        12 if M >= 12 => micro::<S, 12, P>(g, row, panel),
+        _ => {}
     }
 }
 
@@ -354,19 +373,6 @@ unsafe fn unpack_form<S: Simd16, U: Unpack>(panel: *const u8, start: usize, coun
     }
 }
 
-/// Adds the lanes up, always in the same tree.
-#[inline(always)]
-fn sum_lanes(mut lanes: [f32; PANEL]) -> f32 {
-    let mut width = PANEL / 2;
-    while width > 0 {
-        for lane in 0..width {
-            lanes[lane] += lanes[lane + width];
-        }
-        width /= 2;
-    }
-    lanes[0]
-}
-
 #[inline(always)]
 unsafe fn lanes_of<S: Simd16>(v: S::V) -> [f32; PANEL] {
     let mut lanes = [0.0; PANEL];
@@ -382,7 +388,7 @@ unsafe fn rms_norm_row<S: Simd16>(x: &[f32], weight: &[f32], epsilon: f32, out: 
         let v = S::load(x.as_ptr().add(at));
         squares = S::fma(v, v, squares);
     }
-    let mut total = sum_lanes(lanes_of::<S>(squares));
+    let mut total = S::sum_lanes(squares);
     for &value in &x[whole..] {
         total = value.mul_add(value, total);
     }
@@ -477,7 +483,7 @@ unsafe fn soften_row<S: Simd16>(scores: &mut [f32], visible: Range<usize>, max: 
     for at in (0..scores.len()).step_by(PANEL) {
         highest = S::max(highest, S::load(scores.as_ptr().add(at)));
     }
-    let new_max = lanes_of::<S>(highest).into_iter().fold(f32::NEG_INFINITY, f32::max);
+    let new_max = S::max_lanes(highest);
     let shift = S::splat(-new_max);
     for at in (0..visible.end).step_by(PANEL) {
         let v = S::add(S::load(scores.as_ptr().add(at)), shift);
@@ -489,8 +495,14 @@ unsafe fn soften_row<S: Simd16>(scores: &mut [f32], visible: Range<usize>, max: 
     for at in (0..scores.len()).step_by(PANEL) {
         total = S::add(total, S::load(scores.as_ptr().add(at)));
     }
-    let factor = if *max == f32::NEG_INFINITY { 0.0 } else { lanes_of::<S>(exp::<S>(S::splat(*max - new_max)))[0] };
-    *sum = sum.mul_add(factor, sum_lanes(lanes_of::<S>(total)));
+    let factor = if *max == new_max {
+        1.0
+    } else if *max == f32::NEG_INFINITY {
+        0.0
+    } else {
+        lanes_of::<S>(exp::<S>(S::splat(*max - new_max)))[0]
+    };
+    *sum = sum.mul_add(factor, S::sum_lanes(total));
     *max = new_max;
     factor
 }

@@ -32,6 +32,10 @@ pub(super) trait Simd16 {
     unsafe fn round(v: Self::V) -> Self::V;
     /// 2 to the power of an integral `v` in `[-126, 127]`.
     unsafe fn pow2(v: Self::V) -> Self::V;
+    /// The largest lane.
+    unsafe fn max_lanes(v: Self::V) -> f32;
+    /// All lanes, added in a tree: those eight apart, then four, two, one.
+    unsafe fn sum_lanes(v: Self::V) -> f32;
 }
 
 /// Plain Rust; the compiler vectorises it as far as its flags allow.
@@ -119,6 +123,21 @@ impl Simd16 for Portable {
     unsafe fn pow2(v: Self::V) -> Self::V {
         v.map(|x| f32::from_bits(((x as i32 + 127) as u32) << 23))
     }
+    #[inline(always)]
+    unsafe fn max_lanes(v: Self::V) -> f32 {
+        v.into_iter().fold(f32::NEG_INFINITY, f32::max)
+    }
+    #[inline(always)]
+    unsafe fn sum_lanes(mut v: Self::V) -> f32 {
+        let mut width = v.len() / 2;
+        while width > 0 {
+            for lane in 0..width {
+                v[lane] += v[lane + width];
+            }
+            width /= 2;
+        }
+        v[0]
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -203,6 +222,28 @@ mod x86 {
         unsafe fn pow2(v: Self::V) -> Self::V {
             (pow2_8(v.0), pow2_8(v.1))
         }
+        #[inline(always)]
+        unsafe fn max_lanes(v: Self::V) -> f32 {
+            max_8(_mm256_max_ps(v.0, v.1))
+        }
+        #[inline(always)]
+        unsafe fn sum_lanes(v: Self::V) -> f32 {
+            sum_8(_mm256_add_ps(v.0, v.1))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn max_8(v: __m256) -> f32 {
+        let four = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+        let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+        _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps::<1>(two, two)))
+    }
+
+    #[inline(always)]
+    unsafe fn sum_8(v: __m256) -> f32 {
+        let four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+        let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+        _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
     }
 
     #[inline(always)]
@@ -289,5 +330,18 @@ mod x86 {
             let biased = _mm512_add_epi32(_mm512_cvttps_epi32(v), _mm512_set1_epi32(127));
             _mm512_castsi512_ps(_mm512_slli_epi32::<23>(biased))
         }
+        #[inline(always)]
+        unsafe fn max_lanes(v: Self::V) -> f32 {
+            max_8(_mm256_max_ps(_mm512_castps512_ps256(v), upper_8(v)))
+        }
+        #[inline(always)]
+        unsafe fn sum_lanes(v: Self::V) -> f32 {
+            sum_8(_mm256_add_ps(_mm512_castps512_ps256(v), upper_8(v)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn upper_8(v: __m512) -> __m256 {
+        _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(v)))
     }
 }

@@ -308,6 +308,7 @@ fn score_tile(
 ) {
     let KvShape { kv_heads, head_dim, .. } = view.shape;
     let lanes = head_dim * PANEL;
+    // In order: what the last panel of a piece holds beyond the piece is overwritten by the next, or not looked at.
     for Piece { from, local, len, part, data } in view.pieces(tile.0, tile.1) {
         let first_panel = local / PANEL;
         let panels = (local + len).div_ceil(PANEL) - first_panel;
@@ -315,7 +316,9 @@ fn score_tile(
             let keys = &data.keys[((first_panel + panel) * kv_heads + kv_head) * lanes..][..lanes];
             compute.kernels.widen(keys, &mut scratch.keys[panel * lanes..][..lanes]);
         }
-        let stride = panels * PANEL;
+        let (to, skip, lanes_out) = (from - tile.0, local % PANEL, panels * PANEL);
+        // Where a segment's panels do not start at a token of the tile, the products are put in place afterwards.
+        let in_place = skip == 0 && to + lanes_out <= TILE;
         let queries = scratch.queries_for(view, part)[rows.0 * head_dim..rows.1 * head_dim].as_ptr();
         let block = GemmBlock {
             m: rows.1 - rows.0,
@@ -326,15 +329,16 @@ fn score_tile(
             b: scratch.keys.as_ptr(),
             b_step: PANEL,
             b_panel: lanes,
-            c: scratch.products.as_mut_ptr(),
-            c_stride: stride,
+            c: if in_place { scratch.scores[rows.0 * TILE + to..].as_mut_ptr() } else { scratch.products.as_mut_ptr() },
+            c_stride: if in_place { TILE } else { lanes_out },
             accumulate: false,
         };
         // SAFETY: `prepare` made room for all rows and for the panels that a tile can touch.
         unsafe { compute.kernels.gemm(&block) };
-        let (to, skip) = (from - tile.0, local % PANEL);
-        for (row, products) in (rows.0..rows.1).zip(scratch.products.chunks_exact(stride)) {
-            scratch.scores[row * TILE + to..][..len].copy_from_slice(&products[skip..skip + len]);
+        if !in_place {
+            for (row, products) in (rows.0..rows.1).zip(scratch.products.chunks_exact(lanes_out)) {
+                scratch.scores[row * TILE + to..][..len].copy_from_slice(&products[skip..skip + len]);
+            }
         }
     }
 }

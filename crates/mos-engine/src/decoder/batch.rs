@@ -29,6 +29,21 @@ pub(super) struct Piece {
 }
 
 impl Piece {
+    /// Its rows in the chunk.
+    pub(super) fn rows(&self) -> Range<usize> {
+        self.row..self.row + self.tokens.len()
+    }
+
+    /// The rows after which logits are wanted, of a sequence of `tokens` tokens.
+    fn wanted(&self, want: LogitRows, tokens: usize) -> Range<usize> {
+        let count = match want {
+            LogitRows::None => 0,
+            LogitRows::Last => usize::from(self.tokens.end == tokens),
+            LogitRows::All => self.tokens.len(),
+        };
+        self.rows().end - count..self.rows().end
+    }
+
     /// Places of the tokens in their conversation.
     pub(super) fn positions(&self, sequences: &[Sequence<'_>]) -> Range<usize> {
         let Sequence { prefix, tail, .. } = &sequences[self.sequence];
@@ -76,11 +91,22 @@ impl Decoder {
             if pieces.is_empty() {
                 return Ok(logits);
             }
-            let hidden = self.forward_chunk(sequences, &pieces, cancel)?;
+            let of_piece = |piece: &Piece| piece.wanted(want, sequences[piece.sequence].tokens.len());
+            let wanted: Vec<Range<usize>> = pieces.iter().map(of_piece).collect();
+            let hidden = self.forward_chunk(sequences, &pieces, &wanted, cancel)?;
             for piece in &pieces {
                 done[piece.sequence] = piece.tokens.end;
             }
-            self.pick_logits(sequences, &pieces, want, &hidden, &mut logits)?;
+            if hidden.is_empty() {
+                continue;
+            }
+            let computed = self.logits(&hidden)?;
+            let mut rest = computed.as_slice();
+            for (piece, wanted) in pieces.iter().zip(&wanted) {
+                let (own, others) = rest.split_at(wanted.len() * self.weights.spec.vocabulary);
+                logits[piece.sequence].extend_from_slice(own);
+                rest = others;
+            }
         }
     }
 
@@ -96,38 +122,5 @@ impl Decoder {
             }
         }
         pieces
-    }
-
-    /// Computes the logits that are wanted of a chunk and adds them to those of their sequences.
-    fn pick_logits(
-        &self,
-        sequences: &[Sequence<'_>],
-        pieces: &[Piece],
-        want: LogitRows,
-        hidden: &[f32],
-        logits: &mut [Vec<f32>],
-    ) -> Result<(), ModelError> {
-        let (width, vocabulary) = (self.weights.spec.hidden, self.weights.spec.vocabulary);
-        let rows_of = |piece: &Piece| match want {
-            LogitRows::None => 0,
-            LogitRows::Last => usize::from(piece.tokens.end == sequences[piece.sequence].tokens.len()),
-            LogitRows::All => piece.tokens.len(),
-        };
-        let mut wanted = Vec::new();
-        for piece in pieces {
-            let end = piece.row + piece.tokens.len();
-            wanted.extend_from_slice(&hidden[(end - rows_of(piece)) * width..end * width]);
-        }
-        if wanted.is_empty() {
-            return Ok(());
-        }
-        let computed = self.logits(&wanted)?;
-        let mut rest = computed.as_slice();
-        for piece in pieces {
-            let (own, others) = rest.split_at(rows_of(piece) * vocabulary);
-            logits[piece.sequence].extend_from_slice(own);
-            rest = others;
-        }
-        Ok(())
     }
 }

@@ -16,6 +16,7 @@ mod spec;
 mod window_tests;
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -87,7 +88,7 @@ impl Compute {
         Ok(Self { team, kernels: Kernels::new(path) })
     }
 
-    /// Calls `work` with the number and the parts of each row of `x` and `out`.
+    /// Calls `work` with each row of `x` and the same row of `out`.
     fn rows(
         &self,
         x: &[f32],
@@ -96,14 +97,19 @@ impl Compute {
         out_width: usize,
         work: impl Fn(&[f32], &mut [f32]) + Sync,
     ) {
-        let rows = x.len() / width;
-        let shared = SharedMut::new(out);
+        self.numbered_rows(out, out_width, |row, out| work(&x[row * width..][..width], out));
+    }
+
+    /// Calls `work` with the number and the values of each row.
+    fn numbered_rows(&self, values: &mut [f32], width: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
+        let rows = values.len() / width;
+        let shared = SharedMut::new(values);
         self.team.run(rows.div_ceil(ROWS_PER_TASK), &|task| {
             for row in task * ROWS_PER_TASK..((task + 1) * ROWS_PER_TASK).min(rows) {
                 // SAFETY: every row belongs to one task.
                 #[allow(unsafe_code, reason = "rows are disjoint")]
-                let out = unsafe { shared.part(row * out_width, out_width) };
-                work(&x[row * width..][..width], out);
+                let values = unsafe { shared.part(row * width, width) };
+                work(row, values);
             }
         });
     }
@@ -289,11 +295,13 @@ impl Decoder {
         }
     }
 
-    /// Runs the layers over one chunk of some sequences; returns the last activations, `[tokens, hidden]`.
+    /// Runs the layers over one chunk of some sequences; returns the last activations, `[tokens, hidden]`, of the
+    /// rows in `wanted`: a range for each piece.
     fn forward_chunk(
         &self,
         sequences: &mut [Sequence<'_>],
         pieces: &[Piece],
+        wanted: &[Range<usize>],
         cancel: &CancelToken,
     ) -> Result<Vec<f32>, ModelError> {
         let tokens_of = |piece: &Piece| sequences[piece.sequence].tokens[piece.tokens.clone()].iter().copied();
@@ -304,22 +312,35 @@ impl Decoder {
         let turns = self.per_rope(|rope| -> Vec<Turns> {
             pieces.iter().map(|piece| attention::turns(rope, sequences[piece.sequence].prefix)).collect()
         });
-        for number in 0..self.weights.layers.len() {
+        let mut rows: Vec<Range<usize>> = pieces.iter().map(Piece::rows).collect();
+        let last = self.weights.layers.len() - 1;
+        for number in 0..=last {
             if cancel.is_cancelled() {
                 return Err(ModelError::Cancelled);
             }
             self.project(number, &angles, &mut buffers)?;
             let row = self.weights.spec.kv_shape().row();
             for piece in pieces {
-                let cells = piece.row * row..(piece.row + piece.tokens.len()) * row;
+                let cells = piece.rows().start * row..piece.rows().end * row;
                 let tail = &mut *sequences[piece.sequence].tail;
                 tail.append(number, &buffers.keys[cells.clone()], &buffers.values[cells]);
             }
-            let runs = pieces.iter().zip(self.pick(number, &turns)).map(|(piece, turns)| {
+            if number == last {
+                // Behind the last keys and values, other rows serve nobody.
+                rows = wanted.to_vec();
+                buffers.keep(&self.weights.spec, &rows);
+                if buffers.hidden.is_empty() {
+                    break;
+                }
+            }
+            let mut row = 0;
+            let runs = pieces.iter().zip(&rows).zip(self.pick(number, &turns)).map(|((piece, rows), turns)| {
                 let Sequence { prefix, tail, .. } = &sequences[piece.sequence];
-                let count = piece.tokens.len();
-                let view = LayerView::new(self.rope(number), turns, prefix, tail, tail.len() + count, number);
-                Run { row: piece.row, positions: &positions[piece.row..][..count], view }
+                let len = tail.len() + piece.tokens.len();
+                let view = LayerView::new(self.rope(number), turns, prefix, tail, len, number);
+                let run = Run { row, positions: &positions[rows.clone()], view };
+                row += rows.len();
+                run
             });
             let runs: Vec<Run<'_>> = runs.collect();
             self.mix(number, &runs, &mut buffers)?;
@@ -393,11 +414,10 @@ impl Decoder {
             keys.copy_from_slice(scratch);
         }
         let half = spec.head_dim / 2;
-        for row in 0..count {
-            let (cosines, sines) = (&cosines[row * half..][..half], &sines[row * half..][..half]);
-            let (query_width, key_width) = (spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim);
-            rope.rotate(&mut queries[row * query_width..][..query_width], cosines, sines);
-            rope.rotate(&mut keys[row * key_width..][..key_width], cosines, sines);
+        for (values, heads) in [(queries, spec.heads), (keys, spec.kv_heads)] {
+            self.compute.numbered_rows(values, heads * spec.head_dim, |row, values| {
+                rope.rotate(values, &cosines[row * half..][..half], &sines[row * half..][..half]);
+            });
         }
         Ok(())
     }
@@ -434,10 +454,15 @@ impl Decoder {
     fn add_to(&self, hidden: &mut [f32], made: &[f32], post_norm: &[f32], scratch: &mut [f32]) {
         if self.weights.spec.post_norms {
             self.norm(made, post_norm, scratch);
-            add(hidden, scratch);
+            self.add(hidden, scratch);
         } else {
-            add(hidden, made);
+            self.add(hidden, made);
         }
+    }
+
+    fn add(&self, hidden: &mut [f32], made: &[f32]) {
+        let width = self.weights.spec.hidden;
+        self.compute.rows(made, width, hidden, width, |made, hidden| add(hidden, made));
     }
 
     fn norm(&self, x: &[f32], weight: &[f32], out: &mut [f32]) {
@@ -473,6 +498,26 @@ impl Buffers {
             gate: zeros(spec.feed_forward),
             up: zeros(spec.feed_forward),
         }
+    }
+
+    /// Keeps the activations and queries of some rows, ascending, and room for what is made of them.
+    fn keep(&mut self, spec: &ArchSpec, rows: &[Range<usize>]) {
+        let count: usize = rows.iter().map(ExactSizeIterator::len).sum();
+        let query_width = spec.heads * spec.head_dim;
+        for (buffer, width) in [(&mut self.hidden, spec.hidden), (&mut self.queries, query_width)] {
+            let mut to = 0;
+            for rows in rows {
+                buffer.copy_within(rows.start * width..rows.end * width, to);
+                to += rows.len() * width;
+            }
+            buffer.truncate(to);
+        }
+        let Self { normed, returned, mixed, gate, up, .. } = self;
+        normed.truncate(count * spec.hidden);
+        returned.truncate(count * spec.hidden);
+        mixed.truncate(count * query_width);
+        gate.truncate(count * spec.feed_forward);
+        up.truncate(count * spec.feed_forward);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Keys and values of one layer, and their conversion from and to plain rows.
 
+use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
 use super::KvShape;
@@ -38,11 +39,13 @@ impl LayerKv {
         keys: &[f32],
         values: &[f32],
     ) {
-        let round = |&value: &f32| half::f16::from_f32(value).to_bits();
+        let mut rounded = vec![half::f16::ZERO; shape.row()];
         let rows = keys.chunks_exact(shape.row()).zip(values.chunks_exact(shape.row()));
         for (place, (key, value)) in places.into_iter().zip(rows) {
-            self.put_key(shape, place, key.iter().map(round));
-            self.put_value(shape, place, value.iter().map(round));
+            rounded.convert_from_f32_slice(key);
+            self.put_key(shape, place, rounded.iter().map(|value| value.to_bits()));
+            rounded.convert_from_f32_slice(value);
+            self.put_value(shape, place, rounded.iter().map(|value| value.to_bits()));
         }
     }
 
