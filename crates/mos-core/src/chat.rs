@@ -49,6 +49,9 @@ pub struct ChatRequest {
     pub stable_messages: usize,
     /// Computes everything anew, as if nothing had been kept from earlier requests (for measurements).
     pub no_cache: bool,
+    /// Who shares what a local model keeps computed: only requests of the same scope. Whoever serves several users
+    /// gives each a scope of their own, or answers tell by their speed what others have asked.
+    pub cache_scope: String,
 }
 
 /// Why an answer ended.

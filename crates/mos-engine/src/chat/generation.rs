@@ -27,6 +27,8 @@ pub(super) struct Job {
     pub(super) sampling: Sampling,
     pub(super) context_length: usize,
     pub(super) no_cache: bool,
+    /// Who shares what is kept of this conversation.
+    pub(super) cache_scope: String,
     pub(super) asked: Instant,
     /// Never holds more than `max_tokens` texts, so it needs no other bound.
     pub(super) events: UnboundedSender<Result<ChatEvent, ModelError>>,
@@ -64,9 +66,9 @@ impl Generation {
         let Start { tokens, prefix, tail } = if job.no_cache {
             Start { tokens: rendered.clone(), prefix: given, tail: engine.decoder.new_tail() }
         } else if given.is_empty() {
-            kept.start(&engine.decoder, &engine.codec, &job.text, rendered.clone())?
+            kept.start(&engine.decoder, &engine.codec, &job.cache_scope, &job.text, rendered.clone())?
         } else {
-            kept.start_after(&engine.decoder, given, rendered.clone())
+            kept.start_after(&engine.decoder, &job.cache_scope, given, rendered.clone())
         };
         let stable_tokens = if job.no_cache { 0 } else { job.stable_tokens.min(common_prefix(&rendered, &tokens)) };
         Ok(Self {
@@ -125,7 +127,7 @@ impl Generation {
         if end == self.stable_tokens {
             let tail = std::mem::replace(&mut self.tail, engine.decoder.new_tail());
             self.prefix.push(std::sync::Arc::new(tail.freeze()));
-            kept.keep_prefix(self.prefix.clone(), engine.decoder.new_tail());
+            kept.keep_prefix(&self.job.cache_scope, self.prefix.clone(), engine.decoder.new_tail());
         }
         Ok(())
     }
@@ -196,7 +198,7 @@ impl Generation {
             }
             _ => PromptText::default(),
         };
-        kept.keep_session(text, self.prefix, self.tail);
+        kept.keep_session(self.job.cache_scope, text, self.prefix, self.tail);
         Ok(())
     }
 }

@@ -15,6 +15,8 @@ const LOOSE_END_TOKENS: usize = 8;
 
 /// The state after some tokens.
 struct Entry {
+    /// Who may go on from it.
+    scope: String,
     tokens: Vec<u32>,
     /// The exact text of the tokens; empty when it is not known.
     text: PromptText,
@@ -50,12 +52,14 @@ impl KeptStates {
         &mut self,
         decoder: &Decoder,
         codec: &TextCodec,
+        scope: &str,
         text: &PromptText,
         tokens: Vec<u32>,
     ) -> Result<Start, ModelError> {
         let shared = |entry: &Entry| common_prefix(&entry.tokens, &tokens);
-        let by_tokens = (0..self.entries.len()).map(|at| (shared(&self.entries[at]), at)).max();
-        let by_text = (0..self.entries.len())
+        let by_tokens = self.of(scope).map(|at| (shared(&self.entries[at]), at)).max();
+        let by_text = self
+            .of(scope)
             .filter(|&at| !self.entries[at].text.is_empty())
             .filter_map(|at| Some((at, text.strip_prefix(&self.entries[at].text)?)))
             .max_by_key(|(at, _)| self.entries[*at].tokens.len());
@@ -78,10 +82,15 @@ impl KeptStates {
         Ok(Start { tokens, prefix, tail })
     }
 
+    /// The places of a scope's states.
+    fn of(&self, scope: &str) -> impl Iterator<Item = usize> {
+        (0..self.entries.len()).filter(move |&at| self.entries[at].scope == scope)
+    }
+
     /// Returns the longest kept beginning that goes beyond an exact prefix, else the prefix; `tokens` begin with it.
-    pub(super) fn start_after(&mut self, decoder: &Decoder, given: KvPrefix, tokens: Vec<u32>) -> Start {
+    pub(super) fn start_after(&mut self, decoder: &Decoder, scope: &str, given: KvPrefix, tokens: Vec<u32>) -> Start {
         let shared = |entry: &Entry| common_prefix(&entry.tokens, &tokens).min(tokens.len() - 1);
-        let longest = (0..self.entries.len()).map(|at| (shared(&self.entries[at]), at)).max();
+        let longest = self.of(scope).map(|at| (shared(&self.entries[at]), at)).max();
         let (prefix, tail) = match longest {
             Some((len, at)) if len > given.len() => self.take(decoder, at, len),
             _ => (given, decoder.new_tail()),
@@ -108,22 +117,22 @@ impl KeptStates {
     }
 
     /// Keeps a prefix that many conversations share.
-    pub(super) fn keep_prefix(&mut self, prefix: KvPrefix, empty_tail: KvTail) {
+    pub(super) fn keep_prefix(&mut self, scope: &str, prefix: KvPrefix, empty_tail: KvTail) {
         let tokens: Vec<u32> = prefix.tokens().collect();
-        self.keep(Entry { tokens, text: PromptText::default(), prefix, tail: empty_tail });
+        self.keep(Entry { scope: scope.to_owned(), tokens, text: PromptText::default(), prefix, tail: empty_tail });
     }
 
     /// Keeps the state of a conversation; `text` is its exact text, or empty.
-    pub(super) fn keep_session(&mut self, text: PromptText, prefix: KvPrefix, tail: KvTail) {
+    pub(super) fn keep_session(&mut self, scope: String, text: PromptText, prefix: KvPrefix, tail: KvTail) {
         if tail.is_empty() {
             return;
         }
         let tokens: Vec<u32> = prefix.tokens().chain(tail.tokens().iter().copied()).collect();
-        self.keep(Entry { tokens, text, prefix, tail });
+        self.keep(Entry { scope, tokens, text, prefix, tail });
     }
 
     fn keep(&mut self, entry: Entry) {
-        self.entries.retain(|kept| kept.tokens != entry.tokens);
+        self.entries.retain(|kept| kept.scope != entry.scope || kept.tokens != entry.tokens);
         self.entries.push(entry);
         while !self.entries.is_empty() && self.bytes() > self.limit_bytes {
             self.entries.remove(0);

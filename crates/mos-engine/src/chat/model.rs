@@ -40,6 +40,7 @@ struct Prompt {
     stable_tokens: usize,
     prefix: Option<KvPrefix>,
     no_cache: bool,
+    cache_scope: String,
 }
 
 /// A loaded model and its worker.
@@ -193,7 +194,9 @@ impl LocalChatModel {
     /// Nothing is rendered: `tokens` hold all that the model sees after the prefix, up to where its answer begins.
     /// `usage.prompt_tokens` counts the prefix too, `usage.cached_tokens` all that was not computed. After an exact
     /// prefix the answer is, token for token, that of the same tokens without a cache, and its state is kept for
-    /// later conversations; after any other nothing is kept. Dropping the stream cancels.
+    /// later conversations of the same `cache_scope`; after any other nothing is kept. A prefix that came from
+    /// elsewhere (a file, for example) must not share its scope with conversations that do not trust its maker.
+    /// Dropping the stream cancels.
     ///
     /// # Errors
     /// [`ModelError::Invalid`] when there are no tokens, the settings make no sense, or the prefix belongs to another
@@ -204,6 +207,7 @@ impl LocalChatModel {
         prefix: KvPrefix,
         tokens: Vec<u32>,
         sampling: Option<Sampling>,
+        cache_scope: String,
     ) -> Result<ChatStream, ModelError> {
         let asked = Instant::now();
         let sampling = sampling.unwrap_or_else(|| self.sampling.clone());
@@ -216,12 +220,12 @@ impl LocalChatModel {
         self.decoder().check_owner(&prefix)?;
         let all: Vec<u32> = prefix.tokens().chain(tokens).collect();
         let text = PromptText::default();
-        let prompt = Prompt { text, tokens: all, stable_tokens: 0, prefix: Some(prefix), no_cache: false };
+        let prompt = Prompt { text, tokens: all, stable_tokens: 0, prefix: Some(prefix), no_cache: false, cache_scope };
         self.submit(prompt, sampling, asked)
     }
 
     fn submit(&self, prompt: Prompt, sampling: Sampling, asked: Instant) -> Result<ChatStream, ModelError> {
-        let Prompt { text, tokens, stable_tokens, prefix, no_cache } = prompt;
+        let Prompt { text, tokens, stable_tokens, prefix, no_cache, cache_scope } = prompt;
         if tokens.len() >= self.context_length {
             // One token of the context is left for the answer.
             return Err(ModelError::TooLong { n_tokens: tokens.len(), limit: self.context_length - 1 });
@@ -236,6 +240,7 @@ impl LocalChatModel {
             sampling,
             context_length: self.context_length,
             no_cache,
+            cache_scope,
             asked,
             events,
             cancel: cancel.clone(),
@@ -337,14 +342,14 @@ impl ChatModel for LocalChatModel {
         let sampling = request.sampling.clone().unwrap_or_else(|| self.sampling.clone());
         check_sampling(&sampling)?;
         let (engine, clock) = (Arc::clone(&self.loaded.engine), Arc::clone(&self.clock));
-        let no_cache = request.no_cache;
+        let (no_cache, cache_scope) = (request.no_cache, request.cache_scope.clone());
         let prepared = tokio::task::spawn_blocking(move || engine.prepare(&request, &*clock));
         let (text, tokens, stable_tokens) =
             prepared.await.map_err(|error| internal("preparing a conversation", error))??;
         if tokens.is_empty() {
             return Err(ModelError::Invalid("the conversation has no text; say something".to_owned()));
         }
-        self.submit(Prompt { text, tokens, stable_tokens, prefix: None, no_cache }, sampling, asked)
+        self.submit(Prompt { text, tokens, stable_tokens, prefix: None, no_cache, cache_scope }, sampling, asked)
     }
 }
 

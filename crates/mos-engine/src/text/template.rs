@@ -1,10 +1,11 @@
 //! Chat templates: a conversation as the text that a model was trained to answer.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use minijinja::value::Kwargs;
 use minijinja::{Environment, Error, ErrorKind, Value};
-use mos_core::{Message, ModelError};
+use mos_core::{Message, ModelError, Role};
 use serde_json::json;
 
 use super::{ControlTexts, PromptText};
@@ -20,6 +21,8 @@ pub(crate) struct ChatTemplate {
     bos: String,
     eos: String,
     hash: [u8; 32],
+    /// Whether the template shows system turns only before a question, or not at all.
+    folds_system: bool,
 }
 
 impl ChatTemplate {
@@ -40,7 +43,26 @@ impl ChatTemplate {
             hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
         }
         let hash = *hasher.finalize().as_bytes();
-        Ok(Self { environment, path: path.to_owned(), bos: bos.to_owned(), eos: eos.to_owned(), hash })
+        let (path, bos, eos) = (path.to_owned(), bos.to_owned(), eos.to_owned());
+        let mut template = Self { environment, path, bos, eos, hash, folds_system: false };
+        if !template.shows_system() {
+            template.folds_system = true;
+            template.folds_system = template.shows_system();
+        }
+        Ok(template)
+    }
+
+    /// Whether system turns are shown, also alone and several of them.
+    fn shows_system(&self) -> bool {
+        let (first, second, question) = (Message::system("A1"), Message::system("B2"), Message::user("C3"));
+        let shows = |messages: &[Message], ask: bool| {
+            let text = self.render(messages, ask, jiff::Timestamp::UNIX_EPOCH, &ControlTexts::default());
+            text.is_ok_and(|text| {
+                let text = text.into_text();
+                messages.iter().all(|message| text.contains(&message.text()))
+            })
+        };
+        shows(std::slice::from_ref(&first), false) && shows(&[first, second, question], true)
     }
 
     /// Returns a hash of all that decides how a conversation is rendered.
@@ -67,7 +89,8 @@ impl ChatTemplate {
         }
     }
 
-    /// Returns the text of a conversation; with `ask`, up to the point where the model begins to answer. `now` is the
+    /// Returns the text of a conversation; with `ask`, up to the point where the model begins to answer. Where the
+    /// template has no turns of the system, what it says at the beginning becomes the user's first words. `now` is the
     /// date that some templates print. Messages that spell one of `controls` stay what they are: words.
     ///
     /// # Errors
@@ -79,7 +102,8 @@ impl ChatTemplate {
         now: jiff::Timestamp,
         controls: &ControlTexts,
     ) -> Result<PromptText, ModelError> {
-        let mut messages: Vec<serde_json::Value> = messages.iter().map(as_template_sees).collect();
+        let folded = if self.folds_system { fold_system(messages) } else { Cow::Borrowed(messages) };
+        let mut messages: Vec<serde_json::Value> = folded.iter().map(as_template_sees).collect();
         let mark = controls.mark(&mut messages)?;
         let context = minijinja::context! {
             messages,
@@ -97,6 +121,23 @@ impl ChatTemplate {
         })?;
         Ok(PromptText::from_marked(rendered, mark))
     }
+}
+
+/// The conversation with the system turns at its beginning as the first words of the user, as the templates of models
+/// without system turns have it.
+fn fold_system(messages: &[Message]) -> Cow<'_, [Message]> {
+    let n_system = messages.iter().take_while(|message| message.role == Role::System).count();
+    if n_system == 0 {
+        return Cow::Borrowed(messages);
+    }
+    let (system, rest) = messages.split_at(n_system);
+    let (question, rest) = match rest.split_first() {
+        Some((first, rest)) if first.role == Role::User => (Some(first), rest),
+        _ => (None, rest),
+    };
+    let texts: Vec<String> = system.iter().chain(question).map(Message::text).collect();
+    let turn = Message::user(texts.join("\n\n"));
+    Cow::Owned(std::iter::once(turn).chain(rest.iter().cloned()).collect())
 }
 
 /// A template, or the one called `default` of several.
@@ -194,6 +235,25 @@ mod tests {
     fn a_template_refuses_in_its_own_words() {
         let error = render("{{ raise_exception('only users speak here') }}", &[Message::system("x")]).unwrap_err();
         assert!(matches!(&error, ModelError::Invalid(text) if text.contains("only users speak here")), "{error}");
+    }
+
+    /// As the templates of models without system turns are written: a first system turn goes before a question.
+    const FOLDING: &str = "{{ bos_token }}{% if messages[0].role == 'system' %}{% set first = messages[0].content ~ \
+                           '\n\n' %}{% set rest = messages[1:] %}{% else %}{% set first = '' %}{% set rest = messages \
+                           %}{% endif %}{% for m in rest %}{% if m.role == 'system' %}{{ raise_exception('no system \
+                           role') }}{% endif %}[{{ m.role }}]{{ first if loop.first else '' }}{{ m.content }}[end]\
+                           {% endfor %}";
+
+    #[test]
+    fn system_turns_that_a_template_does_not_show_become_the_users_first_words() {
+        let (a, b) = (Message::system("know a"), Message::system("know b"));
+        let question = Message::user("why?");
+        assert_eq!(render(FOLDING, std::slice::from_ref(&a)).unwrap(), "<s>[user]know a[end]");
+        let text = render(FOLDING, &[a.clone(), b.clone(), question.clone(), Message::assistant("so")]).unwrap();
+        assert_eq!(text, "<s>[user]know a\n\nknow b\n\nwhy?[end][assistant]so[end]");
+        assert_eq!(render(FOLDING, std::slice::from_ref(&question)).unwrap(), "<s>[user]why?[end]");
+        let plain = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}";
+        assert_eq!(render(plain, &[a, b, question]).unwrap(), "[system]know a[system]know b[user]why?");
     }
 
     #[test]

@@ -76,6 +76,23 @@ async fn conversations_share_the_stable_base_and_nothing_without_it() {
     assert_eq!(ask(&model, &edited, true).await.0, answer);
 }
 
+#[tokio::test]
+async fn what_one_scope_computed_serves_no_other() {
+    let model = smol();
+    let messages = [system("a base that two scopes ask with"), Message::user("Say yes.")];
+    let ask = async |scope: &str| {
+        let scoped = ChatRequest { cache_scope: scope.to_owned(), ..request(&messages, sampling(4), false) };
+        let (answer, usage) = model.complete(scoped).await.unwrap();
+        (answer, usage.cached_tokens)
+    };
+    let (answer, alone) = ask("ann").await;
+    assert!(alone < 4, "the beginning of any conversation at most: {alone}");
+    let (again, kept) = ask("ann").await;
+    assert!(kept > 10 && again == answer, "{kept}");
+    let (same, others) = ask("bob").await;
+    assert_eq!((same, others), (answer, 0));
+}
+
 #[test]
 fn control_tokens_that_a_message_spells_out_stay_words() {
     let model = smol();

@@ -25,7 +25,7 @@ async fn collect(mut stream: ChatStream) -> (String, ChatUsage) {
 }
 
 async fn ask(model: &LocalChatModel, prefix: &KvPrefix, tokens: &[u32]) -> (String, ChatUsage) {
-    collect(model.continue_from(prefix.clone(), tokens.to_vec(), sampling(24)).await.unwrap()).await
+    collect(model.continue_from(prefix.clone(), tokens.to_vec(), sampling(24), String::new()).await.unwrap()).await
 }
 
 /// Greedy answer of the decoder alone.
@@ -114,7 +114,7 @@ async fn what_cannot_go_on_is_refused() {
     let mut prefix = KvPrefix::default();
     prefix.push(segment(model.decoder(), &[5; 40], &KvPrefix::default()));
     let refused = |model: Arc<LocalChatModel>, prefix: KvPrefix, tokens: Vec<u32>| async move {
-        model.continue_from(prefix, tokens, sampling(5)).await.map(drop).unwrap_err()
+        model.continue_from(prefix, tokens, sampling(5), String::new()).await.map(drop).unwrap_err()
     };
     let error = refused(Arc::clone(&short), prefix.clone(), vec![6; 24]).await;
     assert!(matches!(error, ModelError::TooLong { n_tokens: 64, limit: 63 }), "{error}");
@@ -124,7 +124,8 @@ async fn what_cannot_go_on_is_refused() {
     let error = refused(other, prefix, vec![6]).await;
     assert!(matches!(&error, ModelError::Invalid(text) if text.contains("another model")), "{error}");
     let odd = Sampling { top_p: 0.0, ..Sampling::default() };
-    let error = model.continue_from(KvPrefix::default(), vec![6], Some(odd)).await.map(drop).unwrap_err();
+    let error =
+        model.continue_from(KvPrefix::default(), vec![6], Some(odd), String::new()).await.map(drop).unwrap_err();
     assert!(error.to_string().contains("top_p"), "{error}");
 }
 

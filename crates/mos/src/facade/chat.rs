@@ -232,6 +232,7 @@ impl Mos {
     fn request(
         &self,
         chat: &Chat,
+        user: &UserId,
         model: &dyn ChatModel,
         memories: &[(CubeId, FoundMemory)],
         earlier: &[Message],
@@ -250,6 +251,7 @@ impl Mos {
             prefix: None,
             stable_messages: 1,
             no_cache: chat.no_cache,
+            cache_scope: user.to_string(),
         };
         (request, question)
     }
@@ -267,7 +269,7 @@ impl Mos {
         let mut earlier = self.parts.transcripts.get(user, session);
         let mut n_forgotten = 0;
         loop {
-            let (request, question) = self.request(chat, model, memories, &earlier);
+            let (request, question) = self.request(chat, user, model, memories, &earlier);
             match model.stream(request).await {
                 Ok(stream) => {
                     self.parts.transcripts.forget_oldest(user, session, n_forgotten);
