@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use mos_core::{ActivationId, ActivationMemory, ActivationStats, MemoryError, Message, Scope};
 use mos_engine::{CancelToken, LocalChatModel};
 
-use crate::chat::{KvChatModel, KvChatOptions};
+use crate::chat::{CancelOnDrop, KvChatModel, KvChatOptions};
 use crate::dump::ForeignItems;
 use crate::error::KvError;
 use crate::extract::ExtractInput;
@@ -88,14 +88,6 @@ impl KvActivation {
         let done = tokio::task::spawn_blocking(move || work(&memory, &cancel)).await;
         drop(on_drop);
         Ok(done.map_err(|error| KvError::internal("working on activation memory", error))??)
-    }
-}
-
-struct CancelOnDrop(CancelToken);
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        self.0.cancel();
     }
 }
 

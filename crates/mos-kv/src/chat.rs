@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use mos_core::{ActivationId, ChatModel, ChatRequest, ChatStream, Message, ModelError};
-use mos_engine::{KvPrefix, LocalChatModel};
+use mos_engine::{CancelToken, KvPrefix, LocalChatModel};
 
 use crate::error::KvError;
 use crate::item::KvCacheItem;
-use crate::memory::KvCacheMemory;
-use crate::merge::{MergeChoice, common};
+use crate::memory::{KvCacheMemory, check_one_model};
+use crate::merge::{MergeChoice, MergeStrategy, common};
 
 /// How conversations are laid out after activation memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -63,13 +63,7 @@ impl KvChatModel {
         mut request: ChatRequest,
     ) -> Result<ChatStream, ModelError> {
         request.prefix = None;
-        let (memory, options, ids) = (Arc::clone(&self.memory), self.options, ids.to_vec());
-        let choice = choice.unwrap_or(options.merge);
-        let items = blocking(move || Ok(memory.get_by_ids(&ids)?.into_iter().flatten().collect::<Vec<_>>())).await?;
-        if items.is_empty() {
-            return self.model().stream(request).await;
-        }
-        self.stream_with(items, choice, request).await
+        self.stream_with(ids.to_vec(), choice.unwrap_or(self.options.merge), request).await
     }
 
     fn model(&self) -> &Arc<LocalChatModel> {
@@ -78,7 +72,7 @@ impl KvChatModel {
 
     async fn stream_with(
         &self,
-        items: Vec<KvCacheItem>,
+        ids: Vec<ActivationId>,
         choice: MergeChoice,
         request: ChatRequest,
     ) -> Result<ChatStream, ModelError> {
@@ -86,14 +80,33 @@ impl KvChatModel {
             return Err(ModelError::Invalid("the conversation is empty; give at least one message".to_owned()));
         }
         let (memory, doubled) = (Arc::clone(&self.memory), self.options.doubled_template);
-        let (messages, no_cache) = (request.messages.clone(), request.no_cache && !doubled);
-        if no_cache {
-            let all = conversation(&self.memory, &items, &messages)?;
+        let heads: Vec<KvCacheItem> = ids.iter().filter_map(|id| memory.tiers.peek(&memory.scope, id)).collect();
+        if heads.is_empty() {
+            return self.model().stream(request).await;
+        }
+        if request.no_cache && !doubled {
+            let all = conversation(&self.memory, &heads, &request.messages)?;
             let plain = ChatRequest { messages: all, prefix: None, stable_messages: 0, ..request };
             return self.model().stream(plain).await;
         }
-        let Layout { prefix, rest } = blocking(move || lay_out(&memory, &items, choice, doubled, &messages)).await?;
-        self.model().continue_from(prefix, rest, request.sampling).await
+        let (cancel, messages) = (CancelToken::default(), request.messages);
+        // Whoever stops waiting needs no layout.
+        let on_drop = CancelOnDrop(cancel.clone());
+        let work = move || lay_out(&memory, &heads, choice, doubled, &messages, &cancel);
+        let Layout { prefix, rest } = blocking(work).await?;
+        drop(on_drop);
+        // Items may have come from a file: what is computed after them serves nobody who does not use them.
+        let cache_scope = format!("{}\n{}", request.cache_scope, self.memory.scope);
+        self.model().continue_from(prefix, rest, request.sampling, cache_scope).await
+    }
+}
+
+/// Ends a computation that nobody waits for any more.
+pub(crate) struct CancelOnDrop(pub(crate) CancelToken);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
     }
 }
 
@@ -118,33 +131,81 @@ fn conversation(memory: &KvCacheMemory, items: &[KvCacheItem], messages: &[Messa
     Ok(messages.to_vec())
 }
 
+/// Lays a conversation out after items, of which only the heads are given: what need not be loaded is not.
 fn lay_out(
     memory: &KvCacheMemory,
-    items: &[KvCacheItem],
+    heads: &[KvCacheItem],
     choice: MergeChoice,
     doubled: bool,
     messages: &[Message],
+    cancel: &CancelToken,
 ) -> Result<Layout, KvError> {
+    check_one_model(heads, memory.identity())?;
     let model = memory.model();
-    let prefix = memory.merge_items(items, choice)?;
+    let choice = match choice {
+        MergeChoice::Named(MergeStrategy::PrefixTree) if !doubled => {
+            return lay_out_exactly(memory, heads, messages, None, cancel);
+        }
+        MergeChoice::Auto if !doubled => match memory.passed_strategy().filter(|_| heads.len() > 1) {
+            Some(passed) if !is_computed(memory, heads)? => passed.into(),
+            _ => return lay_out_exactly(memory, heads, messages, None, cancel),
+        },
+        other => other,
+    };
+    let ids: Vec<&ActivationId> = heads.iter().map(|head| &head.id).collect();
+    let items: Vec<KvCacheItem> = memory.get_by_ids(&ids)?.into_iter().flatten().collect();
+    let prefix = memory.merge_items(&items, choice, cancel)?;
     if doubled {
         let rest = model.prompt_tokens(messages, true)?;
         return Ok(Layout { prefix, rest });
     }
-    if !prefix.is_exact() {
-        let before = items.last().map(|last| memory.extractor().messages_of(last)).transpose()?.unwrap_or_default();
-        // Where a template rewrites earlier turns, only a beginning of its own can follow.
-        let rest = model.turn_tokens(&before, messages)?;
-        return Ok(Layout { prefix, rest });
+    if prefix.is_exact() {
+        return lay_out_exactly(memory, heads, messages, Some(prefix), cancel);
     }
-    let tokens = model.prompt_tokens(&conversation(memory, items, messages)?, true)?;
+    let before = items.last().map(|last| memory.extractor().messages_of(last)).transpose()?.unwrap_or_default();
+    // Where a template rewrites earlier turns, only a beginning of its own can follow.
+    let rest = model.turn_tokens(&before, messages)?;
+    Ok(Layout { prefix, rest })
+}
+
+/// Whether an exact beginning with all items is there already.
+fn is_computed(memory: &KvCacheMemory, heads: &[KvCacheItem]) -> Result<bool, KvError> {
+    let tokens = memory.model().prompt_tokens(&conversation(memory, heads, &[])?, false)?;
+    Ok(memory.longest_exact_prefix(&tokens)?.len() == tokens.len())
+}
+
+/// The conversation as it is without caches. Its beginning is `merged`, which is exact; without that, what stands up
+/// to the end of the items is taken from what is kept, or computed and kept.
+fn lay_out_exactly(
+    memory: &KvCacheMemory,
+    heads: &[KvCacheItem],
+    messages: &[Message],
+    merged: Option<KvPrefix>,
+    cancel: &CancelToken,
+) -> Result<Layout, KvError> {
+    let model = memory.model();
+    let tokens = model.prompt_tokens(&conversation(memory, heads, messages)?, true)?;
     // The last token is computed in any case: its logits choose the answer's first.
     let most = tokens.len().saturating_sub(1);
-    let own = common(&prefix, &tokens);
-    let stored = memory.longest_exact_prefix(&tokens)?;
-    let prefix = if stored.len() > own { stored.truncated(most) } else { prefix.truncated(own.min(most)) };
+    let prefix = match merged {
+        Some(merged) => merged.truncated(common(&merged, &tokens[..most])),
+        None => memory.exact_prefix(&tokens[..n_shared(memory, heads, &tokens[..most])?], cancel)?,
+    };
+    let stored = memory.longest_exact_prefix(&tokens[..most])?;
+    let prefix = if stored.len() > prefix.len() { stored } else { prefix };
     let rest = tokens[prefix.len()..].to_vec();
     Ok(Layout { prefix, rest })
+}
+
+/// How many of a conversation's first tokens stand there whatever follows the items.
+fn n_shared(memory: &KvCacheMemory, heads: &[KvCacheItem], tokens: &[u32]) -> Result<usize, KvError> {
+    // Some templates refuse what holds no question. Then nothing is computed ahead, and what is stored still serves.
+    let messages = conversation(memory, heads, &[])?;
+    let alone = memory.model().prompt_tokens(&messages, false).unwrap_or_else(|error| {
+        tracing::debug!(%error, "the items cannot be rendered alone");
+        Vec::new()
+    });
+    Ok(alone.iter().zip(tokens).take_while(|(a, b)| a == b).count())
 }
 
 #[async_trait]
@@ -164,10 +225,11 @@ impl ChatModel for KvChatModel {
     /// Starts an answer; `request.prefix` names an item of the memory.
     async fn stream(&self, mut request: ChatRequest) -> Result<ChatStream, ModelError> {
         let Some(id) = request.prefix.take() else { return self.model().stream(request).await };
-        let (memory, wanted) = (Arc::clone(&self.memory), id.clone());
-        let item = blocking(move || memory.get(wanted.as_str())).await?.ok_or_else(|| {
-            ModelError::Invalid(format!("there is no activation memory `{id}` here; promote it first, or ask without"))
-        })?;
-        self.stream_with(vec![item], self.options.merge, request).await
+        if self.memory.tiers.peek(&self.memory.scope, &id).is_none() {
+            return Err(ModelError::Invalid(format!(
+                "there is no activation memory `{id}` here; promote it first, or ask without"
+            )));
+        }
+        self.stream_with(vec![id], self.options.merge, request).await
     }
 }

@@ -20,7 +20,7 @@ use serde_json::Value;
 
 use crate::atomic::{clean_left_overs, remove_if_there, write_bytes};
 use crate::error::KvError;
-use crate::file::{prepare, read_item, write_prepared};
+use crate::file::{Stamp, prepare, read_item, write_prepared};
 use crate::item::{KvCacheItem, KvRecords};
 use crate::memory::KvCacheMemory;
 use crate::pickle::{ImportedItem, looks_like_pickle, read_upstream_items};
@@ -62,8 +62,8 @@ struct IndexEntry {
 }
 
 impl KvCacheMemory {
-    /// Writes all items to a folder, which is made when it is missing. Whoever reads the folder meanwhile, or after a
-    /// crash, finds the earlier dump or this one.
+    /// Writes all items to a folder, which is made when it is missing. After a crash the folder holds the earlier dump
+    /// or this one. One at a time writes to a folder, and whoever reads meanwhile may have to read again.
     ///
     /// # Errors
     /// [`KvError::Io`]; as [`KvCacheMemory::get`].
@@ -75,7 +75,7 @@ impl KvCacheMemory {
         for head in self.get_all() {
             // Deleted since: then it need not be dumped.
             let Some(item) = self.get(head.id.as_str())? else { continue };
-            let prepared = prepare(&item, self.encoding, &self.scope)?;
+            let prepared = prepare(&item, self.encoding, Stamp::default())?;
             let file = format!("{}{FILE_END}", prepared.name());
             write_prepared(&folder.join(&file), &prepared)?;
             let shown = serde_json::to_value(&item).map_err(|error| KvError::internal("describing an item", error))?;
@@ -97,8 +97,8 @@ impl KvCacheMemory {
     ///
     /// # Errors
     /// [`KvError::ForeignModel`]; [`KvError::Truncated`], [`KvError::Damaged`], [`KvError::Newer`] and
-    /// [`KvError::Pickle`], which name the file; [`KvError::NoText`]; as [`KvCacheMemory::add`]. Then everything is
-    /// as it was.
+    /// [`KvError::Pickle`], which name the file: then everything is as it was. As [`KvCacheMemory::add`] while
+    /// storing: then what was stored is taken back, as far as the tiers allow it.
     pub fn load(&self, dir: &Path) -> Result<usize, KvError> {
         self.load_with(dir, ForeignItems::Refuse)
     }
@@ -122,6 +122,13 @@ impl KvCacheMemory {
         }
         let index = read_index(&path)?;
         let folder = dir.join(self.segments_folder());
+        // All of it is looked at before anything is changed.
+        for entry in &index.items {
+            let item = read_entry(&folder, entry, &path)?;
+            if foreign == ForeignItems::Refuse {
+                item.check_model(self.identity())?;
+            }
+        }
         let items = index.items.iter().map(|entry| self.accept(read_entry(&folder, entry, &path)?, foreign));
         self.replace_all(items)
     }
@@ -130,7 +137,13 @@ impl KvCacheMemory {
         match (item.check_model(self.identity()), foreign) {
             (Ok(()), _) | (_, ForeignItems::Keep) => Ok(item),
             (Err(error), ForeignItems::Refuse) => Err(error),
-            (Err(_), ForeignItems::Recompute) => self.extractor.recompute(&item, &CancelToken::default()),
+            (Err(_), ForeignItems::Recompute) => match self.extractor.recompute(&item, &CancelToken::default()) {
+                Err(KvError::NoText(id)) if item.segment().is_some() => {
+                    tracing::warn!(id, "an item of another model keeps no text; it can be shown and dumped, not used");
+                    Ok(item)
+                }
+                recomputed => recomputed,
+            },
         }
     }
 
@@ -152,9 +165,12 @@ impl KvCacheMemory {
             });
             if let Err(error) = result {
                 for (id, earlier) in undo.into_iter().rev() {
-                    match earlier {
-                        Some(earlier) => self.add_one(&earlier)?,
-                        None => drop(self.delete(&[id])?),
+                    let undone = match earlier {
+                        Some(earlier) => self.add_one(&earlier),
+                        None => self.delete(std::slice::from_ref(&id)).map(drop),
+                    };
+                    if let Err(error) = undone {
+                        tracing::error!(%error, %id, "an item could not be put back as it was before the load");
                     }
                 }
                 return Err(error);

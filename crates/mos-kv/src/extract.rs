@@ -254,10 +254,14 @@ impl KvExtractor {
         let plain = if self.model.has_template() { None } else { input.plain_text(&self.lead_in)? };
         let tokens = match plain {
             Some(text) => self.model.text_tokens(&text)?,
-            None => self.model.prompt_tokens(&input.messages(&self.lead_in)?, false)?,
+            None => {
+                let messages = input.messages(&self.lead_in)?;
+                self.check_shown(input, &messages)?;
+                self.model.prompt_tokens(&messages, false)?
+            }
         };
         if tokens.is_empty() {
-            return Err(KvError::Empty("the model's template makes no text of it"));
+            return Err(KvError::Empty("the model's chat template makes no text of it"));
         }
         let most = self.model.decoder().spec().context_length;
         let limit = self.model.context_length().map_or(most, |limit| limit.min(most));
@@ -265,6 +269,19 @@ impl KvExtractor {
             return Err(KvError::TooLong { n_tokens: tokens.len(), limit });
         }
         Ok(tokens)
+    }
+
+    /// Refuses to compute a cache of a text that the template leaves out.
+    fn check_shown(&self, input: &ExtractInput, messages: &[Message]) -> Result<(), KvError> {
+        // Of whole conversations a template may leave something out on purpose: earlier thoughts, for example.
+        if matches!(input, ExtractInput::Messages(_)) {
+            return Ok(());
+        }
+        let shown = self.model.render(messages, false)?;
+        if messages.iter().all(|message| shown.contains(message.text().trim())) {
+            return Ok(());
+        }
+        Err(KvError::Empty("the model's chat template does not show a text by itself; give messages instead"))
     }
 
     fn compute(&self, tokens: &[u32], cancel: &CancelToken) -> Result<KvSegment, KvError> {

@@ -111,11 +111,25 @@ pub(crate) struct Prepared<'a> {
     bytes: u64,
 }
 
-/// Returns an item ready to be written, for a tenant.
+/// Where a file belongs; nowhere by default.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Stamp<'a> {
+    /// The tenant.
+    pub(crate) scope: &'a str,
+    /// How often the tenant's item of this id was written, this time included: of two files the greater counts.
+    pub(crate) written: u64,
+}
+
+/// Returns an item ready to be written.
 ///
 /// # Errors
-/// [`KvError::NoState`] when the item holds no keys and values, [`KvError::Invalid`] when those of no token.
-pub(crate) fn prepare<'a>(item: &'a KvCacheItem, encoding: KvEncoding, scope: &str) -> Result<Prepared<'a>, KvError> {
+/// [`KvError::NoState`] when the item holds no keys and values; [`KvError::Invalid`] when those of no token, or with
+/// more metadata than a file may have.
+pub(crate) fn prepare<'a>(
+    item: &'a KvCacheItem,
+    encoding: KvEncoding,
+    stamp: Stamp<'_>,
+) -> Result<Prepared<'a>, KvError> {
     let (segment, identity) = (item.require_segment()?, item.require_identity()?);
     if segment.is_empty() {
         return Err(KvError::Invalid(format!("item {} holds keys and values of no token; extract it anew", item.id)));
@@ -127,7 +141,8 @@ pub(crate) fn prepare<'a>(item: &'a KvCacheItem, encoding: KvEncoding, scope: &s
         "checksum": NO_CHECKSUM,
         "model": serde_json::to_string(identity).map_err(failed)?,
         "item": serde_json::to_string(item).map_err(failed)?,
-        "scope": scope,
+        "scope": stamp.scope,
+        "written": stamp.written.to_string(),
         "encoding": serde_json::to_value(encoding).map_err(failed)?,
         "layers": shape.layers.to_string(),
         "kv_heads": shape.kv_heads.to_string(),
@@ -149,6 +164,13 @@ pub(crate) fn prepare<'a>(item: &'a KvCacheItem, encoding: KvEncoding, scope: &s
     }
     let mut text = serde_json::to_vec(&Value::Object(map)).map_err(failed)?;
     text.resize((text.len() + 8).next_multiple_of(ALIGNMENT) - 8, b' ');
+    if text.len() as u64 > MAX_HEADER {
+        return Err(KvError::Invalid(format!(
+            "the texts and metadata of item {} take {} bytes; at most {MAX_HEADER} can be kept",
+            item.id,
+            text.len()
+        )));
+    }
     let mut header = (text.len() as u64).to_le_bytes().to_vec();
     header.extend(text);
     let bytes = (header.len() + end) as u64;
@@ -244,7 +266,7 @@ impl<W: Write> Write for Hashing<'_, W> {
 /// [`KvError::NoState`] when the item holds no keys and values, [`KvError::Invalid`] when those of no token;
 /// [`KvError::Io`].
 pub fn write_item(path: &Path, item: &KvCacheItem, encoding: KvEncoding) -> Result<WrittenItem, KvError> {
-    write_prepared(path, &prepare(item, encoding, "")?)
+    write_prepared(path, &prepare(item, encoding, Stamp::default())?)
 }
 
 pub(crate) fn write_prepared(path: &Path, prepared: &Prepared<'_>) -> Result<WrittenItem, KvError> {
@@ -280,6 +302,8 @@ pub(crate) struct Head {
     /// The item without its keys and values.
     pub(crate) item: KvCacheItem,
     pub(crate) scope: String,
+    /// As [`Stamp::written`].
+    pub(crate) written: u64,
     encoding: KvEncoding,
     shape: KvShape,
     start: usize,
@@ -344,6 +368,7 @@ fn head(metadata: &Metadata, what: &str) -> Result<Head, KvError> {
         serde_json::from_value(Value::String(text("encoding")?.to_owned())).map_err(|_| wrong("encoding"))?;
     Ok(Head {
         scope: text("scope")?.to_owned(),
+        written: text("written")?.parse().map_err(|_| wrong("written"))?,
         encoding,
         start: number("start")?,
         context,

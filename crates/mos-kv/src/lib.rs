@@ -44,6 +44,7 @@ mod dump;
 mod error;
 mod extract;
 mod file;
+mod index;
 mod item;
 mod memory;
 mod merge;

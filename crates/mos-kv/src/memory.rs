@@ -1,6 +1,6 @@
 //! The activation memory of one cube: caches by id.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,15 +11,18 @@ use mos_engine::{CancelToken, KvPrefix, KvSegment, LocalChatModel, ModelIdentity
 use crate::calibrate::{Calibration, CalibrationFolder};
 use crate::error::KvError;
 use crate::extract::{DEFAULT_LEAD_IN, ExtractInput, KvExtractor};
+use crate::index::TokenIndex;
 use crate::item::{KvCacheItem, describe};
 use crate::merge::{MergeChoice, MergeStrategy, common, exact, merge};
 use crate::paths::Paths;
 use crate::quantize::KvEncoding;
-use crate::radix::RadixTree;
 use crate::tiers::{KvTiers, TierOptions};
 
 /// Upstream's name for the file of a dumped activation memory. Ours is JSON under the same name.
 pub const DEFAULT_MEMORY_FILENAME: &str = "activation_memory.pickle";
+
+/// An item that is not in RAM is loaded as a beginning when it saves at least so many tokens.
+const LEAST_GAIN: usize = 16;
 
 /// How an activation memory works.
 #[derive(Clone)]
@@ -34,7 +37,8 @@ pub struct KvCacheMemoryOptions {
     pub encoding: KvEncoding,
     /// Where items are.
     pub tiers: TierOptions,
-    /// The most bytes of keys and values that were computed to merge items exactly and are kept for the next time.
+    /// The most bytes of keys and values that were computed to merge items exactly and are kept for the next time; the
+    /// newest stay in any case.
     pub merged_bytes: u64,
     /// Where verdicts on lossy strategies are; without it none is ever chosen automatically.
     pub calibration_folder: Option<PathBuf>,
@@ -85,6 +89,8 @@ pub struct KvCacheMemory {
     pub(crate) memory_filename: String,
     pub(crate) encoding: KvEncoding,
     index: Mutex<TokenIndex>,
+    /// The tiers' changes that index and paths know of; `None` before the first look.
+    seen_changes: Mutex<Option<u64>>,
     paths: Mutex<Paths>,
     calibrations: Option<CalibrationFolder>,
     calibration: Mutex<Option<Calibration>>,
@@ -100,8 +106,8 @@ impl KvCacheMemory {
     /// Opens a memory with tiers of its own; what its disk and remote tier hold is there again.
     ///
     /// # Errors
-    /// [`KvError::Invalid`] for a file name that is a path; [`KvError::Io`]; [`KvError::Remote`];
-    /// [`KvError::Damaged`] for a verdict file that is not one.
+    /// [`KvError::Invalid`] for a file name that is a path; [`KvError::Io`]; [`KvError::Remote`]. A calibration that
+    /// cannot be read counts as none, with a warning.
     pub fn open(model: Arc<LocalChatModel>, options: KvCacheMemoryOptions) -> Result<Self, KvError> {
         let tiers = KvTiers::open(options.tiers.clone())?;
         Self::with_tiers(model, options, tiers)
@@ -126,20 +132,20 @@ impl KvCacheMemory {
             )));
         }
         let calibrations = options.calibration_folder.map(CalibrationFolder::new);
-        let calibration = calibrations.as_ref().map(|folder| folder.read(model.identity())).transpose()?.flatten();
-        let mut index = TokenIndex::default();
-        for (item, tokens) in tiers.tokens(&scope) {
-            if item.identity().is_some_and(|own| own.matches(model.identity())) {
-                index.insert(&scope, tokens, item.id);
-            }
-        }
+        let read = calibrations.as_ref().map(|folder| folder.read(model.identity()));
+        let calibration = read.transpose().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the calibration cannot be read, so that no lossy strategy is chosen; calibrate again");
+            None
+        });
+        let calibration = calibration.flatten();
         Ok(Self {
             extractor: KvExtractor::new(model, lead_in, options.clock, options.ids),
             tiers,
             scope,
             memory_filename,
             encoding,
-            index: Mutex::new(index),
+            index: Mutex::default(),
+            seen_changes: Mutex::default(),
             paths: Mutex::new(Paths::new(merged_bytes)),
             calibrations,
             calibration: Mutex::new(calibration),
@@ -217,14 +223,34 @@ impl KvCacheMemory {
             }
             result => result?,
         };
+        self.follow();
         let mut index = lock(&self.index);
         for id in evicted.iter().chain([&item.id]) {
-            index.remove(&self.scope, id);
+            index.remove(id);
         }
         if item.require_identity()?.matches(self.identity()) {
-            index.insert(&self.scope, segment.tokens().into(), item.id.clone());
+            index.insert(segment.tokens().into(), item.id.clone());
         }
         Ok(())
+    }
+
+    /// Makes the index anew and forgets kept merges when items went or came otherwise than through
+    /// [`KvCacheMemory::add`].
+    fn follow(&self) {
+        let mut seen = lock(&self.seen_changes);
+        let changes = self.tiers.changes(&self.scope);
+        if *seen == Some(changes) {
+            return;
+        }
+        let mut index = TokenIndex::default();
+        for (item, tokens) in self.tiers.tokens(&self.scope) {
+            if item.identity().is_some_and(|own| own.matches(self.identity())) {
+                index.insert(tokens, item.id);
+            }
+        }
+        *lock(&self.index) = index;
+        lock(&self.paths).clear();
+        *seen = Some(changes);
     }
 
     /// Returns an item with its keys and values; `None` when there is none.
@@ -276,14 +302,21 @@ impl KvCacheMemory {
         choice: impl Into<MergeChoice>,
     ) -> Result<Option<KvPrefix>, KvError> {
         let items: Vec<KvCacheItem> = self.get_by_ids(ids)?.into_iter().flatten().collect();
-        if items.is_empty() { Ok(None) } else { self.merge_items(&items, choice.into()).map(Some) }
+        if items.is_empty() {
+            return Ok(None);
+        }
+        self.merge_items(&items, choice.into(), &CancelToken::default()).map(Some)
     }
 
-    pub(crate) fn merge_items(&self, items: &[KvCacheItem], choice: MergeChoice) -> Result<KvPrefix, KvError> {
+    pub(crate) fn merge_items(
+        &self,
+        items: &[KvCacheItem],
+        choice: MergeChoice,
+        cancel: &CancelToken,
+    ) -> Result<KvPrefix, KvError> {
         check_one_model(items, self.identity())?;
         let segments: Vec<Arc<KvSegment>> =
             items.iter().map(|item| item.require_segment().cloned()).collect::<Result<_, _>>()?;
-        let cancel = CancelToken::default();
         let strategy = match choice {
             MergeChoice::Named(strategy) => {
                 self.warn_unless_calibrated(strategy, items.len());
@@ -293,22 +326,30 @@ impl KvCacheMemory {
         };
         if strategy == MergeStrategy::PrefixTree {
             let tokens: Vec<u32> = segments.iter().flat_map(|segment| segment.tokens()).copied().collect();
-            return self.exact_prefix(&tokens, &cancel);
+            return self.exact_prefix(&tokens, cancel);
         }
-        merge(self.model().decoder(), &segments, strategy, &cancel)
+        merge(self.model().decoder(), &segments, strategy, cancel)
     }
 
     /// The memory's own choice for several segments.
     fn choose(&self, segments: &[Arc<KvSegment>]) -> Result<MergeStrategy, KvError> {
-        if let [_] = segments {
-            return Ok(MergeStrategy::Shifted);
+        if let [one] = segments {
+            let mut alone = KvPrefix::default();
+            alone.push(Arc::clone(one));
+            if alone.is_exact() {
+                return Ok(MergeStrategy::Shifted);
+            }
         }
         let tokens: Vec<u32> = segments.iter().flat_map(|segment| segment.tokens()).copied().collect();
         if self.longest_exact_prefix(&tokens)?.len() == tokens.len() {
             return Ok(MergeStrategy::PrefixTree);
         }
-        let passed = lock(&self.calibration).as_ref().and_then(Calibration::cheapest_passed);
-        Ok(passed.unwrap_or(MergeStrategy::PrefixTree))
+        Ok(self.passed_strategy().unwrap_or(MergeStrategy::PrefixTree))
+    }
+
+    /// The cheapest lossy strategy that passed its calibration.
+    pub(crate) fn passed_strategy(&self) -> Option<MergeStrategy> {
+        lock(&self.calibration).as_ref().and_then(Calibration::cheapest_passed)
     }
 
     fn warn_unless_calibrated(&self, strategy: MergeStrategy, n_items: usize) {
@@ -335,33 +376,50 @@ impl KvCacheMemory {
     /// [`KvError::TooLong`]; [`KvError::Model`]; as [`KvCacheMemory::get`].
     pub fn exact_prefix(&self, tokens: &[u32], cancel: &CancelToken) -> Result<KvPrefix, KvError> {
         let known = self.longest_exact_prefix(tokens)?;
+        let seen = *lock(&self.seen_changes);
         let prefix = exact(self.model().decoder(), &known, tokens, cancel)?;
-        if prefix.len() > known.len() {
+        // Not what was computed after a text that was removed meanwhile.
+        let unchanged = seen == Some(self.tiers.changes(&self.scope));
+        if prefix.len() > known.len() && unchanged {
             lock(&self.paths).keep(prefix.clone());
         }
         Ok(prefix)
     }
 
     /// Returns the longest beginning of these tokens that a stored item or an earlier merge has computed exactly;
-    /// nothing is computed.
+    /// nothing is computed. An item that is not in RAM is loaded only where it saves some tokens, and one that cannot
+    /// be read is passed over with a warning.
     ///
     /// # Errors
-    /// As [`KvCacheMemory::get`].
+    /// [`KvError::Io`] and [`KvError::Remote`] when a tier cannot be reached.
     pub fn longest_exact_prefix(&self, tokens: &[u32]) -> Result<KvPrefix, KvError> {
+        self.follow();
         let merged = lock(&self.paths).longest(tokens);
         loop {
-            let found = lock(&self.index).longest(&self.scope, tokens);
-            let Some((_, id)) = found.filter(|(matched, _)| *matched > merged.len()) else { return Ok(merged) };
-            let Some(item) = self.tiers.get(&self.scope, &id)? else {
-                // Another tenant of the same tiers needed its room.
-                lock(&self.index).remove(&self.scope, &id);
-                continue;
+            let in_ram = |id: &ActivationId| self.tiers.is_in_ram(&self.scope, id);
+            let Some((matched, id)) = lock(&self.index).longest(tokens, in_ram) else { return Ok(merged) };
+            let least = if in_ram(&id) { 1 } else { LEAST_GAIN };
+            if matched < merged.len() + least {
+                return Ok(merged);
+            }
+            let found = match self.tiers.get(&self.scope, &id) {
+                Err(error @ (KvError::Damaged { .. } | KvError::Truncated { .. } | KvError::Newer { .. })) => {
+                    tracing::warn!(%error, "a kept cache cannot be used; its text is computed again");
+                    None
+                }
+                found => found?,
             };
             let mut prefix = KvPrefix::default();
-            prefix.push(Arc::clone(item.require_segment()?));
+            if let Some(item) = &found {
+                prefix.push(Arc::clone(item.require_segment()?));
+            }
             // Whatever was found is compared, token by token, with what was asked for.
             let len = common(&prefix, tokens).min(prefix.exact_len());
-            return Ok(if len > merged.len() { prefix.truncated(len) } else { merged });
+            if len > merged.len() {
+                return Ok(prefix.truncated(len));
+            }
+            // Gone, damaged, or computed after other tokens: of no use for a beginning.
+            lock(&self.index).remove(&id);
         }
     }
 
@@ -370,19 +428,11 @@ impl KvCacheMemory {
     /// # Errors
     /// [`KvError::Io`] and [`KvError::Remote`] when a tier cannot remove its copy; that item stays.
     pub fn delete<I: AsRef<str>>(&self, ids: &[I]) -> Result<usize, KvError> {
-        let mut removed = 0;
-        for id in ids {
-            let id = ActivationId::new(id.as_ref());
-            if self.tiers.remove(&self.scope, &id)? {
-                lock(&self.index).remove(&self.scope, &id);
-                removed += 1;
-            }
-        }
+        let remove = |id: &I| self.tiers.remove(&self.scope, &ActivationId::new(id.as_ref())).map(usize::from);
+        let removed = ids.iter().map(remove).sum();
         // What was computed after a removed text must not outlive it.
-        if removed > 0 {
-            lock(&self.paths).clear();
-        }
-        Ok(removed)
+        self.follow();
+        removed
     }
 
     /// Removes all items of this tenant and returns how many there were.
@@ -436,7 +486,7 @@ impl KvCacheMemory {
 }
 
 /// Refuses items of several models, and of another than this.
-fn check_one_model(items: &[KvCacheItem], model: &ModelIdentity) -> Result<(), KvError> {
+pub(crate) fn check_one_model(items: &[KvCacheItem], model: &ModelIdentity) -> Result<(), KvError> {
     if let Some((first, rest)) = items.split_first() {
         let own = first.require_identity()?;
         for other in rest {
@@ -453,38 +503,4 @@ fn check_one_model(items: &[KvCacheItem], model: &ModelIdentity) -> Result<(), K
         first.check_model(model)?;
     }
     Ok(())
-}
-
-/// Which items begin with which tokens.
-#[derive(Debug, Default)]
-struct TokenIndex {
-    /// Items by their tokens; several may have the same.
-    tree: RadixTree<Vec<ActivationId>>,
-    tokens: HashMap<ActivationId, Arc<[u32]>>,
-}
-
-impl TokenIndex {
-    fn insert(&mut self, scope: &str, tokens: Arc<[u32]>, id: ActivationId) {
-        self.remove(scope, &id);
-        let mut ids = self.tree.remove(scope, &tokens).unwrap_or_default();
-        ids.push(id.clone());
-        self.tree.insert(scope, &tokens, ids);
-        self.tokens.insert(id, tokens);
-    }
-
-    fn remove(&mut self, scope: &str, id: &ActivationId) {
-        let Some(tokens) = self.tokens.remove(id) else { return };
-        let mut ids = self.tree.remove(scope, &tokens).unwrap_or_default();
-        ids.retain(|other| other != id);
-        if !ids.is_empty() {
-            self.tree.insert(scope, &tokens, ids);
-        }
-    }
-
-    /// The item that shares most tokens with the beginning of a sequence, and how many those are.
-    fn longest(&self, scope: &str, tokens: &[u32]) -> Option<(usize, ActivationId)> {
-        let found = self.tree.longest_prefix(scope, tokens);
-        let id = found.covering?.first()?.clone();
-        Some((found.matched, id))
-    }
 }

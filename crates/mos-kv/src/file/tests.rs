@@ -23,7 +23,7 @@ fn item(tokens: u32) -> KvCacheItem {
 /// A file whose metadata say `said`, whose tensors are those of `held`, and whose checksum fits.
 fn file(said: (KvShape, usize), held: (KvShape, usize), encoding: KvEncoding) -> Vec<u8> {
     let real = item(1);
-    let whole = prepare(&real, encoding, "").unwrap().header;
+    let whole = prepare(&real, encoding, Stamp::default()).unwrap().header;
     let mut header: Value = serde_json::from_slice(&whole[8..]).unwrap();
     let metadata = header["__metadata__"].as_object_mut().unwrap();
     let (KvShape { layers, kv_heads, head_dim }, tokens) = said;
@@ -72,6 +72,6 @@ fn sizes_that_no_file_holds_are_refused_before_anything_loops_over_them() {
 
 #[test]
 fn keys_of_no_token_are_not_written() {
-    let error = prepare(&item(0), KvEncoding::F16, "").err().unwrap();
+    let error = prepare(&item(0), KvEncoding::F16, Stamp::default()).err().unwrap();
     assert!(matches!(&error, KvError::Invalid(text) if text.contains("no token")), "{error}");
 }

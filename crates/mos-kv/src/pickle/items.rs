@@ -256,6 +256,11 @@ impl<'a, 'b> Reader<'a, 'b> {
             let detail = format!("a tensor has the sizes {:?}, not 1, heads, tokens and dimensions", parts.shape);
             return Err(PickleError::layout(place, detail));
         };
+        if shape[2] > 0 && shape.contains(&0) {
+            // Such a tensor holds nothing, however many tokens it claims.
+            let detail = format!("a tensor has the sizes {shape:?}: tokens without any value");
+            return Err(PickleError::layout(place, detail));
+        }
         let Some((source, range)) = &storage.data else {
             return Err(PickleError::layout(place, "the elements of its tensor are missing"));
         };

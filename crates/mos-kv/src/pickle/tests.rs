@@ -159,6 +159,8 @@ fn expected(name: &str) -> &'static str {
         | "deep_lists"
         | "tensor_batch_of_two"
         | "tensor_integers"
+        | "tensor_of_nothing"
+        | "tensor_of_no_dimension"
         | "layer_without_keys"
         | "huge_memo_number" => "Layout",
         "one_storage_read_again" => "Storage",

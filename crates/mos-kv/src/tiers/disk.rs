@@ -1,8 +1,10 @@
 //! The disk tier: a folder with one file per item.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use super::remote::{Found, SUFFIX};
 use crate::atomic::{clean_left_overs, remove_if_there};
@@ -13,6 +15,8 @@ use crate::item::KvCacheItem;
 #[derive(Debug)]
 pub(super) struct Disk {
     folder: PathBuf,
+    /// Names of files that are not understood.
+    left_alone: Mutex<HashSet<String>>,
 }
 
 impl Disk {
@@ -20,7 +24,7 @@ impl Disk {
     pub(super) fn open(folder: &Path) -> Result<Self, KvError> {
         fs::create_dir_all(folder).map_err(|error| KvError::io("cannot make", folder, error))?;
         clean_left_overs(folder)?;
-        Ok(Self { folder: folder.to_owned() })
+        Ok(Self { folder: folder.to_owned(), left_alone: Mutex::default() })
     }
 
     fn place(&self, name: &str) -> PathBuf {
@@ -35,7 +39,7 @@ impl Disk {
     pub(super) fn get(&self, name: &str) -> Result<Option<KvCacheItem>, KvError> {
         match read_item(&self.place(name)) {
             Ok(item) => Ok(Some(item)),
-            Err(KvError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(KvError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -44,17 +48,33 @@ impl Disk {
         remove_if_there(&self.place(name)).map(drop)
     }
 
-    /// Returns what is there; only the heads are read. Files that are not understood are left alone, with a warning.
-    pub(super) fn scan(&self) -> Result<Vec<(String, Found)>, KvError> {
+    /// Returns the names of the items that are there.
+    pub(super) fn names(&self) -> Result<HashSet<String>, KvError> {
         let failed = |error| KvError::io("cannot list", &self.folder, error);
-        let mut found = Vec::new();
+        let mut names = HashSet::new();
         for entry in fs::read_dir(&self.folder).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
-            let Some(name) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(SUFFIX)) else { continue };
-            match read_found(&path) {
-                Ok(item) => found.push((name.to_owned(), item)),
+            let name = entry.map_err(failed)?.file_name();
+            names.extend(name.to_str().and_then(|name| name.strip_suffix(SUFFIX)).map(str::to_owned));
+        }
+        Ok(names)
+    }
+
+    /// Reads the heads of items; those that have gone meanwhile are left out. What is not understood is left alone,
+    /// with one warning.
+    pub(super) fn find(&self, names: impl Iterator<Item = String>) -> Result<Vec<(String, Found)>, KvError> {
+        let mut left_alone = self.left_alone.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = Vec::new();
+        for name in names.filter(|name| !left_alone.contains(name)).collect::<Vec<_>>() {
+            match read_found(&self.place(&name)) {
+                Ok(item) => found.push((name, item)),
                 Err(error @ (KvError::Damaged { .. } | KvError::Truncated { .. } | KvError::Newer { .. })) => {
                     tracing::warn!(%error, "a file of the disk tier is left alone");
+                    left_alone.insert(name);
+                }
+                Err(KvError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
+                Err(KvError::Io { source, what }) if source.kind() == ErrorKind::IsADirectory => {
+                    tracing::warn!(what, "a folder in the disk tier is left alone");
+                    left_alone.insert(name);
                 }
                 Err(error) => return Err(error),
             }

@@ -10,15 +10,15 @@ mod disk;
 mod remote;
 mod state;
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use mos_core::ActivationId;
 use object_store::ObjectStore;
 
 use crate::error::KvError;
-use crate::file::{decode, encode, prepare};
+use crate::file::{Stamp, decode, encode, prepare};
 use crate::item::KvCacheItem;
 use crate::quantize::KvEncoding;
 use disk::Disk;
@@ -28,7 +28,8 @@ use state::{Entry, Key, Newcomer, Room, State};
 /// A folder of items.
 #[derive(Clone, Debug)]
 pub struct DiskTier {
-    /// The folder; nothing else may be in it, and one process at a time uses it.
+    /// The folder; nothing else may be in it. Several processes may use it: [`KvTiers::follow`] tells one what the
+    /// others did, and each keeps the budget by what it knows.
     pub folder: PathBuf,
     /// The most bytes of files.
     pub bytes: u64,
@@ -133,7 +134,7 @@ impl KvTiers {
         let remote = options.remote.as_ref().map(Remote::open).transpose()?;
         let tiers = Self { options, disk, remote, state: Mutex::default(), writing: Mutex::default() };
         if let Some(disk) = &tiers.disk {
-            tiers.adopt(Tier::Disk, disk.scan()?)?;
+            tiers.adopt(Tier::Disk, disk.find(disk.names()?.into_iter())?)?;
         }
         if let Some(remote) = &tiers.remote {
             tiers.adopt(Tier::Remote, remote.scan()?)?;
@@ -141,33 +142,76 @@ impl KvTiers {
         Ok(Arc::new(tiers))
     }
 
-    /// Takes over what a tier holds. Two files of one id are left by a crash: the newer one counts.
+    /// Looks at the disk tier again and takes over what other processes wrote, replaced and removed there. When
+    /// something is being written from here at this moment, nothing is done.
+    ///
+    /// # Errors
+    /// [`KvError::Io`].
+    pub fn follow(&self) -> Result<(), KvError> {
+        let Some(disk) = &self.disk else { return Ok(()) };
+        let _writing = match self.writing.try_lock() {
+            Ok(guard) => guard,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(()),
+        };
+        self.follow_disk(disk)
+    }
+
+    fn follow_disk(&self, disk: &Disk) -> Result<(), KvError> {
+        let names = disk.names()?;
+        let mut known = HashSet::new();
+        {
+            let mut state = self.state();
+            let mut gone = Vec::new();
+            for (key, entry) in state.entries.iter().filter(|(_, entry)| entry.is_in(Tier::Disk)) {
+                if !names.contains(&entry.name) {
+                    gone.push(key.clone());
+                }
+                known.insert(entry.name.clone());
+            }
+            gone.iter().for_each(|key| state.lose(Tier::Disk, key));
+        }
+        let new = disk.find(names.into_iter().filter(|name| !known.contains(name)))?;
+        self.adopt(Tier::Disk, new)
+    }
+
+    /// Takes over what a tier holds. Of several files of one id the one that was written last counts: others are left
+    /// by a crash, or are about to be removed by the process that replaced them.
     fn adopt(&self, tier: Tier, mut found: Vec<(String, Found)>) -> Result<(), KvError> {
         found.sort_by(|(a_name, a), (b_name, b)| {
             (&a.head.item.records.timestamp, a_name).cmp(&(&b.head.item.records.timestamp, b_name))
         });
-        let mut newest: HashMap<Key, String> = HashMap::new();
-        for (name, Found { head, .. }) in &found {
-            newest.insert(Key::new(&head.scope, &head.item.id), name.clone());
-        }
         for (name, Found { head, tokens, bytes }) in found {
             let key = Key::new(&head.scope, &head.item.id);
             let mut state = self.state();
-            let known = state.entries.get(&key).map(|entry| entry.name.clone());
-            if newest.get(&key) != Some(&name) || known.is_some_and(|known| known != name) {
-                drop(state);
-                // Others may share a remote folder: what looks stale from here need not be.
-                if tier == Tier::Disk {
-                    self.remove_file(tier, &name)?;
+            let stale = match state.entries.get_mut(&key) {
+                Some(known) if known.name == name => {
+                    known.bytes[tier as usize] = Some(bytes);
+                    state.in_tier[tier as usize] += bytes;
+                    None
                 }
-                continue;
+                Some(known) if (known.written, &known.name) > (head.written, &name) => Some(name),
+                _ => {
+                    let number = state.next();
+                    let mut entry = Entry::new(head.item, name, tokens.into(), head.written, number);
+                    entry.bytes[tier as usize] = Some(bytes);
+                    state.in_tier[tier as usize] += bytes;
+                    state.note_change(&key.scope);
+                    state.insert(key, entry).map(|old| old.name)
+                }
+            };
+            drop(state);
+            // Others may share a remote folder: what looks stale from here need not be.
+            if let (Some(stale), Tier::Disk) = (stale, tier) {
+                self.remove_file(tier, &stale)?;
             }
-            let number = state.next();
-            let entry = state.entries.entry(key).or_insert_with(|| Entry::new(head.item, name, tokens.into(), number));
-            entry.bytes[tier as usize] = Some(bytes);
-            state.in_tier[tier as usize] += bytes;
         }
         Ok(())
+    }
+
+    /// Returns a number that is another one when items of a tenant went, were replaced, or came from elsewhere.
+    pub(crate) fn changes(&self, scope: &str) -> u64 {
+        self.state().changes(scope)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -191,41 +235,35 @@ impl KvTiers {
     /// [`KvError::Io`]; [`KvError::Remote`]. Then nothing of it is visible, and the earlier item stays.
     pub fn put(&self, scope: &str, item: &KvCacheItem) -> Result<Vec<ActivationId>, KvError> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(disk) = &self.disk {
+            // The number of this writing must be greater than that of any other process.
+            self.follow_disk(disk)?;
+        }
         let key = Key::new(scope, &item.id);
         let segment = Arc::clone(item.require_segment()?);
         let name = key.file_name(item)?;
-        let earlier = self.state().entries.get(&key).map(|entry| entry.name.clone());
+        let earlier = self.state().entries.get(&key).map(|entry| (entry.name.clone(), entry.written));
+        let written = earlier.as_ref().map_or(0, |(_, written)| *written) + 1;
         let mut taken = [None; 3];
         let mut evicted = Vec::new();
-        let result = self.put_everywhere(&key, item, &name, &mut taken, &mut evicted);
+        let result = self.put_everywhere(&key, item, (&name, written), &mut taken, &mut evicted);
         let mut state = self.state();
-        let give_back = |state: &mut State, bytes: [Option<u64>; 3]| {
-            for (used, bytes) in state.in_tier.iter_mut().zip(bytes) {
-                *used -= bytes.unwrap_or_default();
-            }
-        };
         if let Err(error) = result {
-            give_back(&mut state, taken);
+            state.give_back(taken);
             drop(state);
-            if earlier.as_deref() != Some(name.as_str()) {
+            if earlier.is_none_or(|(earlier, _)| earlier != name) {
                 self.remove_files(&name, taken)?;
             }
             return Err(error);
         }
         let number = state.next();
-        let mut entry = Entry::new(item.head(), name.clone(), segment.tokens().into(), number);
+        let mut entry = Entry::new(item.head(), name.clone(), segment.tokens().into(), written, number);
         entry.bytes = taken;
         entry.segment = taken[Tier::Ram as usize].map(|_| segment);
-        let mut stale = None;
-        if let Some(old) = state.entries.remove(&key) {
-            give_back(&mut state, old.bytes);
-            (entry.number, entry.pins) = (old.number, old.pins);
-            stale = (old.name != name).then_some((old.name, old.bytes));
-        }
-        state.entries.insert(key, entry);
+        let stale = state.insert(key, entry).filter(|old| old.name != name);
         drop(state);
-        if let Some((name, bytes)) = stale {
-            self.remove_files(&name, bytes)?;
+        if let Some(old) = stale {
+            self.remove_files(&old.name, old.bytes)?;
         }
         Ok(evicted.into_iter().filter(|key: &Key| key.scope == scope).map(|key| key.id).collect())
     }
@@ -234,15 +272,15 @@ impl KvTiers {
         &self,
         key: &Key,
         item: &KvCacheItem,
-        name: &str,
+        (name, written): (&str, u64),
         taken: &mut [Option<u64>; 3],
         evicted: &mut Vec<Key>,
     ) -> Result<(), KvError> {
         let ram_bytes = item.require_segment()?.bytes() as u64;
         self.check_budget(Tier::Ram, ram_bytes)?;
-        let (scope, options) = (key.scope.as_str(), &self.options);
-        let on_disk = options.disk.as_ref().map(|tier| prepare(item, tier.encoding, scope)).transpose()?;
-        let remote = options.remote.as_ref().map(|tier| prepare(item, tier.encoding, scope)).transpose()?;
+        let (stamp, options) = (Stamp { scope: &key.scope, written }, &self.options);
+        let on_disk = options.disk.as_ref().map(|tier| prepare(item, tier.encoding, stamp)).transpose()?;
+        let remote = options.remote.as_ref().map(|tier| prepare(item, tier.encoding, stamp)).transpose()?;
         for (tier, prepared) in [(Tier::Disk, &on_disk), (Tier::Remote, &remote)] {
             if let Some(prepared) = prepared {
                 self.check_budget(tier, prepared.bytes())?;
@@ -297,13 +335,17 @@ impl KvTiers {
             let Some(entry) = state.entries.get(&key) else { continue };
             files.push(entry.name.clone());
             if entry.bytes.iter().all(Option::is_none) {
-                state.entries.remove(&key);
+                state.take(&key);
                 evicted.push(key);
             }
         }
         drop(state);
-        files.iter().try_for_each(|name| self.remove_file(tier, name))?;
-        Ok(true)
+        let removed = files.iter().try_for_each(|name| self.remove_file(tier, name));
+        if removed.is_err() {
+            // The files that stay are found again by the next look at the folder.
+            self.state().in_tier[tier as usize] -= newcomer.bytes;
+        }
+        removed.map(|()| true)
     }
 
     /// Returns an item with its keys and values, from the highest tier that has it; it enters RAM again when that
@@ -334,7 +376,9 @@ impl KvTiers {
             return self.get(scope, id);
         }
         let Some(loaded) = loaded else {
-            return Err(KvError::damaged(format!("item {id}"), format!("its file `{name}` has gone")));
+            // Another process removed it, or this one is about to have removed it.
+            state.take(&key);
+            return Ok(None);
         };
         let segment = Arc::clone(loaded.require_segment()?);
         check_tokens(entry, segment.tokens(), id)?;
@@ -401,11 +445,7 @@ impl KvTiers {
             return Ok(false);
         };
         self.remove_files(&name, bytes)?;
-        let mut state = self.state();
-        for tier in [Tier::Ram, Tier::Disk, Tier::Remote] {
-            state.leave(tier, &key);
-        }
-        state.entries.remove(&key);
+        self.state().take(&key);
         Ok(true)
     }
 

@@ -53,6 +53,8 @@ pub(super) struct Entry {
     pub(super) segment: Option<Arc<KvSegment>>,
     /// Bytes in each tier that holds it.
     pub(super) bytes: [Option<u64>; 3],
+    /// How often an item of this tenant and id was written; of two files the greater number counts.
+    pub(super) written: u64,
     /// Order of arrival.
     pub(super) number: u64,
     /// Order of use.
@@ -62,8 +64,9 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn new(head: KvCacheItem, name: String, tokens: Arc<[u32]>, number: u64) -> Self {
-        Self { head, name, tokens, segment: None, bytes: [None; 3], number, used: number, hits: 0, pins: 0 }
+    pub(super) fn new(head: KvCacheItem, name: String, tokens: Arc<[u32]>, written: u64, number: u64) -> Self {
+        let bytes = [None; 3];
+        Self { head, name, tokens, segment: None, bytes, written, number, used: number, hits: 0, pins: 0 }
     }
 
     /// Whether it must stay: pinned, or somebody holds its keys and values.
@@ -102,6 +105,8 @@ pub(super) struct State {
     pub(super) entries: HashMap<Key, Entry>,
     /// Bytes in each tier, with what is being written.
     pub(super) in_tier: [u64; 3],
+    /// How often items of a tenant went, were replaced, or came from elsewhere.
+    changes: HashMap<String, u64>,
     counter: u64,
 }
 
@@ -111,6 +116,42 @@ impl State {
         self.counter
     }
 
+    pub(super) fn changes(&self, scope: &str) -> u64 {
+        self.changes.get(scope).copied().unwrap_or_default()
+    }
+
+    pub(super) fn note_change(&mut self, scope: &str) {
+        match self.changes.get_mut(scope) {
+            Some(count) => *count += 1,
+            None => drop(self.changes.insert(scope.to_owned(), 1)),
+        }
+    }
+
+    /// Gives back the bytes that an item took.
+    pub(super) fn give_back(&mut self, bytes: [Option<u64>; 3]) {
+        for (used, bytes) in self.in_tier.iter_mut().zip(bytes) {
+            *used -= bytes.unwrap_or_default();
+        }
+    }
+
+    /// Takes an item out of the books.
+    pub(super) fn take(&mut self, key: &Key) -> Option<Entry> {
+        let entry = self.entries.remove(key)?;
+        self.give_back(entry.bytes);
+        self.note_change(&key.scope);
+        Some(entry)
+    }
+
+    /// Puts an item in; an earlier one of its key goes, and leaves its place in the order and its pins.
+    pub(super) fn insert(&mut self, key: Key, mut entry: Entry) -> Option<Entry> {
+        let old = self.take(&key);
+        if let Some(old) = &old {
+            (entry.number, entry.pins) = (old.number, old.pins);
+        }
+        self.entries.insert(key, entry);
+        old
+    }
+
     /// Makes room for `bytes` in a tier and counts them as used. Victims are the least recently used that nobody
     /// uses and that a tier below holds, or any that nobody uses when the last tier may evict.
     ///
@@ -118,7 +159,11 @@ impl State {
     /// count half from then on, so that nothing stays for ever because it was once popular.
     pub(super) fn make_room(&mut self, tier: Tier, newcomer: Newcomer<'_>, budget: u64, when_full: WhenFull) -> Room {
         let Newcomer { key, bytes, saved_seconds, hits, optional } = newcomer;
-        let mut free = budget.saturating_sub(self.in_tier[tier as usize]);
+        // What the newcomer replaces goes in any case.
+        let replaced = self.entries.get(key).and_then(|entry| entry.bytes[tier as usize]).unwrap_or_default();
+        let used = self.in_tier[tier as usize] - replaced;
+        let missing = used.saturating_add(bytes).saturating_sub(budget);
+        let mut free = 0;
         let mut candidates: Vec<(&Key, &Entry)> = self
             .entries
             .iter()
@@ -133,7 +178,7 @@ impl State {
         let worth = saved_seconds * f64::from(hits.saturating_add(1)) / bytes.max(1) as f64;
         let (mut victims, mut better) = (Vec::new(), None);
         for (key, entry) in candidates {
-            if free >= bytes {
+            if free >= missing {
                 break;
             }
             let size = entry.bytes[tier as usize].unwrap_or_default();
@@ -148,7 +193,7 @@ impl State {
             entry.hits /= 2;
             return Room::NotWorthIt;
         }
-        if free < bytes {
+        if free < missing {
             return Room::None;
         }
         for key in &victims {
@@ -156,6 +201,14 @@ impl State {
         }
         self.in_tier[tier as usize] += bytes;
         Room::After(victims)
+    }
+
+    /// Notes that a tier's copy of an item has gone, with the item when no other tier below RAM has it.
+    pub(super) fn lose(&mut self, tier: Tier, key: &Key) {
+        self.leave(tier, key);
+        if self.entries.get(key).is_some_and(|entry| !entry.is_below(Tier::Ram)) {
+            self.take(key);
+        }
     }
 
     /// Takes an item out of a tier's books; returns its keys and values when they were in RAM.

@@ -81,6 +81,14 @@ fn automatic_choice_waits_for_a_verdict() {
     let other = crate::support::tiny(2);
     let verdicts = CalibrationFolder::new(folder.path().to_owned());
     assert!(verdicts.read(other.model.identity()).unwrap().is_none());
+    // One that cannot be read is none; the next calibration replaces it.
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        std::fs::write(entry.unwrap().path(), b"{").unwrap();
+    }
+    let reopened = open();
+    assert_eq!(reopened.calibration(), None);
+    reopened.set_calibration(found.clone()).unwrap();
+    assert_eq!(open().calibration(), Some(found.clone()));
     let foreign = crate::support::memory(&other.model);
     assert!(matches!(foreign.set_calibration(found), Err(KvError::ForeignModel { .. })));
 }

@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use mos_core::{ChatEvent, ChatModel, ChatRequest, Message, ModelError, Sampling};
-use mos_kv::{KvCacheMemory, KvChatModel, KvChatOptions, MergeStrategy};
+use mos_kv::{
+    DiskTier, KvCacheMemory, KvCacheMemoryOptions, KvChatModel, KvChatOptions, KvEncoding, KvError, MergeChoice,
+    MergeStrategy, TierOptions,
+};
 use proptest::prelude::*;
 
-use crate::support::{memory, rows, smol, tiny, words};
+use crate::support::{memory, options, rows, smol, tiny, tiny_with, words};
 
 const LONG: &str = "Anna Pereira is a nurse in Porto. She moved there from Braga in 2019, after her studies. Her brother \
                     Tom keeps bees and sells honey on the market every Saturday. Anna is afraid of dogs, loves the sea, \
@@ -202,5 +205,79 @@ proptest! {
             prop_assert_eq!(&rows(&part.segment), before);
         }
         prop_assert_eq!(handed_out.len(), items.iter().map(|item| item.n_tokens()).sum::<usize>());
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_file_costs_time_and_no_answer() {
+    let (tiny, folder) = (tiny(1), tempfile::tempdir().unwrap());
+    let open = || {
+        let disk = DiskTier { folder: folder.path().to_owned(), bytes: 1 << 20, encoding: KvEncoding::F16 };
+        let tiers = TierOptions { disk: Some(disk), ..TierOptions::default() };
+        Arc::new(KvCacheMemory::open(Arc::clone(&tiny.model), KvCacheMemoryOptions { tiers, ..options() }).unwrap())
+    };
+    let memory = open();
+    let items = [words(1, 40), words(2, 40)].map(|text| memory.extract(text).unwrap());
+    memory.add(items.clone()).unwrap();
+    let ids = items.map(|item| item.id);
+    let ask = async |memory: &Arc<KvCacheMemory>, choice: MergeChoice| {
+        let mut stream =
+            chat(memory, KvChatOptions::default()).stream_after(&ids, Some(choice), ask("w7 w8", 6)).await.unwrap();
+        let mut answer = String::new();
+        while let Some(event) = stream.next().await {
+            if let ChatEvent::Text(text) = event.unwrap() {
+                answer.push_str(&text);
+            }
+        }
+        answer
+    };
+    let exact = MergeStrategy::PrefixTree.into();
+    let truth = ask(&memory, exact).await;
+    drop(memory);
+    for file in std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()) {
+        let mut bytes = std::fs::read(&file).unwrap();
+        let middle = bytes.len() * 3 / 4;
+        bytes[middle] ^= 1;
+        std::fs::write(&file, bytes).unwrap();
+    }
+    let memory = open();
+    assert!(matches!(memory.get(ids[0].as_str()), Err(KvError::Damaged { .. })));
+    assert_eq!(ask(&memory, exact).await, truth);
+    assert_eq!(ask(&memory, MergeChoice::Auto).await, truth);
+    assert_eq!(memory.get_all().len(), 2, "they stay, to be shown and computed again");
+}
+
+#[tokio::test]
+async fn memories_are_shown_to_models_without_system_turns() {
+    let folding = "{% if messages[0].role == 'system' %}{% set first = messages[0].content ~ ' ' %}\
+                   {% set rest = messages[1:] %}{% else %}{% set first = '' %}{% set rest = messages %}{% endif %}\
+                   {% for m in rest %}{% if m.role == 'system' %}{{ raise_exception('no system role') }}{% endif %}\
+                   {{ '<s> ' ~ m.role ~ ' ' }}{{ first if loop.first else '' }}{{ m.content ~ ' </s> ' }}{% endfor %}\
+                   {% if add_generation_prompt %}{{ '<s> assistant' }}{% endif %}";
+    let tiny = tiny_with(1, &[("chat_template.jinja", folding)]);
+    let memory = Arc::new(memory(&tiny.model));
+    let items = [words(1, 20), words(2, 20)].map(|text| memory.extract(text).unwrap());
+    assert!(items.iter().all(|item| item.n_tokens() > 20), "the text is in it");
+    memory.add(items.clone()).unwrap();
+    let chat = chat(&memory, KvChatOptions::default());
+    let mut whole = ask("w7 w8", 6);
+    for item in items.iter().rev() {
+        whole.messages.insert(0, memory.extractor().messages_of(item).unwrap().remove(0));
+    }
+    whole.no_cache = true;
+    let (truth, _) = tiny.model.complete(whole).await.unwrap();
+    let ids = items.each_ref().map(|item| item.id.clone());
+    for round in 0..2 {
+        let mut stream =
+            chat.stream_after(&ids, Some(MergeStrategy::PrefixTree.into()), ask("w7 w8", 6)).await.unwrap();
+        let (mut answer, mut cached) = (String::new(), 0);
+        while let Some(event) = stream.next().await {
+            match event.unwrap() {
+                ChatEvent::Text(text) => answer.push_str(&text),
+                ChatEvent::Done(usage) => cached = usage.cached_tokens,
+            }
+        }
+        assert_eq!(answer, truth, "round {round}");
+        assert!(cached >= items[0].n_tokens() - 1, "{cached}");
     }
 }

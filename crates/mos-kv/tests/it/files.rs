@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use mos_engine::KvPrefix;
 use mos_kv::{
-    ForeignItems, KvCacheItem, KvCacheMemory, KvCacheMemoryOptions, KvEncoding, KvError, import_pickle, read_item,
-    write_item,
+    ForeignItems, KvCacheItem, KvCacheMemory, KvCacheMemoryOptions, KvEncoding, KvError, MergeChoice, MergeStrategy,
+    import_pickle, read_item, write_item,
 };
 use serde_json::json;
 
@@ -299,6 +299,10 @@ fn dumps_may_be_smaller() {
     for (item, loaded) in items.iter().zip(two.get_all()) {
         assert_eq!(item.segment().unwrap().tokens(), loaded.segment().unwrap().tokens());
         assert!(loaded.segment().unwrap().context().is_none());
+        // One that is not exact is not taken for exact: unasked, its text is computed again.
+        let id = [loaded.id.as_str()];
+        assert!(two.get_cache_with(&id, MergeChoice::Auto).unwrap().unwrap().is_exact());
+        assert!(!two.get_cache_with(&id, MergeStrategy::Shifted).unwrap().unwrap().is_exact());
     }
 }
 

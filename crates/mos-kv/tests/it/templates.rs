@@ -143,7 +143,7 @@ async fn a_real_base_model_goes_on_after_a_cache_as_without_it() {
     prefix.push(Arc::clone(cache));
     let mut answers = Vec::new();
     for (prefix, tokens) in [(KvPrefix::default(), [cache.tokens(), &question].concat()), (prefix, question.clone())] {
-        let mut stream = model.continue_from(prefix, tokens, Some(sampling.clone())).await.unwrap();
+        let mut stream = model.continue_from(prefix, tokens, Some(sampling.clone()), String::new()).await.unwrap();
         let mut answer = String::new();
         while let Some(event) = stream.next().await {
             if let ChatEvent::Text(text) = event.unwrap() {

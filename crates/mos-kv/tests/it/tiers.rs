@@ -293,3 +293,126 @@ fn an_item_that_only_the_remote_tier_has_is_read_from_there() {
         }
     }
 }
+
+/// An item of `item`'s name with the keys and values of another.
+fn named_as(item: &KvCacheItem, other: &KvCacheItem) -> KvCacheItem {
+    let mut renamed = other.clone();
+    renamed.id = item.id.clone();
+    renamed
+}
+
+fn tokens_of(tiers: &KvTiers, id: &mos_core::ActivationId) -> Option<Vec<u32>> {
+    Some(tiers.get("", id).unwrap()?.segment().unwrap().tokens().to_vec())
+}
+
+#[test]
+fn what_another_process_does_in_the_folder_is_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let items = items(3);
+    let tokens = |at: usize| Some(items[at].segment().unwrap().tokens().to_vec());
+    let open = || KvTiers::open(TierOptions { disk: disk(folder.path()), ..TierOptions::default() }).unwrap();
+    let (here, there) = (open(), open());
+    put(&here, items[0].clone()).unwrap();
+    let id = &items[0].id;
+    assert_eq!(tokens_of(&there, id), None, "not looked at yet");
+    there.follow().unwrap();
+    assert_eq!(tokens_of(&there, id), tokens(0));
+    assert!(there.is_in_ram("", id));
+    // Replaced elsewhere: what is in RAM here is given up, and only that.
+    put(&here, items[1].clone()).unwrap();
+    put(&there, named_as(&items[0], &items[2])).unwrap();
+    here.follow().unwrap();
+    assert!(here.is_in_ram("", &items[1].id) && !here.is_in_ram("", id));
+    assert_eq!(tokens_of(&here, id), tokens(2));
+    // Replaced twice without a look in between.
+    put(&here, named_as(&items[0], &items[1])).unwrap();
+    put(&there, items[0].clone()).unwrap();
+    assert_eq!(tokens_of(&open(), id), tokens(0));
+    // Removed elsewhere: gone, not damaged, also without another look.
+    there.remove("", &items[1].id).unwrap();
+    there.remove("", id).unwrap();
+    let fresh = items[2].clone();
+    put(&here, fresh).unwrap();
+    assert_eq!(tokens_of(&here, id), None);
+    assert_eq!(here.usage().n_items, 1);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    here.remove("", &items[2].id).unwrap();
+    assert_eq!(here.usage(), mos_kv::TierUsage::default());
+}
+
+#[test]
+fn of_two_files_left_by_a_crash_the_one_written_last_counts() {
+    let folder = tempfile::tempdir().unwrap();
+    let items = items(2);
+    let options = TierOptions { disk: disk(folder.path()), ..TierOptions::default() };
+    let only_file = || fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+    let tiers = KvTiers::open(options.clone()).unwrap();
+    let mut first = items[0].clone();
+    // The text's own time says nothing about when it was written.
+    first.records.timestamp = "2999-01-01T00:00:00".to_owned();
+    put(&tiers, first).unwrap();
+    let (path, bytes) = (only_file(), fs::read(only_file()).unwrap());
+    put(&tiers, named_as(&items[0], &items[1])).unwrap();
+    drop(tiers);
+    fs::write(&path, bytes).unwrap();
+    fs::create_dir(folder.path().join("odd.safetensors")).unwrap();
+    let tiers = KvTiers::open(options).unwrap();
+    assert_eq!(tokens_of(&tiers, &items[0].id).unwrap(), items[1].segment().unwrap().tokens());
+    assert!(!path.exists(), "the other goes");
+    assert_eq!(tiers.usage().n_items, 1);
+}
+
+#[test]
+fn readers_that_open_beside_a_writer_lose_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let items = items(2);
+    let options = TierOptions { disk: disk(folder.path()), ..TierOptions::default() };
+    let writer = KvTiers::open(options.clone()).unwrap();
+    put(&writer, items[0].clone()).unwrap();
+    let id = items[0].id.clone();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    let reader = KvTiers::open(options.clone()).unwrap();
+                    reader.follow().unwrap();
+                    drop(reader.get("", &id).unwrap());
+                }
+            });
+        }
+        for round in 0..200 {
+            put(&writer, named_as(&items[0], &items[round % 2])).unwrap();
+            assert!(tokens_of(&writer, &id).is_some(), "round {round}");
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert_eq!(tokens_of(&KvTiers::open(options).unwrap(), &id).unwrap(), items[1].segment().unwrap().tokens());
+}
+
+#[test]
+fn replacing_needs_no_second_room_and_a_smaller_budget_is_reached() {
+    let folder = tempfile::tempdir().unwrap();
+    let items = items(3);
+    let file_bytes = {
+        let scratch = tempfile::tempdir().unwrap();
+        let tiers = KvTiers::open(TierOptions { disk: disk(scratch.path()), ..TierOptions::default() }).unwrap();
+        put(&tiers, items[0].clone()).unwrap();
+        tiers.usage().disk_bytes
+    };
+    let with = |n_files: u64, when_full| {
+        let disk = DiskTier { bytes: n_files * (file_bytes + 64), ..disk(folder.path()).unwrap() };
+        KvTiers::open(TierOptions { disk: Some(disk), when_full, ..TierOptions::default() }).unwrap()
+    };
+    let tiers = with(2, WhenFull::Refuse);
+    put(&tiers, items[0].clone()).unwrap();
+    put(&tiers, items[1].clone()).unwrap();
+    assert!(matches!(put(&tiers, items[2].clone()), Err(KvError::NoRoom { .. })));
+    put(&tiers, named_as(&items[0], &items[2])).unwrap();
+    assert_eq!(tokens_of(&tiers, &items[0].id).unwrap(), items[2].segment().unwrap().tokens());
+    drop(tiers);
+    let smaller = with(1, WhenFull::Evict);
+    let evicted = put(&smaller, items[2].clone()).unwrap();
+    assert_eq!(evicted.len(), 2, "both others, not only as many as the newcomer needs");
+    assert_eq!(smaller.usage().n_items, 1);
+}

@@ -11,7 +11,7 @@ use mos_kv::{
     DiskTier, KvActivation, KvCacheItem, KvCacheMemory, KvCacheMemoryOptions, KvChatModel, KvChatOptions, KvEncoding,
     KvError, KvTiers, TierOptions,
 };
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::OnceCell;
 
 use super::ActivationParts;
 
@@ -30,14 +30,8 @@ pub struct KvCaches {
     options: KvCacheMemoryOptions,
     open_model: OpenModel,
     model: OnceCell<Arc<LocalChatModel>>,
-    current: Mutex<Option<Current>>,
-}
-
-/// The tiers as the folder was when they were opened.
-struct Current {
-    files: Vec<String>,
-    tiers: Arc<KvTiers>,
-    activation: Option<Arc<KvActivation>>,
+    tiers: OnceCell<Arc<KvTiers>>,
+    activation: OnceCell<Arc<KvActivation>>,
 }
 
 impl std::fmt::Debug for KvCaches {
@@ -62,7 +56,7 @@ impl KvCaches {
             ids: Arc::clone(&parts.ids),
             ..KvCacheMemoryOptions::default()
         };
-        Self { options, open_model, model: OnceCell::new(), current: Mutex::new(None) }
+        Self { options, open_model, model: OnceCell::new(), tiers: OnceCell::new(), activation: OnceCell::new() }
     }
 
     async fn model(&self) -> Result<Arc<LocalChatModel>, ModelError> {
@@ -86,17 +80,13 @@ impl KvCaches {
     /// Removes items; returns how many there were.
     pub(crate) async fn remove(&self, scope: &Scope, ids: Vec<ActivationId>) -> Result<usize, MemoryError> {
         let (tiers, scope) = (self.tiers().await?, scope.clone());
-        let mut current = self.current.lock().await;
-        // Prefixes that were merged from a removed text must not outlive it.
-        if let Some(current) = current.as_mut() {
-            current.activation = None;
-        }
+        let open = self.activation.get().cloned();
         blocking(move || {
-            let mut removed = 0;
-            for id in &ids {
-                removed += usize::from(tiers.remove(scope.cube.as_str(), id)?);
+            // An open memory also forgets what it computed after a removed text.
+            if let Some(open) = open {
+                return open.memory(&scope)?.delete(&ids);
             }
-            Ok(removed)
+            ids.iter().map(|id| tiers.remove(scope.cube.as_str(), id).map(usize::from)).sum()
         })
         .await
     }
@@ -144,54 +134,19 @@ impl KvCaches {
     }
 
     async fn activation(&self) -> Result<Arc<KvActivation>, MemoryError> {
-        let model = self.model().await?;
-        let mut slot = self.current.lock().await;
-        let current = self.refresh(&mut slot).await?;
-        let fresh = || Arc::new(KvActivation::with_tiers(model, self.options.clone(), Arc::clone(&current.tiers)));
-        Ok(Arc::clone(current.activation.get_or_insert_with(fresh)))
+        let (model, tiers) = (self.model().await?, self.tiers().await?);
+        let open = || async { Arc::new(KvActivation::with_tiers(model, self.options.clone(), tiers)) };
+        Ok(Arc::clone(self.activation.get_or_init(open).await))
     }
 
+    /// Returns the tiers, as the folder is now.
     async fn tiers(&self) -> Result<Arc<KvTiers>, MemoryError> {
-        let mut slot = self.current.lock().await;
-        Ok(Arc::clone(&self.refresh(&mut slot).await?.tiers))
-    }
-
-    /// Opens the tiers, anew when files came or went since: other processes may have worked there.
-    async fn refresh<'a>(&self, slot: &'a mut Option<Current>) -> Result<&'a mut Current, MemoryError> {
         let options = self.options.tiers.clone();
-        let earlier = slot.as_ref().map(|current| current.files.clone());
-        let opened = blocking(move || {
-            let files = options.disk.as_ref().map(|disk| names_in(&disk.folder)).transpose()?.unwrap_or_default();
-            if earlier.is_some_and(|earlier| earlier == files) {
-                return Ok(None);
-            }
-            Ok(Some(Current { files, tiers: KvTiers::open(options)?, activation: None }))
-        });
-        match (opened.await?, slot) {
-            (None, Some(current)) => Ok(current),
-            (Some(opened), slot) => Ok(slot.insert(opened)),
-            (None, None) => {
-                Err(MemoryError::Invalid("the activation memory was closed while it was opened".to_owned()))
-            }
-        }
+        let tiers = self.tiers.get_or_try_init(|| blocking(move || KvTiers::open(options))).await?;
+        let following = Arc::clone(tiers);
+        blocking(move || following.follow()).await?;
+        Ok(Arc::clone(tiers))
     }
-}
-
-/// The sorted names of a folder's files; a missing folder has none.
-fn names_in(folder: &Path) -> Result<Vec<String>, KvError> {
-    let failed = |source| KvError::Io { what: format!("cannot list {}", folder.display()), source };
-    let entries = match std::fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(failed(error)),
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        names.push(entry.map_err(failed)?.file_name().to_string_lossy().into_owned());
-    }
-    names.retain(|name| !name.starts_with('.'));
-    names.sort();
-    Ok(names)
 }
 
 /// Does what reads and writes files where that is allowed.

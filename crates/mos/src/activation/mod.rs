@@ -87,7 +87,7 @@ impl ActivationBackend {
     }
 
     /// Forgets all that is kept of a cube that goes away. A program's own memory sees to that itself.
-    async fn forget(&self, scope: &Scope) -> Result<()> {
+    pub(crate) async fn forget(&self, scope: &Scope) -> Result<()> {
         match self {
             Self::Kv(caches) => Ok(caches.forget(scope).await?),
             Self::Prompts(prompts) => Ok(prompts.forget(scope).await?),

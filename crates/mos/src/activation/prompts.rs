@@ -1,6 +1,7 @@
 //! Prompts that the chat model's server is asked to compute ahead.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,6 +14,9 @@ use tokio::sync::Mutex;
 
 use super::ActivationParts;
 use crate::lazy::Lazy;
+
+/// The file in a cube's folder that whoever changes prompts holds locked.
+const LOCK: &str = ".lock";
 
 /// Prompts of all cubes, one file per cube; the server's own prefix cache is the memory.
 ///
@@ -70,6 +74,22 @@ impl ServerPrompts {
         Ok(memory)
     }
 
+    /// Keeps other processes from changing a cube's prompts, until the file is dropped; `None` without a folder.
+    async fn lock(&self, scope: &Scope) -> Result<Option<File>, MemoryError> {
+        let Some(folder) = self.folder_of(scope) else { return Ok(None) };
+        let place = folder.join(LOCK);
+        let failed = |detail: String| MemoryError::File { path: place.display().to_string(), detail };
+        let path = place.clone();
+        let locked = tokio::task::spawn_blocking(move || {
+            std::fs::create_dir_all(&folder)?;
+            let file = File::options().create(true).truncate(false).write(true).open(path)?;
+            file.lock()?;
+            Ok::<_, std::io::Error>(file)
+        });
+        let file = locked.await.map_err(|error| failed(format!("cannot be locked: {error}")))?;
+        file.map(Some).map_err(|error| failed(format!("cannot be locked: {error}")))
+    }
+
     fn save(&self, scope: &Scope, memory: &VllmKvCacheMemory) -> Result<(), MemoryError> {
         match self.folder_of(scope) {
             Some(folder) => Ok(memory.dump(&folder)?),
@@ -110,6 +130,7 @@ impl ActivationMemory for ServerPrompts {
         let mut item = self.memory(scope).await?.extract(input).await?;
         item.id = id.clone();
         let _changing = self.changing.lock().await;
+        let _locked = self.lock(scope).await?;
         let memory = self.memory(scope).await?;
         // It becomes the newest.
         memory.delete(std::slice::from_ref(&id));
@@ -120,6 +141,7 @@ impl ActivationMemory for ServerPrompts {
 
     async fn delete(&self, scope: &Scope, id: &ActivationId) -> Result<bool, MemoryError> {
         let _changing = self.changing.lock().await;
+        let _locked = self.lock(scope).await?;
         let memory = self.memory(scope).await?;
         let was_there = memory.delete(std::slice::from_ref(id)) > 0;
         if was_there {
@@ -141,6 +163,7 @@ impl ActivationMemory for ServerPrompts {
 
     async fn load(&self, scope: &Scope, dir: &Path) -> Result<usize, MemoryError> {
         let _changing = self.changing.lock().await;
+        let _locked = self.lock(scope).await?;
         let memory = self.memory(scope).await?;
         let n_items = memory.load(dir)?;
         self.save(scope, &memory)?;

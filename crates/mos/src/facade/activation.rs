@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use mos_core::{ActivationId, ActivationStats, ChatModel, CubeId, Message, Scope, UserId};
+use mos_core::{ActivationId, ActivationStats, ChatModel, Cube, CubeId, Message, Scope, UserId, UserStore};
 use mos_kv::{KvCacheItem, KvCacheMemory};
 
 use super::{CubeHandle, Mos};
@@ -15,20 +15,36 @@ use crate::error::{Error, Result};
 pub struct CubeActivation {
     backend: ActivationBackend,
     scope: Scope,
+    cube: Cube,
+    users: Arc<dyn UserStore>,
 }
 
 impl CubeActivation {
-    pub(crate) fn new(backend: ActivationBackend, scope: Scope) -> Self {
-        Self { backend, scope }
+    pub(crate) fn new(backend: ActivationBackend, cube: &Cube, users: Arc<dyn UserStore>) -> Self {
+        Self { scope: backend.scope(cube), backend, cube: cube.clone(), users }
+    }
+
+    /// Forgets what was kept for a cube that was deleted meanwhile: nobody could find or remove it any more.
+    async fn settle(&self) -> Result<()> {
+        let Cube { cube_id, owner_id, created_at, .. } = &self.cube;
+        let now = self.users.cube(cube_id).await?;
+        if now.is_some_and(|now| (&now.owner_id, &now.created_at) == (owner_id, created_at)) {
+            return Ok(());
+        }
+        self.backend.forget(&self.scope).await?;
+        Err(Error::Invalid(format!("cube `{cube_id}` was deleted; what was computed for it is not kept")))
     }
 
     /// Computes and keeps the state after `messages` and returns its name; see
     /// [`ActivationMemory::promote`](mos_core::ActivationMemory::promote).
     ///
     /// # Errors
-    /// As [`ActivationMemory::promote`](mos_core::ActivationMemory::promote).
+    /// As [`ActivationMemory::promote`](mos_core::ActivationMemory::promote); [`Error::Invalid`] when the cube was
+    /// deleted.
     pub async fn promote(&self, messages: &[Message]) -> Result<ActivationId> {
-        Ok(self.backend.memory().promote(&self.scope, messages).await?)
+        let id = self.backend.memory().promote(&self.scope, messages).await?;
+        self.settle().await?;
+        Ok(id)
     }
 
     /// Forgets a state and returns whether it was there.
@@ -59,9 +75,11 @@ impl CubeActivation {
     /// are computed anew from their texts.
     ///
     /// # Errors
-    /// As [`ActivationMemory::load`](mos_core::ActivationMemory::load).
+    /// As [`ActivationMemory::load`](mos_core::ActivationMemory::load); [`Error::Invalid`] when the cube was deleted.
     pub async fn load(&self, dir: &Path) -> Result<usize> {
-        Ok(self.backend.memory().load(&self.scope, dir).await?)
+        let n_items = self.backend.memory().load(&self.scope, dir).await?;
+        self.settle().await?;
+        Ok(n_items)
     }
 
     pub(crate) fn backend(&self) -> (&ActivationBackend, &Scope) {

@@ -174,7 +174,9 @@ impl Mos {
         let cube = self.owned_cube(user, cube).await?;
         // First, so that a failure leaves a cube that can be deleted again.
         self.parts.activation.forget(&cube).await?;
-        Ok(self.parts.users.delete_cube(&cube.cube_id).await?)
+        self.parts.users.delete_cube(&cube.cube_id).await?;
+        // Again, for what was being computed meanwhile.
+        self.parts.activation.forget(&cube).await
     }
 
     /// Returns the cubes a user may use, newest first.

@@ -155,7 +155,7 @@ impl Mos {
     /// The activation memory of a cube, when it has one.
     pub(crate) fn activation(&self, cube: &Cube) -> Result<Option<CubeActivation>> {
         let backend = self.parts.activation.of(cube)?;
-        Ok(backend.map(|backend| CubeActivation::new(backend.clone(), backend.scope(cube))))
+        Ok(backend.map(|backend| CubeActivation::new(backend.clone(), cube, Arc::clone(&self.parts.users))))
     }
 
     /// Builds the textual memory that a cube's configuration names.

@@ -133,8 +133,10 @@ async fn activation_memory_stays_with_its_cube() {
     mos.delete_cube(&ann(), &notes).await.unwrap();
     assert_eq!(files_in(&folder.path().join("activation/caches")), 0, "what a cube kept goes with it");
     mos.create_cube(&bob(), NewCube::new("notes")).await.unwrap();
-    late.act_mem().unwrap().promote(&[Message::user("a late secret")]).await.unwrap();
+    let error = late.act_mem().unwrap().promote(&[Message::user("a late secret")]).await.unwrap_err();
+    assert!(error.to_string().contains("was deleted"), "{error}");
     assert!(kept(&mos, &bob(), "notes").await.is_empty());
+    assert_eq!(files_in(&folder.path().join("activation/caches")), 0, "what nobody can find is not kept");
 }
 
 fn files_in(folder: &Path) -> usize {
