@@ -5,18 +5,12 @@ use std::process::Command;
 
 use anyhow::Context;
 
-use crate::{models, shell};
+use crate::{kv, models, shell};
 
 /// Threads that every measured engine gets.
 const THREADS: &str = "2";
 
 const LLAMA_CPP: &str = include_str!("llama_cpp.py");
-const TRANSFORMERS: &str = include_str!("transformers.py");
-
-/// The cells of the table of kept caches.
-const CONTEXTS: &str = "583,2773,6064";
-const QUERIES: &str = "167,303,953";
-const RUNS: &str = "5";
 
 /// Runs one part, or all.
 pub(crate) fn run(part: Option<&str>) -> anyhow::Result<()> {
@@ -30,7 +24,8 @@ pub(crate) fn run(part: Option<&str>) -> anyhow::Result<()> {
         engine()?;
     }
     if wanted("kv") {
-        kv()?;
+        let python = python_with("transformers", &["torch", "transformers", "accelerate", "gguf"])?;
+        kv::run(&model_path("smollm2-135m-instruct")?, &python, THREADS, &scratch("kv")?)?;
     }
     if wanted("stores") {
         let folder = scratch("stores")?;
@@ -59,27 +54,6 @@ fn engine() -> anyhow::Result<()> {
     }
     let encoder = model_path("all-minilm-l6-v2")?;
     example("mos-engine", "encoder_speed", &[encoder.to_string_lossy().as_ref()])
-}
-
-/// The time to first token with kept caches: transformers, then ours, on the same file and threads.
-fn kv() -> anyhow::Result<()> {
-    let model = model_path("smollm2-135m-instruct")?;
-    let python = python_with("transformers", &["torch", "transformers", "accelerate", "gguf"])?;
-    println!("\n-- transformers");
-    let mut command = Command::new(&python);
-    command.args(["-c", TRANSFORMERS]).arg(&model).args([THREADS, RUNS, CONTEXTS, QUERIES]);
-    let text = shell::capture(&mut command)?;
-    for line in text.lines().filter_map(|line| line.split_once("RESULT ").map(|(_, json)| json)) {
-        println!("{line}");
-    }
-    println!("-- mos");
-    let picture = shell::root().join("docs/kv-cache.svg");
-    let mut command = shell::cargo();
-    command.args(["run", "--release", "--quiet", "--package", "mos-cli", "--", "kv", "bench", "--threads", THREADS]);
-    command.args(["--contexts", CONTEXTS, "--queries", QUERIES, "--runs", RUNS]);
-    command.arg("--model").arg(&model).arg("--svg").arg(picture);
-    command.env(models::VARIABLE, models::folder()?);
-    shell::run(&mut command)
 }
 
 fn example(package: &str, name: &str, arguments: &[&str]) -> anyhow::Result<()> {

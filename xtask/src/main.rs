@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool")]
 
 mod bench;
+mod kv;
 mod models;
 mod shell;
 mod test;
@@ -19,7 +20,7 @@ struct Arguments {
 enum Task {
     /// Fetch the small models and run every test; prints the time of each suite.
     Test {
-        /// Also the long ones: many kills, many power cuts, real downloads.
+        /// Also the long ones: many kills, many power cuts, real downloads, every model.
         #[arg(long)]
         long: bool,
         /// Only suites whose name holds this text.
@@ -27,7 +28,8 @@ enum Task {
     },
     /// Measure speed and print the figures.
     Bench {
-        /// Only this part: engine, stores or memory.
+        /// Only this part: engine, kv, stores or memory. kv compares with transformers, writes docs/benchmarks.md and
+        /// docs/kv-cache.svg, and fails when a target is missed; it takes about twenty minutes.
         part: Option<String>,
     },
     /// Fetch the small models that tests use.

@@ -18,10 +18,26 @@ pub(crate) fn folder() -> anyhow::Result<PathBuf> {
     Ok(home.join(".cache/mos/models"))
 }
 
+/// The variable that makes tests fail, rather than skip, where a model is missing.
+pub(crate) const INSIST: &str = "MOS_TEST_ALL_MODELS";
+
+/// Models that only the long tests need.
+const OTHERS: [&str; 1] = ["gemma3-270m"];
+
 /// Builds the program and lets it fetch the models, unless they are there.
 pub(crate) fn fetch() -> anyhow::Result<()> {
     println!("fetching the small models (about 190 MB, once) ...");
+    pull(&[])
+}
+
+/// Fetches the models that only the long tests need, too.
+pub(crate) fn fetch_others() -> anyhow::Result<()> {
+    println!("fetching {} (about 250 MB, once) ...", OTHERS.join(", "));
+    pull(&OTHERS)
+}
+
+fn pull(names: &[&str]) -> anyhow::Result<()> {
     let mut command = shell::cargo();
-    command.args(["run", "--package", "mos-cli", "--", "models", "pull"]).env(VARIABLE, folder()?);
+    command.args(["run", "--package", "mos-cli", "--", "models", "pull"]).args(names).env(VARIABLE, folder()?);
     shell::run(&mut command)
 }

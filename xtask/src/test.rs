@@ -15,6 +15,9 @@ struct Suite {
 /// Fetches models, builds all tests, runs them.
 pub(crate) fn run(long: bool, filter: Option<&str>) -> anyhow::Result<()> {
     models::fetch()?;
+    if long {
+        models::fetch_others()?;
+    }
     println!("building the tests ...");
     let mut build = shell::cargo();
     let executables = shell::built_tests(build.args(["test", "--workspace", "--no-run"]))?;
@@ -30,7 +33,7 @@ pub(crate) fn run(long: bool, filter: Option<&str>) -> anyhow::Result<()> {
         let folder = package_folder(&package);
         command.current_dir(&folder).env("CARGO_MANIFEST_DIR", &folder).env(models::VARIABLE, models::folder()?);
         if long {
-            command.env("MOS_TEST_LONG", "1");
+            command.env("MOS_TEST_LONG", "1").env(models::INSIST, "1");
         }
         suites.push(timed(name, &mut command)?);
     }

@@ -237,7 +237,7 @@ fn question_tokens(extractor: &KvExtractor, inputs: &[ExtractInput], question: &
 }
 
 /// KL divergence of two rows of logits, in nats.
-fn divergence(truth: &[f32], other: &[f32]) -> f64 {
+pub(crate) fn divergence(truth: &[f32], other: &[f32]) -> f64 {
     let (truth_norm, other_norm) = (log_sum_exp(truth), log_sum_exp(other));
     let terms = truth.iter().zip(other).map(|(&a, &b)| {
         let (a, b) = (f64::from(a) - truth_norm, f64::from(b) - other_norm);
@@ -253,7 +253,8 @@ fn log_sum_exp(logits: &[f32]) -> f64 {
     most + logits.iter().map(|&x| (f64::from(x) - most).exp()).sum::<f64>().ln()
 }
 
-fn likeliest(logits: &[f32]) -> usize {
+/// The place of the largest value; of the first one of several.
+pub(crate) fn likeliest(logits: &[f32]) -> usize {
     let mut best = 0;
     for (at, value) in logits.iter().enumerate() {
         if *value > logits[best] {

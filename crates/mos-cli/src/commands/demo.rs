@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use mos::fetch::CATALOGUE;
+use mos::fetch;
 use mos::{Add, Chat, Mos};
 use mos_core::{ChatUsage, CubeId, Message, Sampling, UserId};
 
@@ -37,7 +37,7 @@ pub(super) async fn run(context: &Context, arguments: DemoArguments) -> anyhow::
     let say = |text: &str| context.output.line(text);
     say("1. Models (fetched once, then kept)")?;
     let models = mos::models_dir(&context.settings)?;
-    for model in CATALOGUE {
+    for model in fetch::defaults() {
         say(&format!("   {}: {}", model.name, super::models::pull(model.name, &models).await?))?;
     }
     let folder = match arguments.folder {

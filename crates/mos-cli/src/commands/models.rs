@@ -25,7 +25,7 @@ pub(super) async fn run(context: &Context, command: ModelsCommand) -> anyhow::Re
     let folder = mos::models_dir(&context.settings)?;
     match command {
         ModelsCommand::Pull { names } => {
-            let defaults = || CATALOGUE.iter().map(|model| model.name.to_owned()).collect();
+            let defaults = || fetch::defaults().map(|model| model.name.to_owned()).collect();
             let names: Vec<String> = if names.is_empty() { defaults() } else { names };
             let mut pulled = Vec::new();
             for name in names {

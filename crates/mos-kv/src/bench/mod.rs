@@ -5,12 +5,15 @@
 
 mod bound;
 mod cells;
+mod measure;
+mod merging;
 mod picture;
 mod preload;
 mod text;
 
 pub use bound::{bound, operations};
-pub use cells::{BenchCell, BenchOptions, BenchReport, BenchTokens, bench};
+pub use cells::{BenchCell, BenchOptions, BenchReport, BenchTokens, bench, bench_texts};
+pub use merging::{MergeBench, MergeBenchOptions, bench_merge};
 pub use picture::picture;
 pub use preload::{PreloadBenchOptions, PreloadCell, bench_preload};
 pub use text::prose;

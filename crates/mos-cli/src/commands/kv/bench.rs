@@ -1,16 +1,20 @@
 //! `mos kv bench`: what kept caches gain.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::Args;
 use indicatif::ProgressBar;
 use mos::config::Setting;
 use mos::engine::{ChatModelOptions, Decoder, LocalChatModel, ModelIdentity, RandomWeights, cpu_path};
+use mos::kv::KvError;
 use mos::kv::bench::{
-    BenchCell, BenchOptions, BenchReport, PreloadBenchOptions, PreloadCell, bench, bench_preload, picture, prose,
+    BenchCell, BenchOptions, BenchReport, MergeBench, MergeBenchOptions, PreloadBenchOptions, PreloadCell, bench,
+    bench_merge, bench_preload, bench_texts, picture, prose,
 };
 use mos::{Mos, Settings};
+use serde::Serialize;
 use serde_json::json;
 
 use crate::context::Context;
@@ -45,6 +49,19 @@ pub(crate) struct BenchArguments {
     /// Also write the table as a picture.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
+    /// Only write the token ids of the texts as JSON, for measuring another engine on the same ones.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["svg", "vllm"])]
+    write_prompts: Option<PathBuf>,
+    /// Measure nothing: show (and draw) what an earlier call printed with --json.
+    #[arg(long, value_name = "FILE", conflicts_with_all = [
+        "model", "random_weights", "contexts", "queries", "runs", "prompts", "threads", "vllm", "merge", "write_prompts",
+    ])]
+    from: Option<PathBuf>,
+    /// Measure the merging of so many items of so many tokens with `shifted` instead, for example 30x200.
+    #[arg(long, value_name = "ITEMSxTOKENS", value_parser = items_by_tokens, conflicts_with_all = [
+        "contexts", "queries", "svg", "vllm", "write_prompts",
+    ])]
+    merge: Option<(usize, usize)>,
     /// Measure the prompt preload of an OpenAI-compatible server (vLLM) at this address instead.
     #[arg(long, value_name = "URL")]
     vllm: Option<String>,
@@ -53,46 +70,84 @@ pub(crate) struct BenchArguments {
     memories: Option<Vec<usize>>,
 }
 
+fn items_by_tokens(text: &str) -> Result<(usize, usize), String> {
+    let numbers = text.split_once('x').map(|(items, tokens)| (items.parse(), tokens.parse()));
+    match numbers {
+        Some((Ok(items), Ok(tokens))) => Ok((items, tokens)),
+        _ => Err("give items x tokens, for example 30x200".to_owned()),
+    }
+}
+
 pub(crate) async fn run(context: &Context, arguments: BenchArguments) -> anyhow::Result<()> {
     if let Some(url) = &arguments.vllm {
         return preload(context, &arguments, url).await;
     }
+    let output = context.output;
+    if let Some(path) = &arguments.from {
+        let report = read_report(path)?;
+        draw(&arguments, &report)?;
+        return output.value(&report, table);
+    }
     let models_dir = mos::models_dir(&context.settings)?;
     let bar = progress::spinner("opening the model");
-    let output = context.output;
     let shown = bar.clone();
-    let (svg, report) = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
-        let svg = arguments.svg.clone();
-        Ok((svg, measure(&arguments, &models_dir, &shown)?))
-    })
-    .await
-    .context("the measurement broke off")??;
+    let measuring = tokio::task::spawn_blocking(move || measure(&arguments, &models_dir, &shown)).await;
     bar.finish_and_clear();
-    if let Some(path) = svg {
-        std::fs::write(&path, picture(&report)).with_context(|| format!("cannot write {}", path.display()))?;
+    match measuring.context("the measurement broke off")?? {
+        Measured::Cells(report) => output.value(&report, table),
+        Measured::Merge(report) => output.value(&report, merge_line),
+        Measured::Texts(texts) => output.value(&texts, |texts| {
+            format!("wrote {} texts of {} tokens to {}", texts.texts, texts.tokens, texts.path.display())
+        }),
     }
-    output.value(&report, table)
 }
 
-fn measure(arguments: &BenchArguments, models_dir: &std::path::Path, bar: &ProgressBar) -> anyhow::Result<BenchReport> {
-    let folder = tempfile::tempdir().context("cannot make a folder for the files of the cold way")?;
-    let mut options =
-        BenchOptions { runs: arguments.runs, prompts: arguments.prompts, ..BenchOptions::new(folder.path()) };
-    if let Some(contexts) = &arguments.contexts {
-        options.contexts.clone_from(contexts);
-    }
-    if let Some(queries) = &arguments.queries {
-        options.queries.clone_from(queries);
-    }
-    let mut progress = |text: &str| bar.set_message(text.to_owned());
-    let report = |decoder: &Decoder, model: &str, cells| BenchReport {
-        model: model.to_owned(),
-        random_weights: arguments.random_weights.is_some(),
-        cpu: cpu_path().to_owned(),
-        threads: decoder.threads(),
-        cells,
-    };
-    if let Some(shape) = &arguments.random_weights {
+fn read_report(path: &Path) -> anyhow::Result<BenchReport> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} is no table of `mos kv bench --json`", path.display()))
+}
+
+fn draw(arguments: &BenchArguments, report: &BenchReport) -> anyhow::Result<()> {
+    let Some(path) = &arguments.svg else { return Ok(()) };
+    std::fs::write(path, picture(report)).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// What came out of a call.
+enum Measured {
+    Cells(BenchReport),
+    Merge(MergeReport),
+    Texts(WrittenTexts),
+}
+
+#[derive(Debug, Serialize)]
+struct MergeReport {
+    model: String,
+    random_weights: bool,
+    cpu: String,
+    threads: usize,
+    merge: MergeBench,
+}
+
+#[derive(Debug, Serialize)]
+struct WrittenTexts {
+    path: PathBuf,
+    texts: usize,
+    tokens: usize,
+}
+
+/// What is measured: a model with its texts, or a shape with tokens that mean nothing.
+enum Subject {
+    Model(Arc<LocalChatModel>),
+    Shape(Box<Decoder>, ModelIdentity),
+}
+
+impl Subject {
+    fn open(arguments: &BenchArguments, models_dir: &Path, bar: &ProgressBar) -> anyhow::Result<Self> {
+        let Some(shape) = &arguments.random_weights else {
+            let path = mos::fetch::resolve(&arguments.model, models_dir)?;
+            let options = ChatModelOptions { threads: arguments.threads, ..ChatModelOptions::new(path) };
+            return Ok(Self::Model(LocalChatModel::open(&options)?));
+        };
         let shape: RandomWeights = shape.parse()?;
         bar.set_message(format!("filling {shape} with random weights"));
         let decoder = Decoder::with_random_weights(shape, arguments.threads)?;
@@ -103,22 +158,79 @@ fn measure(arguments: &BenchArguments, models_dir: &std::path::Path, bar: &Progr
             rope_layout: decoder.spec().rope_layout,
             name: shape.to_string(),
         };
-        let vocabulary = decoder.spec().vocabulary as u64;
-        // Any tokens will do for weights that mean nothing.
-        let tokens = |number: usize, count: usize| {
-            Ok((0..count as u64).map(|at| ((at * 7919 + number as u64 * 104_729) % vocabulary) as u32).collect())
-        };
-        let cells = bench(&decoder, &identity, &tokens, &options, &mut progress)?;
-        return Ok(report(&decoder, shape.name(), cells));
+        Ok(Self::Shape(Box::new(decoder), identity))
     }
-    let path = mos::fetch::resolve(&arguments.model, models_dir)?;
-    let model = LocalChatModel::open(&ChatModelOptions { threads: arguments.threads, ..ChatModelOptions::new(path) })?;
-    let tokens = |number: usize, count: usize| {
-        let tokens = model.tokenize(&prose(number, count * BYTES_PER_TOKEN))?;
-        Ok(tokens)
-    };
-    let cells = bench(model.decoder(), model.identity(), &tokens, &options, &mut progress)?;
-    Ok(report(model.decoder(), &model.identity().name, cells))
+
+    fn decoder(&self) -> &Decoder {
+        match self {
+            Self::Model(model) => model.decoder(),
+            Self::Shape(decoder, _) => decoder,
+        }
+    }
+
+    fn identity(&self) -> &ModelIdentity {
+        match self {
+            Self::Model(model) => model.identity(),
+            Self::Shape(_, identity) => identity,
+        }
+    }
+
+    fn tokens(&self, number: usize, count: usize) -> Result<Vec<u32>, KvError> {
+        match self {
+            Self::Model(model) => Ok(model.tokenize(&prose(number, count.saturating_mul(BYTES_PER_TOKEN)))?),
+            // Any tokens will do for weights that mean nothing.
+            Self::Shape(decoder, _) => {
+                let vocabulary = decoder.spec().vocabulary as u64;
+                let token = |at: u64| ((at * 7919 + number as u64 * 104_729) % vocabulary) as u32;
+                Ok((0..count as u64).map(token).collect())
+            }
+        }
+    }
+}
+
+fn measure(arguments: &BenchArguments, models_dir: &Path, bar: &ProgressBar) -> anyhow::Result<Measured> {
+    let subject = Subject::open(arguments, models_dir, bar)?;
+    let tokens = |number: usize, count: usize| subject.tokens(number, count);
+    let mut progress = |text: &str| bar.set_message(text.to_owned());
+    let (model, random_weights) = (subject.identity().name.clone(), arguments.random_weights.is_some());
+    let (cpu, threads) = (cpu_path().to_owned(), subject.decoder().threads());
+    if let Some((items, tokens_per_item)) = arguments.merge {
+        let options = MergeBenchOptions { runs: arguments.runs, ..MergeBenchOptions::new(items, tokens_per_item) };
+        let merge = bench_merge(subject.decoder(), &tokens, options, &mut progress)?;
+        return Ok(Measured::Merge(MergeReport { model, random_weights, cpu, threads, merge }));
+    }
+    let folder = tempfile::tempdir().context("cannot make a folder for the files of the cold way")?;
+    let mut options =
+        BenchOptions { runs: arguments.runs, prompts: arguments.prompts, ..BenchOptions::new(folder.path()) };
+    if let Some(contexts) = &arguments.contexts {
+        options.contexts.clone_from(contexts);
+    }
+    if let Some(queries) = &arguments.queries {
+        options.queries.clone_from(queries);
+    }
+    if let Some(path) = &arguments.write_prompts {
+        let texts = bench_texts(subject.decoder(), &tokens, &options)?;
+        let document = json!({"model": model, "texts": texts}).to_string();
+        std::fs::write(path, document).with_context(|| format!("cannot write {}", path.display()))?;
+        let tokens = texts.first().map_or(0, Vec::len);
+        return Ok(Measured::Texts(WrittenTexts { path: path.clone(), texts: texts.len(), tokens }));
+    }
+    let cells = bench(subject.decoder(), subject.identity(), &tokens, &options, &mut progress)?;
+    let report = BenchReport { model, random_weights, cpu, threads, cells };
+    draw(arguments, &report)?;
+    Ok(Measured::Cells(report))
+}
+
+fn merge_line(report: &MergeReport) -> String {
+    let MergeBench { items, tokens_per_item, query, merge_s, merged_ttft_s, single_ttft_s, ratio } = report.merge;
+    format!(
+        "{} on {} threads ({}): {items} items of {tokens_per_item} tokens merged with shifted in {:.3} ms; first token \
+         of {query} more {merged_ttft_s:.3} s, after one item of that length {single_ttft_s:.3} s (ratio {ratio:.2})",
+        report.model,
+        report.threads,
+        report.cpu,
+        1000.0 * merge_s,
+    )
 }
 
 fn table(report: &BenchReport) -> String {
