@@ -9,6 +9,15 @@ pub(crate) fn bad_model(path: &Path, detail: impl std::fmt::Display) -> ModelErr
     ModelError::BadModel(format!("{}: {detail}", path.display()))
 }
 
+/// Returns an error that says that a computation left the numbers: `what` are not finite.
+pub(crate) fn not_finite(what: &str) -> ModelError {
+    ModelError::BadModel(format!(
+        "the model's {what} are not finite numbers: its weights, or the kept keys and values that it was given, are \
+         damaged, or it needs a wider range than half precision has; fetch the model again, or serve it with an \
+         OpenAI-compatible server"
+    ))
+}
+
 /// Returns an error that only a defect of ours or of a library can cause.
 pub(crate) fn internal(context: &'static str, source: impl Into<BoxError>) -> ModelError {
     ModelError::Internal { context, source: source.into() }

@@ -30,4 +30,6 @@ pub use decoder::{
 pub use encoder::{EmbedderOptions, LocalEmbedder};
 pub use identity::ModelIdentity;
 pub use kv::{KvPart, KvPrefix, KvSegment, KvShape, KvTail, context_of};
+#[doc(hidden)]
+pub use summary::read_gguf;
 pub use summary::{GgufSummary, gguf_summary};

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use mos_core::ModelError;
 
-use crate::weights::gguf::GgufFile;
+use crate::weights::gguf::{self, GgufFile};
 
 /// What a GGUF file holds.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +50,16 @@ pub fn gguf_summary(path: &Path) -> Result<GgufSummary, ModelError> {
         architecture,
         parameters,
     })
+}
+
+/// Reads all that a GGUF file holds, each part also when another is damaged, and computes two tokens with it: for
+/// tests of the readers. Programs open models.
+///
+/// # Errors
+/// [`ModelError`], which says what is wrong with one of the parts.
+#[doc(hidden)]
+pub fn read_gguf(path: &Path) -> Result<(), ModelError> {
+    gguf::read_apart(path)
 }
 
 /// The usual spelling: `Q4_K`, not `Q4K`.

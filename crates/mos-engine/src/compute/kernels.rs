@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use super::gemm::{FEW_ROWS, GemmBlock, gemm_block, gemm_few_rows};
 use super::panels::{BLOCK, Form, PANEL, PanelMatrix};
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
@@ -13,32 +14,14 @@ use super::simd::{Portable, Simd16};
 use super::unpack::{Bf16, Byte, F16, F32, GroupByte, GroupByte32, GroupNibble, Nibble, Unpack};
 use crate::cpu::CpuPath;
 
-/// `c[m, 16 * panels] (+)= a[m, depth] * b`, all strides in elements.
-///
-/// Panel `p` of `b` starts at `b + p * b_panel` and holds sixteen values per step of `depth`, `b_step` apart.
-#[derive(Clone, Copy)]
-pub(crate) struct GemmBlock {
-    pub(crate) m: usize,
-    pub(crate) depth: usize,
-    pub(crate) panels: usize,
-    pub(crate) a: *const f32,
-    pub(crate) a_stride: usize,
-    pub(crate) b: *const f32,
-    pub(crate) b_step: usize,
-    pub(crate) b_panel: usize,
-    pub(crate) c: *mut f32,
-    pub(crate) c_stride: usize,
-    /// Whether `c` is added to; otherwise it is overwritten.
-    pub(crate) accumulate: bool,
-}
-
 /// The kernels of one instruction set; made only for sets that the processor has.
 #[derive(Clone, Copy)]
 pub(crate) struct Kernels {
     gemm: unsafe fn(&GemmBlock),
     gemv: unsafe fn(Form, *const u8, usize, usize, &[f32], *mut f32),
     unpack: unsafe fn(Form, *const u8, usize, usize, *mut f32),
-    widen: unsafe fn(&[u16], &mut [f32]),
+    gemm_few: unsafe fn(&GemmBlock<u16>),
+    widen_rows: unsafe fn(*const u16, usize, usize, usize, *mut f32),
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     silu_mul: unsafe fn(&mut [f32], &[f32]),
     gelu_mul: unsafe fn(&mut [f32], &[f32]),
@@ -68,6 +51,15 @@ impl Kernels {
         (self.gemm)(block);
     }
 
+    /// Multiplies a block of at most [`FEW_ROWS`] rows, with the bits that [`Kernels::gemm`] gives for widened weights.
+    ///
+    /// # Safety
+    /// As [`Kernels::gemm`].
+    pub(crate) unsafe fn gemm_few(&self, block: &GemmBlock<u16>) {
+        assert!(block.m <= FEW_ROWS);
+        (self.gemm_few)(block);
+    }
+
     /// Writes the products of `count` panels of `matrix`, from `first` on, with the vector `x` to `out`
     /// (`16 * count` long): the weights are unpacked in registers.
     pub(crate) fn gemv(&self, matrix: &PanelMatrix, first: usize, count: usize, x: &[f32], out: &mut [f32]) {
@@ -87,11 +79,13 @@ impl Kernels {
         unsafe { (self.unpack)(form, panel.as_ptr(), start, count, out.as_mut_ptr()) }
     }
 
-    /// Converts `f16` bits to floats; the length must be a multiple of sixteen.
-    pub(crate) fn widen(&self, from: &[u16], to: &mut [f32]) {
-        assert!(from.len() == to.len() && from.len().is_multiple_of(PANEL));
-        // SAFETY: equal lengths, whole vectors.
-        unsafe { (self.widen)(from, to) }
+    /// Converts rows of `f16` bits, `from_stride` apart, to floats, `[rows, width]`; the width must be a multiple of
+    /// sixteen.
+    pub(crate) fn widen_rows(&self, from: &[u16], from_stride: usize, rows: usize, width: usize, to: &mut [f32]) {
+        assert!(width.is_multiple_of(PANEL) && to.len() == rows * width);
+        assert!(rows == 0 || (rows - 1) * from_stride + width <= from.len());
+        // SAFETY: all rows lie inside of both, as asserted; whole vectors.
+        unsafe { (self.widen_rows)(from.as_ptr(), from_stride, rows, width, to.as_mut_ptr()) }
     }
 
     /// Writes `x / rms(x) * weight` to `out`.
@@ -138,15 +132,20 @@ impl Kernels {
     }
 }
 
-/// Compiles the generic loops for one instruction set. `rows` x `panels` of sums fit its registers, and so do `few` x 4.
+/// Compiles the generic loops for one instruction set. `rows` x `panels` of sums fit its registers, and so do `few` x 4
+/// and [`FEW_ROWS`] x `halves`.
 macro_rules! kernels_for {
-    ($name:ident, $simd:ty, rows: $rows:literal, panels: $panels:literal, few: $few:literal $(, features: $features:literal)?) => {
+    ($name:ident, $simd:ty, rows: $rows:literal, panels: $panels:literal, few: $few:literal, halves: $halves:literal $(, features: $features:literal)?) => {
         mod $name {
             use super::*;
 
             $(#[target_feature(enable = $features)])?
             unsafe fn gemm(block: &GemmBlock) {
                 gemm_block::<$simd, $rows, $panels, $few>(block);
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn gemm_few(block: &GemmBlock<u16>) {
+                gemm_few_rows::<$simd, $halves>(block);
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn gemv(form: Form, data: *const u8, stride: usize, count: usize, x: &[f32], out: *mut f32) {
@@ -157,9 +156,12 @@ macro_rules! kernels_for {
                 unpack_any::<$simd>(form, panel, start, count, out);
             }
             $(#[target_feature(enable = $features)])?
-            unsafe fn widen(from: &[u16], to: &mut [f32]) {
-                for at in (0..from.len()).step_by(PANEL) {
-                    <$simd>::store(to.as_mut_ptr().add(at), <$simd>::load_f16(from.as_ptr().add(at)));
+            unsafe fn widen_rows(from: *const u16, from_stride: usize, rows: usize, width: usize, to: *mut f32) {
+                for row in 0..rows {
+                    let (from, to) = (from.add(row * from_stride), to.add(row * width));
+                    for at in (0..width).step_by(PANEL) {
+                        <$simd>::store(to.add(at), <$simd>::load_f16(from.add(at)));
+                    }
                 }
             }
             $(#[target_feature(enable = $features)])?
@@ -190,103 +192,16 @@ macro_rules! kernels_for {
             }
 
             pub(super) static KERNELS: Kernels =
-                Kernels { gemm, gemv, unpack, widen, rms_norm, silu_mul, gelu_mul, softcap, soften, scale };
+                Kernels { gemm, gemm_few, gemv, unpack, widen_rows, rms_norm, silu_mul, gelu_mul, softcap, soften, scale };
         }
     };
 }
 
-kernels_for!(portable, Portable, rows: 4, panels: 1, few: 1);
+kernels_for!(portable, Portable, rows: 4, panels: 1, few: 1, halves: 1);
 #[cfg(target_arch = "x86_64")]
-kernels_for!(avx2, Avx2, rows: 6, panels: 1, few: 1, features: "avx2,fma,f16c");
+kernels_for!(avx2, Avx2, rows: 6, panels: 1, few: 1, halves: 1, features: "avx2,fma,f16c");
 #[cfg(target_arch = "x86_64")]
-kernels_for!(avx512, Avx512, rows: 12, panels: 2, few: 3, features: "avx512f,avx2,fma,f16c");
-
-#[inline(always)]
-unsafe fn gemm_block<S: Simd16, const M: usize, const P: usize, const FEW: usize>(g: &GemmBlock) {
-    let mut panel = 0;
-    // Few rows: more panels at once, so that enough independent sums are in flight.
-    while g.m <= 3 && panel + 4 <= g.panels {
-        gemm_rows::<S, FEW, 4>(g, panel);
-        panel += 4;
-    }
-    while panel + P <= g.panels {
-        gemm_rows::<S, M, P>(g, panel);
-        panel += P;
-    }
-    while panel < g.panels {
-        gemm_rows::<S, M, 1>(g, panel);
-        panel += 1;
-    }
-}
-
-#[inline(always)]
-unsafe fn gemm_rows<S: Simd16, const M: usize, const P: usize>(g: &GemmBlock, panel: usize) {
-    let mut row = 0;
-    while g.m - row >= 2 * M || g.m - row == M {
-        micro::<S, M, P>(g, row, panel);
-        row += M;
-    }
-    // The rest in two halves rather than in a full block and a sliver, which has too few sums in flight.
-    let rest = g.m - row;
-    let half = if rest > M { rest.div_ceil(2) } else { rest };
-    micro_of::<S, M, P>(half, g, row, panel);
-    micro_of::<S, M, P>(rest - half, g, row + half, panel);
-}
-
-/// `micro` with a number of rows, at most `M`, that is known when it runs.
-#[inline(always)]
-unsafe fn micro_of<S: Simd16, const M: usize, const P: usize>(rows: usize, g: &GemmBlock, row: usize, panel: usize) {
-    debug_assert!(rows <= M && M <= 12);
-    // What is beyond `M` is known to be out of reach, and not compiled.
-    match rows {
-        1 => micro::<S, 1, P>(g, row, panel),
-        2 if M >= 2 => micro::<S, 2, P>(g, row, panel),
-        3 if M >= 3 => micro::<S, 3, P>(g, row, panel),
-        4 if M >= 4 => micro::<S, 4, P>(g, row, panel),
-        5 if M >= 5 => micro::<S, 5, P>(g, row, panel),
-        6 if M >= 6 => micro::<S, 6, P>(g, row, panel),
-        7 if M >= 7 => micro::<S, 7, P>(g, row, panel),
-        8 if M >= 8 => micro::<S, 8, P>(g, row, panel),
-        9 if M >= 9 => micro::<S, 9, P>(g, row, panel),
-        10 if M >= 10 => micro::<S, 10, P>(g, row, panel),
-        11 if M >= 11 => micro::<S, 11, P>(g, row, panel),
-        12 if M >= 12 => micro::<S, 12, P>(g, row, panel),
-        _ => {}
-    }
-}
-
-/// `M` rows times `P` panels: every sum stays in its register and takes its terms in order.
-#[inline(always)]
-unsafe fn micro<S: Simd16, const M: usize, const P: usize>(g: &GemmBlock, row: usize, panel: usize) {
-    let a = g.a.add(row * g.a_stride);
-    let b = g.b.add(panel * g.b_panel);
-    let c = g.c.add(row * g.c_stride + panel * PANEL);
-    let mut sums = [[S::splat(0.0); P]; M];
-    if g.accumulate {
-        for r in 0..M {
-            for p in 0..P {
-                sums[r][p] = S::load(c.add(r * g.c_stride + p * PANEL));
-            }
-        }
-    }
-    for k in 0..g.depth {
-        let mut weights = [S::splat(0.0); P];
-        for p in 0..P {
-            weights[p] = S::load(b.add(k * g.b_step + p * g.b_panel));
-        }
-        for r in 0..M {
-            let x = S::splat(*a.add(r * g.a_stride + k));
-            for p in 0..P {
-                sums[r][p] = S::fma(x, weights[p], sums[r][p]);
-            }
-        }
-    }
-    for r in 0..M {
-        for p in 0..P {
-            S::store(c.add(r * g.c_stride + p * PANEL), sums[r][p]);
-        }
-    }
-}
+kernels_for!(avx512, Avx512, rows: 12, panels: 2, few: 3, halves: 4, features: "avx512f,avx2,fma,f16c");
 
 /// Calls a generic function with the type that unpacks `$form`.
 macro_rules! with_form {

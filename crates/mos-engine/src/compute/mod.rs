@@ -4,6 +4,7 @@
 //! instructions in use. A sum runs over its terms in order, one fused multiply-add each. That is why a prompt
 //! computed at once, in chunks, or on top of a kept prefix gives the same bits.
 
+mod gemm;
 mod k_quants;
 mod kernels;
 mod panels;
@@ -13,6 +14,7 @@ mod team;
 mod tests;
 mod unpack;
 
-pub(crate) use kernels::{GemmBlock, Kernels};
+pub(crate) use gemm::{FEW_ROWS, GemmBlock};
+pub(crate) use kernels::Kernels;
 pub(crate) use panels::{Form, PANEL, PanelMatrix};
 pub(crate) use team::{SharedMut, Team};

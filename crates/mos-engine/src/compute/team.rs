@@ -104,6 +104,8 @@ impl Team {
         // SAFETY: `open` is false here (the last call closed it), so no member reads `step`.
         unsafe { *shared.step.get() = Some(Step { work: work_pointer, tasks }) };
         shared.next.store(0, SeqCst);
+        // A step in which the caller panicked as well did not come to take this back.
+        shared.panicked.store(false, SeqCst);
         shared.open.store(true, SeqCst);
         shared.epoch.fetch_add(1, SeqCst);
         if shared.sleepers.load(SeqCst) > 0 {
@@ -278,6 +280,25 @@ mod tests {
     fn a_panic_in_a_task_reaches_the_caller_and_the_team_lives_on() {
         let team = Team::new(2).unwrap();
         let outcome = catch_unwind(AssertUnwindSafe(|| team.run(8, &|task| assert!(task != 5))));
+        assert!(outcome.is_err());
+        let sum = AtomicUsize::new(0);
+        team.run(10, &|task| {
+            sum.fetch_add(task, SeqCst);
+        });
+        assert_eq!(sum.load(SeqCst), 45);
+    }
+
+    #[test]
+    fn a_panic_of_all_members_at_once_does_not_fail_the_next_step() {
+        let team = Team::new(2).unwrap();
+        let together = std::sync::Barrier::new(2);
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            // Each member has one of the tasks: neither goes on before the other is there.
+            team.run(2, &|task| {
+                together.wait();
+                panic!("task {task}");
+            });
+        }));
         assert!(outcome.is_err());
         let sum = AtomicUsize::new(0);
         team.run(10, &|task| {

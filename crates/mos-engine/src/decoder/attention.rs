@@ -10,7 +10,7 @@ use std::cell::RefCell;
 
 use super::Compute;
 use super::rope::Rope;
-use crate::compute::{GemmBlock, PANEL, SharedMut};
+use crate::compute::{FEW_ROWS, GemmBlock, PANEL, SharedMut};
 use crate::kv::{KvPrefix, KvShape, KvTail, LayerKv};
 
 /// Positions of a tile.
@@ -124,6 +124,14 @@ struct Piece<'a> {
     data: &'a LayerKv,
 }
 
+impl<'a> Piece<'a> {
+    /// The values of a head, from those of the first token to those of the last; a token's are `KvShape::row` apart.
+    fn values(&self, shape: KvShape, kv_head: usize) -> &'a [u16] {
+        let start = self.local * shape.row() + kv_head * shape.head_dim;
+        &self.data.values[start..][..(self.len - 1) * shape.row() + shape.head_dim]
+    }
+}
+
 /// New tokens of one conversation, as rows of a packed computation.
 pub(super) struct Run<'a> {
     /// Row of the first token.
@@ -178,8 +186,10 @@ pub(super) fn attend(
     }
     // The block that sees the most keys goes first, so that no thread is left alone with it.
     blocks.sort_by_key(|&(number, first)| std::cmp::Reverse(runs[number].positions[first]));
-    // With few tokens (an answer being made) the heads of a group are shared out as well.
-    let shares = (2 * compute.team.threads()).div_ceil(shape.kv_heads * blocks.len().max(1)).min(group);
+    // With few tokens (an answer being made) the heads of a group may be shared out as well; not when there is work for
+    // all threads, since each share widens the same keys and values again.
+    let (threads, tasks) = (compute.team.threads(), shape.kv_heads * blocks.len().max(1));
+    let shares = if tasks >= threads { 1 } else { (2 * threads).div_ceil(tasks).min(group) };
     let heads_per_share = group.div_ceil(shares);
     let out = SharedMut::new(out);
     compute.team.run(blocks.len() * shape.kv_heads * shares, &|task| {
@@ -307,21 +317,22 @@ fn score_tile(
     scratch: &mut Scratch,
 ) {
     let KvShape { kv_heads, head_dim, .. } = view.shape;
-    let lanes = head_dim * PANEL;
+    let (m, lanes) = (rows.1 - rows.0, head_dim * PANEL);
+    let stride = kv_heads * lanes;
     // In order: what the last panel of a piece holds beyond the piece is overwritten by the next, or not looked at.
     for Piece { from, local, len, part, data } in view.pieces(tile.0, tile.1) {
         let first_panel = local / PANEL;
         let panels = (local + len).div_ceil(PANEL) - first_panel;
-        for panel in 0..panels {
-            let keys = &data.keys[((first_panel + panel) * kv_heads + kv_head) * lanes..][..lanes];
-            compute.kernels.widen(keys, &mut scratch.keys[panel * lanes..][..lanes]);
+        let keys = &data.keys[(first_panel * kv_heads + kv_head) * lanes..][..(panels - 1) * stride + lanes];
+        if m > FEW_ROWS {
+            compute.kernels.widen_rows(keys, stride, panels, lanes, &mut scratch.keys[..panels * lanes]);
         }
         let (to, skip, lanes_out) = (from - tile.0, local % PANEL, panels * PANEL);
         // Where a segment's panels do not start at a token of the tile, the products are put in place afterwards.
         let in_place = skip == 0 && to + lanes_out <= TILE;
         let queries = scratch.queries_for(view, part)[rows.0 * head_dim..rows.1 * head_dim].as_ptr();
         let block = GemmBlock {
-            m: rows.1 - rows.0,
+            m,
             depth: head_dim,
             panels,
             a: queries,
@@ -333,8 +344,14 @@ fn score_tile(
             c_stride: if in_place { TILE } else { lanes_out },
             accumulate: false,
         };
-        // SAFETY: `prepare` made room for all rows and for the panels that a tile can touch.
-        unsafe { compute.kernels.gemm(&block) };
+        // SAFETY: `prepare` made room for all rows and for the panels that a tile can touch; `keys` holds the panels.
+        unsafe {
+            if m > FEW_ROWS {
+                compute.kernels.gemm(&block);
+            } else {
+                compute.kernels.gemm_few(&block.over(keys.as_ptr(), PANEL, stride));
+            }
+        }
         if !in_place {
             for (row, products) in (rows.0..rows.1).zip(scratch.products.chunks_exact(lanes_out)) {
                 scratch.scores[row * TILE + to..][..len].copy_from_slice(&products[skip..skip + len]);
@@ -352,15 +369,15 @@ fn add_values(
     rows: (usize, usize),
     scratch: &mut Scratch,
 ) {
-    let KvShape { kv_heads, head_dim, .. } = view.shape;
-    for Piece { from, local, len, data, .. } in view.pieces(tile.0, tile.1) {
-        for token in 0..len {
-            let values = &data.values[((local + token) * kv_heads + kv_head) * head_dim..][..head_dim];
-            compute.kernels.widen(values, &mut scratch.values[(from - tile.0 + token) * head_dim..][..head_dim]);
+    let (m, head_dim, stride) = (rows.1 - rows.0, view.shape.head_dim, view.shape.row());
+    if m > FEW_ROWS {
+        for piece in view.pieces(tile.0, tile.1) {
+            let to = &mut scratch.values[(piece.from - tile.0) * head_dim..][..piece.len * head_dim];
+            compute.kernels.widen_rows(piece.values(view.shape, kv_head), stride, piece.len, head_dim, to);
         }
     }
     let block = GemmBlock {
-        m: rows.1 - rows.0,
+        m,
         depth: tile.1,
         panels: head_dim / PANEL,
         a: scratch.scores[rows.0 * TILE..].as_ptr(),
@@ -372,6 +389,15 @@ fn add_values(
         c_stride: head_dim,
         accumulate: true,
     };
-    // SAFETY: `prepare` made room for all rows; the tile's values were just written.
-    unsafe { compute.kernels.gemm(&block) };
+    if m > FEW_ROWS {
+        // SAFETY: `prepare` made room for all rows; the tile's values were just written.
+        unsafe { compute.kernels.gemm(&block) };
+    } else {
+        for piece in view.pieces(tile.0, tile.1) {
+            let scores = scratch.scores[rows.0 * TILE + piece.from - tile.0..].as_ptr();
+            let block = GemmBlock { depth: piece.len, a: scores, ..block };
+            // SAFETY: `prepare` made room for all rows; the piece's values are as many as the depth says.
+            unsafe { compute.kernels.gemm_few(&block.over(piece.values(view.shape, kv_head).as_ptr(), stride, PANEL)) };
+        }
+    }
 }

@@ -70,6 +70,12 @@ impl Decoder {
             self.check(tokens, prefix, tail)?;
             tail.begin(prefix)?;
         }
+        for Sequence { tokens, tail, .. } in &mut *sequences {
+            // Single tokens are an answer being made: nobody knows how many follow.
+            if tokens.len() > 1 {
+                tail.reserve(tokens.len());
+            }
+        }
         let before: Vec<usize> = sequences.iter().map(|sequence| sequence.tail.len()).collect();
         let result = self.forward_chunks(sequences, want, cancel);
         if result.is_err() {

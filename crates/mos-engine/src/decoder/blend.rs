@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::attention::{LayerView, Run};
 use super::{Angles, Buffers, CancelToken, Decoder};
-use crate::kv::{KvPrefix, KvSegment, KvShape, LayerKv, context_of};
+use crate::kv::{KvPrefix, KvSegment, KvShape, Largest, LayerKv, context_of};
 
 /// A token that may be computed further.
 struct Candidate {
@@ -58,7 +58,8 @@ impl Decoder {
     /// [`ModelError::Invalid`] for caches of another model or vocabulary, a ratio outside of 0 to 1, or a layer that
     /// cannot select;
     /// [`ModelError::TooLong`] when the prefix does not fit into the context; [`ModelError::Cancelled`] when `cancel`
-    /// asked to stop. Nothing is left behind then.
+    /// asked to stop; [`ModelError::BadModel`] when keys, values or queries are not finite numbers. Nothing is left
+    /// behind then.
     pub fn blend(
         &self,
         prefix: &KvPrefix,
@@ -99,12 +100,19 @@ impl Decoder {
                 return Err(ModelError::Cancelled);
             }
             let source = if number < select_layer { &exact } else { prefix };
-            Ok(self.settle_layer(source, number, shape, prefix.len()))
+            self.settle_layer(source, number, shape, prefix.len())
         };
         (0..shape.layers).into_par_iter().map(settle).collect()
     }
 
-    fn settle_layer(&self, prefix: &KvPrefix, number: usize, shape: KvShape, room: usize) -> LayerKv {
+    fn settle_layer(
+        &self,
+        prefix: &KvPrefix,
+        number: usize,
+        shape: KvShape,
+        room: usize,
+    ) -> Result<LayerKv, ModelError> {
+        let mut largest = Largest::default();
         let mut layer = LayerKv::zeros(shape, room);
         let mut row = vec![0.0; shape.row()];
         let mut place = 0;
@@ -118,13 +126,15 @@ impl Decoder {
                 } else {
                     row.iter_mut().zip(from.key(shape, token)).for_each(|(to, bits)| *to = widen(bits));
                     self.rope(number).rotate(&mut row, &cosines, &sines);
-                    layer.put_key(shape, place, row.iter().map(|&value| half::f16::from_f32(value).to_bits()));
+                    let turned = row.iter().map(|&value| half::f16::from_f32(value).to_bits());
+                    layer.put_key(shape, place, turned.inspect(|&bits| largest.add(bits)));
                 }
                 layer.put_value(shape, place, from.value(shape, token).iter().copied());
                 place += 1;
             }
         }
-        layer
+        largest.check()?;
+        Ok(layer)
     }
 
     /// Computes the layers up to `select_layer` for all tokens from `first` on; returns the `limit` tokens that
@@ -152,7 +162,7 @@ impl Decoder {
             }
             self.project(select_layer, &angles, &mut buffers)?;
             self.offer(places, &buffers, &layers[select_layer], &mut selection);
-            self.put(places, &buffers, &mut layers[select_layer]);
+            self.put(places, &buffers, &mut layers[select_layer])?;
         }
         Ok(selection.finish())
     }
@@ -199,12 +209,11 @@ impl Decoder {
             return Err(ModelError::Cancelled);
         }
         self.project(number, angles, buffers)?;
-        self.put(places, buffers, layer);
-        Ok(())
+        self.put(places, buffers, layer)
     }
 
-    fn put(&self, places: &[usize], buffers: &Buffers, layer: &mut LayerKv) {
-        layer.put(self.weights.spec.kv_shape(), places.iter().copied(), &buffers.keys, &buffers.values);
+    fn put(&self, places: &[usize], buffers: &Buffers, layer: &mut LayerKv) -> Result<(), ModelError> {
+        layer.put(self.weights.spec.kv_shape(), places.iter().copied(), &buffers.keys, &buffers.values)
     }
 
     /// Runs the rest of a layer over the tokens at `places`, which were patched.

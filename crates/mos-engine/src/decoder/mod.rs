@@ -32,7 +32,7 @@ pub use spec::{Activation, ArchSpec, AttentionBias, SlidingWindow};
 
 use crate::compute::{Kernels, SharedMut, Team};
 use crate::cpu::CpuPath;
-use crate::error::internal;
+use crate::error::{internal, not_finite};
 use crate::kv::{KvPrefix, KvTail, foreign};
 use attention::{LayerView, Run, Turns};
 use batch::Piece;
@@ -241,6 +241,7 @@ impl Decoder {
     /// # Errors
     /// [`ModelError::Invalid`] when the tokens are not in the vocabulary, when the caches belong to another model, or
     /// the tail began after another prefix; [`ModelError::TooLong`] when the tokens do not fit into the context;
+    /// [`ModelError::BadModel`] when queries, keys, values or logits are not finite numbers;
     /// [`ModelError::Cancelled`] when `cancel` asked to stop.
     pub fn forward(
         &self,
@@ -323,7 +324,7 @@ impl Decoder {
             for piece in pieces {
                 let cells = piece.rows().start * row..piece.rows().end * row;
                 let tail = &mut *sequences[piece.sequence].tail;
-                tail.append(number, &buffers.keys[cells.clone()], &buffers.values[cells]);
+                tail.append(number, &buffers.keys[cells.clone()], &buffers.values[cells])?;
             }
             if number == last {
                 // Behind the last keys and values, other rows serve nobody.
@@ -419,7 +420,8 @@ impl Decoder {
                 rope.rotate(values, &cosines[row * half..][..half], &sines[row * half..][..half]);
             });
         }
-        Ok(())
+        // The softmax would hide it. Keys and values are looked at when they are rounded.
+        check_finite(&buffers.queries, "queries")
     }
 
     /// Adds the attention of the projected queries to the activations.
@@ -477,6 +479,8 @@ impl Decoder {
         self.norm(hidden, &self.weights.output_norm, &mut normed);
         let mut logits = vec![0.0; count * output.rows()];
         linear::multiply(&self.compute, &normed, count, &mut [(output, &mut logits)])?;
+        // The cap would hide it.
+        check_finite(&logits, "logits")?;
         if let Some(cap) = self.weights.spec.logit_softcap {
             self.compute.kernels.softcap(&mut logits, cap);
         }
@@ -525,6 +529,13 @@ fn add(to: &mut [f32], what: &[f32]) {
     for (to, what) in to.iter_mut().zip(what) {
         *to += what;
     }
+}
+
+/// Refuses values of which one is not a finite number.
+fn check_finite(values: &[f32], what: &str) -> Result<(), ModelError> {
+    // Without a way out, so that the loop runs on many values at once.
+    let largest = values.iter().fold(0, |largest, value| (value.to_bits() & 0x7fff_ffff).max(largest));
+    if largest < f32::INFINITY.to_bits() { Ok(()) } else { Err(not_finite(what)) }
 }
 
 /// Adds a bias to every row; an empty one is none.

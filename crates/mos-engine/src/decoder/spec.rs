@@ -90,7 +90,21 @@ pub enum Activation {
     GeluTanh,
 }
 
+/// The most layers that a model may have: far more than any has.
+const MAX_LAYERS: usize = 4096;
+
 impl ArchSpec {
+    /// Returns why no model has so many layers, if none has. Readers ask before they make anything for each layer.
+    pub(crate) fn check_layers(layers: usize) -> Result<usize, String> {
+        if (1..=MAX_LAYERS).contains(&layers) {
+            Ok(layers)
+        } else {
+            Err(format!(
+                "{layers} layers make no sense, a model has from 1 to {MAX_LAYERS}; the file is damaged, fetch it again"
+            ))
+        }
+    }
+
     /// Returns the sizes of this model's caches.
     pub fn kv_shape(&self) -> KvShape {
         KvShape { layers: self.layers, kv_heads: self.kv_heads, head_dim: self.head_dim }
@@ -121,8 +135,8 @@ impl ArchSpec {
 
     /// Returns why the kernels cannot run such a model, if they cannot.
     pub(crate) fn check(&self) -> Result<(), String> {
+        Self::check_layers(self.layers)?;
         let positive = [
-            ("layers", self.layers),
             ("hidden size", self.hidden),
             ("feed-forward size", self.feed_forward),
             ("heads", self.heads),
@@ -146,6 +160,12 @@ impl ArchSpec {
         let constants = [self.norm_epsilon, self.norm_offset, self.embedding_scale, self.attention_scale];
         if !constants.iter().all(|constant| constant.is_finite()) {
             return Err("the constants of norms, embedding and attention are not finite numbers".to_owned());
+        }
+        if self.norm_epsilon < 0.0 {
+            return Err(format!(
+                "a constant of the norms of {} makes no sense, it must not be negative",
+                self.norm_epsilon
+            ));
         }
         if [self.attention_softcap, self.logit_softcap].into_iter().flatten().any(|cap| !is_positive(cap)) {
             return Err("a soft cap is not a positive number".to_owned());
@@ -171,10 +191,27 @@ impl ArchSpec {
             RopeScaling::Factors { factors } if factors.len() != self.head_dim / 2 => {
                 Err(format!("{} rotation factors for heads of {}", factors.len(), self.head_dim))
             }
+            RopeScaling::Factors { factors } => match factors.iter().find(|factor| !is_positive(**factor)) {
+                Some(factor) => {
+                    Err(format!("a rotation factor of {factor} makes no sense, it must be a positive number"))
+                }
+                None => Ok(()),
+            },
             RopeScaling::Linear { factor } | RopeScaling::Llama3 { factor, .. } if !is_positive(*factor) => {
                 Err(format!("a rotation scaling by {factor} makes no sense"))
             }
-            _ => Ok(()),
+            RopeScaling::Llama3 { low_freq_factor: low, high_freq_factor: high, original_context, .. } => {
+                // Between the two, rotations are mixed by their place between the two.
+                if is_positive(*low) && is_positive(*high) && low < high && *original_context > 0 {
+                    Ok(())
+                } else {
+                    Err(format!(
+                        "a rotation scaling with low_freq_factor {low}, high_freq_factor {high} and an original context \
+                         of {original_context} tokens makes no sense: all must be positive, the second above the first"
+                    ))
+                }
+            }
+            RopeScaling::None | RopeScaling::Linear { .. } => Ok(()),
         }
     }
 }

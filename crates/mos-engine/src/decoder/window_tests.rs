@@ -47,7 +47,7 @@ impl Case {
         let mut start = 0;
         for &len in chunks {
             let end = start + len;
-            tail.append(0, &self.keys[start * row..end * row], &self.values[start * row..end * row]);
+            tail.append(0, &self.keys[start * row..end * row], &self.values[start * row..end * row]).unwrap();
             let view = LayerView::new(&rope, &turns, &prefix, &tail, end, 0);
             let run = Run { row: 0, positions: &positions[start..end], view };
             let (queries, out) = (&self.queries[start * width..end * width], &mut out[start * width..end * width]);

@@ -1,13 +1,31 @@
 //! Keys and values of one layer, and their conversion from and to plain rows.
 
 use half::slice::HalfFloatSliceExt;
+use mos_core::ModelError;
 use rayon::prelude::*;
 
 use super::KvShape;
 use crate::compute::PANEL;
+use crate::error::not_finite;
 
 /// Tokens that one thread converts at a time; fewer are not worth a second thread.
 const TOKENS_PER_TASK: usize = 16 * PANEL;
+
+/// The largest of some `f16` values, apart from their signs; infinity and what is no number are larger than all others.
+#[derive(Default)]
+pub(crate) struct Largest(u16);
+
+impl Largest {
+    pub(crate) fn add(&mut self, bits: u16) {
+        self.0 = self.0.max(bits & 0x7fff);
+    }
+
+    /// # Errors
+    /// [`ModelError::BadModel`] when one of the values, which are keys or values, is not a finite number.
+    pub(crate) fn check(&self) -> Result<(), ModelError> {
+        if self.0 < half::f16::INFINITY.to_bits() { Ok(()) } else { Err(not_finite("keys or values")) }
+    }
+}
 
 /// Keys and values of one layer, as `f16` bits.
 #[derive(Clone, Default)]
@@ -32,21 +50,28 @@ impl LayerKv {
     }
 
     /// Rounds and writes keys and values, each `[places, kv_heads, head_dim]`, of the tokens at `places`.
+    ///
+    /// # Errors
+    /// [`ModelError::BadModel`] when one of them, rounded, is not a finite number. They are written nevertheless.
     pub(crate) fn put(
         &mut self,
         shape: KvShape,
         places: impl IntoIterator<Item = usize>,
         keys: &[f32],
         values: &[f32],
-    ) {
+    ) -> Result<(), ModelError> {
+        let mut largest = Largest::default();
         let mut rounded = vec![half::f16::ZERO; shape.row()];
         let rows = keys.chunks_exact(shape.row()).zip(values.chunks_exact(shape.row()));
         for (place, (key, value)) in places.into_iter().zip(rows) {
             rounded.convert_from_f32_slice(key);
+            rounded.iter().for_each(|value| largest.add(value.to_bits()));
             self.put_key(shape, place, rounded.iter().map(|value| value.to_bits()));
             rounded.convert_from_f32_slice(value);
+            rounded.iter().for_each(|value| largest.add(value.to_bits()));
             self.put_value(shape, place, rounded.iter().map(|value| value.to_bits()));
         }
+        largest.check()
     }
 
     /// Returns a token's keys, `[kv_heads, head_dim]`.

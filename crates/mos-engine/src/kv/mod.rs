@@ -14,7 +14,7 @@ mod prefix;
 mod segment;
 mod tail;
 
-pub(crate) use layer::LayerKv;
+pub(crate) use layer::{Largest, LayerKv};
 pub use prefix::{KvPart, KvPrefix};
 pub use segment::KvSegment;
 pub use tail::KvTail;

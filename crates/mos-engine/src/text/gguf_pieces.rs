@@ -15,6 +15,12 @@ use super::gguf_tokenizer::{NORMAL, remedy};
 use crate::error::bad_model;
 use crate::weights::gguf::GgufFile;
 
+/// The longest piece, in bytes, that is put together from others: far longer than any that a text contains. Longer
+/// ones would take work without end, since every pair of their parts is tried.
+const LONGEST_PIECE: usize = 1024;
+/// The most bytes of all pairs together: ten times what large vocabularies have.
+const MOST_PAIR_BYTES: usize = 64 << 20;
+
 /// What stands for a space inside pieces.
 const SPACE: &str = "\u{2581}";
 
@@ -29,8 +35,9 @@ pub(super) fn build(file: &GgufFile, tokens: &[&str]) -> Result<Tokenizer, Model
         return Err(remedy(file, "the tokenizer in the file has not one score and one kind for each token".to_owned()));
     }
     let vocabulary: Vocab = (0_u32..).zip(tokens).map(|(id, token)| ((*token).to_owned(), id)).collect();
-    let mut builder =
-        BPE::builder().vocab_and_merges(vocabulary, merges(tokens, &scores, &kinds)).byte_fallback(true).fuse_unk(true);
+    let merges = merges(tokens, &scores, &kinds)
+        .ok_or_else(|| remedy(file, "the pieces of the vocabulary make too many pairs".to_owned()))?;
+    let mut builder = BPE::builder().vocab_and_merges(vocabulary, merges).byte_fallback(true).fuse_unk(true);
     let unknown = file.integer("tokenizer.ggml.unknown_token_id").and_then(|id| tokens.get(id));
     if let Some(unknown) = unknown {
         builder = builder.unk_token((*unknown).to_owned());
@@ -64,20 +71,54 @@ fn decoder(first_space: bool) -> tokenizers::Result<DecoderWrapper> {
 }
 
 /// All pairs of pieces that make a piece, best score of the result first; of one piece's pairs, that with the longest
-/// beginning first, as the formats' own converters order them.
-fn merges(tokens: &[&str], scores: &[f32], kinds: &[usize]) -> Vec<(String, String)> {
-    let normal = |&(_, kind): &(&&str, &usize)| *kind == NORMAL;
+/// beginning first, as the formats' own converters order them. `None` when there are too many.
+fn merges(tokens: &[&str], scores: &[f32], kinds: &[usize]) -> Option<Vec<(String, String)>> {
+    let normal = |&(token, kind): &(&&str, &usize)| *kind == NORMAL && token.len() <= LONGEST_PIECE;
     let pieces: HashSet<&str> = tokens.iter().zip(kinds).filter(normal).map(|(token, _)| *token).collect();
     let mut pairs: Vec<(f32, usize, usize, &str, &str)> = Vec::new();
-    for ((token, score), _) in tokens.iter().zip(scores).zip(kinds).filter(|(_, kind)| **kind == NORMAL) {
+    let mut bytes = 0;
+    for ((token, kind), score) in tokens.iter().zip(kinds).zip(scores) {
+        if !normal(&(token, kind)) {
+            continue;
+        }
         let characters = token.chars().count();
         for (left_characters, (at, _)) in token.char_indices().enumerate().skip(1) {
             let (left, right) = token.split_at(at);
             if pieces.contains(left) && pieces.contains(right) {
+                bytes += token.len();
+                if bytes > MOST_PAIR_BYTES {
+                    return None;
+                }
                 pairs.push((*score, left_characters, characters - left_characters, left, right));
             }
         }
     }
     pairs.sort_by(|a, b| b.0.total_cmp(&a.0).then((b.1, b.2).cmp(&(a.1, a.2))));
-    pairs.into_iter().map(|(_, _, _, left, right)| (left.to_owned(), right.to_owned())).collect()
+    Some(pairs.into_iter().map(|(_, _, _, left, right)| (left.to_owned(), right.to_owned())).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn merges_of(tokens: &[String]) -> Option<Vec<(String, String)>> {
+        let tokens: Vec<&str> = tokens.iter().map(String::as_str).collect();
+        merges(&tokens, &vec![0.0; tokens.len()], &vec![NORMAL; tokens.len()])
+    }
+
+    #[test]
+    fn pieces_longer_than_any_text_are_not_put_together() {
+        let run = |len: usize| "a".repeat(len);
+        let tokens = [run(1), run(LONGEST_PIECE - 1), run(LONGEST_PIECE), run(LONGEST_PIECE + 1), run(300_000)];
+        let longest = [(run(LONGEST_PIECE - 1), run(1)), (run(1), run(LONGEST_PIECE - 1))];
+        assert_eq!(merges_of(&tokens).unwrap(), longest);
+    }
+
+    #[test]
+    fn vocabularies_whose_pairs_fill_the_memory_are_refused() {
+        let runs = |longest: usize| -> Vec<String> { (1..=longest).map(|len| "a".repeat(len)).collect() };
+        // 405 kB of tokens, 243 MB of pairs.
+        assert!(merges_of(&runs(900)).is_none());
+        assert_eq!(merges_of(&runs(200)).unwrap().len(), 200 * 199 / 2);
+    }
 }

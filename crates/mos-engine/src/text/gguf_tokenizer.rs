@@ -27,6 +27,9 @@ pub(super) const NORMAL: usize = 1;
 const CONTROL: usize = 3;
 const USER_DEFINED: usize = 4;
 
+/// The most bytes of all tokens together, and of all merges: ten times what large vocabularies have.
+const MOST_TEXT_BYTES: usize = 32 << 20;
+
 /// Builds the tokenizer.
 ///
 /// # Errors
@@ -37,6 +40,7 @@ pub(super) fn build(file: &GgufFile) -> Result<Tokenizer, ModelError> {
     let tokens = file
         .texts("tokenizer.ggml.tokens")
         .ok_or_else(|| remedy(file, "the tokenizer in the file has no vocabulary".to_owned()))?;
+    check_text(file, &tokens)?;
     let mut tokenizer = match model {
         "gpt2" => byte_level(file, &tokens)?,
         "llama" => gguf_pieces::build(file, &tokens)?,
@@ -46,10 +50,20 @@ pub(super) fn build(file: &GgufFile) -> Result<Tokenizer, ModelError> {
     Ok(tokenizer)
 }
 
+/// Refuses texts that no vocabulary needs.
+fn check_text(file: &GgufFile, texts: &[&str]) -> Result<(), ModelError> {
+    let bytes: usize = texts.iter().map(|text| text.len()).sum();
+    if bytes > MOST_TEXT_BYTES {
+        return Err(remedy(file, format!("{bytes} bytes of text in the vocabulary are more than any has")));
+    }
+    Ok(())
+}
+
 fn byte_level(file: &GgufFile, tokens: &[&str]) -> Result<Tokenizer, ModelError> {
     let merges = file
         .texts("tokenizer.ggml.merges")
         .ok_or_else(|| remedy(file, "the tokenizer in the file has no merges".to_owned()))?;
+    check_text(file, &merges)?;
     let ids = (0_u32..).zip(tokens);
     let vocabulary: Vocab = ids.map(|(id, token)| ((*token).to_owned(), id)).collect();
     let merges = merges

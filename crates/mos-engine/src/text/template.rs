@@ -13,6 +13,8 @@ use crate::error::bad_model;
 use crate::weights::safetensors::read_json;
 
 const NAME: &str = "chat";
+/// The steps of a template's machine after which it is stopped; a message takes some hundred.
+const MOST_STEPS: u64 = 50_000_000;
 
 /// The template of a model, from its own files.
 pub(crate) struct ChatTemplate {
@@ -32,6 +34,7 @@ impl ChatTemplate {
         // As the templates' authors run them.
         environment.set_trim_blocks(true);
         environment.set_lstrip_blocks(true);
+        environment.set_fuel(Some(MOST_STEPS));
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_function("raise_exception", raise_exception);
         environment.add_filter("tojson", tojson);
@@ -94,7 +97,8 @@ impl ChatTemplate {
     /// date that some templates print. Messages that spell one of `controls` stay what they are: words.
     ///
     /// # Errors
-    /// [`ModelError::Invalid`] when the template refuses the conversation, with its own words.
+    /// [`ModelError::Invalid`] when the template refuses the conversation, with its own words;
+    /// [`ModelError::BadModel`] when it does not come to an end.
     pub(crate) fn render(
         &self,
         messages: &[Message],
@@ -114,6 +118,15 @@ impl ChatTemplate {
         };
         let template = self.environment.get_template(NAME);
         let rendered = template.and_then(|template| template.render(context)).map_err(|error| {
+            if ran_out(&error) {
+                return bad_model(
+                    &self.path,
+                    format!(
+                        "the chat template was stopped after {MOST_STEPS} steps: it does not come to an end, or the \
+                         conversation is far too long; use another template or a shorter conversation"
+                    ),
+                );
+            }
             ModelError::Invalid(format!(
                 "the chat template of {} does not accept this conversation: {error:#}",
                 self.path.display()
@@ -138,6 +151,14 @@ fn fold_system(messages: &[Message]) -> Cow<'_, [Message]> {
     let texts: Vec<String> = system.iter().chain(question).map(Message::text).collect();
     let turn = Message::user(texts.join("\n\n"));
     Cow::Owned(std::iter::once(turn).chain(rest.iter().cloned()).collect())
+}
+
+/// Whether a template was stopped because it took too many steps, itself or in a part that it called.
+fn ran_out(error: &Error) -> bool {
+    let first: &(dyn std::error::Error + 'static) = error;
+    std::iter::successors(Some(first), |error| error.source())
+        .filter_map(|error| error.downcast_ref::<Error>())
+        .any(|error| error.kind() == ErrorKind::OutOfFuel)
 }
 
 /// A template, or the one called `default` of several.
@@ -259,6 +280,17 @@ mod tests {
     #[test]
     fn the_date_is_the_one_given() {
         assert_eq!(render("{{ strftime_now('%d %b %Y') }}", &[]).unwrap(), "01 Jan 1970");
+    }
+
+    #[test]
+    fn a_template_without_an_end_is_stopped() {
+        let endless =
+            "{% for a in range(10000) %}{% for b in range(10000) %}{% if a == b %}{% endif %}{% endfor %}{% endfor %}";
+        let in_a_macro = format!("{{% macro run() %}}{endless}{{% endmacro %}}{{{{ run() }}}}");
+        for source in [endless, &in_a_macro] {
+            let error = render(source, &[Message::user("x")]).unwrap_err();
+            assert!(matches!(&error, ModelError::BadModel(text) if text.contains("was stopped")), "{error}");
+        }
     }
 
     #[test]

@@ -14,8 +14,8 @@ use crate::error::bad_model;
 /// What a `config.json` says.
 pub(super) struct Description {
     pub(super) spec: ArchSpec,
-    /// Whether the embedding serves as output.
-    pub(super) tied: bool,
+    /// Whether the embedding serves as output; `None` when the file does not say.
+    pub(super) tied: Option<bool>,
     /// The tokens that end an answer.
     pub(super) ends: Vec<u32>,
 }
@@ -34,8 +34,7 @@ struct Config {
     rms_norm_eps: f32,
     rope_theta: Option<f32>,
     max_position_embeddings: usize,
-    #[serde(default)]
-    tie_word_embeddings: bool,
+    tie_word_embeddings: Option<bool>,
     #[serde(default)]
     attention_bias: bool,
     #[serde(default)]
@@ -155,6 +154,8 @@ impl Reader<'_> {
 
     fn spec(&self) -> Result<ArchSpec, ModelError> {
         let config = &self.config;
+        // Before anything is made for each layer.
+        ArchSpec::check_layers(config.num_hidden_layers).or_else(|detail| self.refuse(detail))?;
         if config.mlp_bias {
             return self.refuse("models with biases in the feed-forward part are not supported");
         }

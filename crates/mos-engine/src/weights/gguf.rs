@@ -8,6 +8,7 @@ use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
+use candle_core::quantized::GgmlDType;
 use candle_core::quantized::gguf_file::{Content, TensorInfo, Value};
 use memmap2::Mmap;
 use mos_core::ModelError;
@@ -17,14 +18,19 @@ use super::{
     unread,
 };
 use crate::compute::{Form, PanelMatrix};
-use crate::decoder::Linear;
-use crate::error::bad_model;
+use crate::cpu::CpuPath;
+use crate::decoder::{CancelToken, Decoder, Linear, LogitRows};
+use crate::error::{bad_model, internal};
+use crate::kv::KvPrefix;
 use crate::text::{ChatTemplate, TextCodec};
 
 /// What `.gguf` files start with.
 const MAGIC: &[u8] = b"GGUF";
 /// The divisors of the rotation, which the description of the architecture takes in.
 pub(super) const ROPE_FACTORS: &str = "rope_freqs.weight";
+
+/// How candle's words about a type of tensors that it does not know begin; the type's number follows.
+const UNKNOWN_TYPE: &str = "unknown dtype for tensor ";
 
 /// A mapped file and its table of contents.
 pub(crate) struct GgufFile {
@@ -49,6 +55,28 @@ pub(crate) fn load(path: &Path) -> Result<LoadedModel, ModelError> {
     Ok(LoadedModel { weights, codec, template, name })
 }
 
+/// Reads every part of a file, each also when another is damaged, and computes two tokens.
+///
+/// # Errors
+/// [`ModelError::BadModel`], which says what is wrong with one of the parts.
+pub(crate) fn read_apart(path: &Path) -> Result<(), ModelError> {
+    let mut file = GgufFile::open(path)?;
+    let codec = TextCodec::from_gguf(&file);
+    let tokens = codec.as_ref().map(|codec| codec.encode("ab a\n").map(|_| ()));
+    let template = file.text("tokenizer.chat_template").map(|source| ChatTemplate::new(path, source, "<s>", "</s>"));
+    let weights = gguf_spec::spec(&file).and_then(|spec| read_weights(&mut file, spec))?;
+    let last = u32::try_from(weights.spec.vocabulary - 1).map_err(|error| internal("counting tokens", error))?;
+    if let Ok(codec) = &codec {
+        codec.check_vocabulary(path, weights.spec.vocabulary)?;
+    }
+    let decoder = Decoder::new(weights, 1, CpuPath::best())?;
+    let (prefix, mut tail) = (KvPrefix::default(), decoder.new_tail());
+    decoder.forward(&[0, last], &prefix, &mut tail, LogitRows::Last, &CancelToken::default())?;
+    tokens.unwrap_or(Ok(()))?;
+    template.transpose()?;
+    codec.map(|_| ())
+}
+
 impl GgufFile {
     /// Opens a file and checks that it is whole.
     pub(crate) fn open(path: &Path) -> Result<Self, ModelError> {
@@ -69,18 +97,30 @@ impl GgufFile {
         let content = Content::read(&mut Cursor::new(&map[..])).map_err(|error| {
             let why = error.to_string();
             let why = why.lines().next().unwrap_or_default();
-            bad_model(
-                path,
-                format!("the header cannot be read, the file is truncated or damaged; fetch it again ({why})"),
-            )
+            let detail = match why.strip_prefix(UNKNOWN_TYPE).and_then(|number| number.trim().parse().ok()) {
+                Some(number) => unsupported_type(&type_name(number)),
+                None => format!("the header cannot be read, the file is truncated or damaged; fetch it again ({why})"),
+            };
+            bad_model(path, detail)
         })?;
         let file = Self { path: path.to_owned(), map, content, read: HashSet::new() };
-        file.check_length()?;
+        file.check_tensors()?;
         Ok(file)
     }
 
-    fn check_length(&self) -> Result<(), ModelError> {
+    /// Refuses tensors of types that nobody computes with, without values, or beyond the end of the file.
+    fn check_tensors(&self) -> Result<(), ModelError> {
         for (name, info) in &self.content.tensor_infos {
+            // Candle knows their sizes, but does not read them: they are types of activations.
+            match info.ggml_dtype {
+                GgmlDType::Q8_1 => return Err(bad_model(&self.path, unsupported_type("Q8_1"))),
+                GgmlDType::Q8K => return Err(bad_model(&self.path, unsupported_type("Q8_K"))),
+                _ => {}
+            }
+            if info.shape.dims().contains(&0) {
+                let detail = format!("the tensor `{name}` has no values; the file is damaged, fetch it again");
+                return Err(bad_model(&self.path, detail));
+            }
             if self.range(info).is_none_or(|(start, len)| start.saturating_add(len) > self.map.len()) {
                 return Err(bad_model(
                     &self.path,
@@ -185,8 +225,9 @@ impl TensorSource for GgufFile {
         self.path.clone()
     }
 
-    fn has(&self, name: TensorName) -> bool {
-        self.content.tensor_infos.contains_key(&file_name(name))
+    fn has_output(&self) -> Result<bool, ModelError> {
+        // The format has no setting for this: files leave the output out when the embedding serves.
+        Ok(self.content.tensor_infos.contains_key(&file_name(TensorName::Output)))
     }
 
     fn matrix(&mut self, name: TensorName, hasher: &mut blake3::Hasher) -> Result<Linear, ModelError> {
@@ -229,6 +270,34 @@ impl TensorSource for GgufFile {
             None => Ok(()),
         }
     }
+}
+
+/// Says which types of weights there are.
+fn unsupported_type(name: &str) -> String {
+    format!(
+        "weights of the type {name} are not supported, only F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, \
+         Q4_K, Q5_K and Q6_K; choose a file of the same model with one of these, for example Q4_K_M or Q8_0"
+    )
+}
+
+/// The name of a type that candle does not know, by its number in the format.
+fn type_name(number: u32) -> String {
+    let name = match number {
+        16 => "IQ2_XXS",
+        17 => "IQ2_XS",
+        18 => "IQ3_XXS",
+        19 => "IQ1_S",
+        20 => "IQ4_NL",
+        21 => "IQ3_S",
+        22 => "IQ2_S",
+        23 => "IQ4_XS",
+        29 => "IQ1_M",
+        34 => "TQ1_0",
+        35 => "TQ2_0",
+        39 => "MXFP4",
+        other => return format!("number {other}"),
+    };
+    name.to_owned()
 }
 
 fn float(value: &Value) -> Option<f32> {

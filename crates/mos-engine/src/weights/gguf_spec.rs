@@ -1,5 +1,6 @@
 //! What the settings of a GGUF file say about the architecture.
 
+use candle_core::quantized::GgmlDType;
 use mos_core::ModelError;
 
 use super::gguf::{GgufFile, ROPE_FACTORS};
@@ -67,6 +68,8 @@ impl Settings<'_> {
         if self.integer("expert_count").unwrap_or(0) > 0 {
             return self.refuse("mixtures of experts are not supported; choose a dense model");
         }
+        // Before anything is made for each layer.
+        let layers = ArchSpec::check_layers(self.required("block_count")?).or_else(|detail| self.refuse(&detail))?;
         let hidden = self.required("embedding_length")?;
         let heads = self.required("attention.head_count")?;
         let head_dim = match self.integer("attention.key_length") {
@@ -82,7 +85,7 @@ impl Settings<'_> {
         let embedding = self.file.need("token_embd.weight", self.file.info("token_embd.weight"))?;
         let epsilon = "attention.layer_norm_rms_epsilon";
         Ok(ArchSpec {
-            layers: self.required("block_count")?,
+            layers,
             hidden,
             feed_forward: self.required("feed_forward_length")?,
             heads,
@@ -161,6 +164,12 @@ impl Settings<'_> {
 
     fn rope_scaling(&self) -> Result<RopeScaling, ModelError> {
         if let Some(info) = self.file.info(ROPE_FACTORS) {
+            if info.ggml_dtype != GgmlDType::F32 {
+                return self.refuse(&format!(
+                    "the factors of the rotation, `{ROPE_FACTORS}`, have the type {:?}; only F32 is supported",
+                    info.ggml_dtype
+                ));
+            }
             let (_, bytes) = self.file.bytes(info)?;
             let factors = bytes.chunks_exact(4).map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]]));
             return Ok(RopeScaling::Factors { factors: factors.collect() });

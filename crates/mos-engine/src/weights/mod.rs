@@ -80,8 +80,11 @@ pub(crate) enum TensorName {
 pub(crate) trait TensorSource {
     /// The file, or the directory, for messages.
     fn path(&self) -> PathBuf;
-    /// Whether the file has the tensor.
-    fn has(&self, name: TensorName) -> bool;
+    /// Whether the output has weights of its own; otherwise the embedding serves as output.
+    ///
+    /// # Errors
+    /// [`ModelError::BadModel`] when it should have some, but they are not there.
+    fn has_output(&self) -> Result<bool, ModelError>;
     /// Reads a matrix, adding what was read to `hasher`.
     fn matrix(&mut self, name: TensorName, hasher: &mut blake3::Hasher) -> Result<Linear, ModelError>;
     /// Reads a vector, adding what was read to `hasher`.
@@ -100,7 +103,7 @@ pub(crate) fn read_weights(source: &mut dyn TensorSource, spec: ArchSpec) -> Res
     let embedding = reader.matrix(TensorName::Embedding, spec.vocabulary, spec.hidden)?;
     let layers = (0..spec.layers).map(|number| reader.layer(&spec, number)).collect::<Result<_, _>>()?;
     let output_norm = reader.norm(&spec, TensorName::OutputNorm, spec.hidden)?;
-    let output = if reader.source.has(TensorName::Output) {
+    let output = if reader.source.has_output()? {
         Some(reader.matrix(TensorName::Output, spec.vocabulary, spec.hidden)?)
     } else {
         None

@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code, reason = "model files are mapped, not copied, while they are read")]
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use candle_core::safetensors::MmapedSafetensors;
@@ -17,6 +17,12 @@ use crate::compute::{Form, PanelMatrix};
 use crate::decoder::Linear;
 use crate::error::bad_model;
 use crate::text::{ChatTemplate, TextCodec};
+
+/// Says which file has which tensor, where there are several.
+#[derive(Default, Deserialize)]
+struct Index {
+    weight_map: HashMap<String, String>,
+}
 
 #[derive(Deserialize)]
 struct GenerationConfig {
@@ -69,8 +75,11 @@ pub(crate) fn weight_files(directory: &Path) -> Result<Vec<PathBuf>, ModelError>
 struct Directory {
     path: PathBuf,
     tensors: MmapedSafetensors,
+    /// Where the tensors should be; empty when the files do not say.
+    index: Index,
     post_norms: bool,
-    tied: bool,
+    /// Whether the embedding serves as output, if the files say.
+    tied: Option<bool>,
     /// What the names of all tensors but the output start with.
     prefix: &'static str,
     /// The names of the tensors that were read.
@@ -83,8 +92,10 @@ const OUTPUT: &str = "lm_head.weight";
 const PREFIXES: [&str; 3] = ["model.", "language_model.model.", "model.language_model."];
 
 impl Directory {
-    fn open(directory: &Path, post_norms: bool, tied: bool) -> Result<Self, ModelError> {
+    fn open(directory: &Path, post_norms: bool, tied: Option<bool>) -> Result<Self, ModelError> {
         let files = weight_files(directory)?;
+        let index = directory.join("model.safetensors.index.json");
+        let index: Index = if index.exists() { read_json(&index)? } else { Index::default() };
         // SAFETY: the maps are read only and live while the model is loaded; whoever rewrites a model file in place
         // at that moment gets a damaged model, as with any other way of reading it.
         let tensors = unsafe { MmapedSafetensors::multi(&files) }.map_err(|error| {
@@ -93,9 +104,12 @@ impl Directory {
                 format!("the weights cannot be read, a file is truncated or damaged; fetch them again ({error})"),
             )
         })?;
-        let has_embedding = |prefix: &&&str| tensors.get(&format!("{prefix}embed_tokens.weight")).is_ok();
+        let has_embedding = |prefix: &&&str| {
+            let name = format!("{prefix}embed_tokens.weight");
+            tensors.get(&name).is_ok() || index.weight_map.contains_key(&name)
+        };
         let prefix = PREFIXES.iter().find(has_embedding).copied().unwrap_or(PREFIXES[0]);
-        Ok(Self { path: directory.to_owned(), tensors, post_norms, tied, prefix, read: HashSet::new() })
+        Ok(Self { path: directory.to_owned(), tensors, index, post_norms, tied, prefix, read: HashSet::new() })
     }
 
     fn file_name(&self, name: TensorName) -> String {
@@ -110,12 +124,22 @@ impl Directory {
         }
     }
 
+    /// Says that a tensor is missing, and with which file.
+    fn lacks(&self, tensor: &str) -> ModelError {
+        let detail = match self.index.weight_map.get(tensor) {
+            Some(file) if !self.path.join(file).exists() => {
+                format!(
+                    "the file `{file}`, which holds the tensor `{tensor}`, is missing; fetch it, or the model, again"
+                )
+            }
+            _ => format!("the tensor `{tensor}` is missing; fetch the model again"),
+        };
+        bad_model(&self.path, detail)
+    }
+
     fn tensor(&self, name: TensorName, hasher: &mut blake3::Hasher) -> Result<(DType, Vec<usize>, &[u8]), ModelError> {
         let key = self.file_name(name);
-        let view = self
-            .tensors
-            .get(&key)
-            .map_err(|_| bad_model(&self.path, format!("the tensor `{key}` is missing; fetch the model again")))?;
+        let view = self.tensors.get(&key).map_err(|_| self.lacks(&key))?;
         let dtype =
             DType::try_from(view.dtype()).map_err(|error| bad_model(&self.path, format!("`{key}`: {error}")))?;
         let (shape, data) = (view.shape().to_vec(), view.data());
@@ -129,10 +153,17 @@ impl TensorSource for Directory {
         self.path.clone()
     }
 
-    fn has(&self, name: TensorName) -> bool {
-        // Some exports repeat the tied embedding as output: it is not loaded twice.
-        let repeated = self.tied && matches!(name, TensorName::Output);
-        !repeated && self.tensors.get(&self.file_name(name)).is_ok()
+    fn has_output(&self) -> Result<bool, ModelError> {
+        match (self.tied, self.tensors.get(OUTPUT).is_ok()) {
+            // Some exports repeat the tied embedding as output: it is not loaded twice.
+            (Some(true), _) => Ok(false),
+            (_, true) => Ok(true),
+            (Some(false), false) => Err(self.lacks(OUTPUT)),
+            // The families disagree on what silence means; weights without an output are whole only with the
+            // embedding in its place. Not so when the index knows of an output.
+            (None, false) if self.index.weight_map.contains_key(OUTPUT) => Err(self.lacks(OUTPUT)),
+            (None, false) => Ok(false),
+        }
     }
 
     fn matrix(&mut self, name: TensorName, hasher: &mut blake3::Hasher) -> Result<Linear, ModelError> {
@@ -171,7 +202,8 @@ impl TensorSource for Directory {
         // Outside the decoder are parts that text does not need. Some exports hold what the rotation is made of, or
         // repeat a tied embedding.
         let counts = |name: &String| name.starts_with(self.prefix) || name.starts_with("lm_head.");
-        let known = |name: &String| name.ends_with("rotary_emb.inv_freq") || (self.tied && name == OUTPUT);
+        let known =
+            |name: &String| name.ends_with("rotary_emb.inv_freq") || (self.tied == Some(true) && name == OUTPUT);
         match names.into_iter().find(|name| counts(name) && !known(name) && !self.read.contains(name)) {
             Some(name) => Err(unread(&self.path, &name)),
             None => Ok(()),

@@ -10,7 +10,7 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::{gemma3, quantized_qwen2, quantized_qwen3, qwen2, qwen3};
 use mos_core::ModelError;
-use mos_engine::{CancelToken, ChatModelOptions, Decoder, KvPrefix, LocalChatModel, LogitRows};
+use mos_engine::{CancelToken, ChatModelOptions, Decoder, KvPrefix, LocalChatModel, LogitRows, RopeScaling};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -364,6 +364,35 @@ fn weights_that_nobody_asks_for_are_refused() {
     weights.insert("model.layers.1.self_attn.k_proj.bias".to_owned(), bias);
     write_gguf(&path, &config, &weights, GgmlDType::F32, &[("llama.expert_count", Setting::U32(8))]);
     assert!(refusal(&path).contains("mixtures of experts"));
+}
+
+/// Llama 3 in GGUF files: the stretched rotation stands there as a divisor for each pair.
+#[test]
+fn rotation_factors_in_gguf_files_are_those_of_llama_3() {
+    let mut config = tiny_config();
+    let weights = tiny_weights(&config, DType::F32);
+    let tokens = tokens(200);
+    let plain = rows(open(write_weights(&config, &weights).path()).decoder(), &tokens);
+    let (factor, low, high, context) = (8.0, 1.0, 4.0, 128.0);
+    config["rope_scaling"] = json!({"rope_type": "llama3", "factor": factor, "low_freq_factor": low,
+        "high_freq_factor": high, "original_max_position_embeddings": context as usize});
+    let stretched = rows(open(write_weights(&config, &weights).path()).decoder(), &tokens);
+    let theirs: Vec<Vec<f32>> = stretched.chunks_exact(50).map(<[f32]>::to_vec).collect();
+    let divisor = |pair: usize| {
+        let turns = context * 10_000_f32.powf(-(2.0 * pair as f32) / 16.0) / (2.0 * std::f32::consts::PI);
+        let share = ((turns - low) / (high - low)).clamp(0.0, 1.0);
+        1.0 / ((1.0 - share) / factor + share)
+    };
+    let divisors: Vec<f32> = (0..8).map(divisor).collect();
+    assert!(divisors[0] == 1.0 && divisors[7] == factor && divisors.iter().any(|d| *d > 1.0 && *d < factor));
+    let mut converted = weights.clone();
+    converted.insert("rope_freqs.weight".to_owned(), Tensor::from_vec(divisors, 8, &Device::Cpu).unwrap());
+    let (_folder, model) = gguf(&config, &converted, &[]);
+    assert!(matches!(model.decoder().spec().rope_scaling, RopeScaling::Factors { .. }));
+    let ours = rows(model.decoder(), &tokens);
+    assert_near("llama 3 GGUF", &ours, &theirs);
+    let moved = ours.iter().zip(&plain).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(moved > 0.1, "the factors must change something: {moved}");
 }
 
 #[test]

@@ -1,16 +1,20 @@
 //! Files that cannot be used say why and what to do.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::quantized::gguf_file::{Content, Value, write};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Tensor};
 use mos_core::{ChatModel, ChatRequest, Message, ModelError};
-use mos_engine::{ChatModelOptions, LocalChatModel, gguf_summary};
+use mos_engine::{CancelToken, ChatModelOptions, KvPrefix, LocalChatModel, LogitRows, gguf_summary};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::support::{smol_path, tiny_config, write_tiny};
+use crate::support::{
+    bits, smol_path, tiny_config, tiny_gemma3, tiny_qwen2, tiny_qwen3, tiny_weights, write_tiny, write_weights,
+};
+use crate::tiny_gguf::write_gguf;
 
 fn refusal(path: &Path) -> String {
     match LocalChatModel::open(&ChatModelOptions::new(path)).unwrap_err() {
@@ -141,4 +145,141 @@ fn the_summary_tells_what_a_file_holds() {
     assert_eq!((summary.architecture.as_str(), summary.quantization.as_str()), ("llama", "Q4_1"));
     assert_eq!((summary.parameters, summary.context_length), (134_515_008, Some(8192)));
     assert!(summary.chat);
+}
+
+#[test]
+fn layers_without_end_are_refused_before_anything_is_made_for_them() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("layers.gguf");
+    for count in [0, 4097, 1 << 40, u64::MAX] {
+        for (architecture, config) in [("gemma3", tiny_gemma3()), ("qwen2", tiny_qwen2()), ("llama", tiny_config())] {
+            let key = format!("{architecture}.block_count");
+            let weights = tiny_weights(&config, DType::F32);
+            write_gguf(&path, &config, &weights, GgmlDType::F32, &[(&key, Value::U64(count))]);
+            assert!(refusal(&path).contains(&format!("{count} layers make no sense")), "{architecture}");
+        }
+        for mut config in [tiny_gemma3(), tiny_qwen2(), tiny_qwen3(), tiny_config()] {
+            let weights = tiny_weights(&config, DType::F32);
+            config["num_hidden_layers"] = json!(count);
+            config["use_sliding_window"] = json!(true);
+            config["sliding_window"] = json!(32);
+            let folder = write_weights(&config, &weights);
+            let error = LocalChatModel::open(&ChatModelOptions::new(folder.path())).unwrap_err();
+            assert!(error.to_string().contains(&format!("{count} layers make no sense")), "{error}");
+        }
+    }
+}
+
+#[test]
+fn numbers_that_make_no_sense_are_refused() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("numbers.gguf");
+    let config = tiny_config();
+    let with_factors = |values: Tensor, dtype: GgmlDType| {
+        let mut weights = tiny_weights(&config, DType::F32);
+        weights.insert("rope_freqs.weight".to_owned(), values);
+        write_gguf(&path, &config, &weights, dtype, &[]);
+    };
+    let factors = |bad: f32| Tensor::new(&[1.0, 1.0, 1.0, bad, 1.0, 1.0, 1.0, 1.0], &Device::Cpu).unwrap();
+    for bad in [0.0, -1.0, f32::INFINITY, f32::NAN] {
+        with_factors(factors(bad), GgmlDType::F32);
+        assert!(refusal(&path).contains("a rotation factor of"), "{bad}");
+    }
+    // Only matrices are written in the other types; twice as many of half the size would pass for the right number.
+    with_factors(Tensor::ones((2, 8), DType::F32, &Device::Cpu).unwrap(), GgmlDType::F16);
+    assert!(refusal(&path).contains("have the type F16"));
+    with_factors(factors(2.0), GgmlDType::F32);
+    LocalChatModel::open(&ChatModelOptions::new(&path)).unwrap();
+    let weights = tiny_weights(&config, DType::F32);
+    let epsilon = ("llama.attention.layer_norm_rms_epsilon", Value::F32(-1e-5));
+    write_gguf(&path, &config, &weights, GgmlDType::F32, &[epsilon]);
+    assert!(refusal(&path).contains("constant of the norms of -"));
+    for (low, high, context) in [(4.0, 1.0, 64), (2.0, 2.0, 64), (0.0, 4.0, 64), (1.0, 4.0, 0)] {
+        let mut config = config.clone();
+        config["rope_scaling"] = json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": low,
+            "high_freq_factor": high, "original_max_position_embeddings": context});
+        let folder = write_tiny(&config, DType::F32);
+        let error = LocalChatModel::open(&ChatModelOptions::new(folder.path())).unwrap_err().to_string();
+        assert!(error.contains("high_freq_factor"), "{low} {high} {context}: {error}");
+    }
+}
+
+#[test]
+fn types_of_weights_that_are_not_known_are_named_with_those_that_are() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("types.gguf");
+    let config = tiny_config();
+    write_gguf(&path, &config, &tiny_weights(&config, DType::F32), GgmlDType::F32, &[]);
+    let whole = std::fs::read(&path).unwrap();
+    let name = b"output_norm.weight".as_slice();
+    // After the name come the number of dimensions, the one there is, and the type.
+    let at = whole.windows(name.len()).position(|window| window == name).unwrap() + name.len() + 4 + 8;
+    for (number, expected) in [(23_u32, "type IQ4_XS"), (39, "type MXFP4"), (99, "type number 99"), (9, "type Q8_1")] {
+        let mut changed = whole.clone();
+        changed[at..at + 4].copy_from_slice(&number.to_le_bytes());
+        std::fs::write(&path, &changed).unwrap();
+        let text = refusal(&path);
+        assert!(text.contains(expected) && text.contains("only F32, F16") && text.contains("Q4_K_M"), "{text}");
+        assert!(!text.contains("damaged"), "{text}");
+    }
+}
+
+/// Logits of the model in a folder, or why there is none.
+fn logits_of(folder: &Path) -> Result<Vec<u32>, String> {
+    let model = LocalChatModel::open(&ChatModelOptions::new(folder)).map_err(|error| error.to_string())?;
+    let (decoder, none) = (model.decoder(), KvPrefix::default());
+    let mut tail = decoder.new_tail();
+    Ok(bits(&decoder.forward(&[3, 4, 5], &none, &mut tail, LogitRows::Last, &CancelToken::default()).unwrap()))
+}
+
+#[test]
+fn an_output_that_the_configuration_promises_must_be_there() {
+    let mut config = tiny_config();
+    let mut weights = tiny_weights(&config, DType::F32);
+    let untied = logits_of(write_weights(&config, &weights).path()).unwrap();
+    let output = weights.remove("lm_head.weight").unwrap();
+    let error = logits_of(write_weights(&config, &weights).path()).unwrap_err();
+    assert!(error.contains("`lm_head.weight` is missing"), "{error}");
+    config["tie_word_embeddings"] = json!(true);
+    let tied = logits_of(write_weights(&config, &weights).path()).unwrap();
+    assert_ne!(tied, untied);
+    // A configuration that does not say leaves it to the weights.
+    config.as_object_mut().unwrap().remove("tie_word_embeddings");
+    assert_eq!(logits_of(write_weights(&config, &weights).path()).unwrap(), tied);
+    weights.insert("lm_head.weight".to_owned(), output);
+    assert_eq!(logits_of(write_weights(&config, &weights).path()).unwrap(), untied);
+}
+
+#[test]
+fn a_missing_part_of_the_weights_is_named() {
+    let mut config = tiny_config();
+    let weights = tiny_weights(&config, DType::F32);
+    let whole = logits_of(write_weights(&config, &weights).path()).unwrap();
+    let (first, second) = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors");
+    let is_second = |name: &str| ["lm_head.weight", "model.norm.weight"].contains(&name);
+    config.as_object_mut().unwrap().remove("tie_word_embeddings");
+    for missing in ["model.norm.weight", "lm_head.weight"] {
+        let folder = write_weights(&config, &HashMap::new());
+        std::fs::remove_file(folder.path().join("model.safetensors")).unwrap();
+        let part = |wanted: bool| -> HashMap<String, Tensor> {
+            let own = weights.iter().filter(|(name, _)| is_second(name) == wanted);
+            own.map(|(name, tensor)| (name.clone(), tensor.clone())).collect()
+        };
+        let map: HashMap<&String, &str> =
+            weights.keys().map(|name| (name, if is_second(name) { second } else { first })).collect();
+        let index = json!({"metadata": {"total_size": 1}, "weight_map": map});
+        std::fs::write(folder.path().join("model.safetensors.index.json"), index.to_string()).unwrap();
+        candle_core::safetensors::save(&part(false), folder.path().join(first)).unwrap();
+        candle_core::safetensors::save(&part(true), folder.path().join(second)).unwrap();
+        assert_eq!(logits_of(folder.path()).unwrap(), whole);
+        std::fs::remove_file(folder.path().join(second)).unwrap();
+        if missing == "lm_head.weight" {
+            // As if the last norm stood elsewhere: only the output is missing, and nothing says that it must be there.
+            let norm = weights.iter().filter(|(name, _)| *name == "model.norm.weight");
+            let norm: HashMap<String, Tensor> = norm.map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
+            candle_core::safetensors::save(&norm, folder.path().join("norm.safetensors")).unwrap();
+        }
+        let error = logits_of(folder.path()).unwrap_err();
+        assert!(error.contains(&format!("`{second}`")) && error.contains(&format!("`{missing}`")), "{error}");
+    }
 }

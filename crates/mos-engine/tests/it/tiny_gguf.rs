@@ -92,6 +92,7 @@ fn gguf_name(architecture: &str, name: &str) -> String {
         "model.embed_tokens.weight" => return "token_embd.weight".to_owned(),
         "model.norm.weight" => return "output_norm.weight".to_owned(),
         "lm_head.weight" => return "output.weight".to_owned(),
+        "rope_freqs.weight" => return name.to_owned(),
         _ => {}
     }
     let (layer, rest) = name.strip_prefix("model.layers.").unwrap().split_once('.').unwrap();
