@@ -89,8 +89,7 @@ fn python_with(name: &str, packages: &[&str]) -> anyhow::Result<PathBuf> {
 }
 
 fn scratch_root() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    target.unwrap_or_else(|| shell::root().join("target")).join("bench")
+    shell::target().join("bench")
 }
 
 /// An empty folder on the same disk as the target folder.

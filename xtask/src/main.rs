@@ -4,13 +4,14 @@
 mod bench;
 mod kv;
 mod models;
+mod services;
 mod shell;
 mod test;
 
 use clap::{Parser, Subcommand};
 
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask", about = "Tests, benchmarks and models of the mos workspace")]
+#[command(name = "cargo xtask", about = "Tests, benchmarks, models and services of the mos workspace")]
 struct Arguments {
     #[command(subcommand)]
     task: Task,
@@ -18,11 +19,14 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Fetch the small models and run every test; prints the time of each suite.
+    /// Fetch the small models, start the servers of `services`, run every test, and end what was started.
     Test {
         /// Also the long ones: many kills, many power cuts, real downloads, every model.
         #[arg(long)]
         long: bool,
+        /// Start no servers; tests of real ones run only with those that the environment names.
+        #[arg(long)]
+        no_services: bool,
         /// Only suites whose name holds this text.
         filter: Option<String>,
     },
@@ -34,12 +38,36 @@ enum Task {
     },
     /// Fetch the small models that tests use.
     Models,
+    /// The servers that tests of real stores talk to: Neo4j, Redis, PostgreSQL, and Qdrant where it can be had.
+    ///
+    /// What NEO4J_URI, REDIS_URL, DATABASE_URL or QDRANT_URL names is used and not started.
+    Services {
+        #[command(subcommand)]
+        action: Action,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Start what is not there and wait until it is healthy.
+    Up {
+        /// Print the variables for `eval "$(cargo xtask services up --export)"`.
+        #[arg(long)]
+        export: bool,
+    },
+    /// End what was started, and remove its data.
+    Down,
+    /// Tell for each service its address, whether it answers, and who gives it.
+    Status,
 }
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().task {
-        Task::Test { long, filter } => test::run(long, filter.as_deref()),
+        Task::Test { long, no_services, filter } => test::run(long, !no_services, filter.as_deref()),
         Task::Bench { part } => bench::run(part.as_deref()),
         Task::Models => models::fetch(),
+        Task::Services { action: Action::Up { export } } => services::up(export),
+        Task::Services { action: Action::Down } => services::down(),
+        Task::Services { action: Action::Status } => services::status(),
     }
 }

@@ -12,6 +12,11 @@ pub(crate) fn root() -> PathBuf {
     own.parent().map_or_else(|| PathBuf::from("."), Path::to_owned)
 }
 
+/// The folder of what is built, measured and started.
+pub(crate) fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
 /// `cargo` as it runs this program, in the workspace's folder.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -33,6 +38,19 @@ pub(crate) fn capture(command: &mut Command) -> anyhow::Result<String> {
     let output = command.stderr(Stdio::inherit()).output().with_context(|| format!("cannot start {shown}"))?;
     anyhow::ensure!(output.status.success(), "{shown} failed: {}", output.status);
     String::from_utf8(output.stdout).with_context(|| format!("{shown} printed something that is not text"))
+}
+
+/// Runs a program that nobody watches and returns what it printed on standard output; when it fails, what it said is
+/// in the error.
+pub(crate) fn run_quietly(command: &mut Command) -> anyhow::Result<String> {
+    let program = command.get_program().to_owned();
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.with_context(|| format!("cannot start {}", program.display()))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    // Some programs report errors on standard output.
+    let said = format!("{}\n{}", String::from_utf8_lossy(&output.stderr).trim(), text.trim());
+    anyhow::ensure!(output.status.success(), "{} failed ({}): {}", program.display(), output.status, said.trim());
+    Ok(text)
 }
 
 /// Builds with `cargo ... --message-format=json` and returns the tests it made: package name, target name, path.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::services::{self, Lease};
 use crate::{models, shell};
 
 struct Suite {
@@ -12,15 +13,9 @@ struct Suite {
     passed: bool,
 }
 
-/// Fetches models, builds all tests, runs them.
-pub(crate) fn run(long: bool, filter: Option<&str>) -> anyhow::Result<()> {
-    models::fetch()?;
-    if long {
-        models::fetch_others()?;
-    }
-    println!("building the tests ...");
-    let mut build = shell::cargo();
-    let executables = shell::built_tests(build.args(["test", "--workspace", "--no-run"]))?;
+/// Fetches models, builds all tests and meanwhile starts the services, runs the tests, ends the services.
+pub(crate) fn run(long: bool, with_services: bool, filter: Option<&str>) -> anyhow::Result<()> {
+    let (executables, lease) = prepare(long, with_services)?;
     let mut suites = Vec::new();
     for (package, target, path) in executables {
         let name = if target == package { package.clone() } else { format!("{package}/{target}") };
@@ -32,6 +27,7 @@ pub(crate) fn run(long: bool, filter: Option<&str>) -> anyhow::Result<()> {
         // As `cargo test` runs it.
         let folder = package_folder(&package);
         command.current_dir(&folder).env("CARGO_MANIFEST_DIR", &folder).env(models::VARIABLE, models::folder()?);
+        command.envs(lease.iter().flat_map(Lease::environment).map(|(name, value)| (name, value)));
         if long {
             command.env("MOS_TEST_LONG", "1").env(models::INSIST, "1");
         }
@@ -43,7 +39,33 @@ pub(crate) fn run(long: bool, filter: Option<&str>) -> anyhow::Result<()> {
         command.args(["test", "--workspace", "--doc", "--quiet"]);
         suites.push(timed("documentation".to_owned(), &mut command)?);
     }
-    report(&suites)
+    let notices = lease.iter().flat_map(Lease::notices).collect::<Vec<_>>();
+    drop(lease);
+    report(&suites, &notices)
+}
+
+type Executables = Vec<(String, String, PathBuf)>;
+
+/// What to run, and the services that it may talk to.
+fn prepare(long: bool, with_services: bool) -> anyhow::Result<(Executables, Option<Lease>)> {
+    let build = || {
+        models::fetch()?;
+        if long {
+            models::fetch_others()?;
+        }
+        println!("building the tests ...");
+        shell::built_tests(shell::cargo().args(["test", "--workspace", "--no-run"]))
+    };
+    if !with_services {
+        return Ok((build()?, None));
+    }
+    let (built, lease) = std::thread::scope(|scope| {
+        let starting = scope.spawn(services::lease);
+        (build(), starting.join())
+    });
+    // First the lease, so that it ends when the build has failed.
+    let lease = lease.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+    Ok((built?, Some(lease)))
 }
 
 fn timed(name: String, command: &mut Command) -> anyhow::Result<Suite> {
@@ -57,11 +79,14 @@ fn package_folder(package: &str) -> PathBuf {
     if in_crates.is_dir() { in_crates } else { shell::root().join(package) }
 }
 
-fn report(suites: &[Suite]) -> anyhow::Result<()> {
+fn report(suites: &[Suite], notices: &[String]) -> anyhow::Result<()> {
     println!("\n{:<32} {:>9}", "suite", "seconds");
     for suite in suites {
         let verdict = if suite.passed { "" } else { "  FAILED" };
         println!("{:<32} {:>9.1}{verdict}", suite.name, suite.took.as_secs_f64());
+    }
+    for notice in notices {
+        println!("{notice}");
     }
     let n_failed = suites.iter().filter(|suite| !suite.passed).count();
     anyhow::ensure!(n_failed == 0, "{n_failed} of {} suites failed", suites.len());
