@@ -29,6 +29,7 @@ const SHIPPED: &[(&str, &str)] = &[
     ("mos-engine", "candle-core"),
     ("mos-engine", "candle-transformers"),
     ("mos-engine", "tokenizers"),
+    ("mos-stores", "redis"),
     ("mos-stores", "rusqlite"),
 ];
 
@@ -82,6 +83,7 @@ fn tensors_stay_in_the_engine_and_drivers_in_the_stores() {
         ("candle-core", &["mos-engine"]),
         ("candle-nn", &["mos-engine"]),
         ("candle-transformers", &["mos-engine"]),
+        ("redis", &["mos-stores"]),
         ("rusqlite", &["mos-stores", "mos-testkit"]),
         // In mos-kv only so that object_store's client of S3 servers has the workspace's TLS.
         ("reqwest", &["mos-models", "mos-kv"]),

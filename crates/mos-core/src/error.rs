@@ -47,6 +47,16 @@ pub enum StoreError {
     /// Read again and decide anew: somebody else changed it, or it exists already.
     #[error("{0}")]
     Conflict(String),
+    /// Wait until there is room, or make some. Nothing was added.
+    #[error("{what} is full: at most {limit} fit; {detail}")]
+    Full {
+        /// What is full, for example the queue of a cube.
+        what: String,
+        /// How many it takes.
+        limit: usize,
+        /// What it is full of, and what to do.
+        detail: String,
+    },
     /// Retry with backoff: another process holds the store; writes are idempotent.
     #[error("{what} is held by another process: {detail}")]
     Busy {

@@ -82,6 +82,11 @@ opaque_id!(
     "session"
 );
 opaque_id!(
+    /// Names one job in a queue, within its cube.
+    JobId,
+    "job"
+);
+opaque_id!(
     /// Names one activation memory (a kept KV cache).
     ActivationId,
     "activation"

@@ -16,6 +16,7 @@ pub mod id;
 pub mod language;
 pub mod memory;
 pub mod message;
+pub mod queue;
 pub mod record;
 pub mod text_memory;
 pub mod users;
@@ -29,9 +30,12 @@ pub use embed::{Embedder, EmbeddingSpace};
 pub use error::{BoxError, MemoryError, ModelError, StoreError};
 pub use filter::{Condition, Filter, Operator};
 pub use graph::{Direction, Edge, GraphStore, Page, Paging};
-pub use id::{ActivationId, CubeId, IdSource, MemoryId, RandomIds, SessionId, UserId};
+pub use id::{ActivationId, CubeId, IdSource, JobId, MemoryId, RandomIds, SessionId, UserId};
 pub use memory::{MemoryItem, MemoryType, Metadata, MetadataForm, Status};
 pub use message::{Content, Message, Part, Role};
+pub use queue::{
+    ClaimRequest, Claimed, DeadJob, Failed, Job, JobQueue, JobState, NewJob, PushReceipt, QueueStats, Ticket,
+};
 pub use record::{Change, EmbeddingWrite, Origin, Receipt, RecordStore, Scope, Version, WriteBatch};
 pub use text_memory::{AddRequest, Hit, SearchRequest, TextMemory};
 pub use users::{Access, Cube, User, UserRole, UserStore};

@@ -8,6 +8,7 @@ use crate::error::StoreError;
 use crate::graph::{Edge, GraphStore};
 use crate::id::{CubeId, MemoryId};
 use crate::memory::MemoryItem;
+use crate::queue::NewJob;
 use crate::vector::VectorPoint;
 
 /// Whose memories are meant: one cube. The wall between tenants.
@@ -82,6 +83,9 @@ pub struct WriteBatch {
     /// Embeddings of memories that exist or are in `put`. A put memory whose text changed and that has no
     /// vector here loses its embedding.
     pub embeddings: Option<EmbeddingWrite>,
+    /// Jobs to push, as [`JobQueue::push`](crate::JobQueue::push) does: they are in the queue when the batch is on disk,
+    /// and only then.
+    pub jobs: Vec<NewJob>,
 }
 
 impl WriteBatch {
@@ -146,8 +150,8 @@ pub trait RecordStore: GraphStore {
     /// # Errors
     /// [`StoreError::EmbeddingSpace`], [`StoreError::Dimension`], [`StoreError::Invalid`] (a vector that is not
     /// finite or of zero length, an edge or embedding without its memory), [`StoreError::Conflict`] (what must be
-    /// absent or unchanged is not), [`StoreError::NotFound`] (the scope's cube was deleted), [`StoreError::Storage`],
-    /// [`StoreError::Busy`]. Nothing of the batch is kept then.
+    /// absent or unchanged is not), [`StoreError::NotFound`] (the scope's cube was deleted), [`StoreError::Full`] (no
+    /// room for its jobs), [`StoreError::Storage`], [`StoreError::Busy`]. Nothing of the batch is kept then.
     async fn apply(&self, scope: &Scope, batch: WriteBatch) -> Result<Receipt, StoreError>;
 
     /// Returns the model that the scope's embeddings were made with; `None` before the first.

@@ -1,8 +1,10 @@
 //! Stores of the mos memory system.
 //!
-//! - [`SqliteStore`]: the record, the users and the full-text index in one `SQLite` file, one transaction per write.
+//! - [`SqliteStore`]: the record, the users, the jobs and the full-text index in one `SQLite` file, one transaction per
+//!   write.
 //! - [`InMemoryStore`]: the same behaviour without a disk, for tests and throw-away use.
 //! - [`ExactVectors`]: exact nearest-neighbour search, a derived index that follows any record.
+//! - `RedisQueue` (feature `redis`): jobs on a Redis server, shared by several machines.
 //! - [`TextAnalyzer`]: how text becomes the terms that full-text search compares.
 //!
 //! Invariant: every query of every store names its scope; nothing that a caller sends becomes part of an SQL text.
@@ -14,10 +16,14 @@ mod codec;
 mod exact;
 mod memory;
 mod prepare;
+mod queue;
 mod sqlite;
 mod text;
 
 pub use exact::{ExactVectors, ExactVectorsOptions};
 pub use memory::InMemoryStore;
+pub use queue::QueueLimits;
+#[cfg(feature = "redis")]
+pub use queue::redis::{RedisOptions, RedisQueue};
 pub use sqlite::{Finding, SCHEMA_VERSION, SqliteOptions, SqliteStore, Statistics};
 pub use text::TextAnalyzer;

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::TextAnalyzer;
 use crate::codec;
+use crate::queue::{PreparedJob, QueueLimits, prepare_jobs};
 
 /// A memory to write.
 #[derive(Debug)]
@@ -55,13 +56,19 @@ pub(crate) struct PreparedBatch {
     pub(crate) remove_edges: Vec<Edge>,
     pub(crate) put_edges: Vec<Edge>,
     pub(crate) embeddings: Option<PreparedEmbeddings>,
+    pub(crate) jobs: Vec<PreparedJob>,
 }
 
 /// Checks a batch and analyses its texts. `at` is the time of the change.
 ///
 /// # Errors
 /// [`StoreError::Dimension`], [`StoreError::Invalid`].
-pub(crate) fn prepare(batch: WriteBatch, analyzer: &TextAnalyzer, at: String) -> Result<PreparedBatch, StoreError> {
+pub(crate) fn prepare(
+    batch: WriteBatch,
+    analyzer: &TextAnalyzer,
+    at: String,
+    limits: &QueueLimits,
+) -> Result<PreparedBatch, StoreError> {
     let put = batch.put.into_iter().map(|item| prepare_item(item, analyzer)).collect::<Result<_, _>>()?;
     let embeddings = match batch.embeddings {
         None => None,
@@ -91,6 +98,7 @@ pub(crate) fn prepare(batch: WriteBatch, analyzer: &TextAnalyzer, at: String) ->
         remove_edges: batch.remove_edges,
         put_edges: batch.put_edges,
         embeddings,
+        jobs: prepare_jobs(batch.jobs, limits)?,
     })
 }
 

@@ -1,5 +1,6 @@
-//! Record and users in memory: a real store that keeps the same contracts, and forgets everything at its end.
+//! Record, users and jobs in memory: a real store that keeps the same contracts, and forgets everything at its end.
 
+mod jobs;
 mod scope;
 mod users;
 
@@ -17,15 +18,19 @@ use serde_json::Value;
 use crate::TextAnalyzer;
 use crate::bm25::query_terms;
 use crate::prepare::{check_space, prepare};
+use crate::queue::memory::QueueState;
+use crate::queue::{Bell, QueueLimits};
 use scope::ScopeState;
 use users::UsersState;
 
-/// Keeps record and users in memory.
+/// Keeps record, users and jobs in memory.
 #[derive(Debug)]
 pub struct InMemoryStore {
     clock: Arc<dyn Clock>,
     analyzer: TextAnalyzer,
+    queue_limits: QueueLimits,
     state: RwLock<State>,
+    bell: Bell,
 }
 
 #[derive(Debug)]
@@ -34,14 +39,21 @@ struct State {
     sequence: u64,
     scopes: HashMap<Scope, ScopeState>,
     users: UsersState,
+    queue: QueueState,
 }
 
 impl InMemoryStore {
     /// Returns an empty store, in which only the user `root` exists.
     pub fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
+        Self::with_queue_limits(clock, QueueLimits::default())
+    }
+
+    /// Returns an empty store whose queue of jobs takes so much.
+    pub fn with_queue_limits(clock: Arc<dyn Clock>, queue_limits: QueueLimits) -> Arc<Self> {
         let users = UsersState::new(clock.now_text());
-        let state = State { sequence: 0, scopes: HashMap::new(), users };
-        Arc::new(Self { clock, analyzer: TextAnalyzer::new(), state: RwLock::new(state) })
+        let state = State { sequence: 0, scopes: HashMap::new(), users, queue: QueueState::default() };
+        let (analyzer, bell) = (TextAnalyzer::new(), Bell::default());
+        Arc::new(Self { clock, analyzer, queue_limits, state: RwLock::new(state), bell })
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {
@@ -111,9 +123,20 @@ impl GraphStore for InMemoryStore {
 #[async_trait]
 impl RecordStore for InMemoryStore {
     async fn apply(&self, scope: &Scope, batch: WriteBatch) -> Result<Receipt, StoreError> {
-        let batch = prepare(batch, &self.analyzer, self.clock.now_text())?;
-        let State { sequence, scopes, .. } = &mut *self.write();
-        scopes.entry(scope.clone()).or_default().apply(scope, batch, sequence)
+        let mut batch = prepare(batch, &self.analyzer, self.clock.now_text(), &self.queue_limits)?;
+        let jobs = std::mem::take(&mut batch.jobs);
+        let now_ms = self.clock.now().as_millisecond();
+        let State { sequence, scopes, queue, .. } = &mut *self.write();
+        let state = scopes.entry(scope.clone()).or_default();
+        if !state.has_done(&batch) {
+            queue.check_room(scope, &jobs, &self.queue_limits, now_ms)?;
+        }
+        let receipt = state.apply(scope, batch, sequence)?;
+        if !receipt.replayed && !jobs.is_empty() {
+            queue.push(scope, jobs, &self.queue_limits, now_ms)?;
+            self.bell.ring();
+        }
+        Ok(receipt)
     }
 
     async fn embedding_space(&self, scope: &Scope) -> Result<Option<EmbeddingSpace>, StoreError> {
@@ -172,9 +195,10 @@ impl UserStore for InMemoryStore {
     }
 
     async fn create_cube(&self, cube: &Cube) -> Result<(), StoreError> {
-        let State { sequence, scopes, users } = &mut *self.write();
+        let State { sequence, scopes, users, queue } = &mut *self.write();
         users.create_cube(cube)?;
         // Whatever stands under this id without a cube must never become the new owner's.
+        queue.remove_tenant(&Scope::of(&cube.cube_id));
         if let Some(state) = scopes.get_mut(&Scope::of(&cube.cube_id)) {
             state.erase(sequence, false);
         }
@@ -200,19 +224,21 @@ impl UserStore for InMemoryStore {
     }
 
     async fn delete_cube(&self, id: &CubeId) -> Result<(), StoreError> {
-        let State { sequence, scopes, users } = &mut *self.write();
+        let State { sequence, scopes, users, queue } = &mut *self.write();
         users.delete_cube(id)?;
+        queue.remove_tenant(&Scope::of(id));
         scopes.entry(Scope::of(id)).or_default().erase(sequence, true);
         Ok(())
     }
 
     async fn discard_cube(&self, id: &CubeId) -> Result<bool, StoreError> {
-        let State { sequence, scopes, users } = &mut *self.write();
+        let State { sequence, scopes, users, queue } = &mut *self.write();
         let state = scopes.entry(Scope::of(id)).or_default();
         if users.cube(id).is_none_or(|cube| cube.is_registered) || state.passing(&Filter::Everything).next().is_some() {
             return Ok(false);
         }
         users.delete_cube(id)?;
+        queue.remove_tenant(&Scope::of(id));
         state.erase(sequence, true);
         Ok(true)
     }

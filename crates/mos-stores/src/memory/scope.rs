@@ -48,6 +48,16 @@ pub(super) struct ScopeState {
 }
 
 impl ScopeState {
+    /// Whether an earlier batch with the same key has done it already.
+    pub(super) fn has_done(&self, batch: &PreparedBatch) -> bool {
+        batch.idempotency_key.as_ref().is_some_and(|key| self.receipts.contains_key(key))
+    }
+
+    /// Whether its cube was deleted.
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
     /// Applies a batch whole, or refuses it and changes nothing.
     pub(super) fn apply(
         &mut self,

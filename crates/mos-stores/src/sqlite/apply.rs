@@ -4,18 +4,19 @@ use mos_core::{Edge, EmbeddingSpace, MemoryId, Origin, Receipt, Scope, StoreErro
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::fault::Fault;
-use super::terms;
+use super::{queue, terms};
 use crate::codec;
 use crate::prepare::{
     PreparedBatch, PreparedEmbeddings, PreparedItem, ReadItem, changed, closed, loose_edge, loose_embedding, present,
 };
+use crate::queue::QueueLimits;
 
 /// How long and how many idempotency keys are kept.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct KeyLimits {
     pub(super) max_per_cube: u32,
     pub(super) max_age_s: i64,
-    pub(super) now_s: i64,
+    pub(super) now_ms: i64,
 }
 
 /// Keys are pruned at every so many new ones, so that the bound costs next to nothing.
@@ -27,6 +28,7 @@ pub(super) fn apply(
     scope: &Scope,
     batch: &PreparedBatch,
     limits: KeyLimits,
+    queue_limits: &QueueLimits,
 ) -> Result<Receipt, Fault> {
     let scope_key = ensure_scope(connection, scope)?;
     if let Some(key) = &batch.idempotency_key
@@ -56,6 +58,9 @@ pub(super) fn apply(
         writing.embed(embeddings)?;
     }
     let sequence = writing.finish()?;
+    if !batch.jobs.is_empty() {
+        queue::push(connection, scope, &batch.jobs, queue_limits, limits.now_ms)?;
+    }
     let put = batch.put.iter().map(|prepared| prepared.item.id.clone()).collect();
     let receipt = Receipt { sequence, put, n_deleted, replayed: false };
     if let Some(key) = &batch.idempotency_key {
@@ -124,6 +129,7 @@ pub(super) fn erase_scope(connection: &Connection, scope: &Scope, at: &str, is_c
     writing.finish()?;
     execute(connection, "DELETE FROM versions WHERE scope = ?1", [scope_key])?;
     execute(connection, "DELETE FROM idempotency WHERE scope = ?1", [scope_key])?;
+    queue::remove_tenant(connection, scope)?;
     Ok(())
 }
 
@@ -147,7 +153,8 @@ pub(super) fn current_space(connection: &Connection, scope_key: i64) -> Result<O
     Ok(statement.query_row([scope_key], read).optional()?)
 }
 
-fn ensure_scope(connection: &Connection, scope: &Scope) -> Result<i64, Fault> {
+/// Returns the internal key of a scope, which is made when it is new.
+pub(super) fn ensure_scope(connection: &Connection, scope: &Scope) -> Result<i64, Fault> {
     let known: Option<(i64, bool)> = connection
         .prepare_cached("SELECT scope_key, is_closed FROM scopes WHERE cube_id = ?1")?
         .query_row([scope.cube.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
@@ -185,7 +192,7 @@ fn write_sequence(connection: &Connection, sequence: i64) -> Result<(), Fault> {
     execute(connection, "UPDATE store SET sequence = ?1", [sequence])
 }
 
-fn execute(connection: &Connection, sql: &'static str, values: impl rusqlite::Params) -> Result<(), Fault> {
+pub(super) fn execute(connection: &Connection, sql: &'static str, values: impl rusqlite::Params) -> Result<(), Fault> {
     connection.prepare_cached(sql)?.execute(values)?;
     Ok(())
 }
@@ -516,7 +523,7 @@ fn keep_receipt(
     execute(
         connection,
         "INSERT INTO idempotency (scope, key, receipt, at_s) VALUES (?1, ?2, ?3, ?4)",
-        params![scope_key, key, text, limits.now_s],
+        params![scope_key, key, text, limits.now_ms / 1000],
     )?;
     if connection.last_insert_rowid() % PRUNE_EVERY == 0 {
         prune_keys(connection, scope_key, limits)?;
@@ -525,7 +532,7 @@ fn keep_receipt(
 }
 
 fn prune_keys(connection: &Connection, scope_key: i64, limits: KeyLimits) -> Result<(), Fault> {
-    execute(connection, "DELETE FROM idempotency WHERE at_s < ?1", [limits.now_s - limits.max_age_s])?;
+    execute(connection, "DELETE FROM idempotency WHERE at_s < ?1", [limits.now_ms / 1000 - limits.max_age_s])?;
     execute(
         connection,
         "DELETE FROM idempotency WHERE scope = ?1 AND row_key <= (

@@ -113,6 +113,27 @@ const MUST_BE_EMPTY: &[(&str, &str, &str)] = &[
         "SELECT nodes.id FROM tombstones JOIN nodes ON nodes.scope = tombstones.scope AND nodes.id = tombstones.id",
         REPORT,
     ),
+    (
+        "number of jobs of a cube out of step",
+        "SELECT cube_id FROM scopes LEFT JOIN queues ON queues.scope = scope_key
+         WHERE coalesce(n_jobs, 0) <> (SELECT count(*) FROM jobs WHERE jobs.scope = scope_key)
+            OR coalesce(n_dead, 0) <> (SELECT count(*) FROM jobs WHERE jobs.scope = scope_key AND stage = 4)",
+        REPORT,
+    ),
+    (
+        "cube with jobs at the wrong place in the line",
+        "SELECT cube_id FROM queues JOIN scopes ON scope_key = scope
+         WHERE (turn IS NOT NULL) <> EXISTS (SELECT 1 FROM jobs WHERE jobs.scope = scope_key AND stage = 2)",
+        REPORT,
+    ),
+    (
+        "job out of the order of its group",
+        "SELECT id FROM jobs AS job WHERE stage < 4 AND (stage = 0) <> EXISTS (
+             SELECT 1 FROM jobs AS earlier INDEXED BY jobs_in_group
+             WHERE earlier.scope = job.scope AND earlier.in_group = job.in_group AND earlier.in_group IS NOT NULL
+             AND earlier.stage < 4 AND earlier.job_key < job.job_key)",
+        REPORT,
+    ),
 ];
 
 pub(super) fn check(connection: &Connection) -> Result<Vec<Finding>, Fault> {

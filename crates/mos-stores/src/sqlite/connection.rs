@@ -9,6 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 use tokio::sync::Semaphore;
 
 use super::fault::{BACKEND, Fault, store_error};
+use crate::queue::QueueLimits;
 
 /// Where the database is and how much it may use.
 #[derive(Clone, Debug)]
@@ -27,6 +28,8 @@ pub struct SqliteOptions {
     pub max_idempotency_keys: u32,
     /// How long an idempotency key is kept.
     pub idempotency_age: Duration,
+    /// How much the queue of jobs takes.
+    pub queue: QueueLimits,
     /// Name of a registered `SQLite` file layer, `None` for the system's own. Used by tests.
     pub vfs: Option<String>,
 }
@@ -42,6 +45,7 @@ impl SqliteOptions {
             checkpoint_pages: 1000,
             max_idempotency_keys: 10_000,
             idempotency_age: Duration::from_secs(7 * 24 * 3600),
+            queue: QueueLimits::default(),
             vfs: None,
         }
     }

@@ -1,4 +1,4 @@
-//! The record, the users and the full-text index in one `SQLite` file.
+//! The record, the users, the jobs and the full-text index in one `SQLite` file.
 //!
 //! Invariant: a call that writes returns success only after its transaction was synced to disk, and a call that
 //! fails has changed nothing. Several processes may use the same file.
@@ -7,6 +7,7 @@ mod apply;
 mod check;
 mod connection;
 mod fault;
+mod queue;
 mod read;
 mod schema;
 mod terms;
@@ -32,12 +33,13 @@ pub use schema::SCHEMA_VERSION;
 use crate::TextAnalyzer;
 use crate::bm25::query_terms;
 use crate::prepare::{PreparedBatch, check_space, prepare};
+use crate::queue::Bell;
 use apply::KeyLimits;
 use connection::Readers;
 use fault::{BACKEND, Fault, store_error};
 use writer::Writer;
 
-/// The embedded record store and user store. Needs a tokio runtime for its calls.
+/// The embedded record, user store and queue of jobs. Needs a tokio runtime for its calls.
 #[derive(Debug)]
 pub struct SqliteStore {
     options: SqliteOptions,
@@ -45,6 +47,7 @@ pub struct SqliteStore {
     analyzer: Arc<TextAnalyzer>,
     readers: Arc<Readers>,
     writer: Writer,
+    bell: Bell,
 }
 
 impl SqliteStore {
@@ -66,7 +69,14 @@ impl SqliteStore {
         let writer = Writer::start(connection, path.clone(), options.max_queued_writes, options.checkpoint_pages)
             .map_err(|error| StoreError::Unavailable { backend: BACKEND, source: error.into() })?;
         let readers = Arc::new(Readers::new(options.clone()));
-        Ok(Arc::new(Self { options, clock, analyzer: Arc::new(TextAnalyzer::new()), readers, writer }))
+        Ok(Arc::new(Self {
+            options,
+            clock,
+            analyzer: Arc::new(TextAnalyzer::new()),
+            readers,
+            writer,
+            bell: Bell::default(),
+        }))
     }
 
     /// The database file.
@@ -110,7 +120,8 @@ impl SqliteStore {
     /// Texts are analysed here, so that the one writer only writes.
     async fn prepare(&self, batch: WriteBatch) -> Result<PreparedBatch, StoreError> {
         let (analyzer, at) = (Arc::clone(&self.analyzer), self.clock.now_text());
-        blocking(move || prepare(batch, &analyzer, at)).await?
+        let limits = self.options.queue.clone();
+        blocking(move || prepare(batch, &analyzer, at, &limits)).await?
     }
 }
 
@@ -199,9 +210,15 @@ impl RecordStore for SqliteStore {
         let limits = KeyLimits {
             max_per_cube: self.options.max_idempotency_keys,
             max_age_s: i64::try_from(self.options.idempotency_age.as_secs()).unwrap_or(i64::MAX),
-            now_s: self.clock.now().as_second(),
+            now_ms: self.clock.now().as_millisecond(),
         };
-        self.write(move |connection| apply::apply(connection, &scope, &batch, limits)).await
+        let has_jobs = !batch.jobs.is_empty();
+        let queue = self.options.queue.clone();
+        let receipt = self.write(move |connection| apply::apply(connection, &scope, &batch, limits, &queue)).await?;
+        if has_jobs {
+            self.bell.ring();
+        }
+        Ok(receipt)
     }
 
     async fn embedding_space(&self, scope: &Scope) -> Result<Option<EmbeddingSpace>, StoreError> {

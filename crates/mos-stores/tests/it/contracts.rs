@@ -2,16 +2,25 @@
 
 use std::sync::Arc;
 
-use mos_core::{RecordStore, UserStore, VectorStore};
-use mos_stores::{ExactVectors, ExactVectorsOptions, InMemoryStore, SqliteOptions, SqliteStore};
+use mos_core::{JobQueue, RecordStore, UserStore, VectorStore};
+use mos_stores::{ExactVectors, ExactVectorsOptions, InMemoryStore, QueueLimits, SqliteOptions, SqliteStore};
 use mos_testkit::clock::SetClock;
 use mos_testkit::contracts;
 
 fn sqlite(folder: &tempfile::TempDir) -> Arc<SqliteStore> {
+    sqlite_queue(folder, Arc::new(SetClock::default()), usize::MAX)
+}
+
+fn sqlite_queue(folder: &tempfile::TempDir, clock: Arc<SetClock>, max_jobs: usize) -> Arc<SqliteStore> {
     // Each call a database of its own, in a folder that goes with the test.
     let n_before = std::fs::read_dir(folder.path()).unwrap().count();
     let path = folder.path().join(format!("{n_before}/mos.db"));
-    SqliteStore::open(SqliteOptions::at(path), Arc::new(SetClock::default())).unwrap()
+    let options = SqliteOptions { queue: queue_limits(max_jobs), ..SqliteOptions::at(path) };
+    SqliteStore::open(options, clock).unwrap()
+}
+
+fn queue_limits(max_jobs_per_tenant: usize) -> QueueLimits {
+    QueueLimits { max_jobs_per_tenant, ..QueueLimits::default() }
 }
 
 fn in_memory() -> Arc<InMemoryStore> {
@@ -73,4 +82,18 @@ async fn exact_vectors_without_room_keep_the_vectors_contract() {
         (record, index)
     };
     contracts::vectors::run(make).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_keeps_the_queue_contract() {
+    let folder = tempfile::tempdir().unwrap();
+    contracts::queue::run(async |clock, max_jobs| sqlite_queue(&folder, clock, max_jobs) as Arc<dyn JobQueue>).await;
+    contracts::queue::run_with_record(async |clock, max_jobs| sqlite_queue(&folder, clock, max_jobs)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_memory_keeps_the_queue_contract() {
+    let make = |clock, max_jobs| InMemoryStore::with_queue_limits(clock, queue_limits(max_jobs));
+    contracts::queue::run(async |clock, max_jobs| make(clock, max_jobs) as Arc<dyn JobQueue>).await;
+    contracts::queue::run_with_record(async |clock, max_jobs| make(clock, max_jobs)).await;
 }

@@ -86,6 +86,7 @@ fn batch() -> impl Strategy<Value = WriteBatch> {
                 remove_edges,
                 put_edges,
                 embeddings,
+                jobs: Vec::new(),
             }
         },
     )

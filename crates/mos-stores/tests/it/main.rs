@@ -7,5 +7,12 @@ mod equality;
 mod kill;
 mod old_versions;
 mod power_loss;
+mod queue_equality;
+mod queue_kill;
+#[cfg(feature = "redis")]
+mod queue_redis;
+mod queue_sqlite;
+#[cfg(feature = "redis")]
+mod redis_server;
 mod several_processes;
 mod trouble;

@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use mos_core::{
-    Access, Cube, CubeId, Direction, Edge, EmbeddingSpace, EmbeddingWrite, Filter, GraphStore, MemoryItem, Origin,
-    Paging, RecordStore, Scope, UserId, UserRole, UserStore, VectorStore, WriteBatch,
+    Access, ClaimRequest, Cube, CubeId, Direction, Edge, EmbeddingSpace, EmbeddingWrite, Filter, GraphStore, JobQueue,
+    JobState, MemoryItem, NewJob, Origin, Paging, RecordStore, Scope, UserId, UserRole, UserStore, VectorStore,
+    WriteBatch,
 };
 use mos_stores::{ExactVectors, SCHEMA_VERSION, SqliteOptions, SqliteStore};
 use mos_testkit::clock::SetClock;
@@ -21,6 +23,14 @@ fn open(path: &Path) -> Arc<SqliteStore> {
 
 fn scope() -> Scope {
     Scope { cube: "ann/cube".into() }
+}
+
+fn job(name: &str) -> NewJob {
+    NewJob::new(name.into(), "mem_read", serde_json::json!({"ids": ["max"]}))
+}
+
+fn request(limit: usize) -> ClaimRequest {
+    ClaimRequest { consumer: "worker".to_owned(), limit, lease: Duration::from_secs(60) }
 }
 
 fn space() -> EmbeddingSpace {
@@ -59,6 +69,7 @@ async fn write_the_fixture() {
             aside: false,
         }),
         idempotency_key: Some("the key".to_owned()),
+        jobs: ["finished", "dead", "claimed", "waiting"].map(job).to_vec(),
         ..WriteBatch::new(Origin::new("ann", "add"))
     };
     store.apply(&scope(), batch).await.unwrap();
@@ -67,6 +78,9 @@ async fn write_the_fixture() {
         .apply(&scope(), WriteBatch { put: vec![changed], ..WriteBatch::new(Origin::new("ann", "update")) })
         .await
         .unwrap();
+    let claimed = store.claim(&request(3)).await.unwrap();
+    store.complete(&claimed[0].ticket).await.unwrap();
+    store.fail(&claimed[1].ticket, "broken", None).await.unwrap();
     drop(store);
     let connection = Connection::open(&path).unwrap();
     connection.pragma_update(None, "page_size", 1024).unwrap();
@@ -86,6 +100,9 @@ async fn every_released_version_opens_and_holds_its_memories() {
         assert_eq!(store.statistics().await.unwrap().schema_version, SCHEMA_VERSION);
         assert_eq!(store.check().await.unwrap(), []);
         assert_holds_its_memories(&store).await;
+        if version >= 3 {
+            assert_holds_its_jobs(&store).await;
+        }
         let is_copied = folder.path().join(format!("mos.db.v{version}.backup")).exists();
         assert_eq!(is_copied, version < SCHEMA_VERSION, "an older one is copied before it is migrated");
     }
@@ -110,4 +127,18 @@ async fn assert_holds_its_memories(store: &Arc<SqliteStore>) {
     let new = WriteBatch { put: vec![MemoryItem::new("new".into(), "another dog")], ..WriteBatch::default() };
     store.apply(&scope, new).await.unwrap();
     assert_eq!(store.full_text(&scope, "dog", 5, &all).await.unwrap().len(), 2, "it takes new memories");
+}
+
+async fn assert_holds_its_jobs(store: &Arc<SqliteStore>) {
+    let mut states = Vec::new();
+    for name in ["finished", "dead", "claimed", "waiting"] {
+        states.push(store.find(&scope(), &name.into()).await.unwrap().unwrap());
+    }
+    assert_eq!(states[0], JobState::Finished);
+    assert_eq!(states[1], JobState::Dead { reason: "broken".to_owned() });
+    assert!(matches!(&states[2], JobState::Claimed { consumer, .. } if consumer == "worker"));
+    assert_eq!(states[3], JobState::Waiting);
+    let claimed = store.claim(&request(10)).await.unwrap();
+    assert_eq!((claimed.len(), &claimed[0].job.payload), (1, &serde_json::json!({"ids": ["max"]})));
+    assert_eq!(store.retry_dead(&scope(), &["dead".into()]).await.unwrap(), 1);
 }

@@ -1,0 +1,2 @@
+-- Returns the tenants that have jobs.
+return redis.call('SMEMBERS', P .. ':tenants')
