@@ -9,7 +9,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::kept::{KeptStates, Start, common_prefix};
 use super::model::Engine;
-use crate::decoder::{CHUNK_TOKENS, CancelToken, LogitRows};
+use crate::decoder::{CancelToken, LogitRows};
 use crate::error::internal;
 use crate::kv::{KvPrefix, KvTail};
 use crate::text::{PromptText, Streamed, TextStreamer};
@@ -120,7 +120,7 @@ impl Generation {
         let start = self.prefix.len() + self.tail.len();
         // The stable base ends a chunk, so that it can be kept by itself.
         let border = if start < self.stable_tokens { self.stable_tokens } else { self.tokens.len() };
-        let end = border.min(start + CHUNK_TOKENS);
+        let end = start + engine.decoder.next_chunk(border - start);
         let want = if end == self.tokens.len() { LogitRows::Last } else { LogitRows::None };
         let chunk = self.tokens[start..end].to_vec();
         self.logits = self.forward(engine, &chunk, want)?;

@@ -118,10 +118,12 @@ impl Decoder {
 
     /// As many of the tokens that are left as fit into a chunk.
     fn next_pieces(&self, sequences: &[Sequence<'_>], done: &[usize]) -> Vec<Piece> {
+        let left = sequences.iter().zip(done).map(|(sequence, done)| sequence.tokens.len() - done).sum();
+        let room = self.next_chunk(left);
         let mut pieces = Vec::new();
         let mut row = 0;
         for (sequence, (Sequence { tokens, .. }, &start)) in sequences.iter().zip(done).enumerate() {
-            let end = tokens.len().min(start + self.chunk_tokens - row);
+            let end = tokens.len().min(start + room - row);
             if start < end {
                 pieces.push(Piece { sequence, tokens: start..end, row });
                 row += end - start;

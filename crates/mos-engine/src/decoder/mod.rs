@@ -8,6 +8,8 @@
 mod attention;
 mod batch;
 mod blend;
+mod buffers;
+mod compute;
 mod linear;
 mod random;
 mod rope;
@@ -23,6 +25,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use mos_core::ModelError;
 
 pub use batch::Sequence;
+pub(crate) use compute::Compute;
 pub(crate) use linear::Linear;
 #[cfg(test)]
 pub(crate) use linear::multiply;
@@ -30,18 +33,17 @@ pub use random::RandomWeights;
 pub use rope::{RopeLayout, RopeScaling};
 pub use spec::{Activation, ArchSpec, AttentionBias, SlidingWindow};
 
-use crate::compute::{Kernels, SharedMut, Team};
 use crate::cpu::CpuPath;
-use crate::error::{internal, not_finite};
+use crate::error::not_finite;
 use crate::kv::{KvPrefix, KvTail, foreign};
 use attention::{LayerView, Run, Turns};
 use batch::Piece;
+use buffers::Buffers;
 use rope::Rope;
 
-/// Tokens that are computed between two looks at the cancel token, when the caller does not say otherwise.
+/// Tokens that are computed at once, when the caller does not say otherwise; the last ones of a run may be half as
+/// many again.
 pub const CHUNK_TOKENS: usize = 256;
-/// Rows that one task of row-wise work takes.
-const ROWS_PER_TASK: usize = 16;
 
 /// Names the exact weights and constants of a model: equal fingerprints compute equal caches.
 ///
@@ -74,45 +76,6 @@ pub enum LogitRows {
     Last,
     /// Those after every token, `[tokens, vocabulary]`.
     All,
-}
-
-/// Threads and instructions that a decoder computes with.
-pub(crate) struct Compute {
-    pub(crate) team: Team,
-    pub(crate) kernels: Kernels,
-}
-
-impl Compute {
-    pub(crate) fn new(threads: usize, path: CpuPath) -> Result<Self, ModelError> {
-        let team = Team::new(threads).map_err(|error| internal("starting the compute threads", error))?;
-        Ok(Self { team, kernels: Kernels::new(path) })
-    }
-
-    /// Calls `work` with each row of `x` and the same row of `out`.
-    fn rows(
-        &self,
-        x: &[f32],
-        width: usize,
-        out: &mut [f32],
-        out_width: usize,
-        work: impl Fn(&[f32], &mut [f32]) + Sync,
-    ) {
-        self.numbered_rows(out, out_width, |row, out| work(&x[row * width..][..width], out));
-    }
-
-    /// Calls `work` with the number and the values of each row.
-    fn numbered_rows(&self, values: &mut [f32], width: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
-        let rows = values.len() / width;
-        let shared = SharedMut::new(values);
-        self.team.run(rows.div_ceil(ROWS_PER_TASK), &|task| {
-            for row in task * ROWS_PER_TASK..((task + 1) * ROWS_PER_TASK).min(rows) {
-                // SAFETY: every row belongs to one task.
-                #[allow(unsafe_code, reason = "rows are disjoint")]
-                let values = unsafe { shared.part(row * width, width) };
-                work(row, values);
-            }
-        });
-    }
 }
 
 /// The weights of one layer. What an architecture does not have is empty.
@@ -175,30 +138,22 @@ struct PerRope<T> {
 /// Cosines and sines of some positions, each `[positions, head_dim / 2]`.
 type Angles = PerRope<(Vec<f32>, Vec<f32>)>;
 
-/// Activations of a chunk, each `[tokens, width]`.
-struct Buffers {
-    hidden: Vec<f32>,
-    normed: Vec<f32>,
-    /// Only for architectures with post norms.
-    returned: Vec<f32>,
-    queries: Vec<f32>,
-    keys: Vec<f32>,
-    values: Vec<f32>,
-    mixed: Vec<f32>,
-    gate: Vec<f32>,
-    up: Vec<f32>,
-}
-
 impl Decoder {
     pub(crate) fn new(weights: Weights, threads: usize, path: CpuPath) -> Result<Self, ModelError> {
         let (rope, local_rope) = weights.spec.ropes();
         Ok(Self { rope, local_rope, compute: Compute::new(threads, path)?, chunk_tokens: CHUNK_TOKENS, weights })
     }
 
-    /// Changes how many tokens are computed between two looks at the cancel token (at least 1). Results do not
-    /// depend on it.
+    /// Changes how many tokens are computed at once (at least 1; the last ones of a run may be half as many again).
+    /// Results do not depend on it.
     pub fn set_chunk_tokens(&mut self, tokens: usize) {
         self.chunk_tokens = tokens.max(1);
+    }
+
+    /// Returns how many of `left` tokens to compute at once. A few that would be left over go along: rows share the
+    /// reading of the weights, and few rows leave it unpaid.
+    pub(crate) fn next_chunk(&self, left: usize) -> usize {
+        if left <= self.chunk_tokens + self.chunk_tokens / 2 { left } else { self.chunk_tokens }
     }
 
     /// Returns the sizes and constants of the model.
@@ -485,43 +440,6 @@ impl Decoder {
             self.compute.kernels.softcap(&mut logits, cap);
         }
         Ok(logits)
-    }
-}
-
-impl Buffers {
-    fn new(spec: &ArchSpec, count: usize) -> Self {
-        let zeros = |width: usize| vec![0.0; count * width];
-        Self {
-            hidden: zeros(spec.hidden),
-            normed: zeros(spec.hidden),
-            returned: zeros(if spec.post_norms { spec.hidden } else { 0 }),
-            queries: zeros(spec.heads * spec.head_dim),
-            keys: zeros(spec.kv_heads * spec.head_dim),
-            values: zeros(spec.kv_heads * spec.head_dim),
-            mixed: zeros(spec.heads * spec.head_dim),
-            gate: zeros(spec.feed_forward),
-            up: zeros(spec.feed_forward),
-        }
-    }
-
-    /// Keeps the activations and queries of some rows, ascending, and room for what is made of them.
-    fn keep(&mut self, spec: &ArchSpec, rows: &[Range<usize>]) {
-        let count: usize = rows.iter().map(ExactSizeIterator::len).sum();
-        let query_width = spec.heads * spec.head_dim;
-        for (buffer, width) in [(&mut self.hidden, spec.hidden), (&mut self.queries, query_width)] {
-            let mut to = 0;
-            for rows in rows {
-                buffer.copy_within(rows.start * width..rows.end * width, to);
-                to += rows.len() * width;
-            }
-            buffer.truncate(to);
-        }
-        let Self { normed, returned, mixed, gate, up, .. } = self;
-        normed.truncate(count * spec.hidden);
-        returned.truncate(count * spec.hidden);
-        mixed.truncate(count * query_width);
-        gate.truncate(count * spec.feed_forward);
-        up.truncate(count * spec.feed_forward);
     }
 }
 
