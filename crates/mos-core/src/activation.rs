@@ -47,15 +47,17 @@ pub trait ActivationMemory: fmt::Debug + Send + Sync {
     /// [`MemoryError`] when it cannot be read.
     async fn stats(&self, scope: &Scope) -> Result<ActivationStats, MemoryError>;
 
-    /// Writes the scope's caches, with the messages they were made from, to `dir`.
+    /// Writes the scope's caches, with the messages they were made from, to `file` and, where that is not enough, to a
+    /// folder beside it that is named after it.
     ///
     /// # Errors
     /// [`MemoryError::File`].
-    async fn dump(&self, scope: &Scope, dir: &Path) -> Result<(), MemoryError>;
+    async fn dump(&self, scope: &Scope, file: &Path) -> Result<(), MemoryError>;
 
-    /// Reads caches from `dir`; those of another model are computed anew from their messages. Returns how many.
+    /// Reads what was dumped to `file`; caches of another model are computed anew from their messages. Returns how
+    /// many there were; a file that is missing holds none.
     ///
     /// # Errors
     /// [`MemoryError::File`]; [`MemoryError::Model`].
-    async fn load(&self, scope: &Scope, dir: &Path) -> Result<usize, MemoryError>;
+    async fn load(&self, scope: &Scope, file: &Path) -> Result<usize, MemoryError>;
 }

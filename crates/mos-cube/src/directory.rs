@@ -25,8 +25,9 @@ pub struct DumpRequest<'a> {
     pub config: &'a Value,
     /// Its textual memory.
     pub text: &'a dyn TextMemory,
-    /// Its activation memory with the scope it knows the cube by; `None` when there is nothing to write.
-    pub activation: Option<(&'a dyn ActivationMemory, &'a Scope)>,
+    /// Its activation memory with the scope it knows the cube by and the name of its file; `None` when there is nothing
+    /// to write.
+    pub activation: Option<(&'a dyn ActivationMemory, &'a Scope, &'a str)>,
     /// What its vectors were made with.
     pub embedding_space: Option<EmbeddingSpace>,
     /// The time, ISO 8601.
@@ -152,12 +153,24 @@ fn parent_of(directory: &Path) -> &Path {
     directory.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
+/// Two files of a dump cannot have one name.
+fn refuse_taken(staging: &Path, name: &str) -> Result<(), MemoryError> {
+    if staging.join(name).exists() {
+        let detail = "two files of the dump would have this name; give each memory a `memory_filename` of its own";
+        return Err(file_error(Path::new(name), detail.to_owned()));
+    }
+    Ok(())
+}
+
 async fn write_staging(staging: &Path, request: &DumpRequest<'_>) -> Result<(), MemoryError> {
     let fail = |error: std::io::Error| file_error(staging, format!("cannot write the dump: {error}"));
     request.text.dump(staging).await?;
-    if let Some((activation, scope)) = request.activation {
-        activation.dump(scope, staging).await?;
+    if let Some((activation, scope, name)) = request.activation {
+        refuse_taken(staging, name)?;
+        activation.dump(scope, &staging.join(name)).await?;
     }
+    refuse_taken(staging, CONFIG_FILE)?;
+    refuse_taken(staging, MANIFEST_FILE)?;
     write_json(&staging.join(CONFIG_FILE), request.config)?;
     let names = names_within(staging).map_err(fail)?;
     let files: Result<Vec<ManifestFile>, std::io::Error> =

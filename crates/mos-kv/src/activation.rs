@@ -143,13 +143,13 @@ impl ActivationMemory for KvActivation {
         })
     }
 
-    async fn dump(&self, scope: &Scope, dir: &Path) -> Result<(), MemoryError> {
-        let dir = dir.to_owned();
-        self.with(scope, move |memory, _| memory.dump(&dir)).await
+    async fn dump(&self, scope: &Scope, file: &Path) -> Result<(), MemoryError> {
+        let file = file.to_owned();
+        self.with(scope, move |memory, _| memory.dump_to(&file)).await
     }
 
-    async fn load(&self, scope: &Scope, dir: &Path) -> Result<usize, MemoryError> {
-        let dir = dir.to_owned();
-        self.with(scope, move |memory, _| memory.load_with(&dir, ForeignItems::Recompute)).await
+    async fn load(&self, scope: &Scope, file: &Path) -> Result<usize, MemoryError> {
+        let file = file.to_owned();
+        self.with(scope, move |memory, _| memory.load_from(&file, ForeignItems::Recompute)).await
     }
 }

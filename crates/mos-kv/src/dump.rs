@@ -68,7 +68,15 @@ impl KvCacheMemory {
     /// # Errors
     /// [`KvError::Io`]; as [`KvCacheMemory::get`].
     pub fn dump(&self, dir: &Path) -> Result<(), KvError> {
-        let folder = dir.join(self.segments_folder());
+        self.dump_to(&dir.join(&self.memory_filename))
+    }
+
+    /// As [`KvCacheMemory::dump`], with an index of any name; the items are in `<stem>.segments` beside it.
+    ///
+    /// # Errors
+    /// As [`KvCacheMemory::dump`].
+    pub fn dump_to(&self, path: &Path) -> Result<(), KvError> {
+        let folder = segments_folder(path);
         fs::create_dir_all(&folder).map_err(|error| KvError::io("cannot make", &folder, error))?;
         clean_left_overs(&folder)?;
         let mut entries = Vec::new();
@@ -84,8 +92,8 @@ impl KvCacheMemory {
         let keep: HashSet<String> = entries.iter().map(|entry| entry.file.clone()).collect();
         let index = Index { format: INDEX_FORMAT.to_owned(), model: self.identity().clone(), items: entries };
         let text = serde_json::to_vec_pretty(&index).map_err(|error| KvError::internal("writing an index", error))?;
-        clean_left_overs(dir)?;
-        write_bytes(&dir.join(&self.memory_filename), &text)?;
+        clean_left_overs(path.parent().unwrap_or(Path::new(".")))?;
+        write_bytes(path, &text)?;
         remove_others(&folder, &keep)
     }
 
@@ -108,28 +116,35 @@ impl KvCacheMemory {
     /// # Errors
     /// As [`KvCacheMemory::load`].
     pub fn load_with(&self, dir: &Path, foreign: ForeignItems) -> Result<usize, KvError> {
-        let path = dir.join(&self.memory_filename);
+        self.load_from(&dir.join(&self.memory_filename), foreign)
+    }
+
+    /// As [`KvCacheMemory::load_with`], from an index of any name.
+    ///
+    /// # Errors
+    /// As [`KvCacheMemory::load`].
+    pub fn load_from(&self, path: &Path, foreign: ForeignItems) -> Result<usize, KvError> {
         let mut start = Vec::new();
-        match File::open(&path).and_then(|file| file.take(16).read_to_end(&mut start)) {
+        match File::open(path).and_then(|file| file.take(16).read_to_end(&mut start)) {
             Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
-            Err(error) => return Err(KvError::io("cannot read", &path, error)),
+            Err(error) => return Err(KvError::io("cannot read", path, error)),
         }
         if looks_like_pickle(&start) {
             let recompute = if foreign == ForeignItems::Refuse { ForeignItems::Recompute } else { foreign };
-            let items = import_pickle(&path)?.into_iter().map(|item| self.accept(item, recompute));
+            let items = import_pickle(path)?.into_iter().map(|item| self.accept(item, recompute));
             return self.replace_all(items);
         }
-        let index = read_index(&path)?;
-        let folder = dir.join(self.segments_folder());
+        let index = read_index(path)?;
+        let folder = segments_folder(path);
         // All of it is looked at before anything is changed.
         for entry in &index.items {
-            let item = read_entry(&folder, entry, &path)?;
+            let item = read_entry(&folder, entry, path)?;
             if foreign == ForeignItems::Refuse {
                 item.check_model(self.identity())?;
             }
         }
-        let items = index.items.iter().map(|entry| self.accept(read_entry(&folder, entry, &path)?, foreign));
+        let items = index.items.iter().map(|entry| self.accept(read_entry(&folder, entry, path)?, foreign));
         self.replace_all(items)
     }
 
@@ -180,12 +195,13 @@ impl KvCacheMemory {
         self.delete(&others)?;
         Ok(loaded.len())
     }
+}
 
-    fn segments_folder(&self) -> PathBuf {
-        let mut name = Path::new(&self.memory_filename).file_stem().unwrap_or_default().to_owned();
-        name.push(".segments");
-        name.into()
-    }
+/// Returns the folder of an index' items.
+fn segments_folder(index: &Path) -> PathBuf {
+    let mut name = index.file_stem().unwrap_or_default().to_owned();
+    name.push(".segments");
+    index.with_file_name(name)
 }
 
 fn read_index(path: &Path) -> Result<Index, KvError> {

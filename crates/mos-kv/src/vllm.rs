@@ -199,9 +199,17 @@ impl VllmKvCacheMemory {
     /// # Errors
     /// [`KvError::Io`].
     pub fn dump(&self, dir: &Path) -> Result<(), KvError> {
+        self.dump_to(&dir.join(&self.memory_filename))
+    }
+
+    /// As [`VllmKvCacheMemory::dump`], to a file of any name.
+    ///
+    /// # Errors
+    /// As [`VllmKvCacheMemory::dump`].
+    pub fn dump_to(&self, path: &Path) -> Result<(), KvError> {
         let dump = Dump { format: FORMAT.to_owned(), items: self.get_all() };
         let text = serde_json::to_vec_pretty(&dump).map_err(|error| KvError::internal("writing prompts", error))?;
-        write_bytes(&dir.join(&self.memory_filename), &text)
+        write_bytes(path, &text)
     }
 
     /// Reads the memory's file in a folder, ours or upstream's, in place of what is stored; returns how many items
@@ -210,11 +218,18 @@ impl VllmKvCacheMemory {
     /// # Errors
     /// [`KvError::Damaged`], [`KvError::Newer`], [`KvError::Pickle`], [`KvError::Io`]. Then everything is as it was.
     pub fn load(&self, dir: &Path) -> Result<usize, KvError> {
-        let path = dir.join(&self.memory_filename);
-        let bytes = match std::fs::read(&path) {
+        self.load_from(&dir.join(&self.memory_filename))
+    }
+
+    /// As [`VllmKvCacheMemory::load`], from a file of any name.
+    ///
+    /// # Errors
+    /// As [`VllmKvCacheMemory::load`].
+    pub fn load_from(&self, path: &Path) -> Result<usize, KvError> {
+        let bytes = match std::fs::read(path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
-            Err(error) => return Err(KvError::io("cannot read", &path, error)),
+            Err(error) => return Err(KvError::io("cannot read", path, error)),
         };
         let what = path.display().to_string();
         let items = if looks_like_pickle(&bytes) { upstream(&bytes, &what)? } else { own(&bytes, &what)? };

@@ -171,10 +171,7 @@ impl Factories {
         }
         let name =
             config.pointer("/text_mem/config/memory_filename").and_then(Value::as_str).unwrap_or(DEFAULT_FILE_NAME);
-        // The name comes from a file that somebody else may have written; it must not lead out of the directory.
-        if Path::new(name).file_name().and_then(|name| name.to_str()) != Some(name) {
-            return Err(Error::Invalid(format!("memory_filename must be a plain file name, not `{name}`")));
-        }
+        let name = plain_file_name(name)?;
         match self.text_memories.get(backend) {
             Some(factory) => Ok(factory(parts, name.to_owned())),
             None => Err(Error::Invalid(not_built("text memory", backend, self.text_memories.keys()))),
@@ -185,6 +182,15 @@ impl Factories {
     pub(crate) fn default_cube_config(&self, settings: &Settings, owner: &UserId, cube: &CubeId) -> Value {
         GeneralMemCubeConfig::new(owner.as_str(), cube.as_str(), settings.text_memory()).to_json(Secrets::Omitted)
     }
+}
+
+/// Returns a `memory_filename` as it is. It comes from a file that somebody else may have written, and must not lead out
+/// of the directory.
+pub(crate) fn plain_file_name(name: &str) -> Result<&str> {
+    if Path::new(name).file_name().and_then(|file| file.to_str()) == Some(name) {
+        return Ok(name);
+    }
+    Err(Error::Invalid(format!("memory_filename must be a plain file name, not `{name}`")))
 }
 
 pub(crate) fn not_built<'a>(kind: &str, key: &str, known: impl Iterator<Item = &'a String>) -> String {

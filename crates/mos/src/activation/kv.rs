@@ -179,11 +179,11 @@ impl ActivationMemory for KvCaches {
         Ok(ActivationStats { n_items: items.len(), n_tokens, n_bytes })
     }
 
-    async fn dump(&self, scope: &Scope, dir: &Path) -> Result<(), MemoryError> {
-        self.activation().await?.dump(scope, dir).await
+    async fn dump(&self, scope: &Scope, file: &Path) -> Result<(), MemoryError> {
+        self.activation().await?.dump(scope, file).await
     }
 
-    async fn load(&self, scope: &Scope, dir: &Path) -> Result<usize, MemoryError> {
-        self.activation().await?.load(scope, dir).await
+    async fn load(&self, scope: &Scope, file: &Path) -> Result<usize, MemoryError> {
+        self.activation().await?.load(scope, file).await
     }
 }

@@ -12,7 +12,7 @@ mod kv;
 mod prompts;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -21,7 +21,7 @@ use mos_core::{
     ActivationId, ActivationMemory, ChatModel, ChatRequest, ChatStream, Clock, Cube, CubeId, IdSource, Message,
     ModelError, Scope,
 };
-use mos_kv::{DEFAULT_MEMORY_FILENAME, KvChatModel, MergeStrategy};
+use mos_kv::{KvChatModel, MergeStrategy};
 
 use serde_json::Value;
 
@@ -186,11 +186,6 @@ impl Activations {
 /// Whether a chat model of these settings computes in this process, so that its state can be kept.
 pub(crate) fn computes_here(config: &ChatModelConfig) -> bool {
     matches!(config.backend(), "local" | "huggingface" | "huggingface_singleton")
-}
-
-/// Whether a directory holds a dumped activation memory.
-pub(crate) fn is_dumped(directory: &Path) -> bool {
-    directory.join(DEFAULT_MEMORY_FILENAME).is_file()
 }
 
 fn tenant(cube: &Cube) -> Scope {

@@ -157,15 +157,15 @@ impl ActivationMemory for ServerPrompts {
         Ok(ActivationStats { n_items: items.len(), n_tokens: 0, n_bytes })
     }
 
-    async fn dump(&self, scope: &Scope, dir: &Path) -> Result<(), MemoryError> {
-        Ok(self.memory(scope).await?.dump(dir)?)
+    async fn dump(&self, scope: &Scope, file: &Path) -> Result<(), MemoryError> {
+        Ok(self.memory(scope).await?.dump_to(file)?)
     }
 
-    async fn load(&self, scope: &Scope, dir: &Path) -> Result<usize, MemoryError> {
+    async fn load(&self, scope: &Scope, file: &Path) -> Result<usize, MemoryError> {
         let _changing = self.changing.lock().await;
         let _locked = self.lock(scope).await?;
         let memory = self.memory(scope).await?;
-        let n_items = memory.load(dir)?;
+        let n_items = memory.load_from(file)?;
         self.save(scope, &memory)?;
         Ok(n_items)
     }

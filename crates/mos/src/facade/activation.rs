@@ -4,11 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mos_core::{ActivationId, ActivationStats, ChatModel, Cube, CubeId, Message, Scope, UserId, UserStore};
-use mos_kv::{KvCacheItem, KvCacheMemory};
+use mos_kv::{DEFAULT_MEMORY_FILENAME, KvCacheItem, KvCacheMemory};
+use serde_json::Value;
 
 use super::{CubeHandle, Mos};
 use crate::activation::{ActivationBackend, KvCaches};
 use crate::error::{Error, Result};
+use crate::factories::plain_file_name;
 
 /// Kept model state of one cube; other cubes' is out of reach.
 #[derive(Clone, Debug)]
@@ -63,23 +65,33 @@ impl CubeActivation {
         Ok(self.backend.memory().stats(&self.scope).await?)
     }
 
-    /// Writes the kept states to a folder.
+    /// Writes the kept states to a folder, under the name that the cube's configuration gives them.
     ///
     /// # Errors
-    /// As [`ActivationMemory::dump`](mos_core::ActivationMemory::dump).
+    /// As [`ActivationMemory::dump`](mos_core::ActivationMemory::dump); [`Error::Invalid`] for a name that is not that
+    /// of a file.
     pub async fn dump(&self, dir: &Path) -> Result<()> {
-        Ok(self.backend.memory().dump(&self.scope, dir).await?)
+        let file = dir.join(self.file_name()?);
+        Ok(self.backend.memory().dump(&self.scope, &file).await?)
     }
 
     /// Reads states from a folder, in place of what is kept, and returns how many there were. Those of another model
     /// are computed anew from their texts.
     ///
     /// # Errors
-    /// As [`ActivationMemory::load`](mos_core::ActivationMemory::load); [`Error::Invalid`] when the cube was deleted.
+    /// As [`ActivationMemory::load`](mos_core::ActivationMemory::load); [`Error::Invalid`] when the cube was deleted,
+    /// or for a name that is not that of a file.
     pub async fn load(&self, dir: &Path) -> Result<usize> {
-        let n_items = self.backend.memory().load(&self.scope, dir).await?;
+        let file = dir.join(self.file_name()?);
+        let n_items = self.backend.memory().load(&self.scope, &file).await?;
         self.settle().await?;
         Ok(n_items)
+    }
+
+    /// The name of the file in a dump, as the cube's configuration has it.
+    pub(crate) fn file_name(&self) -> Result<&str> {
+        let named = self.cube.config.pointer("/act_mem/config/memory_filename").and_then(Value::as_str);
+        plain_file_name(named.unwrap_or(DEFAULT_MEMORY_FILENAME))
     }
 
     pub(crate) fn backend(&self) -> (&ActivationBackend, &Scope) {

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use mos_config::{GeneralMemCubeConfig, Secrets, Setting};
 use mos_core::{Access, Cube, CubeId, Filter, MemoryError, Origin, Scope, StoreError, UserId};
 use mos_cube::{CubeDump, DumpRequest};
+use mos_kv::DEFAULT_MEMORY_FILENAME;
 use mos_memory::Reembedded;
 use serde_json::Value;
 
 use super::{CubeActivation, Mos, default_cube_id};
-use crate::activation::is_dumped;
 use crate::error::{Error, Result};
 
 /// A cube to make.
@@ -219,7 +219,7 @@ impl Mos {
         let activation = match cube.act_mem() {
             Some(activation) if activation.has_items().await? => {
                 let (backend, scope) = activation.backend();
-                Some((backend.memory(), scope))
+                Some((backend.memory(), scope, activation.file_name()?))
             }
             _ => None,
         };
@@ -227,7 +227,7 @@ impl Mos {
             cube_id: &cube.info().cube_id,
             config: &cube.info().config,
             text: cube.text_mem().as_ref(),
-            activation: activation.as_ref().map(|(memory, scope)| (memory.as_ref(), *scope)),
+            activation: activation.as_ref().map(|(memory, scope, file)| (memory.as_ref(), *scope, *file)),
             embedding_space: space.clone(),
             created_at: self.parts.clock.now_text(),
         };
@@ -278,15 +278,15 @@ impl Mos {
 
 /// Reads the activation memory of a dump, when there is one.
 async fn load_activation(activation: Option<&CubeActivation>, directory: &Path) -> Result<()> {
-    if !is_dumped(directory) {
-        return Ok(());
-    }
     match activation {
-        Some(activation) => activation.load(directory).await.map(drop),
-        None => {
+        Some(activation) if directory.join(activation.file_name()?).is_file() => {
+            activation.load(directory).await.map(drop)
+        }
+        None if directory.join(DEFAULT_MEMORY_FILENAME).is_file() => {
             tracing::warn!("the activation memory of the dump is left out: no model here could use it");
             Ok(())
         }
+        Some(_) | None => Ok(()),
     }
 }
 

@@ -167,6 +167,39 @@ async fn a_dump_takes_the_caches_along_and_loads_elsewhere() {
     assert!(!empty.join("activation_memory.pickle").exists());
 }
 
+/// A cube whose configuration names the files of its memories.
+async fn named(mos: &Mos, id: &str, text: &str, activation: &str) -> CubeId {
+    let mut config = mos::config::GeneralMemCubeConfig::new("ann", id, mos.settings().text_memory());
+    let setting = |backend: &str, file: &str| json!({"backend": backend, "config": {"memory_filename": file}});
+    config.text_mem = mos::config::Setting::from_json(&setting("naive_text", text)).unwrap();
+    config.act_mem = mos::config::Setting::from_json(&setting("kv_cache", activation)).unwrap();
+    let cube = NewCube { cube_id: id.into(), name: None, config: Some(config) };
+    mos.create_cube(&ann(), cube).await.unwrap();
+    keep(mos, &ann(), id, &["The rocket is called Heron."]).await;
+    id.into()
+}
+
+#[tokio::test]
+async fn a_dump_has_the_file_names_of_the_configuration() {
+    let (folder, mos) = house().await;
+    let cube = named(&mos, "named", "texts.json", "states.index").await;
+    let dumped = folder.path().join("dumped");
+    mos.dump(&ann(), Some(&cube), &dumped).await.unwrap();
+    assert!(dumped.join("states.index").is_file() && dumped.join("states.segments").is_dir());
+    assert!(!dumped.join("activation_memory.pickle").exists());
+    mos.register_mem_cube(&ann(), CubeSource::Directory(dumped), Some(&"again".into())).await.unwrap();
+    assert_eq!(kept(&mos, &ann(), "again").await, ["The rocket is called Heron."]);
+    // One file cannot hold two things.
+    for (number, (text, activation)) in [("same.json", "same.json"), ("t.json", "config.json")].into_iter().enumerate()
+    {
+        let cube = named(&mos, &format!("clash-{number}"), text, activation).await;
+        let dumped = folder.path().join(format!("clash-{number}"));
+        let error = mos.dump(&ann(), Some(&cube), &dumped).await.unwrap_err().to_string();
+        assert!(error.contains(activation) && error.contains("memory_filename"), "{error}");
+        assert!(!dumped.exists());
+    }
+}
+
 #[tokio::test]
 async fn the_caches_of_an_upstream_cube_are_computed_anew() {
     let folder = tempfile::tempdir().unwrap();
