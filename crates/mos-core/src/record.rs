@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::embed::EmbeddingSpace;
 use crate::error::StoreError;
-use crate::graph::{Edge, GraphStore};
+use crate::filter::Filter;
+use crate::graph::{Edge, Graph, GraphStore, Paging};
 use crate::id::{CubeId, MemoryId};
 use crate::memory::MemoryItem;
 use crate::queue::NewJob;
@@ -92,6 +93,11 @@ impl WriteBatch {
     /// Returns an empty batch.
     pub fn new(origin: Origin) -> Self {
         Self { origin, ..Self::default() }
+    }
+
+    /// Returns a batch that writes a graph; memories with known ids are replaced.
+    pub fn import(origin: Origin, graph: Graph) -> Self {
+        Self { put: graph.nodes, put_edges: graph.edges, ..Self::new(origin) }
     }
 }
 
@@ -197,4 +203,82 @@ pub trait RecordStore: GraphStore {
     /// # Errors
     /// [`StoreError`] when the store cannot be read.
     async fn history(&self, scope: &Scope, id: &MemoryId) -> Result<Vec<Version>, StoreError>;
+
+    /// Marks the memories that pass the filter and are not deleted already as deleted, in one write, and returns how many
+    /// there were. They stay where they are, with edges and embeddings, and no search that looks at activated memories
+    /// finds them. `record` names this deletion for [`RecordStore::recover`]; `at` is its time, ISO 8601.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when one of them was changed meanwhile; as [`RecordStore::apply`].
+    async fn soft_delete(
+        &self,
+        scope: &Scope,
+        filter: &Filter,
+        record: &str,
+        at: &str,
+        origin: Origin,
+    ) -> Result<usize, StoreError> {
+        let alive = Filter::Not(Box::new(Filter::equals("status", "deleted"))).and(filter.clone());
+        let unchanged = self.list(scope, &alive, Paging::ALL).await?.entries;
+        soft_deletion::replace(self, scope, unchanged, origin, |item| soft_deletion::mark(item, record, at)).await
+    }
+
+    /// Takes back what [`RecordStore::soft_delete`] did under the same name, in one write, and returns how many memories
+    /// have the status that they had before.
+    ///
+    /// # Errors
+    /// As [`RecordStore::soft_delete`].
+    async fn recover(&self, scope: &Scope, record: &str, origin: Origin) -> Result<usize, StoreError> {
+        let deleted = Filter::equals("status", "deleted").and(Filter::equals(soft_deletion::RECORD, record));
+        let unchanged = self.list(scope, &deleted, Paging::ALL).await?.entries;
+        soft_deletion::replace(self, scope, unchanged, origin, soft_deletion::unmark).await
+    }
+}
+
+/// How a deletion that can be taken back is written down, with MemOS' names for it.
+mod soft_deletion {
+    use serde_json::Value;
+
+    use super::{MemoryItem, Origin, RecordStore, Scope, StoreError, WriteBatch};
+    use crate::memory::Status;
+
+    pub(super) const RECORD: &str = "delete_record_id";
+    const TIME: &str = "delete_time";
+    const STATUS_BEFORE: &str = "status_before_delete";
+
+    pub(super) fn mark(item: &mut MemoryItem, record: &str, at: &str) {
+        let metadata = &mut item.metadata;
+        let before = metadata.status.replace(Status::Deleted);
+        metadata.extra.insert(RECORD.to_owned(), Value::from(record));
+        metadata.extra.insert(TIME.to_owned(), Value::from(at));
+        metadata.extra.insert(STATUS_BEFORE.to_owned(), before.map_or(Value::Null, |status| status.as_str().into()));
+    }
+
+    pub(super) fn unmark(item: &mut MemoryItem) {
+        let metadata = &mut item.metadata;
+        let before = metadata.extra.shift_remove(STATUS_BEFORE);
+        metadata.status = match &before {
+            Some(Value::Null) => None,
+            // MemOS does not say what it was; everything that it deletes was in use.
+            other => other.as_ref().and_then(Value::as_str).and_then(Status::parse).or(Some(Status::Activated)),
+        };
+        metadata.extra.shift_remove(RECORD);
+        metadata.extra.shift_remove(TIME);
+    }
+
+    pub(super) async fn replace<S: RecordStore + ?Sized>(
+        store: &S,
+        scope: &Scope,
+        unchanged: Vec<MemoryItem>,
+        origin: Origin,
+        change: impl Fn(&mut MemoryItem) + Send,
+    ) -> Result<usize, StoreError> {
+        let mut put = unchanged.clone();
+        put.iter_mut().for_each(change);
+        let count = put.len();
+        if count > 0 {
+            store.apply(scope, WriteBatch { unchanged, put, ..WriteBatch::new(origin) }).await?;
+        }
+        Ok(count)
+    }
 }

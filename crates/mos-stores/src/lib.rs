@@ -14,6 +14,7 @@
 mod bm25;
 mod codec;
 mod exact;
+mod graph;
 mod memory;
 mod prepare;
 mod queue;

@@ -71,6 +71,7 @@ fn collect_fields(filter: &Filter, fields: &mut BTreeSet<String>) {
             fields.insert(condition.field.clone());
         }
         Filter::All(parts) | Filter::Any(parts) => parts.iter().for_each(|part| collect_fields(part, fields)),
+        Filter::Not(part) => collect_fields(part, fields),
     }
 }
 

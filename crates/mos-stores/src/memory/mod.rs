@@ -4,19 +4,20 @@ mod jobs;
 mod scope;
 mod users;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use async_trait::async_trait;
 use mos_core::{
-    Access, Change, Clock, Cube, CubeId, Direction, Edge, EmbeddingSpace, Filter, GraphStore, MemoryId, MemoryItem,
-    Page, Paging, Receipt, RecordStore, Scope, Scored, StoreError, User, UserId, UserRole, UserStore, Version,
-    WriteBatch,
+    Access, Change, Clock, Cube, CubeId, Direction, Edge, EmbeddingSpace, Filter, Graph, GraphPage, GraphStore,
+    GroupCount, MemoryId, MemoryItem, Page, Paging, Receipt, RecordStore, Scope, Scored, StoreError, Tagged, User,
+    UserId, UserRole, UserStore, Version, WriteBatch,
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::TextAnalyzer;
 use crate::bm25::query_terms;
+use crate::graph::{self, GroupCounter};
 use crate::prepare::{check_space, prepare};
 use crate::queue::memory::QueueState;
 use crate::queue::{Bell, QueueLimits};
@@ -91,14 +92,15 @@ impl GraphStore for InMemoryStore {
     async fn edges(
         &self,
         scope: &Scope,
-        id: &MemoryId,
+        ids: &[MemoryId],
         direction: Direction,
         kind: Option<&str>,
     ) -> Result<Vec<Edge>, StoreError> {
+        let ids: HashSet<&MemoryId> = ids.iter().collect();
         let touches = |edge: &&Edge| match direction {
-            Direction::Outgoing => edge.source == *id,
-            Direction::Incoming => edge.target == *id,
-            Direction::Any => edge.source == *id || edge.target == *id,
+            Direction::Outgoing => ids.contains(&edge.source),
+            Direction::Incoming => ids.contains(&edge.target),
+            Direction::Any => ids.contains(&edge.source) || ids.contains(&edge.target),
         };
         let of_kind = |edge: &&Edge| kind.is_none_or(|kind| edge.kind == kind);
         Ok(self.view(scope, |state| state.edges().filter(touches).filter(of_kind).cloned().collect()))
@@ -117,6 +119,65 @@ impl GraphStore for InMemoryStore {
     ) -> Result<Vec<Scored>, StoreError> {
         let terms = query_terms(self.analyzer.terms(query));
         Ok(self.view(scope, |state| state.full_text(&terms, limit, filter)))
+    }
+
+    async fn sharing_tags(
+        &self,
+        scope: &Scope,
+        tags: &[String],
+        min_shared: usize,
+        except: &[MemoryId],
+        limit: usize,
+        filter: &Filter,
+    ) -> Result<Vec<Tagged>, StoreError> {
+        let tags: HashSet<&str> = tags.iter().map(String::as_str).collect();
+        let mut found = self.view(scope, |state| -> Vec<Tagged> {
+            let tagged = |(item, metadata): (&MemoryItem, &Map<String, Value>)| {
+                let n_shared = graph::n_shared(metadata, &tags);
+                let is_wanted = n_shared >= min_shared.max(1) && !except.contains(&item.id);
+                is_wanted.then(|| Tagged { item: item.clone(), n_shared })
+            };
+            state.passing_with_metadata(filter).filter_map(tagged).collect()
+        });
+        found.sort_by(|left, right| (right.n_shared, &left.item.id).cmp(&(left.n_shared, &right.item.id)));
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    async fn without_edges(
+        &self,
+        scope: &Scope,
+        kind: &str,
+        limit: usize,
+        filter: &Filter,
+    ) -> Result<Vec<MemoryItem>, StoreError> {
+        Ok(self.view(scope, |state| {
+            let of_kind = state.edges().filter(|edge| edge.kind == kind);
+            let linked: HashSet<&MemoryId> = of_kind.flat_map(|edge| [&edge.source, &edge.target]).collect();
+            state.passing(filter).filter(|item| !linked.contains(&item.id)).take(limit).cloned().collect()
+        }))
+    }
+
+    async fn count_by(&self, scope: &Scope, fields: &[String], filter: &Filter) -> Result<Vec<GroupCount>, StoreError> {
+        Ok(self.view(scope, |state| {
+            let mut counter = GroupCounter::new(fields);
+            state.passing_with_metadata(filter).for_each(|(item, metadata)| counter.add(&item.memory, metadata));
+            counter.finish()
+        }))
+    }
+
+    async fn export(&self, scope: &Scope, filter: &Filter, paging: Paging) -> Result<GraphPage, StoreError> {
+        let page = self.view(scope, |state| {
+            let key = |(item, metadata): (&MemoryItem, _)| ((), item.id.clone(), graph::created_at(metadata));
+            let keys: Vec<_> = state.passing_with_metadata(filter).map(key).collect();
+            let passing: Vec<MemoryId> = keys.iter().map(|(_, id, _)| id.clone()).collect();
+            let page = graph::export_page(keys, paging);
+            let ids: HashSet<&MemoryId> = page.iter().map(|(_, id)| id).collect();
+            let (edges, n_edges) = graph::export_edges(state.edges().cloned(), &passing.iter().collect(), &ids);
+            let nodes = page.iter().filter_map(|(_, id)| state.item(id)).cloned().collect();
+            Some(GraphPage { graph: Graph { nodes, edges }, n_nodes: passing.len(), n_edges })
+        });
+        Ok(page.unwrap_or(GraphPage { graph: Graph::default(), n_nodes: 0, n_edges: 0 }))
     }
 }
 

@@ -279,8 +279,15 @@ impl ScopeState {
     }
 
     pub(super) fn passing<'a>(&'a self, filter: &'a Filter) -> impl Iterator<Item = &'a MemoryItem> {
+        self.passing_with_metadata(filter).map(|(item, _)| item)
+    }
+
+    pub(super) fn passing_with_metadata<'a>(
+        &'a self,
+        filter: &'a Filter,
+    ) -> impl Iterator<Item = (&'a MemoryItem, &'a Map<String, Value>)> {
         let passes = |node: &&Node| filter.matches(&node.item.memory, &node.metadata);
-        self.in_order().filter(passes).map(|node| &node.item)
+        self.in_order().filter(passes).map(|node| (&node.item, &node.metadata))
     }
 
     /// Every edge, sorted.

@@ -7,6 +7,7 @@ mod apply;
 mod check;
 mod connection;
 mod fault;
+mod graph;
 mod queue;
 mod read;
 mod schema;
@@ -19,9 +20,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use mos_core::{
-    Access, Change, Clock, Cube, CubeId, Direction, Edge, EmbeddingSpace, Filter, GraphStore, MemoryId, MemoryItem,
-    Page, Paging, Receipt, RecordStore, Scope, Scored, StoreError, User, UserId, UserRole, UserStore, Version,
-    WriteBatch,
+    Access, Change, Clock, Cube, CubeId, Direction, Edge, EmbeddingSpace, Filter, GraphPage, GraphStore, GroupCount,
+    MemoryId, MemoryItem, Page, Paging, Receipt, RecordStore, Scope, Scored, StoreError, Tagged, User, UserId,
+    UserRole, UserStore, Version, WriteBatch,
 };
 use rusqlite::Connection;
 use serde_json::Value;
@@ -173,17 +174,17 @@ impl GraphStore for SqliteStore {
     async fn edges(
         &self,
         scope: &Scope,
-        id: &MemoryId,
+        ids: &[MemoryId],
         direction: Direction,
         kind: Option<&str>,
     ) -> Result<Vec<Edge>, StoreError> {
-        let (scope, id, kind) = (scope.clone(), id.clone(), kind.map(str::to_owned));
-        self.read(move |connection| read::edges(connection, &scope, &id, direction, kind.as_deref())).await
+        let (scope, ids, kind) = (scope.clone(), ids.to_vec(), kind.map(str::to_owned));
+        self.read(move |connection| graph::edges(connection, &scope, &ids, direction, kind.as_deref())).await
     }
 
     async fn all_edges(&self, scope: &Scope) -> Result<Vec<Edge>, StoreError> {
         let scope = scope.clone();
-        self.read(move |connection| read::all_edges(connection, &scope)).await
+        self.read(move |connection| graph::all_edges(connection, &scope)).await
     }
 
     async fn full_text(
@@ -199,6 +200,41 @@ impl GraphStore for SqliteStore {
             terms::search(connection, &scope, &query_terms(analyzer.terms(&query)), limit, &filter)
         })
         .await
+    }
+
+    async fn sharing_tags(
+        &self,
+        scope: &Scope,
+        tags: &[String],
+        min_shared: usize,
+        except: &[MemoryId],
+        limit: usize,
+        filter: &Filter,
+    ) -> Result<Vec<Tagged>, StoreError> {
+        let (scope, tags, except, filter) = (scope.clone(), tags.to_vec(), except.to_vec(), filter.clone());
+        self.read(move |connection| graph::sharing_tags(connection, &scope, &tags, min_shared, &except, limit, &filter))
+            .await
+    }
+
+    async fn without_edges(
+        &self,
+        scope: &Scope,
+        kind: &str,
+        limit: usize,
+        filter: &Filter,
+    ) -> Result<Vec<MemoryItem>, StoreError> {
+        let (scope, kind, filter) = (scope.clone(), kind.to_owned(), filter.clone());
+        self.read(move |connection| graph::without_edges(connection, &scope, &kind, limit, &filter)).await
+    }
+
+    async fn count_by(&self, scope: &Scope, fields: &[String], filter: &Filter) -> Result<Vec<GroupCount>, StoreError> {
+        let (scope, fields, filter) = (scope.clone(), fields.to_vec(), filter.clone());
+        self.read(move |connection| graph::count_by(connection, &scope, &fields, &filter)).await
+    }
+
+    async fn export(&self, scope: &Scope, filter: &Filter, paging: Paging) -> Result<GraphPage, StoreError> {
+        let (scope, filter) = (scope.clone(), filter.clone());
+        self.read(move |connection| graph::export(connection, &scope, &filter, paging)).await
     }
 }
 

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use mos_core::{
-    Change, Direction, Edge, EmbeddingSpace, Filter, MemoryId, MemoryItem, Origin, Page, Paging, Scope, StoreError,
-    VectorPoint, Version,
+    Change, EmbeddingSpace, Filter, MemoryId, MemoryItem, Origin, Page, Paging, Scope, StoreError, VectorPoint, Version,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -19,7 +18,7 @@ macro_rules! item_columns {
     };
 }
 
-fn item(row: &Row<'_>) -> Result<MemoryItem, Fault> {
+pub(super) fn item(row: &Row<'_>) -> Result<MemoryItem, Fault> {
     let (id, memory, metadata): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
     let metadata = codec::parse_metadata(&id, &metadata)?;
     Ok(codec::restore_item(MemoryId::new(id), memory, metadata)?)
@@ -96,7 +95,7 @@ fn n_documents(connection: &Connection, scope: i64) -> Result<usize, Fault> {
     Ok(usize::try_from(n).unwrap_or(0))
 }
 
-fn each_passing(
+pub(super) fn each_passing(
     connection: &Connection,
     scope: i64,
     filter: &Filter,
@@ -114,48 +113,6 @@ fn each_passing(
         }
     }
     Ok(())
-}
-
-pub(super) fn edges(
-    connection: &Connection,
-    scope: &Scope,
-    id: &MemoryId,
-    direction: Direction,
-    kind: Option<&str>,
-) -> Result<Vec<Edge>, Fault> {
-    let Some(scope) = scope_key(connection, scope)? else { return Ok(Vec::new()) };
-    let node: Option<i64> = connection
-        .prepare_cached("SELECT node_key FROM nodes WHERE scope = ?1 AND id = ?2")?
-        .query_row(params![scope, id.as_str()], |row| row.get(0))
-        .optional()?;
-    let Some(node) = node else { return Ok(Vec::new()) };
-    let outgoing = matches!(direction, Direction::Outgoing | Direction::Any);
-    let incoming = matches!(direction, Direction::Incoming | Direction::Any);
-    // UNION, not UNION ALL: an edge from a memory to itself is one edge.
-    let mut statement = connection.prepare_cached(
-        "SELECT s.id, t.id, e.kind FROM (
-             SELECT source, target, kind FROM edges WHERE ?2 AND source = ?1
-             UNION SELECT source, target, kind FROM edges WHERE ?3 AND target = ?1) AS e
-         JOIN nodes AS s ON s.node_key = e.source JOIN nodes AS t ON t.node_key = e.target
-         WHERE ?4 IS NULL OR e.kind = ?4 ORDER BY s.id, t.id, e.kind",
-    )?;
-    let rows = statement.query_map(params![node, outgoing, incoming, kind], edge)?;
-    Ok(rows.collect::<Result<_, _>>()?)
-}
-
-pub(super) fn all_edges(connection: &Connection, scope: &Scope) -> Result<Vec<Edge>, Fault> {
-    let Some(scope) = scope_key(connection, scope)? else { return Ok(Vec::new()) };
-    let mut statement = connection.prepare_cached(
-        "SELECT s.id, t.id, kind FROM nodes AS s JOIN edges ON source = s.node_key
-         JOIN nodes AS t ON t.node_key = target WHERE s.scope = ?1 ORDER BY s.id, t.id, kind",
-    )?;
-    let rows = statement.query_map([scope], edge)?;
-    Ok(rows.collect::<Result<_, _>>()?)
-}
-
-fn edge(row: &Row<'_>) -> rusqlite::Result<Edge> {
-    let (source, target): (String, String) = (row.get(0)?, row.get(1)?);
-    Ok(Edge { source: MemoryId::new(source), target: MemoryId::new(target), kind: row.get(2)? })
 }
 
 pub(super) fn embedding_space(connection: &Connection, scope: &Scope) -> Result<Option<EmbeddingSpace>, Fault> {

@@ -117,6 +117,13 @@ async fn observed(store: &Arc<dyn RecordStore>, scope: &Scope) -> Vec<String> {
         outcome(store.list(scope, &Filter::equals("confidence", 1), Paging { offset: 1, limit: 1 }).await),
         outcome(store.nodes(scope, &ids).await),
         outcome(store.all_edges(scope).await),
+        outcome(store.export(scope, &everything, Paging { offset: 1, limit: 2 }).await),
+        outcome(store.export(scope, &Filter::equals("confidence", 1), Paging::ALL).await),
+        outcome(store.count_by(scope, &["confidence".to_owned()], &everything).await),
+        outcome(store.without_edges(scope, "NEXT", 2, &everything).await),
+        outcome(store.edges(scope, &ids, Direction::Outgoing, None).await),
+        outcome(store.subgraph(scope, &ids[0], 2, 3, &everything).await),
+        outcome(store.path(scope, &ids[0], &ids[1], Direction::Any, 4).await),
         outcome(store.embedding_space(scope).await),
         outcome(store.embeddings(scope, &ids).await),
         outcome(store.changes(scope, 0, 1000).await),
@@ -124,7 +131,7 @@ async fn observed(store: &Arc<dyn RecordStore>, scope: &Scope) -> Vec<String> {
     ];
     for id in &ids {
         seen.push(outcome(store.history(scope, id).await));
-        seen.push(outcome(store.edges(scope, id, Direction::Any, Some("NEXT")).await));
+        seen.push(outcome(store.edges(scope, std::slice::from_ref(id), Direction::Any, Some("NEXT")).await));
     }
     for query in ["the dog runs", "足球 park", "ann@example.com"] {
         seen.push(outcome(store.full_text(scope, query, 3, &everything).await));

@@ -119,7 +119,7 @@ async fn assert_holds_its_memories(store: &Arc<SqliteStore>) {
     let nearest = index.nearest(&scope, &space(), &[1.0, 0.1], 5, &all).await.unwrap();
     assert_eq!(nearest.len(), 1, "the changed memory has lost its embedding");
     assert_eq!(store.history(&scope, &"park".into()).await.unwrap().len(), 2);
-    assert_eq!(store.edges(&scope, &"max".into(), Direction::Outgoing, None).await.unwrap().len(), 1);
+    assert_eq!(store.edges(&scope, &["max".into()], Direction::Outgoing, None).await.unwrap().len(), 1);
     let access = store.access(&UserId::new("bob"), &CubeId::new("ann/cube")).await.unwrap();
     assert_eq!(access, Some(Access::Member));
     let again = WriteBatch { idempotency_key: Some("the key".to_owned()), ..WriteBatch::default() };

@@ -8,4 +8,5 @@ pub mod users;
 pub mod vectors;
 
 mod full_text;
+pub mod graph;
 mod samples;

@@ -8,8 +8,8 @@ use mos_core::{
 };
 use serde_json::json;
 
-use super::full_text;
 use super::samples::{apply, batch, deletes, edge, embedded, ids, item, puts, refused, scope, space, vectors};
+use super::{full_text, graph};
 
 /// Runs the suite; `make` returns a fresh, empty store.
 ///
@@ -39,6 +39,7 @@ pub async fn run(make: impl AsyncFn() -> Arc<dyn RecordStore>) {
     full_text::full_text_filters_inside_and_breaks_ties_by_id(&*make().await).await;
     scopes_are_walls(&*make().await).await;
     concurrent_writers_lose_nothing(make().await).await;
+    graph::run(make).await;
 }
 
 async fn listed(store: &dyn RecordStore, scope: &Scope) -> Vec<MemoryItem> {
@@ -238,7 +239,7 @@ async fn edges_join_memories(store: &dyn RecordStore) {
     let put_edges = all.iter().rev().cloned().chain(all.clone()).collect();
     apply(store, &scope, WriteBatch { put_edges, ..batch() }).await;
     assert_eq!(store.all_edges(&scope).await.expect("edges"), all, "sorted, a known edge stays one");
-    let at = async |id: &str, direction, kind| store.edges(&scope, &id.into(), direction, kind).await.expect("edges");
+    let at = async |id: &str, direction, kind| store.edges(&scope, &ids(&[id]), direction, kind).await.expect("edges");
     assert_eq!(at("a", Direction::Outgoing, None).await, all[..2]);
     assert_eq!(at("a", Direction::Incoming, None).await, all[2..3]);
     assert_eq!(at("a", Direction::Any, Some("NEXT")).await, [all[0].clone(), all[2].clone()]);
