@@ -161,6 +161,17 @@ impl QueueState {
         }
     }
 
+    /// A tenant without a ready job leaves the line. Called after a ready job became something else, and after the one
+    /// behind it in its group may have become ready: the tenant keeps its place then.
+    fn leave_line(&mut self, scope: &Scope) {
+        if let Some(tenant) = self.tenants.get_mut(scope)
+            && tenant.ready.is_empty()
+            && let Some(turn) = tenant.turn.take()
+        {
+            self.line.remove(&turn);
+        }
+    }
+
     /// Takes a job out of whatever it waits in or is claimed by. It is blocked then, and stays in its group.
     fn withdraw(&mut self, scope: &Scope, number: u64) {
         let Some(tenant) = self.tenants.get_mut(scope) else { return };
@@ -172,11 +183,6 @@ impl QueueState {
             }
             Stage::Ready => {
                 tenant.ready.remove(&(Reverse(entry.job.priority), number));
-                if tenant.ready.is_empty()
-                    && let Some(turn) = tenant.turn.take()
-                {
-                    self.line.remove(&turn);
-                }
             }
             Stage::Claimed { until_ms, .. } => {
                 self.due.remove(&(until_ms, number, scope.clone()));
@@ -217,6 +223,7 @@ impl QueueState {
         self.withdraw(scope, number);
         if !is_dead {
             self.leave_group(scope, number, now_ms);
+            self.leave_line(scope);
         }
         let tenant = self.tenants.get_mut(scope)?;
         let entry = tenant.jobs.remove(&number)?;
@@ -258,6 +265,7 @@ impl QueueState {
                 continue;
             };
             self.withdraw(&scope, number);
+            self.leave_line(&scope);
             claimed.extend(self.give(&scope, number, consumer, now_ms.saturating_add(lease_ms)));
             self.end_turn(&scope);
         }

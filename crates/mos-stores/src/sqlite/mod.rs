@@ -17,6 +17,7 @@ mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use mos_core::{
@@ -24,7 +25,7 @@ use mos_core::{
     MemoryId, MemoryItem, Page, Paging, Receipt, RecordStore, Scope, Scored, StoreError, Tagged, User, UserId,
     UserRole, UserStore, Version, WriteBatch,
 };
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 use serde_json::Value;
 
 pub use check::{Finding, Statistics};
@@ -66,7 +67,7 @@ impl SqliteStore {
         let fail = |error: rusqlite::Error| store_error(error.into(), &path);
         let mut connection = options.connect().map_err(fail)?;
         schema::bring_up_to_date(&mut connection, &path, schema::MIGRATIONS, &clock.now_text())?;
-        use_write_ahead_log(&connection).map_err(|fault| store_error(fault, &path))?;
+        use_write_ahead_log(&connection, options.busy_timeout).map_err(|fault| store_error(fault, &path))?;
         let writer = Writer::start(connection, path.clone(), options.max_queued_writes, options.checkpoint_pages)
             .map_err(|error| StoreError::Unavailable { backend: BACKEND, source: error.into() })?;
         let readers = Arc::new(Readers::new(options.clone()));
@@ -142,9 +143,23 @@ fn make_folder(path: &Path) -> Result<(), StoreError> {
     })
 }
 
+/// How long it is waited before the mode of the file is asked for again.
+const PAUSE: Duration = Duration::from_millis(5);
+
 /// The mode is kept in the file; every connection after this one finds it.
-fn use_write_ahead_log(connection: &Connection) -> Result<(), Fault> {
-    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+///
+/// The change needs the file for itself, and `SQLite` refuses it at once when another connection is in the way, without
+/// the wait that every other statement has; so it is tried for `patience`.
+fn use_write_ahead_log(connection: &Connection, patience: Duration) -> Result<(), Fault> {
+    let deadline = Instant::now() + patience;
+    let mode: String = loop {
+        match connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)) {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && Instant::now() < deadline => {
+                std::thread::sleep(PAUSE);
+            }
+            result => break result?,
+        }
+    };
     if mode.eq_ignore_ascii_case("wal") {
         return Ok(());
     }

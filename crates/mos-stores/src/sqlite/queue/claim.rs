@@ -155,7 +155,7 @@ struct Due {
 fn wake(connection: &Connection, now_ms: i64) -> Result<(), Fault> {
     let mut statement = connection.prepare_cached(
         "SELECT job_key, scope, in_group, stage, attempt, max_attempts, consumer FROM jobs
-         INDEXED BY jobs_due WHERE stage IN (1, 3) AND due_ms <= ?1 ORDER BY due_ms LIMIT ?2",
+         INDEXED BY jobs_due WHERE stage IN (1, 3) AND due_ms <= ?1 ORDER BY due_ms, job_key LIMIT ?2",
     )?;
     let read = |row: &Row<'_>| {
         let place = Place { key: row.get(0)?, scope: row.get(1)?, group: row.get(2)?, due_ms: now_ms };

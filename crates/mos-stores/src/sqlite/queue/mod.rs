@@ -59,7 +59,7 @@ pub(super) fn push(
     let n_new = sorting.receipt.new.len();
     if n_new > 0 {
         let (n_jobs, n_dead) = count(connection, scope_key, n_new as i64, 0)?;
-        if n_jobs > limits.max_jobs_per_tenant as i64 {
+        if n_jobs.unsigned_abs() as usize > limits.max_jobs_per_tenant {
             return Err(full(scope, limits.max_jobs_per_tenant, n_dead.unsigned_abs() as usize).into());
         }
     }

@@ -64,6 +64,8 @@ pub async fn run(make: impl AsyncFn(Arc<SetClock>, usize) -> Arc<dyn JobQueue>) 
     failure::the_dead_are_listed_retried_and_removed(&fresh().await).await;
     tenants::tenants_take_turns(&fresh().await).await;
     tenants::a_late_tenant_does_not_wait_behind_many_jobs(&fresh().await).await;
+    tenants::a_tenant_keeps_its_place_when_the_next_of_a_group_steps_up(&fresh().await).await;
+    tenants::what_is_due_at_once_goes_in_the_order_it_was_pushed(&fresh().await).await;
     tenants::tenants_are_walls(&fresh().await).await;
     tenants::a_removed_tenant_is_gone(&fresh().await).await;
     workers::each_job_is_done_once(&fresh().await).await;

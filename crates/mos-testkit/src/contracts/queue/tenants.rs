@@ -1,6 +1,6 @@
 //! Tenants take turns, and never meet.
 
-use mos_core::{JobState, Paging, Scope};
+use mos_core::{JobState, NewJob, Paging, Scope};
 
 use super::super::samples::scope;
 use super::{Bench, LEASE, SECOND, assert_ended, grouped, id, ids, job, jobs, names};
@@ -44,6 +44,32 @@ pub(super) async fn a_late_tenant_does_not_wait_behind_many_jobs(bench: &Bench) 
         let n_served = served.iter().filter(|cube| *cube == name).count();
         assert_eq!(n_served, 10, "{name} in {served:?}");
     }
+}
+
+pub(super) async fn a_tenant_keeps_its_place_when_the_next_of_a_group_steps_up(bench: &Bench) {
+    let (first, second) = (scope("z-first"), scope("a-second"));
+    bench.push(&first, vec![grouped("one", "g"), grouped("two", "g")]).await;
+    bench.push(&second, jobs(&["one"])).await;
+    assert_eq!(bench.queue.remove(&first, &ids(&["one"])).await.expect("remove"), 1);
+    let claimed = bench.claim(2).await;
+    assert_eq!((cubes(&claimed), names(&claimed)), (vec!["z-first", "a-second"], vec!["two", "one"]));
+}
+
+pub(super) async fn what_is_due_at_once_goes_in_the_order_it_was_pushed(bench: &Bench) {
+    let before: Vec<String> = (0..8).map(|n| format!("before-{n}")).collect();
+    bench.push(&scope("c"), jobs(&before.iter().map(String::as_str).collect::<Vec<_>>())).await;
+    bench.complete(&bench.claim(8).await).await;
+    // The ninth and the tenth job of the queue: neither names nor digits decide.
+    for cube in ["z-first", "a-second"] {
+        bench.push(&scope(cube), vec![NewJob { not_before: Some(bench.later(SECOND)), ..job(cube) }]).await;
+    }
+    bench.assert_nothing_to_claim().await;
+    bench.clock.advance(SECOND);
+    let claimed = bench.claim(2).await;
+    assert_eq!(cubes(&claimed), ["z-first", "a-second"]);
+    // They become due together once more: their leases are over at the same moment.
+    bench.clock.advance(LEASE + SECOND);
+    assert_eq!(cubes(&bench.claim(2).await), ["z-first", "a-second"]);
 }
 
 pub(super) async fn tenants_are_walls(bench: &Bench) {

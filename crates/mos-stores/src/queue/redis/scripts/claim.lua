@@ -5,7 +5,7 @@ local now, limit, ends, consumer, most_woken = ARGV[1], tonumber(ARGV[2]), ARGV[
 -- Delayed jobs become ready, and what a silent consumer had does again.
 local due = redis.call('ZRANGEBYSCORE', P .. ':due', '-inf', now, 'LIMIT', 0, most_woken)
 for _, member in ipairs(due) do
-  local tenant, number = string.match(member, '^(%S*) (%d+)$')
+  local number, tenant = string.match(member, '^0*(%d+) (%S*)$')
   local state = load(tenant, number)
   if not state then
     redis.call('ZREM', P .. ':due', member)

@@ -8,7 +8,8 @@ local function key(kind, tenant) return P .. ':' .. kind .. ':' .. tenant end
 local function group_key(tenant, group) return P .. ':group:' .. tenant .. ':' .. group end
 local function text(number) return string.format('%.0f', number) end
 local function entry(number) return number .. '-0' end
-local function due_member(tenant, number) return tenant .. ' ' .. number end
+-- Filled up, so that what is due at the same time is in the order of numbers.
+local function due_member(tenant, number) return string.rep('0', 16 - #number) .. number .. ' ' .. tenant end
 local function following(counter) return text(redis.call('HINCRBY', P .. ':meta', counter, 1)) end
 
 -- Higher priorities first, then the order of numbers: both in one score, which is exact up to 2^53.
@@ -29,6 +30,8 @@ local function stand_in_line(tenant)
   end
 end
 
+-- Called after a ready job became something else, and after the one behind it in its group may have become ready: the
+-- tenant keeps its place then.
 local function leave_line(tenant)
   if redis.call('ZCARD', key('ready', tenant)) == 0 then redis.call('ZREM', P .. ':line', tenant) end
 end
@@ -65,7 +68,6 @@ local function withdraw(tenant, number, state)
   if state.stage == 'claimed' then redis.call('XACK', key('jobs', tenant), WORKERS, entry(number)) end
   if state.stage == 'ready' then
     redis.call('ZREM', key('ready', tenant), number)
-    leave_line(tenant)
   end
 end
 

@@ -10,6 +10,7 @@ for at = 3, #ARGV do
     else
       withdraw(tenant, number, state)
       leave_group(tenant, number, state, now)
+      leave_line(tenant)
     end
     forget(tenant, number, state)
     n_removed = n_removed + 1
