@@ -31,6 +31,7 @@ const SHIPPED: &[(&str, &str)] = &[
     ("mos-engine", "tokenizers"),
     ("mos-stores", "redis"),
     ("mos-stores", "rusqlite"),
+    ("mos-stores", "sqlx"),
 ];
 
 fn metadata() -> Metadata {
@@ -85,6 +86,7 @@ fn tensors_stay_in_the_engine_and_drivers_in_the_stores() {
         ("candle-transformers", &["mos-engine"]),
         ("redis", &["mos-stores"]),
         ("rusqlite", &["mos-stores", "mos-testkit"]),
+        ("sqlx", &["mos-stores"]),
         // In mos-kv only so that object_store's client of S3 servers has the workspace's TLS.
         ("reqwest", &["mos-models", "mos-kv"]),
         ("clap", &["mos-cli", "xtask"]),

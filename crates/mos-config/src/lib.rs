@@ -23,6 +23,7 @@ pub mod llm;
 pub mod memory;
 mod read;
 pub mod reader;
+mod references;
 pub mod retrieval;
 pub mod scheduler;
 mod secret;

@@ -11,6 +11,7 @@ use crate::llm::ChatModelConfig;
 use crate::memory::MemoryConfig;
 use crate::read::{Fields, Reader, Setting};
 use crate::reader::MemReaderConfig;
+use crate::references;
 use crate::scheduler::SchedulerConfig;
 use crate::secret::Secrets;
 use crate::store::{StoreConfig, UserManagerConfig};
@@ -40,7 +41,7 @@ section! {
         default mem_reader: Option<MemReaderConfig> = None,
         /// The work in the background.
         default mem_scheduler: Option<SchedulerConfig> = None,
-        /// Where MemOS keeps users; the record of the installation holds them here.
+        /// Where users, cubes and shares are kept. `sqlite` is the record of the installation.
         default user_manager: UserManagerConfig = default_part("user_manager"),
         /// The system text of conversations; `{memories}` in it is replaced by what is remembered.
         omitted base_prompt: Option<String>,
@@ -131,10 +132,12 @@ impl Settings {
     /// Returns the built-in defaults, under the file at `path` (JSON or YAML), under the environment.
     ///
     /// In the environment, `MOS__SECTION__KEY` sets any key, and the names in [`VARIABLES`](crate::VARIABLES) set
-    /// theirs; the former win. An empty value counts as unset.
+    /// theirs; the former win. An empty value counts as unset. A text that is nothing but `${NAME}` stands for the
+    /// value of that variable, wherever in the settings it is.
     ///
     /// # Errors
-    /// [`ConfigError`] when the file cannot be read, and for every unknown key, wrong type and unknown backend.
+    /// [`ConfigError`] when the file cannot be read, and for every unknown key, wrong type, unknown backend, and
+    /// variable that is named but not set.
     pub fn load(
         path: Option<&Path>,
         environment: impl IntoIterator<Item = (String, String)>,
@@ -150,11 +153,17 @@ impl Settings {
             Some(file) => layers::merge(&[defaults(), file])?,
             None => defaults(),
         };
-        let mut variables = variables::Layers::read(environment, &below);
+        let environment: Vec<(String, String)> = environment.into_iter().collect();
+        let mut variables = variables::Layers::read(environment.iter().cloned(), &below);
         let mut merged = layers::merge(&[below, variables.flat, variables.nested])?;
         variables::fill(&mut merged, &variables.fills, &mut variables.sources);
+        let unset = references::resolve(&mut merged, &environment, &mut variables.sources);
         let mut reader = Reader::new(path, &variables.sources);
-        let read = Self::read(&mut reader, &merged, "");
+        for (at, name) in &unset {
+            reader.refuse(at, format!("names the environment variable {name}, which is not set"));
+        }
+        // What is not known yet can be of any type.
+        let read = if unset.is_empty() { Self::read(&mut reader, &merged, "") } else { None };
         let (settings, mut warnings) = reader.finish(read)?;
         warnings.extend(variables.warnings);
         Ok(Loaded { settings, warnings })
@@ -174,6 +183,9 @@ impl Settings {
             "activation_disk_bytes",
         ] {
             map.shift_remove(ours);
+        }
+        if self.user_manager.backend() == "postgres" {
+            map.insert("user_manager".to_owned(), defaults()["user_manager"].clone());
         }
         Value::Object(map)
     }

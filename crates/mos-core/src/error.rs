@@ -82,6 +82,14 @@ pub enum StoreError {
         /// What the system said and what to do.
         detail: String,
     },
+    /// Fix the settings or the server: it answers, but not to this address, user, password or database.
+    #[error("{backend}: {detail}")]
+    Refused {
+        /// The backend's configuration key.
+        backend: &'static str,
+        /// What the server refused and what to do. Holds no secret.
+        detail: String,
+    },
     /// Use a newer program: the data was written by one.
     #[error(
         "{path} has format version {found}, this program knows up to {known}; use a newer `mos`, the data is unchanged"

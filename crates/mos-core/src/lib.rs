@@ -36,7 +36,7 @@ pub use message::{Content, Message, Part, Role};
 pub use queue::{
     ClaimRequest, Claimed, DeadJob, Failed, Job, JobQueue, JobState, NewJob, PushReceipt, QueueStats, Ticket,
 };
-pub use record::{Change, EmbeddingWrite, Origin, Receipt, RecordStore, Scope, Version, WriteBatch};
+pub use record::{Change, EmbeddingWrite, Origin, Receipt, RecordStore, Scope, ScopeLifecycle, Version, WriteBatch};
 pub use text_memory::{AddRequest, Hit, SearchRequest, TextMemory};
 pub use users::{Access, Cube, User, UserRole, UserStore};
 pub use validate::{FieldError, ValidationError};

@@ -1,5 +1,7 @@
 //! The one door for writes, and what the record tells about them.
 
+use std::fmt;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
@@ -281,4 +283,40 @@ mod soft_deletion {
         }
         Ok(count)
     }
+}
+
+/// How a record learns of cubes that are made and deleted in another store than its own.
+///
+/// A generation numbers the cubes that have had the same id, from 1, later ones with larger numbers. It keeps a call that
+/// arrives late (its sender has lost the cube meanwhile) from touching the memories of a later cube.
+#[async_trait]
+pub trait ScopeLifecycle: fmt::Debug + Send + Sync {
+    /// Returns the generation that a scope was opened or closed for last; 0 for none. The next cube of this id needs a
+    /// larger one.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read.
+    async fn generation(&self, scope: &Scope) -> Result<u64, StoreError>;
+
+    /// Erases whatever a scope holds, jobs too, and lets writes in; the scope belongs to `generation` from now on. A second call
+    /// with the same generation changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when the scope belongs to a later generation, or this one was closed already; what a
+    /// write can meet.
+    async fn open_scope(&self, scope: &Scope, generation: u64) -> Result<(), StoreError>;
+
+    /// Erases whatever a scope holds, jobs too; later writes are refused with [`StoreError::NotFound`] until it is
+    /// opened. Leaves a scope alone that belongs to a later generation. A second time is no error.
+    ///
+    /// # Errors
+    /// What a write can meet.
+    async fn close_scope(&self, scope: &Scope, generation: u64) -> Result<(), StoreError>;
+
+    /// As [`ScopeLifecycle::close_scope`], but only when the scope holds no memories, asked and done in one
+    /// transaction. Returns false when it holds some; nothing was changed then.
+    ///
+    /// # Errors
+    /// What a write can meet.
+    async fn close_empty_scope(&self, scope: &Scope, generation: u64) -> Result<bool, StoreError>;
 }

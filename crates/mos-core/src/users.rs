@@ -152,8 +152,11 @@ pub trait UserStore: fmt::Debug + Send + Sync {
     /// [`StoreError::NotFound`].
     async fn set_cube_config(&self, id: &CubeId, config: &Value) -> Result<(), StoreError>;
 
-    /// Removes a cube with its shares, memories, edges, embeddings and history, in one transaction. A write that
-    /// comes later is refused until a cube of this id is made again.
+    /// Removes a cube with its shares, memories, edges, embeddings and history. A write that comes later is refused
+    /// until a cube of this id is made again.
+    ///
+    /// It is one transaction where users and memories share a store. Otherwise the cube is out of sight for everybody
+    /// before the first memory goes, and a deletion that broke off is finished later.
     ///
     /// # Errors
     /// [`StoreError::NotFound`].
@@ -183,4 +186,13 @@ pub trait UserStore: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`StoreError`] when the store cannot be read.
     async fn access(&self, user: &UserId, cube: &CubeId) -> Result<Option<Access>, StoreError>;
+
+    /// Returns what there is to know of a store of users that is not the record itself: names and values, for example
+    /// its address. Asks the store, so that an error tells why it cannot be used.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read.
+    async fn facts(&self) -> Result<Vec<(String, String)>, StoreError> {
+        Ok(Vec::new())
+    }
 }

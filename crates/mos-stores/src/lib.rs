@@ -5,6 +5,7 @@
 //! - [`InMemoryStore`]: the same behaviour without a disk, for tests and throw-away use.
 //! - [`ExactVectors`]: exact nearest-neighbour search, a derived index that follows any record.
 //! - `RedisQueue` (feature `redis`): jobs on a Redis server, shared by several machines.
+//! - `PostgresUsers` (feature `postgres`): users, cubes and shares in a PostgreSQL server, beside any record.
 //! - [`TextAnalyzer`]: how text becomes the terms that full-text search compares.
 //!
 //! Invariant: every query of every store names its scope; nothing that a caller sends becomes part of an SQL text.
@@ -16,6 +17,8 @@ mod codec;
 mod exact;
 mod graph;
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod prepare;
 mod queue;
 mod sqlite;
@@ -23,8 +26,10 @@ mod text;
 
 pub use exact::{ExactVectors, ExactVectorsOptions};
 pub use memory::InMemoryStore;
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresOptions, PostgresServer, PostgresUsers, SslMode, USERS_SCHEMA_VERSION};
 pub use queue::QueueLimits;
 #[cfg(feature = "redis")]
 pub use queue::redis::{RedisOptions, RedisQueue};
-pub use sqlite::{Finding, SCHEMA_VERSION, SqliteOptions, SqliteStore, Statistics};
+pub use sqlite::{Finding, SCHEMA_VERSION, SqliteOptions, SqliteStore, Statistics, UNKNOWN_CUBE};
 pub use text::TextAnalyzer;

@@ -170,6 +170,30 @@ pub(crate) fn closed(scope: &Scope) -> StoreError {
     StoreError::NotFound { what: "cube", id: scope.cube.to_string() }
 }
 
+/// What opening a scope means for its present state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Opening {
+    /// It was opened for this generation already.
+    Done,
+    /// Whatever it holds goes.
+    Erase,
+}
+
+/// Decides about a scope of the generation `known` that is to be opened for another one.
+///
+/// # Errors
+/// [`StoreError::Conflict`] when the caller comes too late.
+pub(crate) fn opening(scope: &Scope, known: (u64, bool), generation: u64) -> Result<Opening, StoreError> {
+    match known {
+        (open, false) if open == generation => Ok(Opening::Done),
+        (other, _) if other >= generation => Err(StoreError::Conflict(format!(
+            "the memories of cube `{}` belong to a cube that was made later; look again, and make it anew if it is gone",
+            scope.cube
+        ))),
+        _ => Ok(Opening::Erase),
+    }
+}
+
 /// Returns the error for an edge one of whose ends is missing.
 pub(crate) fn loose_edge(edge: &Edge, missing: &MemoryId) -> StoreError {
     StoreError::Invalid(format!(

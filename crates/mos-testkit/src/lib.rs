@@ -5,3 +5,4 @@ pub mod contracts;
 pub mod embedder;
 pub mod model_server;
 pub mod power_loss;
+pub mod services;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use mos_config::{Settings, StoreConfig};
 use mos_core::{
-    ActivationMemory, ChatModel, Clock, CubeId, Embedder, IdSource, MemoryError, RandomIds, RecordStore, StoreError,
-    SystemClock, UserId, UserStore, VectorStore,
+    ActivationMemory, ChatModel, Clock, CubeId, Embedder, IdSource, MemoryError, RandomIds, RecordStore,
+    ScopeLifecycle, StoreError, SystemClock, UserId, UserStore, VectorStore,
 };
 use mos_stores::{ExactVectors, InMemoryStore, SqliteOptions, SqliteStore};
 
@@ -14,7 +14,7 @@ use crate::activation::{ActivationBackend, ActivationParts, Activations};
 use crate::embed_cache::CachedEmbedder;
 use crate::error::{Error, Result};
 use crate::facade::{Mos, NewCube, Parts, default_cube_id};
-use crate::factories::{Factories, ModelContext};
+use crate::factories::{Factories, ModelContext, UserStoreParts};
 use crate::folders;
 use crate::lazy::{Lazy, LazyEmbedder};
 use crate::transcript::Transcripts;
@@ -30,6 +30,7 @@ pub struct MosBuilder {
     chat_model: Option<Arc<dyn ChatModel>>,
     embedder: Option<Arc<dyn Embedder>>,
     activation: Option<Arc<dyn ActivationMemory>>,
+    users: Option<Arc<dyn UserStore>>,
 }
 
 impl Mos {
@@ -44,6 +45,7 @@ impl Mos {
             chat_model: None,
             embedder: None,
             activation: None,
+            users: None,
         }
     }
 
@@ -142,6 +144,15 @@ impl MosBuilder {
         self
     }
 
+    /// A store of users of your own, instead of the one that the settings name. Deleting a cube in it has to erase the
+    /// cube's memories; one that must tell the record so is better added to [`Factories::add_user_store`], whose
+    /// constructors are given the record.
+    #[must_use]
+    pub fn users(mut self, users: Arc<dyn UserStore>) -> Self {
+        self.users = Some(users);
+        self
+    }
+
     /// Opens the stores. Models are loaded when they are first needed.
     ///
     /// # Errors
@@ -158,6 +169,15 @@ impl MosBuilder {
         };
         let database = configured.unwrap_or_else(|| data_dir.join("mos.db"));
         let stores = open_stores(&self.settings, database, Arc::clone(&self.clock)).await?;
+        let apart = match self.users {
+            Some(users) => Some(users),
+            None => {
+                let config = self.settings.user_manager.clone();
+                let clock = Arc::clone(&self.clock);
+                self.factories.user_store(UserStoreParts { config, record: stores.lifecycle, clock }).await?
+            }
+        };
+        let has_users_apart = apart.is_some();
         let vectors: Arc<dyn VectorStore> = ExactVectors::following(Arc::clone(&stores.record));
         let context = ModelContext { models_dir: folders::models_dir(&self.settings)? };
         let embedder = match self.embedder {
@@ -187,7 +207,8 @@ impl MosBuilder {
             clock: self.clock,
             ids: self.ids,
             record: stores.record,
-            users: stores.users,
+            users: apart.unwrap_or(stores.users),
+            has_users_apart,
             sqlite: stores.sqlite,
             vectors,
             embedder,
@@ -208,9 +229,10 @@ impl Mos {
     }
 }
 
-/// The store, seen as record, as users, and (for its self-check) as what it is.
+/// The store, seen as record, as users, as what learns of cubes kept elsewhere, and (for its self-check) as what it is.
 struct Stores {
     record: Arc<dyn RecordStore>,
+    lifecycle: Arc<dyn ScopeLifecycle>,
     users: Arc<dyn UserStore>,
     sqlite: Option<Arc<SqliteStore>>,
 }
@@ -219,7 +241,7 @@ async fn open_stores(settings: &Settings, path: PathBuf, clock: Arc<dyn Clock>) 
     match &settings.store {
         StoreConfig::Memory(_) => {
             let store = InMemoryStore::new(clock);
-            Ok(Stores { record: store.clone(), users: store, sqlite: None })
+            Ok(Stores { record: store.clone(), lifecycle: store.clone(), users: store, sqlite: None })
         }
         StoreConfig::Sqlite(_) => {
             let opened = tokio::task::spawn_blocking(move || {
@@ -228,7 +250,7 @@ async fn open_stores(settings: &Settings, path: PathBuf, clock: Arc<dyn Clock>) 
             });
             let store =
                 opened.await.map_err(|error| StoreError::Backend { backend: "sqlite", source: error.into() })??;
-            Ok(Stores { record: store.clone(), users: store.clone(), sqlite: Some(store) })
+            Ok(Stores { record: store.clone(), lifecycle: store.clone(), users: store.clone(), sqlite: Some(store) })
         }
     }
 }

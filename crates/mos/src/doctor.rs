@@ -39,6 +39,12 @@ impl Report {
     }
 }
 
+/// Returns what an error and all its causes say.
+fn whole(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 impl Mos {
     /// Checks the data (structure, indexes, statistics, embeddings), the models and the cubes' encoders.
     ///
@@ -50,8 +56,9 @@ impl Mos {
         report.fact("models folder", folders::models_dir(self.settings())?.display());
         report.fact("cpu", crate::cpu_path());
         self.check_store(&mut report).await?;
+        let can_list_cubes = self.check_users(&mut report).await?;
         // A damaged database answers nothing that could be relied on.
-        if !report.findings.iter().any(|finding| finding.what == "damaged file") {
+        if can_list_cubes && !report.findings.iter().any(|finding| finding.what == "damaged file") {
             self.check_encoder(&mut report).await?;
         }
         self.check_chat_model(&mut report).await;
@@ -63,7 +70,8 @@ impl Mos {
             report.fact("store", "in memory");
             return Ok(());
         };
-        for found in sqlite.check().await? {
+        let is_known_better = |what: &str| self.parts.has_users_apart && what == mos_stores::UNKNOWN_CUBE;
+        for found in sqlite.check().await?.into_iter().filter(|found| !is_known_better(&found.what)) {
             report.finding(found.what, found.detail, found.remedy);
         }
         report.fact("store", sqlite.path().display());
@@ -75,12 +83,43 @@ impl Mos {
         };
         report.fact("schema version", statistics.schema_version);
         report.fact("file bytes", statistics.file_bytes);
-        report.fact("users", statistics.n_users);
-        report.fact("cubes", statistics.n_cubes);
+        if !self.parts.has_users_apart {
+            report.fact("users", statistics.n_users);
+            report.fact("cubes", statistics.n_cubes);
+        }
         report.fact("memories", statistics.n_memories);
         report.fact("embeddings", statistics.n_embeddings);
         report.fact("edges", statistics.n_edges);
         Ok(())
+    }
+
+    /// Asks the store of users, when it is not the record itself. Returns whether it answers.
+    async fn check_users(&self, report: &mut Report) -> Result<bool> {
+        if !self.parts.has_users_apart {
+            return Ok(true);
+        }
+        let facts = match self.parts.users.facts().await {
+            Ok(facts) => facts,
+            Err(error) => {
+                report.finding("users", whole(&error), "make the store of users available, or configure another");
+                return Ok(false);
+            }
+        };
+        for (name, value) in facts {
+            report.fact(&format!("users: {name}"), value);
+        }
+        let Some(sqlite) = &self.parts.sqlite else { return Ok(true) };
+        let known = self.parts.users.cubes(None).await?;
+        for cube in sqlite.cubes_with_memories().await? {
+            if !known.iter().any(|known| known.cube_id == cube) {
+                report.finding(
+                    mos_stores::UNKNOWN_CUBE,
+                    format!("the record holds memories of cube `{cube}`, which the store of users does not know"),
+                    "make sure that both belong together; `mos cube create` with this id removes the memories",
+                );
+            }
+        }
+        Ok(true)
     }
 
     async fn check_encoder(&self, report: &mut Report) -> Result<()> {

@@ -6,8 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use mos_config::{ChatModelConfig, EmbedderConfig, GeneralMemCubeConfig, Secrets, Setting, Settings};
-use mos_core::{ChatModel, Clock, CubeId, Embedder, ModelError, RecordStore, Scope, TextMemory, UserId, VectorStore};
+use mos_config::{
+    ChatModelConfig, EmbedderConfig, GeneralMemCubeConfig, Secrets, Setting, Settings, UserManagerConfig,
+};
+use mos_core::{
+    ChatModel, Clock, CubeId, Embedder, ModelError, RecordStore, Scope, ScopeLifecycle, StoreError, TextMemory, UserId,
+    UserStore, VectorStore,
+};
 use mos_memory::{DEFAULT_FILE_NAME, GeneralText, GeneralTextParts, NaiveText, Shelf};
 use serde::Serialize;
 use serde_json::Value;
@@ -17,6 +22,7 @@ use crate::error::{Error, Result};
 
 mod devices;
 mod models;
+mod users;
 
 /// What a constructor of a model may look at besides its configuration.
 #[derive(Clone, Debug)]
@@ -36,6 +42,17 @@ pub struct TextMemoryParts {
     pub vectors: Arc<dyn VectorStore>,
     /// Turns texts into vectors.
     pub embedder: Arc<dyn Embedder>,
+    /// The time of changes.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// What a store of users is made of.
+#[derive(Clone, Debug)]
+pub struct UserStoreParts {
+    /// Its configuration.
+    pub config: UserManagerConfig,
+    /// The record of the cubes' memories, which must learn of cubes that are made and deleted.
+    pub record: Arc<dyn ScopeLifecycle>,
     /// The time of changes.
     pub clock: Arc<dyn Clock>,
 }
@@ -60,6 +77,11 @@ pub type TextMemoryFactory = Arc<dyn Fn(TextMemoryParts, String) -> Arc<dyn Text
 /// Makes an activation memory for all cubes whose configuration names its key. Nothing is opened before it is used.
 pub type ActivationMemoryFactory = Arc<dyn Fn(&ActivationParts) -> ActivationBackend + Send + Sync>;
 
+/// Opens a store of users.
+pub type UserStoreFactory = Arc<
+    dyn Fn(UserStoreParts) -> BoxFuture<'static, std::result::Result<Arc<dyn UserStore>, StoreError>> + Send + Sync,
+>;
+
 /// Constructors by backend key. Starts with everything this build has; a program may add and replace entries.
 #[derive(Clone)]
 pub struct Factories {
@@ -67,6 +89,7 @@ pub struct Factories {
     embedders: BTreeMap<String, EmbedderFactory>,
     text_memories: BTreeMap<String, TextMemoryFactory>,
     activation_memories: BTreeMap<String, ActivationMemoryFactory>,
+    user_stores: BTreeMap<String, UserStoreFactory>,
 }
 
 impl fmt::Debug for Factories {
@@ -76,6 +99,7 @@ impl fmt::Debug for Factories {
             .field("embedders", &self.embedders.keys())
             .field("text_memories", &self.text_memories.keys())
             .field("activation_memories", &self.activation_memories.keys())
+            .field("user_stores", &self.user_stores.keys())
             .finish()
     }
 }
@@ -87,6 +111,7 @@ impl Default for Factories {
             embedders: BTreeMap::new(),
             text_memories: BTreeMap::new(),
             activation_memories: BTreeMap::new(),
+            user_stores: BTreeMap::new(),
         };
         models::add_chat_models(&mut factories);
         models::add_embedders(&mut factories);
@@ -102,9 +127,13 @@ impl Default for Factories {
             }),
         );
         models::add_activation_memories(&mut factories);
+        users::add_user_stores(&mut factories);
         factories
     }
 }
+
+/// The key of users that are kept in the record itself.
+const RECORD_USERS: &str = "sqlite";
 
 fn shelf(parts: &TextMemoryParts, file_name: String) -> Shelf {
     Shelf { scope: parts.scope.clone(), record: Arc::clone(&parts.record), clock: Arc::clone(&parts.clock), file_name }
@@ -129,6 +158,25 @@ impl Factories {
     /// Adds or replaces the constructor of an activation memory.
     pub fn add_activation_memory(&mut self, key: impl Into<String>, factory: ActivationMemoryFactory) {
         self.activation_memories.insert(key.into(), factory);
+    }
+
+    /// Adds or replaces the constructor of a store of users. Without one of its key, `sqlite` is the record itself.
+    pub fn add_user_store(&mut self, key: impl Into<String>, factory: UserStoreFactory) {
+        self.user_stores.insert(key.into(), factory);
+    }
+
+    /// Returns the store of users that the settings name; `None` when that is the record itself.
+    pub(crate) async fn user_store(&self, parts: UserStoreParts) -> Result<Option<Arc<dyn UserStore>>> {
+        let key = parts.config.backend();
+        match self.user_stores.get(key) {
+            Some(factory) => Ok(Some(factory(parts).await?)),
+            None if key == RECORD_USERS => Ok(None),
+            None => {
+                let record = RECORD_USERS.to_owned();
+                let known = self.user_stores.keys().chain([&record]);
+                Err(Error::Invalid(not_built("user manager", key, known)))
+            }
+        }
     }
 
     /// Returns the activation memories of all keys. With a chat model of the program's own nothing is known of where
@@ -217,6 +265,7 @@ pub fn backends() -> Vec<Backend> {
         "embedder" => factories.embedders.contains_key(key),
         "memory" => factories.text_memories.contains_key(key) || factories.activation_memories.contains_key(key),
         "store" => true,
+        "user_manager" => users::is_built(key),
         _ => false,
     };
     let mut table = Vec::new();

@@ -45,7 +45,7 @@ pub use facade::{
 };
 pub use factories::{
     ActivationMemoryFactory, Backend, ChatModelFactory, EmbedderFactory, Factories, ModelContext, TextMemoryFactory,
-    TextMemoryParts, backends,
+    TextMemoryParts, UserStoreFactory, UserStoreParts, backends,
 };
 pub use folders::{data_dir, models_dir};
 pub use mos_config::{self as config, Settings};
@@ -57,7 +57,11 @@ pub use mos_models::fetch;
 
 /// Returns the optional parts of this build.
 pub fn features() -> Vec<&'static str> {
-    vec!["cpu", "sqlite"]
+    let mut features = vec!["cpu", "sqlite"];
+    if cfg!(feature = "postgres") {
+        features.push("postgres");
+    }
+    features
 }
 
 /// Refuses a processor that lacks instructions this program was compiled for.

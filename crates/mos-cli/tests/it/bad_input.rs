@@ -143,3 +143,22 @@ fn a_database_that_is_none_is_named() {
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("mos.db"));
 }
+
+#[test]
+fn users_in_a_server_that_is_away_are_told_in_words() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let url = format!("postgres://mos:geheim@127.0.0.1:{port}/mos");
+    let settings = object!({"user_manager": {"backend": "postgres", "config": {"url": url}}});
+    let settings = write(data, "settings.json", &settings.to_string());
+    for command in [["doctor"].as_slice(), &["user", "list"]] {
+        let error = failure(data, &[command, &["--config", &settings]].concat());
+        assert!(error.contains(&format!("127.0.0.1:{port}")) && error.contains("start it"), "{error}");
+        assert!(!error.contains("geheim"), "{error}");
+    }
+    let mysql = object!({"user_manager": {"backend": "mysql", "config": {}}});
+    let mysql = write(data, "mysql.json", &mysql.to_string());
+    let error = failure(data, &["user", "list", "--config", &mysql]);
+    assert!(error.contains("`mysql`") && error.contains("postgres, sqlite"), "{error}");
+}

@@ -130,3 +130,31 @@ fn the_table_of_backends_has_every_kind_once() {
     }
     assert!(table.iter().any(|kind| kind.kind == "chat_model" && kind.keys.contains(&"huggingface_singleton")));
 }
+
+#[test]
+fn the_address_of_users_is_given_once_and_in_known_words() {
+    let text = r#"{"user_manager": {"backend": "postgres", "config": {
+        "url": "${A}", "host": "db", "port": "${PORT}", "ssl_mode": "maybe", "max_connections": 0,
+        "connection_wait_timeout": 0}}}"#;
+    insta::assert_snapshot!(load("a.json", text, &[("A", "postgres://db/x"), ("PORT", "54a")]).unwrap_err(), @"environment variable PORT (user_manager.config.port): expected a whole number from 0 to 65535, got a text");
+    insta::assert_snapshot!(load("a.json", text, &[("A", "postgres://db/x"), ("PORT", "5433")]).unwrap_err(), @r"
+    DIR/a.json: user_manager.config.host: cannot be given beside url; write it into the url, or leave the url out
+    environment variable PORT (user_manager.config.port): cannot be given beside url; write it into the url, or leave the url out
+    DIR/a.json: user_manager.config.ssl_mode: cannot be given beside url; write it into the url, or leave the url out
+    DIR/a.json: user_manager.config.ssl_mode: unknown mode `maybe` (allowed: disable, prefer, require, verify-ca, verify-full)
+    DIR/a.json: user_manager.config.max_connections: must be at least 1
+    DIR/a.json: user_manager.config.connection_wait_timeout: must be from 1 to 3600 seconds
+    ");
+}
+
+#[test]
+fn a_variable_that_settings_name_must_be_set() {
+    let text = "user_id: ${WHO}\nbase_prompt: say ${WHO}\ntop_k: ${K}\n";
+    insta::assert_snapshot!(load("a.yaml", text, &[("K", " ")]).unwrap_err(), @r"
+    DIR/a.yaml: top_k: names the environment variable K, which is not set
+    DIR/a.yaml: user_id: names the environment variable WHO, which is not set
+    ");
+    let settings = load("a.yaml", text, &[("WHO", "ann"), ("K", "7")]).unwrap();
+    assert_eq!((settings.user_id.as_str(), settings.top_k), ("ann", 7));
+    assert_eq!(settings.base_prompt.as_deref(), Some("say ${WHO}"), "only a whole text stands for a variable");
+}

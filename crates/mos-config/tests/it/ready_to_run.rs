@@ -1,6 +1,6 @@
 //! The files in `configs/` load, and the first one says what the defaults are.
 
-use mos_config::{ChatModelConfig, EmbedderConfig, Settings};
+use mos_config::{ChatModelConfig, EmbedderConfig, Secrets, Setting, Settings, UserManagerConfig};
 
 use crate::{environment, repository};
 
@@ -27,4 +27,24 @@ fn openai_takes_its_key_from_the_environment() {
 fn ollama_needs_no_key() {
     let settings = Settings::load(Some(&repository("configs/ollama.yaml")), []).unwrap().settings;
     assert_eq!((settings.chat_model.backend(), settings.embedder.backend()), ("ollama", "ollama"));
+}
+
+#[test]
+fn users_in_postgres_take_their_address_from_the_environment() {
+    let path = repository("configs/users-in-postgres.yaml");
+    let error = Settings::load(Some(&path), []).unwrap_err().to_string();
+    let expected = "user_manager.config.url: names the environment variable DATABASE_URL, which is not set";
+    assert!(error.ends_with(expected), "{error}");
+    let address = "postgres://mos:geheim@db/mos";
+    let loaded = Settings::load(Some(&path), environment(&[("DATABASE_URL", address)])).unwrap();
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    let UserManagerConfig::Postgres(users) = &loaded.settings.user_manager else { panic!("users are in PostgreSQL") };
+    assert_eq!(users.url.as_ref().unwrap().expose(), address);
+    assert_eq!(users.schema_name.as_deref(), Some("mos"));
+    assert!(!format!("{:?} {}", loaded.settings, loaded.settings.to_json(Secrets::Masked)).contains("geheim"));
+    assert_eq!(
+        loaded.settings.to_mos_config(Secrets::Masked)["user_manager"]["backend"],
+        "sqlite",
+        "MemOS knows no other"
+    );
 }

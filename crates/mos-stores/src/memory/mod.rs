@@ -10,15 +10,15 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use async_trait::async_trait;
 use mos_core::{
     Access, Change, Clock, Cube, CubeId, Direction, Edge, EmbeddingSpace, Filter, Graph, GraphPage, GraphStore,
-    GroupCount, MemoryId, MemoryItem, Page, Paging, Receipt, RecordStore, Scope, Scored, StoreError, Tagged, User,
-    UserId, UserRole, UserStore, Version, WriteBatch,
+    GroupCount, MemoryId, MemoryItem, Page, Paging, Receipt, RecordStore, Scope, ScopeLifecycle, Scored, StoreError,
+    Tagged, User, UserId, UserRole, UserStore, Version, WriteBatch,
 };
 use serde_json::{Map, Value};
 
 use crate::TextAnalyzer;
 use crate::bm25::query_terms;
 use crate::graph::{self, GroupCounter};
-use crate::prepare::{check_space, prepare};
+use crate::prepare::{Opening, check_space, opening, prepare};
 use crate::queue::memory::QueueState;
 use crate::queue::{Bell, QueueLimits};
 use scope::ScopeState;
@@ -230,6 +230,47 @@ impl RecordStore for InMemoryStore {
 
     async fn history(&self, scope: &Scope, id: &MemoryId) -> Result<Vec<Version>, StoreError> {
         Ok(self.view(scope, |state| state.history(id)))
+    }
+}
+
+#[async_trait]
+impl ScopeLifecycle for InMemoryStore {
+    async fn generation(&self, scope: &Scope) -> Result<u64, StoreError> {
+        Ok(self.read().scopes.get(scope).map_or(0, ScopeState::generation))
+    }
+
+    async fn open_scope(&self, scope: &Scope, generation: u64) -> Result<(), StoreError> {
+        let State { sequence, scopes, queue, .. } = &mut *self.write();
+        let state = scopes.entry(scope.clone()).or_default();
+        if opening(scope, (state.generation(), state.is_closed()), generation)? == Opening::Erase {
+            state.open_for(generation, sequence);
+            queue.remove_tenant(scope);
+        }
+        Ok(())
+    }
+
+    async fn close_scope(&self, scope: &Scope, generation: u64) -> Result<(), StoreError> {
+        let State { sequence, scopes, queue, .. } = &mut *self.write();
+        let state = scopes.entry(scope.clone()).or_default();
+        if state.generation() <= generation {
+            state.close_for(generation, sequence);
+            queue.remove_tenant(scope);
+        }
+        Ok(())
+    }
+
+    async fn close_empty_scope(&self, scope: &Scope, generation: u64) -> Result<bool, StoreError> {
+        let State { sequence, scopes, queue, .. } = &mut *self.write();
+        let state = scopes.entry(scope.clone()).or_default();
+        if state.generation() > generation {
+            return Ok(true);
+        }
+        if state.passing(&Filter::Everything).next().is_some() {
+            return Ok(false);
+        }
+        state.close_for(generation, sequence);
+        queue.remove_tenant(scope);
+        Ok(true)
     }
 }
 

@@ -45,6 +45,8 @@ pub(super) struct ScopeState {
     next_order: u64,
     /// Its cube was deleted.
     is_closed: bool,
+    /// Number of the cube that it was opened or closed for last, when cubes are kept elsewhere.
+    generation: u64,
 }
 
 impl ScopeState {
@@ -267,7 +269,29 @@ impl ScopeState {
     /// Removes everything but the tombstones that followers of the feed need; sets whether later writes are refused.
     pub(super) fn erase(&mut self, sequence: &mut u64, is_closed: bool) {
         self.clear(&Origin::default(), "", sequence);
-        *self = Self { tombstones: std::mem::take(&mut self.tombstones), is_closed, ..Self::default() };
+        *self = Self {
+            tombstones: std::mem::take(&mut self.tombstones),
+            is_closed,
+            generation: self.generation,
+            ..Self::default()
+        };
+    }
+
+    /// Number of the cube that it was opened or closed for last; 0 for none.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Empties the scope and opens it for a cube of this generation.
+    pub(super) fn open_for(&mut self, generation: u64, sequence: &mut u64) {
+        self.erase(sequence, false);
+        self.generation = generation;
+    }
+
+    /// Empties the scope and closes it for a cube of this generation.
+    pub(super) fn close_for(&mut self, generation: u64, sequence: &mut u64) {
+        self.erase(sequence, true);
+        self.generation = generation;
     }
 
     fn in_order(&self) -> impl Iterator<Item = &Node> {

@@ -43,6 +43,10 @@ pub struct Statistics {
     pub sequence: u64,
 }
 
+/// What [`Finding::what`] says of memories whose cube is not in the database. Where users and cubes are kept elsewhere,
+/// that is no fault.
+pub const UNKNOWN_CUBE: &str = "memories of an unknown cube";
+
 const RESTORE: &str = "stop all programs that use it and restore the file from a backup";
 const REEMBED: &str = "run `mos cube reembed CUBE --force` on the cube before the slash";
 const REPORT: &str = "dump the cubes, load them into a new data directory, and report this as a bug";
@@ -97,7 +101,7 @@ const MUST_BE_EMPTY: &[(&str, &str, &str)] = &[
         REPORT,
     ),
     (
-        "memories of an unknown cube",
+        UNKNOWN_CUBE,
         "SELECT cube_id FROM scopes WHERE cube_id NOT IN (SELECT cube_id FROM cubes)
          AND EXISTS (SELECT 1 FROM nodes WHERE scope = scope_key)",
         "a program wrote them without making the cube; `mos cube create` with this id removes them and starts anew",

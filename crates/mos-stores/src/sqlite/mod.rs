@@ -11,6 +11,7 @@ mod graph;
 mod queue;
 mod read;
 mod schema;
+mod scopes;
 mod terms;
 mod users;
 mod writer;
@@ -22,13 +23,13 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use mos_core::{
     Access, Change, Clock, Cube, CubeId, Direction, Edge, EmbeddingSpace, Filter, GraphPage, GraphStore, GroupCount,
-    MemoryId, MemoryItem, Page, Paging, Receipt, RecordStore, Scope, Scored, StoreError, Tagged, User, UserId,
-    UserRole, UserStore, Version, WriteBatch,
+    MemoryId, MemoryItem, Page, Paging, Receipt, RecordStore, Scope, ScopeLifecycle, Scored, StoreError, Tagged, User,
+    UserId, UserRole, UserStore, Version, WriteBatch,
 };
 use rusqlite::{Connection, ErrorCode};
 use serde_json::Value;
 
-pub use check::{Finding, Statistics};
+pub use check::{Finding, Statistics, UNKNOWN_CUBE};
 pub use connection::SqliteOptions;
 pub use schema::SCHEMA_VERSION;
 
@@ -101,6 +102,16 @@ impl SqliteStore {
     pub async fn statistics(&self) -> Result<Statistics, StoreError> {
         let path = self.options.path.clone();
         self.readers.read(move |connection| check::statistics(connection, &path)).await
+    }
+
+    /// Returns the cubes that hold memories, also those that this database does not know because users and cubes are
+    /// kept elsewhere; in the order of their ids.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database cannot be read.
+    pub async fn cubes_with_memories(&self) -> Result<Vec<CubeId>, StoreError> {
+        let cubes = self.readers.read(scopes::with_memories).await?;
+        Ok(cubes.into_iter().map(CubeId::new).collect())
     }
 
     async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
@@ -306,6 +317,29 @@ impl RecordStore for SqliteStore {
     async fn history(&self, scope: &Scope, id: &MemoryId) -> Result<Vec<Version>, StoreError> {
         let (scope, id) = (scope.clone(), id.clone());
         self.read(move |connection| read::history(connection, &scope, &id)).await
+    }
+}
+
+#[async_trait]
+impl ScopeLifecycle for SqliteStore {
+    async fn generation(&self, scope: &Scope) -> Result<u64, StoreError> {
+        let scope = scope.clone();
+        self.read(move |connection| scopes::generation(connection, &scope)).await
+    }
+
+    async fn open_scope(&self, scope: &Scope, generation: u64) -> Result<(), StoreError> {
+        let (scope, at) = (scope.clone(), self.clock.now_text());
+        self.write(move |connection| scopes::open(connection, &scope, generation, &at)).await
+    }
+
+    async fn close_scope(&self, scope: &Scope, generation: u64) -> Result<(), StoreError> {
+        let (scope, at) = (scope.clone(), self.clock.now_text());
+        self.write(move |connection| scopes::close(connection, &scope, generation, &at)).await
+    }
+
+    async fn close_empty_scope(&self, scope: &Scope, generation: u64) -> Result<bool, StoreError> {
+        let (scope, at) = (scope.clone(), self.clock.now_text());
+        self.write(move |connection| scopes::close_empty(connection, &scope, generation, &at)).await
     }
 }
 

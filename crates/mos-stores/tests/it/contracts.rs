@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mos_core::{JobQueue, RecordStore, UserStore, VectorStore};
+use mos_core::{JobQueue, RecordStore, ScopeLifecycle, UserStore, VectorStore};
 use mos_stores::{ExactVectors, ExactVectorsOptions, InMemoryStore, QueueLimits, SqliteOptions, SqliteStore};
 use mos_testkit::clock::SetClock;
 use mos_testkit::contracts;
@@ -43,7 +43,7 @@ async fn in_memory_keeps_the_record_contract() {
     contracts::record::run(async || in_memory() as Arc<dyn RecordStore>).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn sqlite_keeps_the_users_contract() {
     let folder = tempfile::tempdir().unwrap();
     let make = async || {
@@ -53,13 +53,51 @@ async fn sqlite_keeps_the_users_contract() {
     contracts::users::run(make).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn in_memory_keeps_the_users_contract() {
     let make = async || {
         let store = in_memory();
         (Arc::clone(&store) as Arc<dyn UserStore>, store as Arc<dyn RecordStore>)
     };
     contracts::users::run(make).await;
+}
+
+#[tokio::test]
+async fn users_in_sqlite_survive_reopening() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = async || {
+        let options = SqliteOptions::at(folder.path().join("mos.db"));
+        let store = SqliteStore::open(options, Arc::new(SetClock::default())).unwrap();
+        (Arc::clone(&store) as Arc<dyn UserStore>, store as Arc<dyn RecordStore>)
+    };
+    contracts::users::survives_reopening(open).await;
+}
+
+#[tokio::test]
+async fn sqlite_keeps_the_scopes_contract() {
+    let folder = tempfile::tempdir().unwrap();
+    let make = async || {
+        let store = sqlite(&folder);
+        (
+            Arc::clone(&store) as Arc<dyn ScopeLifecycle>,
+            Arc::clone(&store) as Arc<dyn RecordStore>,
+            store as Arc<dyn JobQueue>,
+        )
+    };
+    contracts::scopes::run(make).await;
+}
+
+#[tokio::test]
+async fn in_memory_keeps_the_scopes_contract() {
+    let make = async || {
+        let store = in_memory();
+        (
+            Arc::clone(&store) as Arc<dyn ScopeLifecycle>,
+            Arc::clone(&store) as Arc<dyn RecordStore>,
+            store as Arc<dyn JobQueue>,
+        )
+    };
+    contracts::scopes::run(make).await;
 }
 
 #[tokio::test]

@@ -6,6 +6,8 @@ mod contracts;
 mod equality;
 mod kill;
 mod old_versions;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod power_loss;
 mod queue_equality;
 mod queue_kill;

@@ -4,6 +4,7 @@
 
 pub mod queue;
 pub mod record;
+pub mod scopes;
 pub mod users;
 pub mod vectors;
 

@@ -48,6 +48,8 @@ pub(crate) struct Parts {
     pub(crate) ids: Arc<dyn IdSource>,
     pub(crate) record: Arc<dyn RecordStore>,
     pub(crate) users: Arc<dyn UserStore>,
+    /// Whether users and cubes are kept elsewhere than the record.
+    pub(crate) has_users_apart: bool,
     pub(crate) sqlite: Option<Arc<SqliteStore>>,
     pub(crate) vectors: Arc<dyn VectorStore>,
     pub(crate) embedder: Arc<dyn Embedder>,

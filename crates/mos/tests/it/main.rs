@@ -5,6 +5,7 @@ mod activation;
 mod chat;
 mod cubes;
 mod memories;
+mod users;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,0 +1,180 @@
+//! Cubes and shares, as they are read and changed; how cubes come and go is in `lifecycle`.
+
+use mos_core::{Access, Cube, CubeId, StoreError, UserId};
+use serde_json::Value;
+use sqlx::postgres::{PgPool, PgRow};
+use sqlx::{Row, query, query_scalar};
+
+use super::fault::Fault;
+use super::users::not_found;
+
+/// A cube that is seen.
+#[derive(Debug)]
+pub(super) struct Seen<T> {
+    pub(super) what: T,
+    /// The cube's generation when it is asked just now whether the cube may go; whoever sees it settles that first.
+    pub(super) discarding: Option<i64>,
+}
+
+fn discarding(row: &PgRow) -> Result<Option<i64>, Fault> {
+    let is_discarding = row.try_get::<String, _>("phase")? == "discarding";
+    Ok(if is_discarding { Some(row.try_get("generation")?) } else { None })
+}
+
+/// Columns that [`read_cube`] reads. Cubes that are being made or deleted are seen by nobody.
+macro_rules! seen_cubes {
+    () => {
+        "SELECT cube_id, cube_name, cube_path, owner_id, is_registered, config, phase, generation,
+                coalesce(created_text, to_char(created_at, 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"+00:00\"')) AS created
+         FROM cubes WHERE is_active AND phase IN ('ready', 'discarding') "
+    };
+}
+
+/// Newest first, in whatever order the server's language sorts.
+macro_rules! newest_first {
+    () => {
+        " ORDER BY coalesce(created_text, to_char(created_at, 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"+00:00\"'))
+          COLLATE \"C\" DESC, arrival DESC"
+    };
+}
+
+fn read_cube(row: &PgRow) -> Result<Seen<Cube>, Fault> {
+    let cube_id: String = row.try_get("cube_id")?;
+    let config = match row.try_get::<Option<String>, _>("config")? {
+        // MemOS keeps configurations elsewhere.
+        None => Value::Null,
+        Some(text) => serde_json::from_str(&text).map_err(|error| {
+            Fault::Store(StoreError::Corrupt {
+                what: format!("the configuration of cube `{cube_id}`"),
+                detail: format!("{error}; restore the table `cubes` from a backup"),
+            })
+        })?,
+    };
+    let what = Cube {
+        cube_name: row.try_get("cube_name")?,
+        cube_path: row.try_get("cube_path")?,
+        owner_id: UserId::new(row.try_get::<String, _>("owner_id")?),
+        created_at: row.try_get("created")?,
+        is_registered: row.try_get("is_registered")?,
+        config,
+        cube_id: CubeId::new(cube_id),
+    };
+    Ok(Seen { what, discarding: discarding(row)? })
+}
+
+pub(super) async fn cube(pool: &PgPool, id: &CubeId) -> Result<Option<Seen<Cube>>, Fault> {
+    let row = query(concat!(seen_cubes!(), "AND cube_id = $1")).bind(id.as_str()).fetch_optional(pool).await?;
+    row.as_ref().map(read_cube).transpose()
+}
+
+pub(super) async fn cubes(pool: &PgPool, user: Option<&UserId>) -> Result<Vec<Seen<Cube>>, Fault> {
+    let rows = match user {
+        None => query(concat!(seen_cubes!(), newest_first!())).fetch_all(pool).await?,
+        Some(user) => {
+            let sql = concat!(
+                seen_cubes!(),
+                "AND EXISTS (SELECT 1 FROM users WHERE user_id = $1 AND users.is_active)
+                 AND (owner_id = $1 OR EXISTS (SELECT 1 FROM user_cube_association AS share
+                                               WHERE share.cube_id = cubes.cube_id AND share.user_id = $1))",
+                newest_first!()
+            );
+            query(sql).bind(user.as_str()).fetch_all(pool).await?
+        }
+    };
+    rows.iter().map(read_cube).collect()
+}
+
+pub(super) async fn access(pool: &PgPool, user: &UserId, id: &CubeId) -> Result<Option<Seen<Access>>, Fault> {
+    let row = query(
+        "SELECT owner_id = $2 AS owns, phase, generation FROM cubes
+         WHERE cube_id = $1 AND is_active AND phase IN ('ready', 'discarding')
+         AND EXISTS (SELECT 1 FROM users WHERE user_id = $2 AND users.is_active)
+         AND (owner_id = $2 OR EXISTS (SELECT 1 FROM user_cube_association AS share
+                                       WHERE share.cube_id = $1 AND share.user_id = $2))",
+    )
+    .bind(id.as_str())
+    .bind(user.as_str())
+    .fetch_optional(pool)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let what = if row.try_get("owns")? { Access::Owner } else { Access::Member };
+    Ok(Some(Seen { what, discarding: discarding(&row)? }))
+}
+
+/// Returns whether there was a cube to change.
+pub(super) async fn set_registered(pool: &PgPool, id: &CubeId, is_registered: bool) -> Result<bool, Fault> {
+    let done = query(
+        "UPDATE cubes SET is_registered = $2, updated_at = now() AT TIME ZONE 'UTC'
+         WHERE cube_id = $1 AND is_active AND phase = 'ready'",
+    )
+    .bind(id.as_str())
+    .bind(is_registered)
+    .execute(pool)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Returns whether there was a cube to change.
+pub(super) async fn set_config(pool: &PgPool, id: &CubeId, config: &Value) -> Result<bool, Fault> {
+    let done = query(
+        "UPDATE cubes SET config = $2, updated_at = now() AT TIME ZONE 'UTC'
+         WHERE cube_id = $1 AND is_active AND phase = 'ready'",
+    )
+    .bind(id.as_str())
+    .bind(config.to_string())
+    .execute(pool)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Returns whether there was a cube to share.
+pub(super) async fn share(pool: &PgPool, id: &CubeId, user: &UserId) -> Result<bool, Fault> {
+    let mut transaction = pool.begin().await?;
+    // Both stay as they are until the share stands.
+    let cube: Option<i32> =
+        query_scalar("SELECT 1 FROM cubes WHERE cube_id = $1 AND is_active AND phase = 'ready' FOR SHARE")
+            .bind(id.as_str())
+            .fetch_optional(&mut *transaction)
+            .await?;
+    if cube.is_none() {
+        return Ok(false);
+    }
+    let known: Option<i32> = query_scalar("SELECT 1 FROM users WHERE user_id = $1 AND is_active FOR SHARE")
+        .bind(user.as_str())
+        .fetch_optional(&mut *transaction)
+        .await?;
+    if known.is_none() {
+        return Err(not_found("user", user.as_str()));
+    }
+    query(
+        "INSERT INTO user_cube_association (user_id, cube_id, created_at) VALUES ($1, $2, now() AT TIME ZONE 'UTC')
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(user.as_str())
+    .bind(id.as_str())
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(true)
+}
+
+pub(super) async fn unshare(pool: &PgPool, id: &CubeId, user: &UserId) -> Result<(), Fault> {
+    let owned: Option<i32> = query_scalar(
+        "SELECT 1 FROM cubes WHERE cube_id = $1 AND owner_id = $2 AND is_active AND phase IN ('ready', 'discarding')",
+    )
+    .bind(id.as_str())
+    .bind(user.as_str())
+    .fetch_optional(pool)
+    .await?;
+    if owned.is_some() {
+        return Err(Fault::Store(StoreError::Invalid(format!(
+            "`{user}` owns the cube `{id}` and keeps the right to it; delete the cube instead"
+        ))));
+    }
+    query("DELETE FROM user_cube_association WHERE cube_id = $1 AND user_id = $2")
+        .bind(id.as_str())
+        .bind(user.as_str())
+        .execute(pool)
+        .await?;
+    Ok(())
+}
