@@ -148,7 +148,9 @@ pub enum ModelError {
         limit: usize,
     },
     /// Build with the feature, or ask for something that this build can do.
-    #[error("{what} needs the `{feature}` feature, which this build lacks; build with `--features {feature}`")]
+    #[error(
+        "{what} needs the `{feature}` feature, which this build lacks; build it with `cargo build --features {feature}`"
+    )]
     NotBuilt {
         /// What was asked for.
         what: String,

@@ -18,6 +18,19 @@ pub(crate) fn not_finite(what: &str) -> ModelError {
     ))
 }
 
+/// Returns an error that says that a device could not compute.
+pub(crate) fn device_failed(error: candle_core::Error) -> ModelError {
+    let text = error.to_string();
+    if text.to_lowercase().replace('_', " ").contains("out of memory") {
+        let text = text.lines().next().unwrap_or_default();
+        return ModelError::Unavailable(format!(
+            "the memory of the device that computes is full ({text}); use a smaller model, a smaller context_length or \
+             kept_state_bytes, or `device: cpu`"
+        ));
+    }
+    internal("computing on a device", error)
+}
+
 /// Returns an error that only a defect of ours or of a library can cause.
 pub(crate) fn internal(context: &'static str, source: impl Into<BoxError>) -> ModelError {
     ModelError::Internal { context, source: source.into() }

@@ -3,9 +3,10 @@
 //! [`LocalChatModel`] and [`LocalEmbedder`] are what programs open; [`Decoder`], [`KvSegment`], [`KvPrefix`] and
 //! [`KvTail`] are for those that manage caches themselves; [`ModelIdentity`] says whose caches they are.
 //!
-//! Invariant: the result of a computation depends on tokens and weights alone, bit by bit; not on chunks, exact
-//! prefixes, other sequences of a batch, threads, or the processor's instructions. (Q2_K and Q3_K go through candle's
-//! kernels: there the processor may show.) Prefixes that were merged otherwise know that they are not exact.
+//! Invariant: on the processor, the result of a computation depends on tokens and weights alone, bit by bit; not on
+//! chunks, exact prefixes, other sequences of a batch, threads, or the processor's instructions. (Q2_K and Q3_K go
+//! through candle's kernels: there the processor may show.) On a device the same holds up to rounding. Prefixes that
+//! were merged otherwise know that they are not exact.
 //!
 //! Not here: storing caches, fetching models, prompts.
 
@@ -13,6 +14,7 @@ mod chat;
 mod compute;
 mod cpu;
 mod decoder;
+mod device;
 mod encoder;
 mod error;
 mod identity;
@@ -27,6 +29,7 @@ pub use decoder::{
     Activation, ArchSpec, AttentionBias, CHUNK_TOKENS, CancelToken, Decoder, Fingerprint, LogitRows, RandomWeights,
     RopeLayout, RopeScaling, Sequence, SlidingWindow,
 };
+pub use device::ComputeDevice;
 pub use encoder::{EmbedderOptions, LocalEmbedder};
 pub use identity::ModelIdentity;
 pub use kv::{KvPart, KvPrefix, KvSegment, KvShape, KvTail, context_of};

@@ -288,7 +288,7 @@ impl KvExtractor {
         let decoder = self.model.decoder();
         let mut tail = decoder.new_tail();
         decoder.forward(tokens, &KvPrefix::default(), &mut tail, LogitRows::None, cancel)?;
-        Ok(tail.freeze())
+        Ok(tail.freeze()?)
     }
 
     fn compute_batch(&self, all: &[Vec<u32>], cancel: &CancelToken) -> Result<Vec<KvSegment>, KvError> {
@@ -302,7 +302,7 @@ impl KvExtractor {
             all.iter().zip(&mut tails).map(|(tokens, tail)| Sequence { tokens, prefix: &prefix, tail }).collect();
         decoder.forward_batch(&mut sequences, LogitRows::None, cancel)?;
         drop(sequences);
-        Ok(tails.into_iter().map(mos_engine::KvTail::freeze).collect())
+        Ok(tails.into_iter().map(mos_engine::KvTail::freeze).collect::<Result<_, _>>()?)
     }
 
     fn item(&self, input: &ExtractInput, segment: KvSegment, seconds: f64) -> Result<KvCacheItem, KvError> {

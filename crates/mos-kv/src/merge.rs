@@ -244,7 +244,7 @@ fn lego(decoder: &Decoder, segments: &[Arc<KvSegment>], k: usize, cancel: &Cance
         if fresh > 0 {
             let mut tail = decoder.new_tail();
             decoder.forward(&segment.tokens()[..fresh], &prefix, &mut tail, LogitRows::None, cancel)?;
-            prefix.push(Arc::new(tail.freeze()));
+            prefix.push(Arc::new(tail.freeze()?));
         }
         if fresh < segment.len() {
             let rest = KvPart { segment: Arc::clone(segment), range: fresh..segment.len(), shift: 0 };
@@ -268,7 +268,7 @@ pub fn exact(decoder: &Decoder, known: &KvPrefix, tokens: &[u32], cancel: &Cance
     if prefix.len() < tokens.len() {
         let mut tail = decoder.new_tail();
         decoder.forward(&tokens[prefix.len()..], &prefix, &mut tail, LogitRows::None, cancel)?;
-        prefix.push(Arc::new(tail.freeze()));
+        prefix.push(Arc::new(tail.freeze()?));
     }
     if !prefix.is_exact() {
         let source = "an exact prefix came out inexact";

@@ -24,6 +24,8 @@ mod devices;
 mod models;
 mod users;
 
+pub use devices::compute_device;
+
 /// What a constructor of a model may look at besides its configuration.
 #[derive(Clone, Debug)]
 pub struct ModelContext {

@@ -45,7 +45,7 @@ pub use facade::{
 };
 pub use factories::{
     ActivationMemoryFactory, Backend, ChatModelFactory, EmbedderFactory, Factories, ModelContext, TextMemoryFactory,
-    TextMemoryParts, UserStoreFactory, UserStoreParts, backends,
+    TextMemoryParts, UserStoreFactory, UserStoreParts, backends, compute_device,
 };
 pub use folders::{data_dir, models_dir};
 pub use mos_config::{self as config, Settings};
@@ -60,6 +60,9 @@ pub fn features() -> Vec<&'static str> {
     let mut features = vec!["cpu", "sqlite"];
     if cfg!(feature = "postgres") {
         features.push("postgres");
+    }
+    if cfg!(feature = "cuda") {
+        features.push("cuda");
     }
     features
 }

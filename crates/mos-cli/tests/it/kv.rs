@@ -244,7 +244,7 @@ fn a_model_elsewhere_keeps_no_caches_and_says_so() {
 }
 
 #[test]
-fn a_device_that_this_build_lacks_is_named_with_its_feature() {
+fn a_device_that_this_build_lacks_is_named_with_what_to_do() {
     let data = tempfile::tempdir().unwrap();
     let data = data.path();
     let with_device = |device: &str| {
@@ -253,7 +253,12 @@ fn a_device_that_this_build_lacks_is_named_with_its_feature() {
         write(data, "settings.json", &settings.to_string())
     };
     let error = failure(data, &["kv", "extract", "text", "--config", &with_device("metal")]);
-    assert!(error.contains("`metal` feature"), "{error}");
+    assert!(error.contains("`metal` is not supported"), "{error}");
+    let error = failure(data, &["kv", "extract", "text", "--config", &with_device("cuda:77")]);
+    assert!(error.contains("`cuda:77`"), "{error}");
+    let bench = ["kv", "bench", "--contexts", "16", "--queries", "4", "--runs", "1", "--prompts", "1", "--device"];
+    let error = failure(data, &[&bench[..], &["cuda:77"]].concat());
+    assert!(error.contains("`cuda:77`"), "{error}");
     let error = failure(data, &["kv", "extract", "text", "--config", &with_device("abacus")]);
     assert!(error.contains("`abacus` is no device"), "{error}");
     stdout(data, &["kv", "extract", "text", "--config", &with_device("cpu")]);

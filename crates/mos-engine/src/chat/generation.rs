@@ -126,7 +126,7 @@ impl Generation {
         self.logits = self.forward(engine, &chunk, want)?;
         if end == self.stable_tokens {
             let tail = std::mem::replace(&mut self.tail, engine.decoder.new_tail());
-            self.prefix.push(std::sync::Arc::new(tail.freeze()));
+            self.prefix.push(std::sync::Arc::new(tail.freeze()?));
             kept.keep_prefix(&self.job.cache_scope, self.prefix.clone(), engine.decoder.new_tail());
         }
         Ok(())

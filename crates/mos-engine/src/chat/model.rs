@@ -17,6 +17,7 @@ use super::options::ChatModelOptions;
 use super::worker::Worker;
 use crate::cpu::CpuPath;
 use crate::decoder::{CancelToken, Decoder};
+use crate::device::ComputeDevice;
 use crate::error::{bad_model, internal};
 use crate::identity::ModelIdentity;
 use crate::kv::KvPrefix;
@@ -49,8 +50,10 @@ struct Loaded {
     worker: Worker,
 }
 
-/// Models that are in use, by canonical path. Held while loading, so that nothing is loaded twice.
-static LOADED: Mutex<Option<HashMap<PathBuf, Weak<Loaded>>>> = Mutex::new(None);
+/// Models that are in use, by canonical path and device. Held while loading, so that nothing is loaded twice.
+static LOADED: Mutex<Option<LoadedModels>> = Mutex::new(None);
+
+type LoadedModels = HashMap<(PathBuf, ComputeDevice), Weak<Loaded>>;
 
 /// A chat model that runs in this process.
 pub struct LocalChatModel {
@@ -75,13 +78,13 @@ impl fmt::Debug for LocalChatModel {
 impl LocalChatModel {
     /// Loads a model; blocks meanwhile.
     ///
-    /// A model that is in use in this process already is shared: weights, worker and kept state, with the threads and
-    /// the bound of kept state that it was opened with first.
+    /// A model that is in use on the same device in this process already is shared: weights, worker and kept state,
+    /// with the threads and the bound of kept state that it was opened with first.
     ///
     /// # Errors
     /// [`ModelError::NotFound`] when nothing is at the path; [`ModelError::BadModel`], naming the file and the remedy,
     /// when it is truncated, of another architecture, or lacks its tokenizer; [`ModelError::Invalid`] when the
-    /// options make no sense.
+    /// options make no sense; what [`Decoder::moved_to`] returns when it cannot compute on the device.
     pub fn open(options: &ChatModelOptions) -> Result<Arc<Self>, ModelError> {
         check_sampling(&options.sampling)?;
         if options.threads == Some(0) || options.context_length == Some(0) {
@@ -257,25 +260,27 @@ impl LocalChatModel {
 
 fn open_shared(options: &ChatModelOptions) -> Result<Arc<Loaded>, ModelError> {
     let path = options.path.canonicalize().map_err(|error| weights::missing(&options.path, &error))?;
+    let device = options.device.resolve();
+    device.check()?;
     let mut guard = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
     let models = guard.get_or_insert_default();
     models.retain(|_, model| model.strong_count() > 0);
-    if let Some(loaded) = models.get(&path).and_then(Weak::upgrade) {
+    if let Some(loaded) = models.get(&(path.clone(), device)).and_then(Weak::upgrade) {
         return Ok(loaded);
     }
     let threads = options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-    let engine = Arc::new(Engine::load(&path, threads)?);
+    let engine = Arc::new(Engine::load(&path, threads, device)?);
     let worker = Worker::start(Arc::clone(&engine), options.kept_state_bytes)?;
     let loaded = Arc::new(Loaded { engine, worker });
-    models.insert(path, Arc::downgrade(&loaded));
+    models.insert((path, device), Arc::downgrade(&loaded));
     Ok(loaded)
 }
 
 impl Engine {
-    fn load(path: &Path, threads: usize) -> Result<Self, ModelError> {
+    fn load(path: &Path, threads: usize, device: ComputeDevice) -> Result<Self, ModelError> {
         let loaded = weights::load(path)?;
         Ok(Self {
-            decoder: Decoder::new(loaded.weights, threads, CpuPath::best())?,
+            decoder: Decoder::new(loaded.weights, threads, CpuPath::best())?.moved_to(device)?,
             codec: loaded.codec,
             template: loaded.template,
             path: path.to_owned(),

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use mos_core::{Clock, Sampling, SystemClock};
 
+use crate::device::ComputeDevice;
+
 /// Which model to load and how to run it.
 #[derive(Clone)]
 pub struct ChatModelOptions {
@@ -18,9 +20,11 @@ pub struct ChatModelOptions {
     pub sampling: Sampling,
     /// Threads that compute; without it, one per core. More do not help: decoding is bound by memory.
     pub threads: Option<usize>,
+    /// Where it computes; the processor by default.
+    pub device: ComputeDevice,
     /// The most tokens of conversation and answer; without it, the model's own limit. A larger number is cut to it.
     pub context_length: Option<usize>,
-    /// The most bytes of keys and values to keep for later conversations.
+    /// The most bytes of keys and values to keep for later conversations, in memory or on the device.
     pub kept_state_bytes: usize,
     /// The date that some chat templates print.
     pub clock: Arc<dyn Clock>,
@@ -34,6 +38,7 @@ impl ChatModelOptions {
             name: None,
             sampling: Sampling::default(),
             threads: None,
+            device: ComputeDevice::Processor,
             context_length: None,
             kept_state_bytes: 512 << 20,
             clock: Arc::new(SystemClock),
@@ -48,6 +53,7 @@ impl fmt::Debug for ChatModelOptions {
             .field("name", &self.name)
             .field("sampling", &self.sampling)
             .field("threads", &self.threads)
+            .field("device", &self.device)
             .field("context_length", &self.context_length)
             .field("kept_state_bytes", &self.kept_state_bytes)
             .finish_non_exhaustive()

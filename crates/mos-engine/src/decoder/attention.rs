@@ -33,7 +33,7 @@ pub(super) struct Reach {
 
 impl Reach {
     /// The first position that the token at `position` sees.
-    fn first_seen(&self, position: usize) -> usize {
+    pub(super) fn first_seen(&self, position: usize) -> usize {
         self.window.map_or(0, |window| (position + 1).saturating_sub(window))
     }
 

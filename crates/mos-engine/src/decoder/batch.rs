@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use mos_core::ModelError;
 
-use super::{CancelToken, Decoder, LogitRows};
+use super::{Backend, CancelToken, Decoder, LogitRows};
 use crate::kv::{KvPrefix, KvTail};
 
 /// Tokens to compute after what a conversation holds already.
@@ -55,8 +55,8 @@ impl Piece {
 impl Decoder {
     /// Computes several sequences in one run: their tokens share the products with the weights.
     ///
-    /// Returns the logits asked for, per sequence as [`Decoder::forward`] returns them, with the same bits. After an
-    /// error all tails are as they were before the call.
+    /// Returns the logits asked for, per sequence as [`Decoder::forward`] returns them, on the processor with the same
+    /// bits. After an error all tails are as they were before the call.
     ///
     /// # Errors
     /// As [`Decoder::forward`], for any of the sequences.
@@ -99,17 +99,16 @@ impl Decoder {
             }
             let of_piece = |piece: &Piece| piece.wanted(want, sequences[piece.sequence].tokens.len());
             let wanted: Vec<Range<usize>> = pieces.iter().map(of_piece).collect();
-            let hidden = self.forward_chunk(sequences, &pieces, &wanted, cancel)?;
+            let computed = match &self.backend {
+                Backend::Processor(processor) => processor.forward_chunk(sequences, &pieces, &wanted, cancel)?,
+                Backend::Tensors(model) => model.forward_chunk(sequences, &pieces, &wanted, cancel)?,
+            };
             for piece in &pieces {
                 done[piece.sequence] = piece.tokens.end;
             }
-            if hidden.is_empty() {
-                continue;
-            }
-            let computed = self.logits(&hidden)?;
             let mut rest = computed.as_slice();
             for (piece, wanted) in pieces.iter().zip(&wanted) {
-                let (own, others) = rest.split_at(wanted.len() * self.weights.spec.vocabulary);
+                let (own, others) = rest.split_at(wanted.len() * self.spec().vocabulary);
                 logits[piece.sequence].extend_from_slice(own);
                 rest = others;
             }

@@ -8,7 +8,9 @@ use mos_core::ModelError;
 use rayon::prelude::*;
 
 use super::attention::{LayerView, Run};
-use super::{Angles, Buffers, CancelToken, Decoder};
+use super::buffers::Buffers;
+use super::processor::{Angles, Processor};
+use super::{Backend, CancelToken, Decoder};
 use crate::kv::{KvPrefix, KvSegment, KvShape, Largest, LayerKv, context_of};
 
 /// A token that may be computed further.
@@ -43,14 +45,30 @@ impl Selection {
     }
 }
 
+/// What is to be recomputed of a prefix.
+pub(super) struct Plan<'a> {
+    pub(super) prefix: &'a KvPrefix,
+    pub(super) tokens: Vec<u32>,
+    /// The first token that is not exact already.
+    pub(super) first: usize,
+    /// How many tokens may be computed through all layers.
+    pub(super) limit: usize,
+    /// The layer that selects them.
+    pub(super) select_layer: usize,
+    /// Tokens that are computed at once.
+    pub(super) chunk_tokens: usize,
+    pub(super) cancel: &'a CancelToken,
+}
+
 impl Decoder {
     /// Makes one segment, from position 0 on, of a merged prefix, recomputing part of it in full context.
     ///
     /// Keys and values of the layers `0..=select_layer` are computed afresh for all tokens. The share `ratio` (from 0
     /// to 1) of the tokens whose fresh keys and values differ most from the kept ones is computed through the later
     /// layers too; the others keep theirs there, the keys rotated to where they stand, whatever the parts' shifts.
-    /// Tokens in the prefix's exact beginning are kept as they are and do not count. With ratio 1 the result is, bit
-    /// by bit, what the model computes for the tokens; layer 0 sees no context, so the usual `select_layer` is 1.
+    /// Tokens in the prefix's exact beginning are kept as they are and do not count. With ratio 1 the result is (on
+    /// the processor bit by bit) what the model computes for the tokens; layer 0 sees no context, so the usual
+    /// `select_layer` is 1.
     ///
     /// Beside the result, memory for a chunk of activations and those of the selected tokens is in use.
     ///
@@ -67,7 +85,7 @@ impl Decoder {
         select_layer: usize,
         cancel: &CancelToken,
     ) -> Result<KvSegment, ModelError> {
-        let spec = &self.weights.spec;
+        let spec = self.spec();
         self.check_prefix(prefix, 0)?;
         if !(0.0..=1.0).contains(&ratio) {
             return Err(ModelError::Invalid(format!("the ratio to recompute is {ratio}; it must be from 0 to 1")));
@@ -83,11 +101,24 @@ impl Decoder {
         self.check_tokens(&tokens)?;
         let first = prefix.exact_len();
         let limit = (f64::from(ratio) * (tokens.len() - first) as f64).round() as usize;
-        let mut layers = self.settle(prefix, select_layer, cancel)?;
-        let selected = self.refresh(&tokens, first, limit, select_layer, &mut layers, cancel)?;
-        self.recompute(&selected, tokens.len(), select_layer, &mut layers, cancel)?;
+        let chunk_tokens = self.chunk_tokens;
+        let plan = Plan { prefix, tokens, first, limit, select_layer, chunk_tokens, cancel };
+        let layers = match &self.backend {
+            Backend::Processor(processor) => processor.blend(&plan)?,
+            Backend::Tensors(model) => model.blend(&plan)?,
+        };
+        let tokens = plan.tokens;
         let context = (first + limit == tokens.len()).then(|| context_of([]));
-        Ok(KvSegment::assemble(spec.kv_shape(), self.weights.fingerprint, context, tokens, layers))
+        Ok(KvSegment::assemble(spec.kv_shape(), self.fingerprint(), context, tokens, layers))
+    }
+}
+
+impl Processor {
+    fn blend(&self, plan: &Plan<'_>) -> Result<Vec<LayerKv>, ModelError> {
+        let mut layers = self.settle(plan.prefix, plan.select_layer, plan.cancel)?;
+        let selected = self.refresh(plan, &mut layers)?;
+        self.recompute(plan, &selected, &mut layers)?;
+        Ok(layers)
     }
 
     /// Copies a prefix, the keys rotated to where they stand. Below `select_layer` only what will not be computed
@@ -139,18 +170,11 @@ impl Decoder {
 
     /// Computes the layers up to `select_layer` for all tokens from `first` on; returns the `limit` tokens that
     /// deviate most, in order.
-    fn refresh(
-        &self,
-        tokens: &[u32],
-        first: usize,
-        limit: usize,
-        select_layer: usize,
-        layers: &mut [LayerKv],
-        cancel: &CancelToken,
-    ) -> Result<Vec<Candidate>, ModelError> {
+    fn refresh(&self, plan: &Plan<'_>, layers: &mut [LayerKv]) -> Result<Vec<Candidate>, ModelError> {
+        let &Plan { ref tokens, first, limit, select_layer, chunk_tokens, cancel, .. } = plan;
         let mut selection = Selection { limit, candidates: Vec::new() };
         let places: Vec<usize> = (first..tokens.len()).collect();
-        for places in places.chunks(self.chunk_tokens) {
+        for places in places.chunks(chunk_tokens) {
             let mut buffers = self.embed(&tokens[places[0]..][..places.len()])?;
             let angles = self.angles(places);
             for (number, layer) in layers.iter_mut().enumerate().take(select_layer) {
@@ -168,16 +192,10 @@ impl Decoder {
     }
 
     /// Computes the selected tokens through the layers from `select_layer` on.
-    fn recompute(
-        &self,
-        selected: &[Candidate],
-        len: usize,
-        select_layer: usize,
-        layers: &mut [LayerKv],
-        cancel: &CancelToken,
-    ) -> Result<(), ModelError> {
+    fn recompute(&self, plan: &Plan<'_>, selected: &[Candidate], layers: &mut [LayerKv]) -> Result<(), ModelError> {
+        let &Plan { ref tokens, select_layer, chunk_tokens, cancel, .. } = plan;
         let last = layers.len() - 1;
-        for chunk in selected.chunks(self.chunk_tokens) {
+        for chunk in selected.chunks(chunk_tokens) {
             let places: Vec<usize> = chunk.iter().map(|candidate| candidate.place).collect();
             let angles = self.angles(&places);
             let mut buffers = Buffers::new(&self.weights.spec, chunk.len());
@@ -188,7 +206,7 @@ impl Decoder {
                 self.patch(number, &places, &angles, &mut buffers, layer, cancel)?;
                 // Nothing reads the activations after the last keys and values.
                 if number < last {
-                    self.mix_patched(number, &places, layer, len, &mut buffers)?;
+                    self.mix_patched(number, &places, layer, tokens.len(), &mut buffers)?;
                 }
             }
         }

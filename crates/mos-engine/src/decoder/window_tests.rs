@@ -39,7 +39,7 @@ impl Case {
 
     fn attend(&self, compute: &Compute, reach: Reach, chunks: &[usize]) -> Vec<f32> {
         let (row, width) = (SHAPE.kv_heads * SHAPE.head_dim, HEADS * SHAPE.head_dim);
-        let (prefix, mut tail) = (KvPrefix::default(), KvTail::new(SHAPE, Fingerprint([0; 32])));
+        let (prefix, mut tail) = (KvPrefix::default(), KvTail::new(SHAPE, Fingerprint([0; 32]), None));
         // Nothing is shifted, so nothing is rotated here.
         let (rope, turns) = (Rope::new(RopeLayout::Halves, SHAPE.head_dim, 10_000.0, &RopeScaling::None), Vec::new());
         let positions: Vec<usize> = (0..TOKENS).collect();

@@ -7,13 +7,16 @@
 //!
 //! Invariants: a [`KvSegment`] never changes and is shared; a session owns only its [`KvTail`]. A [`KvPrefix`] joins
 //! segments, or ranges of them, without copying; it knows how many of its tokens are exactly what the model computes
-//! for them in this place.
+//! for them in this place. Segments are in memory, whatever computed them; a tail that was begun on a device stays
+//! there until it is frozen.
 
+mod device;
 mod layer;
 mod prefix;
 mod segment;
 mod tail;
 
+pub(crate) use device::{CopyBudget, DeviceSlot, DeviceTail, TensorKv};
 pub(crate) use layer::{Largest, LayerKv};
 pub use prefix::{KvPart, KvPrefix};
 pub use segment::KvSegment;

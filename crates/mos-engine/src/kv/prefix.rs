@@ -164,6 +164,14 @@ impl KvPrefix {
         result
     }
 
+    /// Returns whether both are the same tokens of the same segments, attended at the same positions.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let same = |(a, b): (&KvPart, &KvPart)| {
+            Arc::ptr_eq(&a.segment, &b.segment) && (&a.range, a.shift) == (&b.range, b.shift)
+        };
+        self.parts.len() == other.parts.len() && self.parts.iter().zip(&other.parts).all(same)
+    }
+
     /// Returns the parts, in order.
     pub fn parts(&self) -> impl Iterator<Item = &KvPart> {
         self.parts.iter()

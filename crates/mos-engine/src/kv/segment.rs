@@ -5,7 +5,7 @@ use std::fmt;
 
 use mos_core::ModelError;
 
-use super::{KvShape, LayerKv, context_of};
+use super::{DeviceSlot, KvShape, LayerKv, context_of};
 use crate::decoder::Fingerprint;
 
 /// Keys and values of some tokens; immutable and shared.
@@ -16,6 +16,7 @@ pub struct KvSegment {
     pub(super) context: Option<[u8; 32]>,
     pub(super) tokens: Vec<u32>,
     pub(super) layers: Vec<LayerKv>,
+    pub(super) device: DeviceSlot,
 }
 
 impl KvSegment {
@@ -64,7 +65,7 @@ impl KvSegment {
             layers.push(LayerKv::from_rows(shape, tokens.len(), &keys, &values));
         }
         let context = (start == 0).then(|| context_of([]));
-        Ok(Self { shape, fingerprint, start, context, tokens, layers })
+        Ok(Self { shape, fingerprint, start, context, tokens, layers, device: DeviceSlot::default() })
     }
 
     /// Builds a segment from position 0 on.
@@ -75,7 +76,7 @@ impl KvSegment {
         tokens: Vec<u32>,
         layers: Vec<LayerKv>,
     ) -> Self {
-        Self { shape, fingerprint, start: 0, context, tokens, layers }
+        Self { shape, fingerprint, start: 0, context, tokens, layers, device: DeviceSlot::default() }
     }
 
     /// Changes what [`KvSegment::context`] says: which tokens the segment was computed after, or, with `None`, that

@@ -1,12 +1,15 @@
 //! The part of a conversation that is still growing.
 
 use std::fmt;
+use std::sync::Arc;
 
 use mos_core::ModelError;
 
-use super::{KvPrefix, KvSegment, KvShape, LayerKv, context_of};
+use super::{DeviceSlot, DeviceTail, KvPrefix, KvSegment, KvShape, LayerKv, context_of};
 use crate::compute::PANEL;
 use crate::decoder::Fingerprint;
+use crate::device::TensorDevice;
+use crate::error::device_failed;
 
 /// A buffer that grows by single tokens gets this part of its length as room to spare.
 const SPARE: usize = 8;
@@ -19,13 +22,17 @@ pub struct KvTail {
     start: usize,
     context: Option<[u8; 32]>,
     tokens: Vec<u32>,
+    /// Empty when the tail is on a device.
     layers: Vec<LayerKv>,
+    device: Option<DeviceTail>,
 }
 
 impl KvTail {
-    pub(crate) fn new(shape: KvShape, fingerprint: Fingerprint) -> Self {
+    /// Returns an empty tail in memory, or at `place` on a device.
+    pub(crate) fn new(shape: KvShape, fingerprint: Fingerprint, place: Option<&Arc<TensorDevice>>) -> Self {
         let layers = vec![LayerKv::default(); shape.layers];
-        Self { shape, fingerprint, start: 0, context: None, tokens: Vec::new(), layers }
+        let device = place.map(DeviceTail::new);
+        Self { shape, fingerprint, start: 0, context: None, tokens: Vec::new(), layers, device }
     }
 
     /// Returns the number of tokens.
@@ -44,8 +51,12 @@ impl KvTail {
     }
 
     /// Returns the bytes that keys and values take in memory, with the room that is kept for further tokens: at most
-    /// an eighth of what was ever needed.
+    /// an eighth of what was ever needed. On a device, those of the prefix are among them, and there is room for 64
+    /// tokens at least.
     pub fn bytes(&self) -> usize {
+        if let Some(device) = &self.device {
+            return device.bytes(self.shape);
+        }
         self.layers.iter().map(|layer| size_of::<u16>() * (layer.keys.capacity() + layer.values.capacity())).sum()
     }
 
@@ -55,6 +66,25 @@ impl KvTail {
 
     pub(crate) fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
+    }
+
+    /// Whether the tail is at a place: in memory, or on a device.
+    pub(crate) fn is_at(&self, place: Option<&Arc<TensorDevice>>) -> bool {
+        match (&self.device, place) {
+            (None, None) => true,
+            (Some(device), Some(place)) => device.place().is_same(place),
+            _ => false,
+        }
+    }
+
+    /// The part on a device, if the tail is on one.
+    pub(crate) fn device(&self) -> Option<&DeviceTail> {
+        self.device.as_ref()
+    }
+
+    /// The part on a device, if the tail is on one.
+    pub(crate) fn device_mut(&mut self) -> Option<&mut DeviceTail> {
+        self.device.as_mut()
     }
 
     /// Notes what an empty tail begins after.
@@ -96,7 +126,7 @@ impl KvTail {
     #[must_use]
     pub fn fork(&self, len: usize) -> Self {
         let len = len.min(self.len());
-        let (keys, values) = self.sizes(len);
+        let (keys, values) = if self.device.is_none() { self.sizes(len) } else { (0, 0) };
         let copy =
             |layer: &LayerKv| LayerKv { keys: layer.keys[..keys].to_vec(), values: layer.values[..values].to_vec() };
         Self {
@@ -106,17 +136,29 @@ impl KvTail {
             context: self.context,
             tokens: self.tokens[..len].to_vec(),
             layers: self.layers.iter().map(copy).collect(),
+            device: self.device.clone(),
         }
     }
 
-    /// Makes the tail an immutable segment that starts where the tail was begun.
-    pub fn freeze(mut self) -> KvSegment {
+    /// Makes the tail an immutable segment that starts where the tail was begun. What is on a device comes back into
+    /// memory; a copy stays there for who goes on with the segment.
+    ///
+    /// # Errors
+    /// None in memory. On a device, [`ModelError::BadModel`] when keys or values are not finite numbers,
+    /// [`ModelError::Unavailable`] when its memory is full, [`ModelError::Internal`] when it fails.
+    pub fn freeze(mut self) -> Result<KvSegment, ModelError> {
+        let slot = DeviceSlot::default();
+        if let Some(device) = self.device.take().filter(|_| !self.tokens.is_empty()) {
+            let places = self.start..self.start + self.tokens.len();
+            self.layers = device.download(self.shape, &places)?;
+            device.leave_copy(self.shape, &places, &slot).map_err(device_failed)?;
+        }
         for layer in &mut self.layers {
             layer.keys.shrink_to_fit();
             layer.values.shrink_to_fit();
         }
-        let Self { shape, fingerprint, start, context, tokens, layers } = self;
-        KvSegment { shape, fingerprint, start, context, tokens, layers }
+        let Self { shape, fingerprint, start, context, tokens, layers, .. } = self;
+        Ok(KvSegment { shape, fingerprint, start, context, tokens, layers, device: slot })
     }
 
     pub(crate) fn layer(&self, layer: usize) -> &LayerKv {
@@ -126,7 +168,7 @@ impl KvTail {
     /// Makes room for `more` tokens and for no others. What is little beside the tokens that are there is left to
     /// `append`, which moves them less often.
     pub(crate) fn reserve(&mut self, more: usize) {
-        if more <= self.len() / SPARE {
+        if self.device.is_some() || more <= self.len() / SPARE {
             return;
         }
         let (keys, values) = self.sizes(self.len() + more);
@@ -189,7 +231,7 @@ mod tests {
 
     #[test]
     fn what_is_announced_takes_its_own_room_and_single_tokens_an_eighth_more() {
-        let mut tail = KvTail::new(SHAPE, Fingerprint([0; 32]));
+        let mut tail = KvTail::new(SHAPE, Fingerprint([0; 32]), None);
         assert_eq!(tail.bytes(), 0);
         tail.reserve(1000);
         for _ in 0..10 {
@@ -219,7 +261,7 @@ mod tests {
                 let mut rows = good.clone();
                 rows[at] = bad;
                 for (keys, values) in [(&rows, &good), (&good, &rows)] {
-                    let mut tail = KvTail::new(SHAPE, Fingerprint([0; 32]));
+                    let mut tail = KvTail::new(SHAPE, Fingerprint([0; 32]), None);
                     assert!(tail.append(0, &good, &good).is_ok());
                     let error = tail.append(1, keys, values).unwrap_err();
                     assert!(matches!(&error, ModelError::BadModel(text) if text.contains("not finite")), "{error}");

@@ -29,7 +29,7 @@ fn assert_same(decoder: &Decoder, sequences: &[(Vec<u32>, KvPrefix, Vec<u32>)], 
         let mut alone = begun(sequence);
         let logits = decoder.forward(&sequence.2, &sequence.1, &mut alone, want, &cancel).unwrap();
         assert_eq!(bits(&together), bits(&logits));
-        let (tail, alone) = (tail.freeze(), alone.freeze());
+        let (tail, alone) = (tail.freeze().unwrap(), alone.freeze().unwrap());
         // The last panel may hold what was forgotten; rows show what counts.
         assert_eq!(contents(&tail), contents(&alone));
         assert_eq!((tail.start(), tail.context()), (alone.start(), alone.context()));

@@ -16,7 +16,7 @@ fn run(decoder: &Decoder, tokens: &[u32], prefix: &KvPrefix, tail: &mut KvTail) 
 fn segment(decoder: &Decoder, tokens: &[u32], prefix: &KvPrefix) -> Arc<mos_engine::KvSegment> {
     let mut tail = decoder.new_tail();
     run(decoder, tokens, prefix, &mut tail);
-    Arc::new(tail.freeze())
+    Arc::new(tail.freeze().unwrap())
 }
 
 #[test]

@@ -218,7 +218,7 @@ fn the_same_bits_come_out_beyond_the_window_however_the_prompt_is_cut() {
     let mut tail = decoder.new_tail();
     run(0..530, &none, &mut tail);
     let mut prefix = KvPrefix::default();
-    prefix.push(Arc::new(tail.freeze()));
+    prefix.push(Arc::new(tail.freeze().unwrap()));
     let mut tail = decoder.new_tail();
     run(530..639, &prefix, &mut tail);
     assert_eq!(bits(&run(639..640, &prefix, &mut tail)), bits(&direct));

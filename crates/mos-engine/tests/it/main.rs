@@ -9,6 +9,7 @@ mod blend;
 mod caches;
 mod chat;
 mod continuation;
+mod device;
 mod embedder;
 mod gemma;
 mod merged;

@@ -20,7 +20,7 @@ use crate::support::{bits, tiny_config, tiny_gemma3, write_tiny};
 pub(crate) fn segment(decoder: &Decoder, tokens: &[u32], prefix: &KvPrefix) -> Arc<KvSegment> {
     let mut tail = decoder.new_tail();
     decoder.forward(tokens, prefix, &mut tail, LogitRows::None, &CancelToken::default()).unwrap();
-    Arc::new(tail.freeze())
+    Arc::new(tail.freeze().unwrap())
 }
 
 /// All logits of `tokens` after `prefix`.
@@ -152,7 +152,7 @@ fn a_frozen_tail_knows_where_it_began() {
     // Empty again, it may begin anywhere.
     tail.truncate(0);
     decoder.forward(&[5], &KvPrefix::default(), &mut tail, LogitRows::None, &cancel).unwrap();
-    assert_eq!(tail.freeze().start(), 0);
+    assert_eq!(tail.freeze().unwrap().start(), 0);
 }
 
 #[test]
@@ -333,7 +333,7 @@ proptest! {
                 Action::TooLong => decoder.forward(&[3; 256], &prefix, &mut tail, LogitRows::Last, &cancel).is_err(),
                 Action::Freeze => {
                     let mut longer = prefix.clone();
-                    longer.push(Arc::new(std::mem::replace(&mut tail, decoder.new_tail()).freeze()));
+                    longer.push(Arc::new(std::mem::replace(&mut tail, decoder.new_tail()).freeze().unwrap()));
                     continue;
                 }
                 Action::Blend => {

@@ -110,7 +110,7 @@ pub struct BenchReport {
     pub model: String,
     /// Whether its weights are random: shapes without files.
     pub random_weights: bool,
-    /// Instructions that were used.
+    /// What computed: the processor's instructions, or a device and its type of numbers.
     pub cpu: String,
     /// Threads that computed.
     pub threads: usize,

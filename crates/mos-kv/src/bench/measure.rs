@@ -124,7 +124,7 @@ pub(super) fn warm_up(decoder: &Decoder, tokens: &BenchTokens<'_>) -> Result<(),
 pub(super) fn segment(decoder: &Decoder, tokens: &[u32]) -> Result<Arc<KvSegment>, KvError> {
     let mut tail = decoder.new_tail();
     decoder.forward(tokens, &KvPrefix::default(), &mut tail, LogitRows::None, &CancelToken::default())?;
-    Ok(Arc::new(tail.freeze()))
+    Ok(Arc::new(tail.freeze()?))
 }
 
 fn prefix_of(segment: &Arc<KvSegment>) -> KvPrefix {

@@ -1,21 +1,38 @@
-//! Where a local model is asked to compute, and whether this build can.
+//! Where a local model is asked to compute.
 
 use mos_config::Device;
 use mos_core::ModelError;
+use mos_engine::ComputeDevice;
 
-/// Refuses a device that is not there; `visible` is the value of `CUDA_VISIBLE_DEVICES`. `auto` is the processor, the
-/// only device of this build.
-pub(super) fn check(device: &str, visible: Option<&str>) -> Result<(), ModelError> {
+/// Returns where a local model is to compute: `auto`, `cpu` or `cuda:N`, counted among the devices that
+/// `CUDA_VISIBLE_DEVICES` shows.
+///
+/// # Errors
+/// [`ModelError::Invalid`] for no device, one that is hidden, and Metal; [`ModelError::NotBuilt`] for one that needs
+/// another build. Whether the device answers is known when a model is opened.
+pub fn compute_device(device: &str) -> Result<ComputeDevice, ModelError> {
+    choose(device, std::env::var("CUDA_VISIBLE_DEVICES").ok().as_deref())
+}
+
+fn choose(device: &str, visible: Option<&str>) -> Result<ComputeDevice, ModelError> {
     let device: Device = device.parse().map_err(|error| ModelError::Invalid(format!("device: {error}")))?;
-    let feature = match device {
-        Device::Auto | Device::Cpu => return Ok(()),
+    let device = match device {
+        Device::Auto => ComputeDevice::Auto,
+        Device::Cpu => ComputeDevice::Processor,
         Device::Cuda(index) => {
             check_visible(index, visible)?;
-            "cuda"
+            ComputeDevice::Cuda(index)
         }
-        Device::Metal => "metal",
+        Device::Metal => {
+            return Err(ModelError::Invalid(
+                "the device `metal` is not supported in this version; use `cpu`, or `cuda:N` in a build with the \
+                 `cuda` feature"
+                    .to_owned(),
+            ));
+        }
     };
-    Err(ModelError::NotBuilt { what: format!("the device `{device}` of the local model"), feature })
+    device.check()?;
+    Ok(device)
 }
 
 /// As the driver reads it: indices count what the variable lists, up to the first entry that is none.
@@ -38,25 +55,33 @@ mod tests {
 
     #[test]
     fn the_processor_is_always_there() {
-        for device in ["auto", "cpu"] {
-            assert!(check(device, Some("")).is_ok(), "{device}");
+        for (device, expected) in [("auto", ComputeDevice::Auto), ("cpu", ComputeDevice::Processor)] {
+            assert_eq!(choose(device, Some("")).unwrap(), expected);
         }
     }
 
     #[test]
-    fn a_device_that_this_build_lacks_is_named_with_its_feature() {
-        for (device, feature) in [("cuda:1", "cuda"), ("metal", "metal")] {
-            let error = check(device, None).unwrap_err();
-            assert!(matches!(&error, ModelError::NotBuilt { feature: lacking, .. } if *lacking == feature), "{error}");
-            assert!(error.to_string().contains(device), "{error}");
+    fn a_build_without_the_feature_names_it_and_one_with_it_takes_the_device() {
+        match choose("cuda:1", Some("3,1")) {
+            Ok(device) => assert!(cfg!(feature = "cuda") && device == ComputeDevice::Cuda(1)),
+            Err(error) => {
+                assert!(!cfg!(feature = "cuda") && matches!(error, ModelError::NotBuilt { feature: "cuda", .. }));
+                let text = error.to_string();
+                assert!(text.contains("`cuda:1`") && text.contains("cargo build --features cuda"), "{text}");
+            }
         }
-        assert!(matches!(check("cuda:0", Some("3,1")), Err(ModelError::NotBuilt { .. })));
+    }
+
+    #[test]
+    fn metal_is_not_supported_and_no_feature_is_promised() {
+        let error = choose("metal", None).unwrap_err();
+        assert!(matches!(&error, ModelError::Invalid(text) if text.contains("not supported")), "{error}");
     }
 
     #[test]
     fn a_device_that_is_hidden_is_an_error() {
         for (device, visible) in [("cuda:0", ""), ("cuda:1", "0"), ("cuda:2", "GPU-1, GPU-2"), ("cuda:1", "0,-1,1")] {
-            let error = check(device, Some(visible)).unwrap_err().to_string();
+            let error = choose(device, Some(visible)).unwrap_err().to_string();
             assert!(error.contains(device) && error.contains("CUDA_VISIBLE_DEVICES"), "{error}");
         }
     }

@@ -9,14 +9,15 @@ use mos_config::embedder::{CommonEmbedder, LocalEmbedder as LocalEmbedderConfig}
 use mos_config::llm::{BackupServer, CommonLlm, HttpLimits, HuggingFaceLlm, LocalLlm};
 use mos_config::{ChatModelConfig, EmbedderConfig, Headers, Secret};
 use mos_core::{ChatModel, Embedder, ModelError, Sampling};
-use mos_engine::{ChatModelOptions, EmbedderOptions, LocalChatModel, LocalEmbedder};
+use mos_engine::{ChatModelOptions, ComputeDevice, EmbedderOptions, LocalChatModel, LocalEmbedder};
 use mos_models::{
     BackupChat, BackupEmbedder, EmbedLimits, HttpOptions, OllamaChat, OllamaEmbedder, OllamaOptions, OpenAiChat,
     OpenAiEmbedder, OpenAiOptions, RemoteEmbedderOptions, ServerOptions, fetch,
 };
 use serde_json::{Map, Value, json};
 
-use super::{Factories, ModelContext, devices};
+use super::devices::compute_device;
+use super::{Factories, ModelContext};
 use crate::activation::{ActivationBackend, KvCaches, ServerPrompts};
 
 type Model<T> = Result<Arc<T>, ModelError>;
@@ -133,7 +134,7 @@ async fn embedder(config: EmbedderConfig, context: ModelContext) -> Model<dyn Em
 }
 
 fn local_chat_options(local: &LocalLlm, context: &ModelContext) -> Result<ChatModelOptions, ModelError> {
-    devices::check(&local.device, std::env::var("CUDA_VISIBLE_DEVICES").ok().as_deref())?;
+    let device = compute_device(&local.device)?;
     let path = fetch::resolve(&local.model_name_or_path, &context.models_dir)?;
     let defaults = ChatModelOptions::new(path);
     Ok(ChatModelOptions {
@@ -147,6 +148,7 @@ fn local_chat_options(local: &LocalLlm, context: &ModelContext) -> Result<ChatMo
             stop: local.stop.clone(),
         },
         threads: local.threads,
+        device,
         context_length: local.context_length,
         kept_state_bytes: local.kept_state_bytes.unwrap_or(defaults.kept_state_bytes),
         ..defaults
@@ -161,6 +163,7 @@ fn hub_chat_options(hub: &HuggingFaceLlm, context: &ModelContext) -> Result<Chat
     Ok(ChatModelOptions {
         name: Some(hub.common.model_name_or_path.clone()),
         sampling,
+        device: ComputeDevice::Auto,
         ..ChatModelOptions::new(fetch::resolve(&hub.common.model_name_or_path, &context.models_dir)?)
     })
 }

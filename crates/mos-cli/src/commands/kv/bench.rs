@@ -46,6 +46,9 @@ pub(crate) struct BenchArguments {
     /// Threads that compute; all cores without it.
     #[arg(long)]
     threads: Option<usize>,
+    /// Where it computes: auto, cpu or cuda:N.
+    #[arg(long, default_value = "cpu", conflicts_with = "vllm")]
+    device: String,
     /// Also write the table as a picture.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
@@ -54,7 +57,8 @@ pub(crate) struct BenchArguments {
     write_prompts: Option<PathBuf>,
     /// Measure nothing: show (and draw) what an earlier call printed with --json.
     #[arg(long, value_name = "FILE", conflicts_with_all = [
-        "model", "random_weights", "contexts", "queries", "runs", "prompts", "threads", "vllm", "merge", "write_prompts",
+        "model", "random_weights", "contexts", "queries", "runs", "prompts", "threads", "device", "vllm", "merge",
+        "write_prompts",
     ])]
     from: Option<PathBuf>,
     /// Measure the merging of so many items of so many tokens with `shifted` instead, for example 30x200.
@@ -143,14 +147,15 @@ enum Subject {
 
 impl Subject {
     fn open(arguments: &BenchArguments, models_dir: &Path, bar: &ProgressBar) -> anyhow::Result<Self> {
+        let device = mos::compute_device(&arguments.device)?;
         let Some(shape) = &arguments.random_weights else {
             let path = mos::fetch::resolve(&arguments.model, models_dir)?;
-            let options = ChatModelOptions { threads: arguments.threads, ..ChatModelOptions::new(path) };
+            let options = ChatModelOptions { threads: arguments.threads, device, ..ChatModelOptions::new(path) };
             return Ok(Self::Model(LocalChatModel::open(&options)?));
         };
         let shape: RandomWeights = shape.parse()?;
         bar.set_message(format!("filling {shape} with random weights"));
-        let decoder = Decoder::with_random_weights(shape, arguments.threads)?;
+        let decoder = Decoder::with_random_weights(shape, arguments.threads)?.moved_to(device)?;
         let identity = ModelIdentity {
             weights: decoder.fingerprint(),
             tokenizer: [0; 32],
@@ -193,7 +198,7 @@ fn measure(arguments: &BenchArguments, models_dir: &Path, bar: &ProgressBar) -> 
     let tokens = |number: usize, count: usize| subject.tokens(number, count);
     let mut progress = |text: &str| bar.set_message(text.to_owned());
     let (model, random_weights) = (subject.identity().name.clone(), arguments.random_weights.is_some());
-    let (cpu, threads) = (cpu_path().to_owned(), subject.decoder().threads());
+    let (cpu, threads) = (computing(subject.decoder()), subject.decoder().threads());
     if let Some((items, tokens_per_item)) = arguments.merge {
         let options = MergeBenchOptions { runs: arguments.runs, ..MergeBenchOptions::new(items, tokens_per_item) };
         let merge = bench_merge(subject.decoder(), &tokens, options, &mut progress)?;
@@ -219,6 +224,12 @@ fn measure(arguments: &BenchArguments, models_dir: &Path, bar: &ProgressBar) -> 
     let report = BenchReport { model, random_weights, cpu, threads, cells };
     draw(arguments, &report)?;
     Ok(Measured::Cells(report))
+}
+
+/// What computes: the processor's instructions, or a device and its type of numbers.
+fn computing(decoder: &Decoder) -> String {
+    let device = decoder.device();
+    if device == "cpu" { cpu_path().to_owned() } else { device }
 }
 
 fn merge_line(report: &MergeReport) -> String {

@@ -50,7 +50,7 @@ pub(crate) enum KvCommand {
     /// Measure how far each lossy way of merging is from the truth with the configured model, and keep the verdict.
     Calibrate(CalibrateArguments),
     /// Measure how much sooner an answer starts with a kept cache, next to the bound by operations.
-    Bench(bench::BenchArguments),
+    Bench(Box<bench::BenchArguments>),
 }
 
 #[derive(Debug, Args)]
@@ -113,7 +113,7 @@ pub(super) async fn run(context: &Context, command: KvCommand) -> anyhow::Result
         KvCommand::Rm { ids } => items::remove(context, &ids).await,
         KvCommand::Import { file, raw } => import::run(context, file, raw).await,
         KvCommand::Calibrate(arguments) => calibrate::run(context, arguments).await,
-        KvCommand::Bench(arguments) => bench::run(context, arguments).await,
+        KvCommand::Bench(arguments) => bench::run(context, *arguments).await,
     }
 }
 
