@@ -296,20 +296,17 @@ fn forks_are_independent_and_truncation_and_cancelling_forget() {
     }
 }
 
-/// The largest difference between keys and values of two segments, as a share of those that are larger than 1.
-fn furthest(ours: &KvSegment, theirs: &KvSegment) -> f32 {
+/// The largest and the mean difference between keys and values of two segments, as shares of those larger than 1.
+fn distances(ours: &KvSegment, theirs: &KvSegment) -> (f32, f32) {
     assert_eq!((ours.tokens(), ours.start(), ours.shape()), (theirs.tokens(), theirs.start(), theirs.shape()));
-    let distance = |ours: Vec<u16>, theirs: Vec<u16>| {
-        assert_eq!(ours.len(), theirs.len());
-        let pairs = ours.into_iter().zip(theirs);
-        let values = pairs.map(|(a, b)| (f16::from_bits(a).to_f32(), f16::from_bits(b).to_f32()));
-        values.map(|(a, b)| (a - b).abs() / b.abs().max(1.0)).fold(0.0, f32::max)
+    let all = |segment: &KvSegment| -> Vec<f32> {
+        let layers = (0..segment.shape().layers).flat_map(|layer| [segment.keys(layer), segment.values(layer)]);
+        layers.flatten().map(|bits| f16::from_bits(bits).to_f32()).collect()
     };
-    let of_layer = |layer| {
-        let keys = distance(ours.keys(layer), theirs.keys(layer));
-        keys.max(distance(ours.values(layer), theirs.values(layer)))
-    };
-    (0..ours.shape().layers).map(of_layer).fold(0.0, f32::max)
+    let (ours, theirs) = (all(ours), all(theirs));
+    assert_eq!(ours.len(), theirs.len());
+    let shares: Vec<f32> = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs() / b.abs().max(1.0)).collect();
+    (shares.iter().copied().fold(0.0, f32::max), shares.iter().sum::<f32>() / shares.len() as f32)
 }
 
 #[test]
@@ -325,9 +322,14 @@ fn frozen_tails_hold_what_the_processor_computes() {
             [first, second]
         });
         for (ours, theirs) in ours.iter().zip(&theirs) {
-            let apart = furthest(ours, theirs);
-            // Half precision tells a thousandth apart: what was rounded otherwise may be two of them away.
-            assert!(apart <= 2.0 * pair.tolerance, "{}: {apart}", pair.name);
+            let (furthest, mean) = distances(ours, theirs);
+            println!("{}: keys and values differ by {furthest:e}, in the mean {mean:e}", pair.name);
+            // Half precision tells a thousandth apart: some are rounded otherwise, and the next layers see it.
+            assert!(
+                furthest <= 10.0 * pair.tolerance && mean <= 0.1 * pair.tolerance,
+                "{}: {furthest} {mean}",
+                pair.name
+            );
         }
         assert!(device.new_tail().freeze().unwrap().is_empty());
     }
@@ -339,7 +341,7 @@ fn the_same_words_are_said() {
     for pair in pairs().iter().filter(|pair| pair.tolerance == SINGLE) {
         let said = |decoder: &Decoder| {
             let (mut tail, mut input) = (decoder.new_tail(), pair.tokens(30, 17));
-            let mut said = Vec::new();
+            let mut said: Vec<u32> = Vec::new();
             for _ in 0..16 {
                 let logits = decoder.forward(&input, &none, &mut tail, LogitRows::Last, &cancel).unwrap();
                 input = vec![argmax(&logits)];
