@@ -138,13 +138,16 @@ pub(crate) struct DeviceTail {
     /// Shared with forks until one of them writes.
     layers: Arc<Vec<TensorKv>>,
     capacity: usize,
+    /// Places that were asked for ahead.
+    announced: usize,
     /// What the first places hold.
     prefix: KvPrefix,
 }
 
 impl DeviceTail {
     pub(crate) fn new(place: &Arc<TensorDevice>) -> Self {
-        Self { place: Arc::clone(place), layers: Arc::default(), capacity: 0, prefix: KvPrefix::default() }
+        let (layers, prefix) = (Arc::default(), KvPrefix::default());
+        Self { place: Arc::clone(place), layers, capacity: 0, announced: 0, prefix }
     }
 
     pub(crate) fn place(&self) -> &Arc<TensorDevice> {
@@ -166,6 +169,11 @@ impl DeviceTail {
         self.prefix = prefix;
     }
 
+    /// Notes that there will be so many places: the next time that room is made, it is made for all of them.
+    pub(crate) fn announce(&mut self, places: usize) {
+        self.announced = places;
+    }
+
     /// The layers, to read, and after [`Self::make_room`] to write to.
     pub(crate) fn layers(&self) -> &[TensorKv] {
         &self.layers
@@ -177,7 +185,7 @@ impl DeviceTail {
         if is_own && needed <= self.capacity {
             return Ok(());
         }
-        let grown = (needed + needed / SPARE).next_multiple_of(SPARE_PLACES);
+        let grown = self.announced.max(needed + needed / SPARE).next_multiple_of(SPARE_PLACES);
         let capacity = if needed <= self.capacity { self.capacity } else { grown };
         let room = |old: Option<&TensorKv>| {
             let size = (shape.kv_heads, capacity, shape.head_dim);
@@ -192,7 +200,7 @@ impl DeviceTail {
         };
         let layers: candle_core::Result<Vec<_>> =
             (0..shape.layers).map(|number| room(self.layers.get(number))).collect();
-        (self.layers, self.capacity) = (Arc::new(layers?), capacity);
+        (self.layers, self.capacity, self.announced) = (Arc::new(layers?), capacity, 0);
         Ok(())
     }
 

@@ -170,7 +170,11 @@ impl KvTail {
     /// Makes room for `more` tokens and for no others. What is little beside the tokens that are there is left to
     /// `append`, which moves them less often.
     pub(crate) fn reserve(&mut self, more: usize) {
-        if self.device.is_some() || more <= self.len() / SPARE {
+        let places = self.start + self.len() + more;
+        if let Some(device) = &mut self.device {
+            return device.announce(places);
+        }
+        if more <= self.len() / SPARE {
             return;
         }
         let (keys, values) = self.sizes(self.len() + more);

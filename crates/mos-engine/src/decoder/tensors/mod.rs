@@ -84,7 +84,7 @@ struct Finite {
 }
 
 impl Finite {
-    /// Sums of a few thousand values of half precision are finite exactly when the values are.
+    /// A chunk's values of half precision do not sum up to more than `f32` holds: the sum is finite when they are.
     fn add(&mut self, tensor: &Tensor) -> candle_core::Result<()> {
         self.sums.push(tensor.to_dtype(DType::F32)?.sum_all()?);
         Ok(())
