@@ -326,7 +326,7 @@ fn frozen_tails_hold_what_the_processor_computes() {
             println!("{}: keys and values differ by {furthest:e}, in the mean {mean:e}", pair.name);
             // Half precision tells a thousandth apart: some are rounded otherwise, and the next layers see it.
             assert!(
-                furthest <= 10.0 * pair.tolerance && mean <= 0.1 * pair.tolerance,
+                furthest <= 10.0 * pair.tolerance && mean <= 0.25 * pair.tolerance,
                 "{}: {furthest} {mean}",
                 pair.name
             );
