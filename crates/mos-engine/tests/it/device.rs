@@ -48,8 +48,11 @@ fn devices() -> Vec<(ComputeDevice, f32)> {
             devices.push((ComputeDevice::SinglePrecision(Some(0)), SINGLE));
             devices.push((ComputeDevice::Cuda(0), REDUCED));
         }
-        // Not through the macro, whose words are hidden when a test passes.
-        Err(error) => writeln!(std::io::stderr(), "skipped: nothing runs on cuda:0: {error}").unwrap(),
+        Err(error) => {
+            // Not through the macro, whose words are hidden when a test passes.
+            let mut notice = std::io::stderr();
+            writeln!(notice, "skipped: nothing runs on cuda:0: {error}").unwrap();
+        }
     }
     devices
 }
