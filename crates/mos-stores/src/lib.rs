@@ -4,11 +4,13 @@
 //!   write.
 //! - [`InMemoryStore`]: the same behaviour without a disk, for tests and throw-away use.
 //! - [`ExactVectors`]: exact nearest-neighbour search, a derived index that follows any record.
+//! - `Neo4jStore` (feature `neo4j`): the record on a Neo4j server, in MemOS' layout, with exact vector search.
 //! - `RedisQueue` (feature `redis`): jobs on a Redis server, shared by several machines.
 //! - `PostgresUsers` (feature `postgres`): users, cubes and shares in a PostgreSQL server, beside any record.
 //! - [`TextAnalyzer`]: how text becomes the terms that full-text search compares.
 //!
-//! Invariant: every query of every store names its scope; nothing that a caller sends becomes part of an SQL text.
+//! Invariant: every query of every store names its scope; nothing that a caller sends becomes part of an SQL or Cypher
+//! text.
 //!
 //! Not here: settings (options are plain structs), memory kinds, models.
 
@@ -17,6 +19,8 @@ mod codec;
 mod exact;
 mod graph;
 mod memory;
+#[cfg(feature = "neo4j")]
+mod neo4j;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod prepare;
@@ -26,6 +30,8 @@ mod text;
 
 pub use exact::{ExactVectors, ExactVectorsOptions};
 pub use memory::InMemoryStore;
+#[cfg(feature = "neo4j")]
+pub use neo4j::{NEO4J_SCHEMA_VERSION, Neo4jOptions, Neo4jStore, Tenancy};
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresOptions, PostgresServer, PostgresUsers, SslMode, USERS_SCHEMA_VERSION};
 pub use queue::QueueLimits;

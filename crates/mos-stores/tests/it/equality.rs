@@ -14,7 +14,7 @@ const WORDS: [&str; 6] = ["dog", "dogs", "park", "足球", "running", "ann@examp
 
 /// Something a caller may ask for.
 #[derive(Clone, Debug)]
-enum Step {
+pub(crate) enum Step {
     Apply(usize, Box<WriteBatch>),
     Adopt(usize, EmbeddingSpace),
 }
@@ -92,7 +92,7 @@ fn batch() -> impl Strategy<Value = WriteBatch> {
     )
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         12 => (0..2_usize, batch()).prop_map(|(scope, batch)| Step::Apply(scope, Box::new(batch))),
         1 => (0..2_usize, space()).prop_map(|(scope, space)| Step::Adopt(scope, space)),
@@ -101,7 +101,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// The kind of an error is part of the behaviour, its words need not be.
-fn outcome<T: std::fmt::Debug>(result: Result<T, StoreError>) -> String {
+pub(crate) fn outcome<T: std::fmt::Debug>(result: Result<T, StoreError>) -> String {
     match result {
         Ok(value) => format!("{value:?}"),
         Err(error) => format!("{:?}", std::mem::discriminant(&error)),
@@ -109,7 +109,7 @@ fn outcome<T: std::fmt::Debug>(result: Result<T, StoreError>) -> String {
 }
 
 /// Everything that can be asked about a scope.
-async fn observed(store: &Arc<dyn RecordStore>, scope: &Scope) -> Vec<String> {
+pub(crate) async fn observed(store: &Arc<dyn RecordStore>, scope: &Scope) -> Vec<String> {
     let everything = Filter::Everything;
     let ids: Vec<MemoryId> = (0..5).map(|number| MemoryId::new(format!("m{number}"))).collect();
     let mut seen = vec![

@@ -5,6 +5,8 @@
 mod contracts;
 mod equality;
 mod kill;
+#[cfg(feature = "neo4j")]
+mod neo4j;
 mod old_versions;
 #[cfg(feature = "postgres")]
 mod postgres;

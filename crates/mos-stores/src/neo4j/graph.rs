@@ -1,0 +1,158 @@
+//! Questions about edges and groups of memories.
+
+use std::collections::{BTreeSet, HashSet};
+
+use mos_core::{
+    Direction, Edge, Filter, Graph, GraphPage, GroupCount, MemoryId, MemoryItem, Paging, StoreError, Tagged,
+};
+use serde::Deserialize;
+
+use super::connection::Connection;
+use super::layout::{ItemRow, necessary};
+use super::read::{MAX_IDS, as_texts, candidates, items};
+use super::statements::{self, query};
+use super::values::texts;
+use crate::graph::{GroupCounter, created_at, export_edges, export_page, n_shared};
+
+/// An edge as a statement returns it.
+#[derive(Debug, Deserialize)]
+pub(super) struct EdgeRow {
+    source: String,
+    target: String,
+    kind: String,
+}
+
+impl EdgeRow {
+    pub(super) fn edge(self) -> Edge {
+        Edge { source: MemoryId::new(self.source), target: MemoryId::new(self.target), kind: self.kind }
+    }
+}
+
+pub(super) async fn edges(
+    connection: &Connection,
+    tenant: &str,
+    ids: &[MemoryId],
+    direction: Direction,
+    kind: Option<&str>,
+) -> Result<Vec<Edge>, StoreError> {
+    let asked: HashSet<&MemoryId> = ids.iter().collect();
+    let is_meant = |edge: &Edge| match direction {
+        Direction::Outgoing => asked.contains(&edge.source),
+        Direction::Incoming => asked.contains(&edge.target),
+        Direction::Any => true,
+    };
+    let mut found = BTreeSet::new();
+    for part in ids.chunks(MAX_IDS) {
+        let statement =
+            query(statements::EDGES).param("tenant", tenant).param("ids", as_texts(part)).param("kind", kind);
+        let rows: Vec<EdgeRow> = connection.read(statement).await?;
+        found.extend(rows.into_iter().map(EdgeRow::edge).filter(is_meant));
+    }
+    Ok(found.into_iter().collect())
+}
+
+/// Returns every edge, of one type or (with `None`) of any, sorted.
+pub(super) async fn all_edges(
+    connection: &Connection,
+    tenant: &str,
+    kind: Option<&str>,
+) -> Result<Vec<Edge>, StoreError> {
+    let statement = query(statements::ALL_EDGES).param("tenant", tenant).param("kind", kind);
+    let rows: Vec<EdgeRow> = connection.read(statement).await?;
+    let mut edges: Vec<Edge> = rows.into_iter().map(EdgeRow::edge).collect();
+    edges.sort_unstable();
+    Ok(edges)
+}
+
+/// Returns those that share most tags first. The server finds who has any of them.
+pub(super) async fn sharing_tags(
+    connection: &Connection,
+    tenant: &str,
+    tags: &[String],
+    min_shared: usize,
+    except: &[MemoryId],
+    limit: usize,
+    filter: &Filter,
+) -> Result<Vec<Tagged>, StoreError> {
+    let wanted: HashSet<&str> = tags.iter().map(String::as_str).collect();
+    let except: HashSet<&str> = except.iter().map(MemoryId::as_str).collect();
+    let statement = query(statements::TAGGED)
+        .param("tenant", tenant)
+        .param("tags", texts(wanted.iter().copied()))
+        .param("necessary", necessary(filter));
+    let mut found: Vec<(usize, ItemRow)> = Vec::new();
+    for row in items(connection, statement).await? {
+        let metadata = row.metadata()?;
+        let n_shared = n_shared(&metadata, &wanted);
+        if n_shared >= min_shared.max(1) && !except.contains(row.id.as_str()) && filter.matches(&row.memory, &metadata)
+        {
+            found.push((n_shared, row));
+        }
+    }
+    found.sort_by(|(left, left_row), (right, right_row)| (right, &left_row.id).cmp(&(left, &right_row.id)));
+    found.truncate(limit);
+    found.into_iter().map(|(n_shared, row)| Ok(Tagged { item: row.item()?, n_shared })).collect()
+}
+
+/// The edges are compared here: asked for memories without edges, the server may look at every relationship there is.
+pub(super) async fn without_edges(
+    connection: &Connection,
+    tenant: &str,
+    kind: &str,
+    limit: usize,
+    filter: &Filter,
+) -> Result<Vec<MemoryItem>, StoreError> {
+    let edges = all_edges(connection, tenant, Some(kind)).await?;
+    let joined: HashSet<&str> = edges.iter().flat_map(|edge| [edge.source.as_str(), edge.target.as_str()]).collect();
+    let mut found = Vec::new();
+    for row in candidates(connection, tenant, filter).await? {
+        if found.len() >= limit {
+            break;
+        }
+        if !joined.contains(row.id.as_str()) && filter.matches(&row.memory, &row.metadata()?) {
+            found.push(row.item()?);
+        }
+    }
+    Ok(found)
+}
+
+pub(super) async fn count_by(
+    connection: &Connection,
+    tenant: &str,
+    fields: &[String],
+    filter: &Filter,
+) -> Result<Vec<GroupCount>, StoreError> {
+    let mut counter = GroupCounter::new(fields);
+    for row in candidates(connection, tenant, filter).await? {
+        let metadata = row.metadata()?;
+        if filter.matches(&row.memory, &metadata) {
+            counter.add(&row.memory, &metadata);
+        }
+    }
+    Ok(counter.finish())
+}
+
+pub(super) async fn export(
+    connection: &Connection,
+    tenant: &str,
+    filter: &Filter,
+    paging: Paging,
+) -> Result<GraphPage, StoreError> {
+    let mut passing = Vec::new();
+    for row in candidates(connection, tenant, filter).await? {
+        let metadata = row.metadata()?;
+        if filter.matches(&row.memory, &metadata) {
+            let id = MemoryId::new(&row.id);
+            passing.push((row, id, created_at(&metadata)));
+        }
+    }
+    let ids: Vec<MemoryId> = passing.iter().map(|(_, id, _)| id.clone()).collect();
+    let mut nodes = Vec::new();
+    for (row, _) in export_page(passing, paging) {
+        nodes.push(row.item()?);
+    }
+    let of_page: HashSet<&MemoryId> = nodes.iter().map(|item| &item.id).collect();
+    let all = all_edges(connection, tenant, None).await?;
+    let (edges, n_edges) = export_edges(all, &ids.iter().collect(), &of_page);
+    Ok(GraphPage { graph: Graph { nodes, edges }, n_nodes: ids.len(), n_edges })
+}

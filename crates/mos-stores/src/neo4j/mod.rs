@@ -1,0 +1,331 @@
+//! The record on a Neo4j server (5.26 or later), in a layout that MemOS reads and whose memories may come from MemOS.
+//!
+//! All cubes share one database (or those of one user have their own, which needs Neo4j Enterprise). The node of a memory
+//! is that of MemOS: label `Memory`, the cube in `user_name`, metadata as properties, edges as relationships of their type.
+//! Beside the memories lie nodes of this store's own: `MosScope` (a cube's numbers), `MosVersion` (the history),
+//! `MosTombstone` (what was removed, for the feed), `MosReceipt` (idempotency keys), `MosMeta` (the layout's version).
+//!
+//! One write is one transaction; the feed of changes is written with it, so an index elsewhere that follows the feed
+//! misses nothing. Filters are evaluated here, over what the server sends of the cube; the server leaves out what cannot
+//! pass. Vectors are compared exactly, by the server, with all of the cube's: beyond some ten thousand memories of a cube
+//! use an index of vectors that follows the record.
+//!
+//! Invariant: every statement names its tenant and finds its nodes by an index; nothing that a caller sends becomes part
+//! of a statement's text.
+
+mod apply;
+mod connection;
+mod draft;
+mod fault;
+mod graph;
+mod layout;
+mod nearest;
+mod options;
+#[cfg(test)]
+mod plans;
+mod read;
+mod schema;
+mod scopes;
+mod statements;
+mod terms;
+mod values;
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use mos_core::{
+    Change, Clock, Direction, Edge, EmbeddingSpace, Filter, GraphPage, GraphStore, GroupCount, MemoryId, MemoryItem,
+    Page, Paging, Receipt, RecordStore, Scope, ScopeLifecycle, Scored, StoreError, Tagged, VectorStore, Version,
+    WriteBatch,
+};
+use serde::Deserialize;
+
+pub use options::{Neo4jOptions, Tenancy};
+pub use schema::SCHEMA_VERSION as NEO4J_SCHEMA_VERSION;
+
+use crate::TextAnalyzer;
+use crate::bm25::query_terms;
+use crate::prepare::{PreparedBatch, check_space, prepare};
+use crate::queue::QueueLimits;
+use apply::{Adopt, AdoptSpace, Apply, KeyLimits};
+use connection::Connection;
+use fault::BACKEND;
+use read::{ReadChanges, ScopeRow};
+use scopes::Lifecycle;
+use statements::query;
+
+/// The most cubes that are remembered as looked through for memories of MemOS.
+const MAX_ADOPTED: usize = 10_000;
+
+/// The record on a Neo4j server.
+pub struct Neo4jStore {
+    connection: Arc<Connection>,
+    options: Neo4jOptions,
+    clock: Arc<dyn Clock>,
+    analyzer: Arc<TextAnalyzer>,
+    /// Tenants whose memories of MemOS were taken over since the store was opened.
+    adopted: Mutex<HashSet<String>>,
+}
+
+impl std::fmt::Debug for Neo4jStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Neo4jStore").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct ForeignRow {
+    is_foreign: bool,
+}
+
+impl Neo4jStore {
+    /// Connects to the server, checks that it is new enough, and makes the constraints and indexes that are missing. Waits
+    /// until they are filled.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when the server cannot be reached, refuses the password or takes no writes;
+    /// [`StoreError::Invalid`] when it is too old, is the Community edition and a database per user is asked for, or the
+    /// database holds several memories of one cube with the same id; [`StoreError::Newer`] for a database of a newer
+    /// program; [`StoreError::Busy`] when large indexes take too long.
+    pub async fn open(options: Neo4jOptions, clock: Arc<dyn Clock>) -> Result<Arc<Self>, StoreError> {
+        // Boxed: the states of the driver lie deep in one another, and would in every future that holds this one.
+        let connection = Arc::new(Box::pin(schema::open(&options)).await?);
+        let analyzer = Arc::new(TextAnalyzer::new());
+        Ok(Arc::new(Self { connection, options, clock, analyzer, adopted: Mutex::default() }))
+    }
+
+    /// The mark of a scope's nodes.
+    fn tenant(&self, scope: &Scope) -> String {
+        format!("{}{}", self.options.tenant_prefix, scope.cube)
+    }
+
+    fn is_adopted(&self, tenant: &str) -> bool {
+        self.adopted.lock().unwrap_or_else(PoisonError::into_inner).contains(tenant)
+    }
+
+    fn set_adopted(&self, tenant: String) {
+        let mut adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
+        if adopted.len() >= MAX_ADOPTED {
+            adopted.clear();
+        }
+        adopted.insert(tenant);
+    }
+
+    /// Returns the mark of a scope's nodes, once the memories that MemOS wrote have their place in the feed and the
+    /// full-text index. They are looked for once per cube and opened store.
+    async fn adopted(&self, scope: &Scope) -> Result<String, StoreError> {
+        let tenant = self.tenant(scope);
+        if self.is_adopted(&tenant) {
+            return Ok(tenant);
+        }
+        let statement = query(statements::IS_FOREIGN).param("tenant", tenant.as_str());
+        let rows: Vec<ForeignRow> = self.connection.read(statement).await?;
+        if rows.first().is_some_and(|row| row.is_foreign) {
+            let work = Adopt {
+                scope: scope.clone(),
+                tenant: tenant.clone(),
+                at: self.clock.now_text(),
+                analyzer: Arc::clone(&self.analyzer),
+            };
+            let n_adopted = self.connection.transact(work).await?;
+            tracing::info!(%scope.cube, n_adopted, "took over the memories that MemOS wrote");
+        }
+        self.set_adopted(tenant.clone());
+        Ok(tenant)
+    }
+
+    async fn lifecycle(&self, scope: &Scope, generation: u64, change: scopes::Change) -> Result<bool, StoreError> {
+        let work = Lifecycle {
+            scope: scope.clone(),
+            tenant: self.tenant(scope),
+            generation,
+            change,
+            at: self.clock.now_text(),
+        };
+        self.connection.transact(work).await
+    }
+
+    /// Texts are analysed before the scope is locked.
+    async fn prepare(&self, batch: WriteBatch) -> Result<PreparedBatch, StoreError> {
+        let (analyzer, at) = (Arc::clone(&self.analyzer), self.clock.now_text());
+        let prepared = move || prepare(batch, &analyzer, at, &QueueLimits::default());
+        match tokio::task::spawn_blocking(prepared).await {
+            Ok(prepared) => prepared,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(error) => Err(StoreError::Unavailable { backend: BACKEND, source: error.into() }),
+        }
+    }
+}
+
+#[async_trait]
+impl GraphStore for Neo4jStore {
+    async fn nodes(&self, scope: &Scope, ids: &[MemoryId]) -> Result<Vec<MemoryItem>, StoreError> {
+        read::nodes(&self.connection, &self.tenant(scope), ids).await
+    }
+
+    async fn list(&self, scope: &Scope, filter: &Filter, paging: Paging) -> Result<Page<MemoryItem>, StoreError> {
+        read::list(&self.connection, &self.tenant(scope), filter, paging).await
+    }
+
+    async fn count(&self, scope: &Scope, filter: &Filter) -> Result<usize, StoreError> {
+        read::count(&self.connection, &self.tenant(scope), filter).await
+    }
+
+    async fn edges(
+        &self,
+        scope: &Scope,
+        ids: &[MemoryId],
+        direction: Direction,
+        kind: Option<&str>,
+    ) -> Result<Vec<Edge>, StoreError> {
+        graph::edges(&self.connection, &self.tenant(scope), ids, direction, kind).await
+    }
+
+    async fn all_edges(&self, scope: &Scope) -> Result<Vec<Edge>, StoreError> {
+        graph::all_edges(&self.connection, &self.tenant(scope), None).await
+    }
+
+    async fn full_text(
+        &self,
+        scope: &Scope,
+        query: &str,
+        limit: usize,
+        filter: &Filter,
+    ) -> Result<Vec<Scored>, StoreError> {
+        let tenant = self.adopted(scope).await?;
+        let terms = query_terms(self.analyzer.terms(query));
+        terms::search(&self.connection, &tenant, &terms, limit, filter).await
+    }
+
+    async fn sharing_tags(
+        &self,
+        scope: &Scope,
+        tags: &[String],
+        min_shared: usize,
+        except: &[MemoryId],
+        limit: usize,
+        filter: &Filter,
+    ) -> Result<Vec<Tagged>, StoreError> {
+        graph::sharing_tags(&self.connection, &self.tenant(scope), tags, min_shared, except, limit, filter).await
+    }
+
+    async fn without_edges(
+        &self,
+        scope: &Scope,
+        kind: &str,
+        limit: usize,
+        filter: &Filter,
+    ) -> Result<Vec<MemoryItem>, StoreError> {
+        graph::without_edges(&self.connection, &self.tenant(scope), kind, limit, filter).await
+    }
+
+    async fn count_by(&self, scope: &Scope, fields: &[String], filter: &Filter) -> Result<Vec<GroupCount>, StoreError> {
+        graph::count_by(&self.connection, &self.tenant(scope), fields, filter).await
+    }
+
+    async fn export(&self, scope: &Scope, filter: &Filter, paging: Paging) -> Result<GraphPage, StoreError> {
+        graph::export(&self.connection, &self.tenant(scope), filter, paging).await
+    }
+}
+
+#[async_trait]
+impl RecordStore for Neo4jStore {
+    async fn apply(&self, scope: &Scope, batch: WriteBatch) -> Result<Receipt, StoreError> {
+        if !batch.jobs.is_empty() {
+            return Err(StoreError::Invalid(
+                "the Neo4j store keeps no jobs; push them to the queue once the write is done".to_owned(),
+            ));
+        }
+        let batch = self.prepare(batch).await?;
+        let work = Apply {
+            scope: scope.clone(),
+            tenant: self.adopted(scope).await?,
+            batch,
+            limits: KeyLimits {
+                max_per_cube: self.options.max_idempotency_keys,
+                max_age_s: i64::try_from(self.options.idempotency_age.as_secs()).unwrap_or(i64::MAX),
+                now_s: self.clock.now().as_second(),
+            },
+            analyzer: Arc::clone(&self.analyzer),
+        };
+        self.connection.transact(work).await
+    }
+
+    async fn embedding_space(&self, scope: &Scope) -> Result<Option<EmbeddingSpace>, StoreError> {
+        read::embedding_space(&self.connection, &self.tenant(scope)).await
+    }
+
+    async fn without_embedding(
+        &self,
+        scope: &Scope,
+        space: &EmbeddingSpace,
+        limit: usize,
+    ) -> Result<Vec<MemoryItem>, StoreError> {
+        read::without_embedding(&self.connection, &self.tenant(scope), space, limit).await
+    }
+
+    async fn adopt_space(&self, scope: &Scope, space: &EmbeddingSpace) -> Result<(), StoreError> {
+        check_space(space)?;
+        let tenant = self.adopted(scope).await?;
+        let work = AdoptSpace { scope: scope.clone(), tenant, space: space.clone(), at: self.clock.now_text() };
+        self.connection.transact(work).await
+    }
+
+    async fn changes(&self, scope: &Scope, after: u64, limit: usize) -> Result<Vec<Change>, StoreError> {
+        let tenant = self.adopted(scope).await?;
+        // Most calls find nothing new: only the others hold up the writers.
+        match ScopeRow::read(&self.connection, &tenant).await? {
+            Some(row) if row.sequence > after && limit > 0 => {
+                self.connection.transact(ReadChanges { tenant, after, limit }).await
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    async fn embeddings(&self, scope: &Scope, ids: &[MemoryId]) -> Result<Vec<(MemoryId, Vec<f32>)>, StoreError> {
+        read::embeddings(&self.connection, &self.tenant(scope), ids).await
+    }
+
+    async fn history(&self, scope: &Scope, id: &MemoryId) -> Result<Vec<Version>, StoreError> {
+        read::history(&self.connection, &self.tenant(scope), id).await
+    }
+}
+
+#[async_trait]
+impl ScopeLifecycle for Neo4jStore {
+    async fn generation(&self, scope: &Scope) -> Result<u64, StoreError> {
+        let row = ScopeRow::read(&self.connection, &self.tenant(scope)).await?;
+        Ok(row.map_or(0, |row| row.generation))
+    }
+
+    async fn open_scope(&self, scope: &Scope, generation: u64) -> Result<(), StoreError> {
+        self.lifecycle(scope, generation, scopes::Change::Open).await.map(drop)
+    }
+
+    async fn close_scope(&self, scope: &Scope, generation: u64) -> Result<(), StoreError> {
+        self.lifecycle(scope, generation, scopes::Change::Close).await.map(drop)
+    }
+
+    async fn close_empty_scope(&self, scope: &Scope, generation: u64) -> Result<bool, StoreError> {
+        self.lifecycle(scope, generation, scopes::Change::CloseEmpty).await
+    }
+}
+
+#[async_trait]
+impl VectorStore for Neo4jStore {
+    async fn nearest(
+        &self,
+        scope: &Scope,
+        space: &EmbeddingSpace,
+        query: &[f32],
+        limit: usize,
+        filter: &Filter,
+    ) -> Result<Vec<Scored>, StoreError> {
+        nearest::nearest(&self.connection, scope, &self.tenant(scope), space, query, limit, filter).await
+    }
+
+    async fn count(&self, scope: &Scope) -> Result<usize, StoreError> {
+        nearest::count(&self.connection, &self.tenant(scope)).await
+    }
+}
