@@ -18,6 +18,42 @@ section! {
     pub struct MemoryStore {}
 }
 
+section! {
+    /// A Neo4j server, 5.26 or later. Users and cubes need a server, too (`user_manager`).
+    pub struct Neo4jStore {
+        /// Address of the server: `bolt://host:7687`, with TLS `bolt+s://host:7687`.
+        required uri: String,
+        /// User of the server.
+        default user: String = "neo4j".to_owned(),
+        /// Password of the user.
+        required password: Secret,
+        /// Name of the database. Absent: the user's default one.
+        default db_name: Option<String> = None,
+        /// The database is this installation's own and made when it is missing, which needs Neo4j Enterprise; otherwise it
+        /// may be shared with other programs.
+        default own_database: bool = false,
+        /// File with the certificates of trusted authorities. Absent: the system's.
+        default ca_certificate: Option<PathBuf> = None,
+        /// The most connections.
+        default max_connections: usize = 16,
+        /// Seconds to wait for a connection, 1 to 3600.
+        default connection_wait_timeout: u64 = 10,
+    }
+    check: check_neo4j_store;
+}
+
+fn check_neo4j_store(store: &Neo4jStore, fields: &mut Fields<'_, '_>) {
+    if store.own_database && store.db_name.as_deref().is_none_or(str::is_empty) {
+        fields.refuse("db_name", "must be set when own_database is true: it is the name of that database");
+    }
+    if !(1..=1000).contains(&store.max_connections) {
+        fields.refuse("max_connections", "must be from 1 to 1000");
+    }
+    if !(1..=3600).contains(&store.connection_wait_timeout) {
+        fields.refuse("connection_wait_timeout", "must be from 1 to 3600 seconds");
+    }
+}
+
 backends! {
     /// The record of users, cubes and memories.
     pub enum StoreConfig {
@@ -25,6 +61,8 @@ backends! {
         Sqlite(SqliteStore) = "sqlite",
         /// Only in memory.
         Memory(MemoryStore) = "memory",
+        /// Memories on a Neo4j server.
+        Neo4j(Neo4jStore) = "neo4j",
     }
 }
 

@@ -2,13 +2,15 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
+use mos_config::store::Neo4jStore as Neo4jStoreConfig;
 use mos_config::{Settings, StoreConfig};
 use mos_core::{
     ActivationMemory, ChatModel, Clock, CubeId, Embedder, IdSource, MemoryError, RandomIds, RecordStore,
     ScopeLifecycle, StoreError, SystemClock, UserId, UserStore, VectorStore,
 };
-use mos_stores::{ExactVectors, InMemoryStore, SqliteOptions, SqliteStore};
+use mos_stores::{ExactVectors, InMemoryStore, Neo4jOptions, Neo4jStore, SqliteOptions, SqliteStore, Tenancy};
 
 use crate::activation::{ActivationBackend, ActivationParts, Activations};
 use crate::embed_cache::CachedEmbedder;
@@ -160,7 +162,7 @@ impl MosBuilder {
     pub async fn build(self) -> Result<Mos> {
         let configured = match &self.settings.store {
             StoreConfig::Sqlite(config) => config.path.clone(),
-            StoreConfig::Memory(_) => None,
+            StoreConfig::Memory(_) | StoreConfig::Neo4j(_) => None,
         };
         // A folder that was asked for wins over the settings: nobody expects a trial to touch other data.
         let (data_dir, configured) = match self.data_dir {
@@ -178,6 +180,13 @@ impl MosBuilder {
             }
         };
         let has_users_apart = apart.is_some();
+        let users = apart.or(stores.users).ok_or_else(|| {
+            Error::Invalid(format!(
+                "the store `{}` keeps no users; set user_manager.backend to `postgres`, so that all programs that share \
+                 the memories know the same users",
+                self.settings.store.backend()
+            ))
+        })?;
         let vectors: Arc<dyn VectorStore> = ExactVectors::following(Arc::clone(&stores.record));
         let context = ModelContext { models_dir: folders::models_dir(&self.settings)? };
         let embedder = match self.embedder {
@@ -187,7 +196,7 @@ impl MosBuilder {
         let embedder: Arc<dyn Embedder> = Arc::new(CachedEmbedder::new(embedder));
         let has_own_model = self.chat_model.is_some();
         let chat_model = Arc::new(lazy_chat_model(self.chat_model, &self.settings, &self.factories, &context));
-        let is_kept = matches!(self.settings.store, StoreConfig::Sqlite(_));
+        let is_kept = !matches!(self.settings.store, StoreConfig::Memory(_));
         let activation_parts = ActivationParts {
             settings: self.settings.clone(),
             context,
@@ -207,9 +216,10 @@ impl MosBuilder {
             clock: self.clock,
             ids: self.ids,
             record: stores.record,
-            users: apart.unwrap_or(stores.users),
+            users,
             has_users_apart,
             sqlite: stores.sqlite,
+            store_name: stores.name,
             vectors,
             embedder,
             chat_model,
@@ -229,11 +239,14 @@ impl Mos {
     }
 }
 
-/// The store, seen as record, as users, as what learns of cubes kept elsewhere, and (for its self-check) as what it is.
+/// The store, seen as record, as users when it keeps them, as what learns of cubes kept elsewhere, and (for its
+/// self-check) as what it is.
 struct Stores {
+    /// Where it is, for people.
+    name: String,
     record: Arc<dyn RecordStore>,
     lifecycle: Arc<dyn ScopeLifecycle>,
-    users: Arc<dyn UserStore>,
+    users: Option<Arc<dyn UserStore>>,
     sqlite: Option<Arc<SqliteStore>>,
 }
 
@@ -241,7 +254,13 @@ async fn open_stores(settings: &Settings, path: PathBuf, clock: Arc<dyn Clock>) 
     match &settings.store {
         StoreConfig::Memory(_) => {
             let store = InMemoryStore::new(clock);
-            Ok(Stores { record: store.clone(), lifecycle: store.clone(), users: store, sqlite: None })
+            let (record, lifecycle) = (store.clone(), store.clone());
+            Ok(Stores { name: "in memory".to_owned(), record, lifecycle, users: Some(store), sqlite: None })
+        }
+        StoreConfig::Neo4j(config) => {
+            let store = Neo4jStore::open(neo4j_options(config), clock).await?;
+            let name = format!("Neo4j at {}", config.uri);
+            Ok(Stores { name, record: store.clone(), lifecycle: store, users: None, sqlite: None })
         }
         StoreConfig::Sqlite(_) => {
             let opened = tokio::task::spawn_blocking(move || {
@@ -250,8 +269,20 @@ async fn open_stores(settings: &Settings, path: PathBuf, clock: Arc<dyn Clock>) 
             });
             let store =
                 opened.await.map_err(|error| StoreError::Backend { backend: "sqlite", source: error.into() })??;
-            Ok(Stores { record: store.clone(), lifecycle: store.clone(), users: store.clone(), sqlite: Some(store) })
+            let (name, record, lifecycle) = (store.path().display().to_string(), store.clone(), store.clone());
+            Ok(Stores { name, record, lifecycle, users: Some(store.clone()), sqlite: Some(store) })
         }
+    }
+}
+
+fn neo4j_options(config: &Neo4jStoreConfig) -> Neo4jOptions {
+    Neo4jOptions {
+        database: config.db_name.clone(),
+        tenancy: if config.own_database { Tenancy::OwnDatabase } else { Tenancy::Shared },
+        ca_certificate: config.ca_certificate.clone(),
+        max_connections: config.max_connections,
+        connect_timeout: Duration::from_secs(config.connection_wait_timeout),
+        ..Neo4jOptions::at(config.uri.as_str(), config.user.as_str(), config.password.expose())
     }
 }
 

@@ -66,15 +66,12 @@ impl Mos {
     }
 
     async fn check_store(&self, report: &mut Report) -> Result<()> {
-        let Some(sqlite) = &self.parts.sqlite else {
-            report.fact("store", "in memory");
-            return Ok(());
-        };
+        report.fact("store", &self.parts.store_name);
+        let Some(sqlite) = &self.parts.sqlite else { return Ok(()) };
         let is_known_better = |what: &str| self.parts.has_users_apart && what == mos_stores::UNKNOWN_CUBE;
         for found in sqlite.check().await?.into_iter().filter(|found| !is_known_better(&found.what)) {
             report.finding(found.what, found.detail, found.remedy);
         }
-        report.fact("store", sqlite.path().display());
         let statistics = match sqlite.statistics().await {
             Ok(statistics) => statistics,
             // What is wrong was told above; numbers of a damaged file would say little.

@@ -1,6 +1,6 @@
 //! The files in `configs/` load, and the first one says what the defaults are.
 
-use mos_config::{ChatModelConfig, EmbedderConfig, Secrets, Setting, Settings, UserManagerConfig};
+use mos_config::{ChatModelConfig, EmbedderConfig, Secrets, Setting, Settings, StoreConfig, UserManagerConfig};
 
 use crate::{environment, repository};
 
@@ -27,6 +27,22 @@ fn openai_takes_its_key_from_the_environment() {
 fn ollama_needs_no_key() {
     let settings = Settings::load(Some(&repository("configs/ollama.yaml")), []).unwrap().settings;
     assert_eq!((settings.chat_model.backend(), settings.embedder.backend()), ("ollama", "ollama"));
+}
+
+#[test]
+fn servers_take_their_addresses_from_the_environment() {
+    let path = repository("configs/servers.yaml");
+    let variables = [
+        ("DATABASE_URL", "postgres://mos:geheim@db/mos"),
+        ("NEO4J_URI", "bolt://graph:7687"),
+        ("NEO4J_PASSWORD", "streng geheim"),
+    ];
+    let loaded = Settings::load(Some(&path), environment(&variables)).unwrap();
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    let StoreConfig::Neo4j(store) = &loaded.settings.store else { panic!("memories are in Neo4j") };
+    assert_eq!((store.uri.as_str(), store.user.as_str()), ("bolt://graph:7687", "neo4j"));
+    assert_eq!(store.password.expose(), "streng geheim");
+    assert!(!format!("{:?} {}", loaded.settings, loaded.settings.to_json(Secrets::Masked)).contains("geheim"));
 }
 
 #[test]

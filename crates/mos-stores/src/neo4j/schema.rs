@@ -130,7 +130,8 @@ async fn make_database(options: &Neo4jOptions) -> Result<(), StoreError> {
     if component.edition != "enterprise" {
         return Err(StoreError::Invalid(format!(
             "one database per user needs Neo4j Enterprise, but the server at {} is the {} edition; set \
-             `use_multi_db: false`, then the users share one database and every memory is marked with its cube",
+             `own_database: false` (MemOS: `use_multi_db: false`), then all share one database and every memory is marked \
+             with its cube",
             system.address(),
             component.edition
         )));

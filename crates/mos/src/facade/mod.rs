@@ -51,6 +51,8 @@ pub(crate) struct Parts {
     /// Whether users and cubes are kept elsewhere than the record.
     pub(crate) has_users_apart: bool,
     pub(crate) sqlite: Option<Arc<SqliteStore>>,
+    /// Where the record is, for people.
+    pub(crate) store_name: String,
     pub(crate) vectors: Arc<dyn VectorStore>,
     pub(crate) embedder: Arc<dyn Embedder>,
     pub(crate) chat_model: Arc<Lazy<dyn ChatModel>>,

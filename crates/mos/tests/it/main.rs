@@ -5,6 +5,7 @@ mod activation;
 mod chat;
 mod cubes;
 mod memories;
+mod servers;
 mod users;
 
 use std::path::Path;

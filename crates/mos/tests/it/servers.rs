@@ -1,0 +1,95 @@
+//! Memories on a Neo4j server with users in PostgreSQL.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use mos::config::Setting;
+use mos::{Add, Error, Mos, NewCube, Search, Settings};
+use mos_core::{CubeId, MemoryError, StoreError};
+use mos_testkit::embedder::WordEmbedder;
+use mos_testkit::services;
+use serde_json::{Value, json};
+
+use crate::{ann, bob};
+
+async fn build(folder: &Path, store: &Value, user_manager: &Value) -> mos::Result<Mos> {
+    let settings = json!({"store": store, "user_manager": user_manager, "models_dir": folder.join("models")});
+    let embedder = Arc::new(WordEmbedder::new("words", 64));
+    let settings = Settings::from_json(&settings).unwrap();
+    Mos::builder(settings).data_dir(folder).embedder(embedder).build().await
+}
+
+fn neo4j(uri: &str, user: &str, password: &str) -> Value {
+    json!({"backend": "neo4j", "config": {"uri": uri, "user": user, "password": password}})
+}
+
+/// The servers of the environment, as settings. Cubes of other runs are told apart by their names.
+fn servers(test: &str) -> Option<(Value, Value, CubeId)> {
+    let [uri, user, password] = ["NEO4J_URI", "NEO4J_USER", "NEO4J_PASSWORD"].map(services::address);
+    let (store, url) = (neo4j(&uri?, &user?, &password?), services::address("DATABASE_URL")?);
+    let name = format!("mos_servers_{test}_{}", std::process::id());
+    let users = json!({"backend": "postgres", "config": {"url": url, "schema_name": name}});
+    Some((store, users, CubeId::new(format!("{name}-notes"))))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn machines_share_memories_through_servers() {
+    let Some((store, users, notes)) = servers("shared") else { return };
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let one = build(folders[0].path(), &store, &users).await.unwrap();
+    let other = build(folders[1].path(), &store, &users).await.unwrap();
+    for user in ["ann", "bob"] {
+        one.create_user(user, None).await.unwrap();
+    }
+    one.create_cube(&ann(), NewCube::new(notes.clone())).await.unwrap();
+    one.add(Add::text("My dog is called Max").user("ann").cube(notes.clone())).await.unwrap();
+    let ask = |mos: &Mos, user: &str| {
+        let search = Search::new("dog").user(user).cubes(vec![notes.clone()]);
+        let mos = mos.clone();
+        async move { mos.search(search).await.map(|found| found.best().len()) }
+    };
+    assert_eq!(ask(&other, "ann").await.unwrap(), 1, "what one machine writes the other finds");
+    assert!(matches!(ask(&other, "bob").await, Err(Error::NoAccess { .. })));
+    other.share_cube_with_user(&ann(), &notes, &bob()).await.unwrap();
+    assert_eq!(ask(&one, "bob").await.unwrap(), 1);
+    let report = one.doctor().await.unwrap();
+    assert!(report.facts["store"].starts_with("Neo4j at bolt://"), "{report:?}");
+    // Dumped here, loaded into a record of another kind.
+    let dump = folders[0].path().join("dump");
+    one.dump(&ann(), Some(&notes), &dump).await.unwrap();
+    let embedded = build(
+        folders[1].path(),
+        &json!({"backend": "memory", "config": {}}),
+        &json!({"backend": "sqlite",
+        "config": {}}),
+    )
+    .await
+    .unwrap();
+    embedded.create_user("ann", None).await.unwrap();
+    embedded.register_mem_cube(&ann(), mos::CubeSource::Directory(dump), Some(&notes)).await.unwrap();
+    assert_eq!(ask(&embedded, "ann").await.unwrap(), 1);
+    // A deleted cube takes its memories along.
+    one.delete_cube(&ann(), &notes).await.unwrap();
+    assert!(ask(&other, "bob").await.is_err());
+    other.create_cube(&bob(), NewCube::new(notes.clone())).await.unwrap();
+    assert_eq!(ask(&one, "bob").await.unwrap(), 0);
+    other.delete_cube(&bob(), &notes).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_server_is_told_in_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let sqlite = json!({"backend": "sqlite", "config": {}});
+    // Nobody listens on port 9.
+    let error = build(folder.path(), &neo4j("bolt://127.0.0.1:9", "neo4j", "hunter2"), &sqlite).await.unwrap_err();
+    assert!(matches!(&error, Error::Memory(MemoryError::Store(StoreError::Unavailable { .. }))), "{error:?}");
+    assert!(!format!("{error} {error:?}").contains("hunter2"));
+    let Some((store, ..)) = servers("alone") else { return };
+    let error = build(folder.path(), &store, &sqlite).await.unwrap_err().to_string();
+    assert!(error.contains("user_manager.backend") && error.contains("postgres"), "{error}");
+    let mut wrong = store;
+    wrong["config"]["password"] = json!("hunter2");
+    let error = build(folder.path(), &wrong, &sqlite).await.unwrap_err();
+    assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+    assert!(format!("{error:?}").to_lowercase().contains("password"), "{error:?}");
+}
