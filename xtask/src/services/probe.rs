@@ -107,7 +107,12 @@ mod tests {
         reach(&format!("bolt://user:pass@127.0.0.1:{port}/path"), 1).unwrap();
         reach("http://127.0.0.1", port).unwrap();
         drop(listener);
-        reach("http://127.0.0.1", port).unwrap_err();
+        // A process that another test starts at this moment holds the listener for as long as it takes to begin.
+        let is_gone = || reach("http://127.0.0.1", port).is_err();
+        assert!((0..100).any(|_| is_gone() || {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            false
+        }));
         reach("sqlite:users.db", port).unwrap_err();
     }
 }

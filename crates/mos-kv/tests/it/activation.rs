@@ -54,9 +54,9 @@ async fn a_cubes_caches_are_dumped_loaded_and_used_as_prefixes() {
     let (a, messages) = (scope("a"), vec![Message::system(words(1, 30))]);
     let one = KvActivation::open(Arc::clone(&tiny.model), options()).unwrap();
     let id = one.promote(&a, &messages).await.unwrap();
-    one.dump(&a, dir.path()).await.unwrap();
+    one.dump(&a, &dir.path().join("states.index")).await.unwrap();
     let two = KvActivation::open(Arc::clone(&tiny.model), options()).unwrap();
-    assert_eq!(two.load(&a, dir.path()).await.unwrap(), 1);
+    assert_eq!(two.load(&a, &dir.path().join("states.index")).await.unwrap(), 1);
     assert_eq!(two.promote(&a, &messages).await.unwrap(), id);
     let chat = two.chat_model(&a, KvChatOptions::default()).unwrap();
     let request = ChatRequest {
@@ -86,9 +86,9 @@ async fn caches_of_another_model_are_computed_again() {
     let (a, messages) = (scope("a"), [Message::user("w1 w2")]);
     let one = KvActivation::open(Arc::clone(&old.model), options()).unwrap();
     let id = one.promote(&a, &messages).await.unwrap();
-    one.dump(&a, dir.path()).await.unwrap();
+    one.dump(&a, &dir.path().join("states.index")).await.unwrap();
     let two = KvActivation::open(Arc::clone(&new.model), options()).unwrap();
-    assert_eq!(two.load(&a, dir.path()).await.unwrap(), 1);
+    assert_eq!(two.load(&a, &dir.path().join("states.index")).await.unwrap(), 1);
     let item = two.memory(&a).unwrap().get(id.as_str()).unwrap().unwrap();
     assert_eq!(item.identity(), Some(new.model.identity()));
 }
