@@ -25,7 +25,7 @@ pub async fn run(make: impl AsyncFn() -> Arc<dyn RecordStore>) {
     what_lies_around_a_memory_is_found_nearest_first(&*make().await).await;
     the_shortest_way_is_found(&*make().await).await;
     a_deletion_can_be_taken_back(&*make().await).await;
-    a_soft_deletion_happens_whole_or_not_at_all(&*make().await).await;
+    a_status_that_comes_late_is_refused(&*make().await).await;
     questions_see_their_own_scope_only(&*make().await).await;
 }
 
@@ -342,7 +342,7 @@ async fn a_deletion_can_be_taken_back(store: &dyn RecordStore) {
     assert_eq!(reasons, ["test", "delete", "delete"]);
 }
 
-async fn a_soft_deletion_happens_whole_or_not_at_all(store: &dyn RecordStore) {
+async fn a_status_that_comes_late_is_refused(store: &dyn RecordStore) {
     let scope = scope("c");
     apply(store, &scope, puts(&[("a", "one")])).await;
     // What was read is not what is there any more.
