@@ -15,7 +15,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("mos-memory", &["mos-core", "mos-config"]),
     ("mos-cube", &["mos-core", "mos-config"]),
     ("mos", &["mos-core", "mos-config", "mos-models", "mos-engine", "mos-kv", "mos-stores", "mos-memory", "mos-cube"]),
-    ("mos-cli", &["mos", "mos-core", "mos-config"]),
+    ("mos-eval", &["mos", "mos-core"]),
+    ("mos-cli", &["mos", "mos-core", "mos-config", "mos-eval"]),
     ("mos-testkit", &["mos-core"]),
 ];
 

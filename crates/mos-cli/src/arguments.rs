@@ -73,6 +73,9 @@ pub(crate) enum Command {
     /// Settings.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Measure how well memories are found.
+    #[command(subcommand)]
+    Eval(EvalCommand),
     /// Check data, models and settings, and say what to do.
     Doctor,
     /// Print the completion script of a shell.
@@ -247,6 +250,19 @@ pub(crate) enum ModelsCommand {
     },
     /// Print the models that are known and which of them are here.
     List,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EvalCommand {
+    /// Store the conversations of a LoCoMo file, each in a store of its own that is thrown away afterwards, ask its
+    /// questions, and tell how much of their evidence came back. No language model takes part.
+    Locomo {
+        /// The file: a JSON list of conversations with questions and evidence.
+        file: PathBuf,
+        /// Also the figures of each conversation, and the questions whose evidence was missed.
+        #[arg(long)]
+        dev: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

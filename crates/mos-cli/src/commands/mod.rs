@@ -5,6 +5,7 @@ mod config;
 mod cubes;
 mod demo;
 mod doctor;
+mod eval;
 pub(crate) mod kv;
 mod memories;
 mod messages;
@@ -42,6 +43,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Cube(command) => cubes::run(&context, command).await,
         Command::Kv(command) => kv::run(&context, command).await,
         Command::Models(command) => models::run(&context, command).await,
+        Command::Eval(command) => eval::run(&context, command).await,
         Command::Doctor => doctor::run(&context).await,
         Command::Config(_) | Command::Completions { .. } => Ok(()),
     }

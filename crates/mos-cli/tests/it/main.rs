@@ -4,6 +4,7 @@
 mod bad_input;
 mod bench;
 mod chatting;
+mod eval;
 mod journeys;
 mod kv;
 mod registering;
