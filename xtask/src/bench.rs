@@ -5,17 +5,20 @@ use std::process::Command;
 
 use anyhow::Context;
 
-use crate::{kv, models, shell};
+use crate::{kv, models, services, shell};
 
 /// Threads that every measured engine gets.
 const THREADS: &str = "2";
+
+/// How many times faster than with single statements, as MemOS writes them, memories must be imported.
+const IMPORT_TIMES: f64 = 20.0;
 
 const LLAMA_CPP: &str = include_str!("llama_cpp.py");
 
 /// Runs one part, or all.
 pub(crate) fn run(part: Option<&str>) -> anyhow::Result<()> {
     let wanted = |name: &str| part.is_none_or(|part| part == name);
-    let known = ["engine", "kv", "stores", "memory"];
+    let known = ["engine", "kv", "stores", "memory", "neo4j"];
     anyhow::ensure!(part.is_none_or(|part| known.contains(&part)), "no such part; known: {}", known.join(", "));
     if wanted("engine") || wanted("kv") || wanted("memory") {
         models::fetch()?;
@@ -35,7 +38,31 @@ pub(crate) fn run(part: Option<&str>) -> anyhow::Result<()> {
         let folder = scratch("memory")?;
         example("mos", "speed", &[folder.as_os_str().to_string_lossy().as_ref(), "10000"])?;
     }
+    if wanted("neo4j") {
+        neo4j()?;
+    }
     Ok(())
+}
+
+/// One batch next to one statement for each memory, on a real server.
+fn neo4j() -> anyhow::Result<()> {
+    println!("\n== neo4j import");
+    let lease = services::lease()?;
+    let mut command = shell::cargo();
+    command.args(["test", "--release", "--quiet", "--package", "mos-stores", "--test", "it", "neo4j::import"]);
+    command.args(["--", "--ignored", "--nocapture"]);
+    command.envs(lease.environment().iter().map(|(name, value)| (name, value)));
+    let text = shell::capture(&mut command)?;
+    let lines: Vec<&str> = text.lines().filter(|line| line.contains(" s")).collect();
+    println!("{}", lines.join("\n"));
+    let times = lines.iter().find(|line| line.contains("as MemOS")).and_then(|line| number_before(line, " times"));
+    let times = times.with_context(|| format!("nothing was measured: {}", lease.notices().join("; ")))?;
+    anyhow::ensure!(times >= IMPORT_TIMES, "the batch is {times:.1} times as fast, not {IMPORT_TIMES:.0} times");
+    Ok(())
+}
+
+fn number_before(line: &str, word: &str) -> Option<f64> {
+    line.split_once(word)?.0.rsplit(' ').next()?.parse().ok()
 }
 
 /// Ours and llama.cpp in turn, twice, so that a machine that slows down slows both.

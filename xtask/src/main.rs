@@ -32,7 +32,7 @@ enum Task {
     },
     /// Measure speed and print the figures.
     Bench {
-        /// Only this part: engine, kv, stores or memory. kv compares with transformers, writes docs/benchmarks.md and
+        /// Only this part: engine, kv, stores, memory or neo4j (which starts a server). kv compares with transformers, writes docs/benchmarks.md and
         /// docs/kv-cache.svg, and fails when a target is missed; it takes about twenty minutes.
         part: Option<String>,
     },

@@ -120,6 +120,11 @@ impl Lease {
         &self.variables
     }
 
+    /// Whether a variable names a server of ours, whose data nobody else needs.
+    pub(crate) fn started(&self, variable: &str) -> bool {
+        self.variables.iter().any(|(name, _)| name == variable)
+    }
+
     /// One line for each service that is not there.
     pub(crate) fn notices(&self) -> Vec<String> {
         self.absent.iter().map(|one| format!("without {}: {}", one.service.name(), one.reason)).collect()

@@ -7,6 +7,10 @@ use std::time::{Duration, Instant};
 use crate::services::{self, Lease};
 use crate::{models, shell};
 
+/// A suite, the variable that names its server, and the tests of it that change all that the server holds. They run
+/// after the others, alone, and only on a server of ours.
+const WHOLE_DATABASE: (&str, &str, &str) = ("mos-stores/it", "NEO4J_URI", "neo4j::schema");
+
 struct Suite {
     name: String,
     took: Duration,
@@ -22,19 +26,26 @@ pub(crate) fn run(long: bool, with_services: bool, filter: Option<&str>) -> anyh
         if filter.is_some_and(|wanted| !name.contains(wanted)) {
             continue;
         }
-        println!("\n== {name}");
-        let mut command = Command::new(&path);
-        // As `cargo test` runs it.
-        let folder = package_folder(&package);
-        command.current_dir(&folder).env("CARGO_MANIFEST_DIR", &folder).env(models::VARIABLE, models::folder()?);
-        command.envs(lease.iter().flat_map(Lease::environment).map(|(name, value)| (name, value)));
-        if long {
-            command.env("MOS_TEST_LONG", "1").env(models::INSIST, "1");
+        let executable = || -> anyhow::Result<Command> {
+            let mut command = Command::new(&path);
+            // As `cargo test` runs it.
+            let folder = package_folder(&package);
+            command.current_dir(&folder).env("CARGO_MANIFEST_DIR", &folder).env(models::VARIABLE, models::folder()?);
+            command.envs(lease.iter().flat_map(Lease::environment).map(|(name, value)| (name, value)));
+            if long {
+                command.env("MOS_TEST_LONG", "1").env(models::INSIST, "1");
+            }
+            Ok(command)
+        };
+        suites.push(timed(name.clone(), &mut executable()?)?);
+        if long && name == WHOLE_DATABASE.0 && lease.as_ref().is_some_and(|lease| lease.started(WHOLE_DATABASE.1)) {
+            let name = format!("{name} {}", WHOLE_DATABASE.2);
+            let mut command = executable()?;
+            command.args([WHOLE_DATABASE.2, "--ignored", "--test-threads", "1"]);
+            suites.push(timed(name, &mut command)?);
         }
-        suites.push(timed(name, &mut command)?);
     }
     if filter.is_none() {
-        println!("\n== examples in the documentation");
         let mut command = shell::cargo();
         command.args(["test", "--workspace", "--doc", "--quiet"]);
         suites.push(timed("documentation".to_owned(), &mut command)?);
@@ -69,6 +80,7 @@ fn prepare(long: bool, with_services: bool) -> anyhow::Result<(Executables, Opti
 }
 
 fn timed(name: String, command: &mut Command) -> anyhow::Result<Suite> {
+    println!("\n== {name}");
     let start = Instant::now();
     let status = command.status()?;
     Ok(Suite { name, took: start.elapsed(), passed: status.success() })

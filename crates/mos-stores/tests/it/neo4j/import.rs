@@ -53,7 +53,7 @@ async fn timed(n: usize, work: impl AsyncFn(usize)) -> Duration {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement"]
-#[allow(clippy::print_stderr, reason = "it is what the test is for")]
+#[allow(clippy::print_stdout, reason = "it is what the test is for")]
 async fn a_batch_is_much_faster_than_single_writes() {
     let Some(server) = Neo4jServer::given() else { return };
     let (store, graph) = (server.store().await, server.graph());
@@ -84,7 +84,7 @@ async fn a_batch_is_much_faster_than_single_writes() {
         timed(N_SINGLE, async |number| write_as_memos(&graph, "MosTestMemory", &tenant, number).await).await;
     let line = |what: &str, time: Duration| {
         let times = time.as_secs_f64() / together.as_secs_f64();
-        eprintln!("{what}: {:.1} s, {times:.1} times as long", time.as_secs_f64());
+        println!("{what}: {:.1} s, {times:.1} times as long", time.as_secs_f64());
     };
     line("10,000 memories with edges in one batch", together);
     line("one write each", single);
