@@ -33,7 +33,7 @@ enum Task {
     /// Measure speed and print the figures.
     Bench {
         /// Only this part: engine, kv, stores or memory. kv compares with transformers, writes docs/benchmarks.md and
-        /// docs/kv-cache.svg, and fails when a target is missed; it takes about twenty minutes.
+        /// docs/kv-cache.svg; it takes about twenty minutes. kv and stores fail when a target is missed.
         part: Option<String>,
     },
     /// Fetch the small models that tests use.

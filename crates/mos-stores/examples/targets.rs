@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 
 use clustered::{Clustered, Numbers};
 use mos_core::{
-    Clock, Cube, CubeId, Edge, EmbeddingSpace, EmbeddingWrite, Filter, MemoryId, MemoryItem, Origin, RecordStore, Scope,
-    Scored, Status, StoreError, SystemClock, UserId, UserRole, UserStore, VectorStore, WriteBatch,
+    Clock, Cube, CubeId, Edge, EmbeddingSpace, EmbeddingWrite, Filter, MemoryId, MemoryItem, Origin, RecordStore,
+    Scope, Scored, Status, StoreError, SystemClock, UserId, UserRole, UserStore, VectorStore, WriteBatch,
 };
 use mos_stores::{ExactVectors, SqliteOptions, SqliteStore};
 use serde_json::json;
@@ -34,8 +34,9 @@ const PER_CALL: usize = 1000;
 const N_CALLS: usize = 10;
 
 const WORDS: [&str; 24] = [
-    "dog", "park", "coffee", "train", "meeting", "garden", "music", "river", "winter", "holiday", "doctor", "recipe", "football",
-    "mountain", "letter", "brother", "kitchen", "window", "airport", "museum", "birthday", "camera", "library", "market",
+    "dog", "park", "coffee", "train", "meeting", "garden", "music", "river", "winter", "holiday", "doctor", "recipe",
+    "football", "mountain", "letter", "brother", "kitchen", "window", "airport", "museum", "birthday", "camera",
+    "library", "market",
 ];
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
@@ -174,7 +175,10 @@ async fn adds(world: &World, report: &mut Report) -> Outcome<()> {
     report.add("add 1,000 prepared memories in one call, slowest of 10", slowest, "s", slowest < 1.0, "< 1 s", &bare);
     let added = (0..N_CALLS * PER_CALL).map(|at| MemoryId::new(format!("call-{:08}", world.n + at))).collect();
     let start = Instant::now();
-    world.store.apply(&world.scope, WriteBatch { delete: added, ..WriteBatch::new(Origin::new("targets", "delete")) }).await?;
+    world
+        .store
+        .apply(&world.scope, WriteBatch { delete: added, ..WriteBatch::new(Origin::new("targets", "delete")) })
+        .await?;
     let time = start.elapsed().as_secs_f64();
     report.add("delete 10,000 memories by id in one call", time, "s", time < 5.0, "< 5 s", "");
     Ok(())
@@ -222,7 +226,10 @@ async fn deletions(world: &World, report: &mut Report) -> Outcome<()> {
     let (user, cube) = (UserId::from("clearing"), CubeId::from("cube of clearing"));
     let scope = crowd(world, &user, &cube).await?;
     let start = Instant::now();
-    world.store.apply(&scope, WriteBatch { clear: true, ..WriteBatch::new(Origin::new("targets", "delete_all")) }).await?;
+    world
+        .store
+        .apply(&scope, WriteBatch { clear: true, ..WriteBatch::new(Origin::new("targets", "delete_all")) })
+        .await?;
     let time = start.elapsed().as_secs_f64();
     report.add("delete all 10,000 memories of a cube, history kept", time, "s", time < 5.0, "< 5 s", "");
     Ok(())
@@ -246,8 +253,9 @@ async fn searches(world: &World, report: &mut Report) -> Outcome<()> {
     index.count(&world.scope).await?;
     Report::note("first search after a start: loading the index", ms(start.elapsed()), "ms", "");
     let vectors: Vec<Vec<f32>> = (0..world.n).map(|number| world.source.vector(number as u64)).collect();
-    let sessions: Vec<String> =
-        (0..world.n).map(|number| memory(MemoryId::from("x"), number).metadata.session_id.unwrap_or_default()).collect();
+    let sessions: Vec<String> = (0..world.n)
+        .map(|number| memory(MemoryId::from("x"), number).metadata.session_id.unwrap_or_default())
+        .collect();
     let bare = (0..3).map(|number| bare_scan(&vectors, &world.source.query(number))).min().unwrap_or_default();
     let bare = format!("comparing all f32 by plain code: {:.1} ms", ms(bare));
     for (name, one_percent) in [("search", false), ("search, filter keeps 1 %", true)] {

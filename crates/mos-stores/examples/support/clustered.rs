@@ -11,16 +11,16 @@ const PER_CLUSTER: usize = 50;
 
 /// A small generator (splitmix64).
 #[derive(Clone, Debug)]
-pub struct Numbers(u64);
+pub(crate) struct Numbers(u64);
 
 impl Numbers {
     /// Returns a generator; the same seed gives the same numbers.
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
     /// Returns the next number.
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -28,23 +28,25 @@ impl Numbers {
     }
 
     /// Returns a whole number below `end`.
-    pub fn below(&mut self, end: u64) -> u64 {
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 
     /// Returns a number of the normal distribution, nearly: the sum of twelve uniform ones.
     fn normal(&mut self) -> f32 {
-        let sum: f32 = (0..6).map(|_| {
-            let pair = self.next();
-            ((pair & 0xFF_FFFF) + (pair >> 40)) as f32 / (1 << 24) as f32
-        }).sum();
+        let sum: f32 = (0..6)
+            .map(|_| {
+                let pair = self.next();
+                ((pair & 0xFF_FFFF) + (pair >> 40)) as f32 / (1 << 24) as f32
+            })
+            .sum();
         sum - 6.0
     }
 }
 
 /// Where vectors come from.
 #[derive(Debug)]
-pub struct Clustered {
+pub(crate) struct Clustered {
     /// `f32[N_HIDDEN, dimension]`.
     directions: Vec<f32>,
     dimension: usize,
@@ -53,20 +55,20 @@ pub struct Clustered {
 
 impl Clustered {
     /// Returns the source of about `n` vectors of `dimension` numbers: one narrow subject for every fifty.
-    pub fn new(dimension: usize, n: usize) -> Self {
+    pub(crate) fn new(dimension: usize, n: usize) -> Self {
         let mut numbers = Numbers::new(1);
         let directions = (0..N_HIDDEN * dimension).map(|_| numbers.normal()).collect();
         Self { directions, dimension, n_clusters: (n / PER_CLUSTER).max(1) as u64 }
     }
 
     /// Returns vector number `number`.
-    pub fn vector(&self, number: u64) -> Vec<f32> {
+    pub(crate) fn vector(&self, number: u64) -> Vec<f32> {
         let cluster = Numbers::new(number ^ 0xC0FF_EE00).below(self.n_clusters);
         self.in_cluster(cluster, &mut Numbers::new(number.wrapping_mul(3) ^ 0x5EED))
     }
 
     /// Returns query number `number`: a text that was not stored, about a subject that was.
-    pub fn query(&self, number: u64) -> Vec<f32> {
+    pub(crate) fn query(&self, number: u64) -> Vec<f32> {
         let mut numbers = Numbers::new(number ^ 0xA5CE_D000_0000);
         let cluster = numbers.below(self.n_clusters);
         self.in_cluster(cluster, &mut numbers)

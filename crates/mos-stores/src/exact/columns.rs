@@ -115,7 +115,8 @@ impl Columns {
     /// # Errors
     /// [`StoreError::Corrupt`] when a payload cannot be read.
     pub(super) fn make(&mut self, fields: &BTreeSet<String>, payloads: &[Payload]) -> Result<(), StoreError> {
-        let missing: BTreeSet<String> = fields.iter().filter(|field| !self.of_field.contains_key(*field)).cloned().collect();
+        let missing: BTreeSet<String> =
+            fields.iter().filter(|field| !self.of_field.contains_key(*field)).cloned().collect();
         if missing.is_empty() {
             return Ok(());
         }

@@ -143,7 +143,8 @@ impl Index {
         debug_assert!(self.has_columns(&columns_of(filter)), "the columns of a filter are made before it is used");
         let filter = RowFilter::new(filter, &self.columns, &self.payloads);
         let best = Scan::new(vectors, &self.ids, filter, query, limit, instructions).run()?;
-        let scored = |found: super::scan::Candidate<'_>| Scored { id: found.id.clone(), score: found.score.clamp(-1.0, 1.0) };
+        let scored =
+            |found: super::scan::Candidate<'_>| Scored { id: found.id.clone(), score: found.score.clamp(-1.0, 1.0) };
         Ok(best.into_iter().map(scored).collect())
     }
 }

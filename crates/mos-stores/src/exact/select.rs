@@ -61,13 +61,22 @@ pub(super) struct RowFilter<'a> {
 #[derive(Debug)]
 enum Test<'a> {
     /// By the number of the row's value.
-    Known { column: &'a Column, is_accepted: Vec<bool> },
+    Known {
+        column: &'a Column,
+        is_accepted: Vec<bool>,
+    },
     /// By the row's value.
-    Asked { column: &'a Column, condition: &'a Condition },
+    Asked {
+        column: &'a Column,
+        condition: &'a Condition,
+    },
     /// By the row's text.
     Text(&'a Condition),
     /// By what the row's payload says about these fields.
-    Read { filter: &'a Filter, fields: BTreeSet<String> },
+    Read {
+        filter: &'a Filter,
+        fields: BTreeSet<String>,
+    },
     All(Vec<Test<'a>>),
     Any(Vec<Test<'a>>),
     Not(Box<Test<'a>>),
@@ -202,13 +211,7 @@ impl<'a> Test<'a> {
     }
 }
 
-fn mark_together(
-    parts: &[Test<'_>],
-    first: usize,
-    marks: &mut [bool],
-    start: bool,
-    join: impl Fn(bool, bool) -> bool,
-) {
+fn mark_together(parts: &[Test<'_>], first: usize, marks: &mut [bool], start: bool, join: impl Fn(bool, bool) -> bool) {
     let mut buffer = [false; BLOCK_ROWS];
     marks.fill(start);
     for part in parts {

@@ -51,7 +51,8 @@ impl Vectors {
 
     /// Bytes it takes.
     pub(super) fn n_bytes(&self) -> usize {
-        let block = |block: &Block| size_of::<Block>() + block.numbers.capacity() * size_of::<f32>() + block.coded.n_bytes();
+        let block =
+            |block: &Block| size_of::<Block>() + block.numbers.capacity() * size_of::<f32>() + block.coded.n_bytes();
         self.blocks.iter().map(block).sum()
     }
 

@@ -40,8 +40,8 @@ fn portable(query: &[WideGroup], groups: &[CodeGroup], rows: &[u16], dots: &mut 
     for (row, dot) in rows.iter().zip(dots) {
         let mut sums = [0_i32; GROUP];
         for (wide, codes) in query.iter().zip(row_of(query, groups, *row)) {
-            for lane in 0..GROUP {
-                sums[lane] += i32::from(wide.0[lane]) * i32::from(codes.0[lane]);
+            for ((sum, number), code) in sums.iter_mut().zip(&wide.0).zip(&codes.0) {
+                *sum += i32::from(*number) * i32::from(*code);
             }
         }
         *dot = sums.iter().sum();
@@ -158,7 +158,8 @@ mod tests {
             (state >> 8) as i32 % (2 * limit + 1) - limit
         };
         for (stride, n_rows) in [(1, 1), (1, 7), (2, 4), (3, 9), (12, 6), (16, 5)] {
-            let query: Vec<WideGroup> = (0..stride).map(|_| WideGroup(std::array::from_fn(|_| next(32_767) as i16))).collect();
+            let query: Vec<WideGroup> =
+                (0..stride).map(|_| WideGroup(std::array::from_fn(|_| next(32_767) as i16))).collect();
             let groups: Vec<CodeGroup> =
                 (0..stride * n_rows).map(|_| CodeGroup(std::array::from_fn(|_| next(127) as i8))).collect();
             // Not in order, and one of them twice.

@@ -310,11 +310,7 @@ impl<'a> Writing<'a> {
 
     /// Removes every memory of the scope; their states and the removal itself stay in the history.
     fn clear(&mut self) -> Result<usize, Fault> {
-        execute(
-            self.connection,
-            concat!(archive!(), " WHERE scope = ?1"),
-            [self.scope_key],
-        )?;
+        execute(self.connection, concat!(archive!(), " WHERE scope = ?1"), [self.scope_key])?;
         execute(
             self.connection,
             "INSERT INTO versions (scope, id, number, actor, reason, message_id, changed_at)

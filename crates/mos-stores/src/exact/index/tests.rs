@@ -12,7 +12,13 @@ use super::*;
 type Plain = BTreeMap<String, (Vec<f32>, String, Map<String, Value>)>;
 
 /// Compares everything and sorts everything; scores as bits, because equal is not enough.
-fn naive(plain: &Plain, query: &[f32], limit: usize, filter: &Filter, instructions: Instructions) -> Vec<(String, u32)> {
+fn naive(
+    plain: &Plain,
+    query: &[f32],
+    limit: usize,
+    filter: &Filter,
+    instructions: Instructions,
+) -> Vec<(String, u32)> {
     let dot = dot_with(instructions);
     let passing = plain.iter().filter(|(_, (_, text, metadata))| filter.matches(text, metadata));
     let mut scores: Vec<(f32, &String)> = passing.map(|(id, (vector, ..))| (dot(query, vector), id)).collect();
@@ -115,8 +121,12 @@ fn vector(dimension: usize) -> impl Strategy<Value = Vec<f32>> {
 
 fn steps() -> impl Strategy<Value = (usize, Vec<f32>, Vec<Step>)> {
     (1_usize..75, 1_u16..700).prop_flat_map(|(dimension, n_ids)| {
-        let put = (0..n_ids, vector(dimension), any::<u8>(), any::<u8>())
-            .prop_map(|(id, vector, kind, n)| Step::Put { id, vector, kind, n });
+        let put = (0..n_ids, vector(dimension), any::<u8>(), any::<u8>()).prop_map(|(id, vector, kind, n)| Step::Put {
+            id,
+            vector,
+            kind,
+            n,
+        });
         let delete = (0..n_ids).prop_map(|id| Step::Delete { id });
         let steps = prop::collection::vec(prop_oneof![6 => put, 1 => delete], 0..800);
         (Just(dimension), vector(dimension), steps)
@@ -147,7 +157,8 @@ fn filters() -> impl Strategy<Value = Filter> {
 /// `kind` is sometimes absent, `n` stands in `info`, dates are the same moment in two spellings.
 fn metadata(kind: u8, n: u8) -> Value {
     let date = if n.is_multiple_of(2) { "2026-01-01T10:00:00Z" } else { "2026-01-01T09:59:59" };
-    let mut metadata = json!({"info": {"n": n}, "tags": [if n.is_multiple_of(2) { "even" } else { "odd" }], "made_at": date});
+    let mut metadata =
+        json!({"info": {"n": n}, "tags": [if n.is_multiple_of(2) { "even" } else { "odd" }], "made_at": date});
     if kind % 5 < 4 {
         metadata["kind"] = json!(format!("kind {}", kind % 5));
     }
