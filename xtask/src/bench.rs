@@ -32,7 +32,9 @@ pub(crate) fn run(part: Option<&str>) -> anyhow::Result<()> {
     }
     if wanted("stores") {
         let folder = scratch("stores")?;
-        example("mos-stores", "speed", &[folder.as_os_str().to_string_lossy().as_ref(), "10000"])?;
+        let folder = folder.as_os_str().to_string_lossy();
+        example("mos-stores", "speed", &[folder.as_ref(), "10000"])?;
+        example("mos-stores", "targets", &[folder.as_ref()])?;
     }
     if wanted("memory") {
         let folder = scratch("memory")?;

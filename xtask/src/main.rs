@@ -32,8 +32,9 @@ enum Task {
     },
     /// Measure speed and print the figures.
     Bench {
-        /// Only this part: engine, kv, stores, memory or neo4j (which starts a server). kv compares with transformers, writes docs/benchmarks.md and
-        /// docs/kv-cache.svg, and fails when a target is missed; it takes about twenty minutes.
+        /// Only this part: engine, kv, stores, memory or neo4j (which starts a server). kv compares with transformers,
+        /// writes docs/benchmarks.md and docs/kv-cache.svg, and takes about twenty minutes. kv, stores and neo4j fail when
+        /// a target is missed.
         part: Option<String>,
     },
     /// Fetch the small models that tests use.

@@ -119,8 +119,11 @@ pub fn field_value<'a>(field: &str, memory: &str, metadata: &'a Map<String, Valu
 
 impl Condition {
     fn matches(&self, memory: &str, metadata: &Map<String, Value>) -> bool {
-        let Some(field) = field_value(&self.field, memory, metadata) else { return false };
-        let field = field.as_ref();
+        field_value(&self.field, memory, metadata).is_some_and(|value| self.accepts(&value))
+    }
+
+    /// Whether a memory passes whose field (as [`field_value`] returns it) has this value.
+    pub fn accepts(&self, field: &Value) -> bool {
         let is_date = self.field.ends_with("_at");
         let order = || compare(field, &self.value, is_date);
         let same = |left: &Value, right: &Value| match compare(left, right, is_date) {

@@ -1,30 +1,20 @@
-//! Dot products of one query with many rows.
+//! The dot product of two vectors of `f32`: the score of a search, to the bit.
 
 #![allow(unsafe_code, reason = "vector instructions of the processor, chosen at run time")]
 
-use std::sync::OnceLock;
+use super::cpu::Instructions;
 
-/// Returns the dot products of `query` (`f32[dimension]`) with each row of `rows` (`f32[n, dimension]`), in `scores`
-/// (`f32[n]`).
-pub(super) fn dot_rows(query: &[f32], rows: &[f32], scores: &mut [f32]) {
-    assert_eq!(rows.len(), query.len() * scores.len(), "a row is as long as the query");
-    let kernel = kernel();
-    for (row, score) in rows.chunks_exact(query.len()).zip(scores) {
-        *score = kernel(query, row);
-    }
-}
+/// Computes the dot product of two vectors of the same length. Each set of instructions has its own order of additions
+/// and therefore its own last bit.
+pub(super) type Dot = fn(&[f32], &[f32]) -> f32;
 
-type Kernel = fn(&[f32], &[f32]) -> f32;
-
-fn kernel() -> Kernel {
-    static CHOSEN: OnceLock<Kernel> = OnceLock::new();
-    *CHOSEN.get_or_init(|| {
+/// Returns the function for these instructions, which the processor must have.
+pub(super) fn dot_with(instructions: Instructions) -> Dot {
+    match instructions {
+        Instructions::Portable => dot_portable,
         #[cfg(target_arch = "x86_64")]
-        if x86::has_avx2_and_fma() {
-            return x86::dot;
-        }
-        dot_portable
-    })
+        Instructions::Avx2 | Instructions::Avx512 => x86::dot,
+    }
 }
 
 const LANES: usize = 16;
@@ -46,37 +36,16 @@ fn dot_portable(left: &[f32], right: &[f32]) -> f32 {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        __cpuid, __cpuid_count, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_movehl_ps, _mm_shuffle_ps, _mm256_add_ps,
-        _mm256_castps256_ps128, _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_setzero_ps, _xgetbv,
+        _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_movehl_ps, _mm_shuffle_ps, _mm256_add_ps, _mm256_castps256_ps128,
+        _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_setzero_ps,
     };
-
-    /// Asks the processor itself: when the program is built for a newer processor, the standard macro answers
-    /// without looking.
-    pub(super) fn has_avx2_and_fma() -> bool {
-        const FMA: u32 = 1 << 12;
-        const OSXSAVE: u32 = 1 << 27;
-        const AVX: u32 = 1 << 28;
-        const AVX2: u32 = 1 << 5;
-        const SAVED_REGISTERS: u64 = 0b110;
-        if __cpuid(0).eax < 7 {
-            return false;
-        }
-        let features = __cpuid(1).ecx;
-        if features & (FMA | OSXSAVE | AVX) != (FMA | OSXSAVE | AVX) {
-            return false;
-        }
-        // SAFETY: OSXSAVE is set, so the instruction exists and is allowed.
-        let saved = unsafe { _xgetbv(0) };
-        saved & SAVED_REGISTERS == SAVED_REGISTERS && __cpuid_count(7, 0).ebx & AVX2 != 0
-    }
 
     pub(super) fn dot(left: &[f32], right: &[f32]) -> f32 {
         assert_eq!(left.len(), right.len(), "vectors of one space are equally long");
-        // SAFETY: this function is only chosen after `has_avx2_and_fma`, and the lengths are equal.
+        // SAFETY: this function is only chosen for processors with AVX2 and FMA, and the lengths are equal.
         unsafe { dot_avx2(left, right) }
     }
 
-    /// # Safety
     /// The processor has AVX2 and FMA; both slices have the same length.
     #[target_feature(enable = "avx2,fma")]
     unsafe fn dot_avx2(left: &[f32], right: &[f32]) -> f32 {
@@ -127,10 +96,10 @@ mod tests {
         for n in (1..70).chain([384, 1023]) {
             let (left, right) = (numbers(n, 1), numbers(n, 2));
             let exact: f64 = left.iter().zip(&right).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
-            let mut scores = [0.0];
-            dot_rows(&left, &right, &mut scores);
-            for found in [dot_portable(&left, &right), scores[0]] {
-                assert!((f64::from(found) - exact).abs() < 1e-5, "{n} numbers: {found}, not {exact}");
+            for instructions in Instructions::available() {
+                let found = dot_with(instructions)(&left, &right);
+                let far = (f64::from(found) - exact).abs();
+                assert!(far < 1e-5, "{instructions:?}, {n} numbers: {found}, not {exact}");
             }
         }
     }

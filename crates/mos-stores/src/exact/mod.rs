@@ -3,21 +3,28 @@
 //! Invariant: a search sees every write that was acknowledged before it began, by whichever process, because it
 //! reads the record's feed first.
 
+mod codes;
+mod columns;
+mod cpu;
 mod dot;
 mod index;
 mod payload;
+mod scan;
+mod select;
+mod vectors;
+mod whole_dot;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use mos_core::{Change, EmbeddingSpace, Filter, RecordStore, Scope, Scored, StoreError, VectorStore};
-use tokio::sync::RwLock;
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use crate::codec;
 use crate::prepare::check_dimension;
 use index::{Followed, Index};
-use payload::PayloadFilter;
+use select::columns_of;
 
 /// Changes read at a time.
 const PAGE: usize = 1000;
@@ -93,38 +100,42 @@ impl ExactVectors {
     }
 
     /// Brings the index up to the record's present state. Returns whether there was anything new.
-    async fn catch_up(&self, scope: &Scope, index: &RwLock<Index>) -> Result<bool, StoreError> {
+    async fn catch_up(&self, scope: &Scope, index: &Arc<RwLock<Index>>) -> Result<bool, StoreError> {
         let known = index.read().await.sequence;
         if self.record.changes(scope, known, 1).await?.is_empty() {
             return Ok(false);
         }
-        let mut index = index.write().await;
+        let mut index = Arc::clone(index).write_owned().await;
         let mut starts_again = 0;
+        // Another search may have caught up meanwhile: ask from where the index is now.
+        let mut page = self.record.changes(scope, index.sequence, PAGE).await?;
         loop {
-            // Another search may have caught up meanwhile: ask from where the index is now.
-            let page = self.record.changes(scope, index.sequence, PAGE).await?;
             let is_last = page.len() < PAGE;
-            if self.follow(&mut index, page)? == Followed::StartAgain {
+            let end = page.last().map_or(index.sequence, sequence);
+            // While one page goes into the index, the next one is read.
+            let reading = async { if is_last { Ok(Vec::new()) } else { self.record.changes(scope, end, PAGE).await } };
+            let following = blocking(move || {
+                let followed = follow(&mut index, page);
+                (index, followed)
+            });
+            let (following, next) = tokio::join!(following, reading);
+            let followed;
+            (index, followed) = following?;
+            if followed? == Followed::StartAgain {
                 starts_again += 1;
                 if starts_again > MAX_ROUNDS {
                     return Err(unsettled(scope));
                 }
                 *index = Index::default();
+                page = self.record.changes(scope, 0, PAGE).await?;
             } else if is_last {
                 break;
+            } else {
+                page = next?;
             }
         }
         self.account(scope, &index);
         Ok(true)
-    }
-
-    fn follow(&self, index: &mut Index, page: Vec<Change>) -> Result<Followed, StoreError> {
-        for change in page {
-            if index.follow(change)? == Followed::StartAgain {
-                return Ok(Followed::StartAgain);
-            }
-        }
-        Ok(Followed::Yes)
     }
 
     /// Notes the size of a scope and drops the least recently used ones above the limit.
@@ -145,6 +156,25 @@ impl ExactVectors {
         }
     }
 
+    /// Returns the index with the columns that the filter needs; the first filter that names a field pays for its column.
+    async fn with_columns(
+        &self,
+        scope: &Scope,
+        index: Arc<RwLock<Index>>,
+        filter: &Filter,
+    ) -> Result<OwnedRwLockReadGuard<Index>, StoreError> {
+        let fields = columns_of(filter);
+        let reading = Arc::clone(&index).read_owned().await;
+        if reading.has_columns(&fields) {
+            return Ok(reading);
+        }
+        drop(reading);
+        let mut writing = index.write_owned().await;
+        let writing = blocking(move || writing.make_columns(&fields).map(|()| writing)).await??;
+        self.account(scope, &writing);
+        Ok(OwnedRwLockWriteGuard::downgrade(writing))
+    }
+
     /// Returns the index, caught up, once its vectors are known to be of `space`; `None` while the scope has none.
     async fn settled(&self, scope: &Scope, space: &EmbeddingSpace) -> Result<Option<Arc<RwLock<Index>>>, StoreError> {
         let index = self.index(scope);
@@ -160,6 +190,30 @@ impl ExactVectors {
         }
         // Writes keep coming in; the space was right before each of the last rounds.
         Ok(Some(index))
+    }
+}
+
+fn sequence(change: &Change) -> u64 {
+    match change {
+        Change::Put { sequence, .. } | Change::Deleted { sequence, .. } => *sequence,
+    }
+}
+
+fn follow(index: &mut Index, page: Vec<Change>) -> Result<Followed, StoreError> {
+    for change in page {
+        if index.follow(change)? == Followed::StartAgain {
+            return Ok(Followed::StartAgain);
+        }
+    }
+    Ok(Followed::Yes)
+}
+
+/// Runs what computes for long off the asynchronous threads.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, StoreError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => Ok(value),
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(error) => Err(StoreError::Unavailable { backend: "exact", source: error.into() }),
     }
 }
 
@@ -183,14 +237,9 @@ impl VectorStore for ExactVectors {
         check_dimension(space, query.len())?;
         let query = codec::unit("the query", query.to_vec())?;
         let Some(index) = self.settled(scope, space).await? else { return Ok(Vec::new()) };
-        let index = index.read_owned().await;
-        let filter = PayloadFilter::new(filter);
-        let search = tokio::task::spawn_blocking(move || index.nearest(&query, limit, &filter)).await;
-        match search {
-            Ok(found) => found,
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(error) => Err(StoreError::Unavailable { backend: "exact", source: error.into() }),
-        }
+        let index = self.with_columns(scope, index, filter).await?;
+        let filter = filter.clone();
+        blocking(move || index.nearest(&query, limit, &filter)).await?
     }
 
     async fn count(&self, scope: &Scope) -> Result<usize, StoreError> {

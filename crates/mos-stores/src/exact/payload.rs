@@ -1,12 +1,15 @@
-//! What filters look at, kept small: metadata as JSON text, of which a search reads only the fields it names.
+//! What filters look at, kept small: metadata as JSON text, of which only the fields that a filter names are read.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use mos_core::{Filter, StoreError, VectorPoint};
+use mos_core::{StoreError, VectorPoint};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
+
+/// Where a field is looked for that is not in the metadata itself.
+const INFO: &str = "info";
 
 /// Text and metadata of one vector.
 #[derive(Clone, Debug)]
@@ -23,6 +26,20 @@ impl Payload {
         Ok(Self { memory: Arc::clone(&point.memory), metadata: metadata.into_boxed_str() })
     }
 
+    /// The memory's text.
+    pub(super) fn memory(&self) -> &str {
+        &self.memory
+    }
+
+    /// Returns these fields of the metadata, and `info`, as far as they are there.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when the metadata cannot be read.
+    pub(super) fn fields(&self, fields: &BTreeSet<String>) -> Result<Map<String, Value>, StoreError> {
+        let mut reader = serde_json::Deserializer::from_str(&self.metadata);
+        NamedFields(fields).deserialize(&mut reader).map_err(|error| damaged(&error))
+    }
+
     /// Bytes it takes, about.
     pub(super) fn n_bytes(&self) -> usize {
         self.memory.len() + self.metadata.len() + size_of::<Self>()
@@ -33,45 +50,6 @@ fn damaged(error: &serde_json::Error) -> StoreError {
     StoreError::Corrupt {
         what: "the metadata of a memory in the vector index".to_owned(),
         detail: format!("{error}; start the program again, the index is rebuilt from the record"),
-    }
-}
-
-/// A filter, and the fields it needs.
-#[derive(Debug)]
-pub(super) struct PayloadFilter {
-    filter: Filter,
-    fields: BTreeSet<String>,
-}
-
-impl PayloadFilter {
-    pub(super) fn new(filter: &Filter) -> Self {
-        let mut fields = BTreeSet::from(["info".to_owned()]);
-        collect_fields(filter, &mut fields);
-        Self { filter: filter.clone(), fields }
-    }
-
-    /// Whether a payload passes.
-    ///
-    /// # Errors
-    /// [`StoreError::Corrupt`] when the payload cannot be read.
-    pub(super) fn passes(&self, payload: &Payload) -> Result<bool, StoreError> {
-        if self.filter == Filter::Everything {
-            return Ok(true);
-        }
-        let mut reader = serde_json::Deserializer::from_str(&payload.metadata);
-        let named = NamedFields(&self.fields).deserialize(&mut reader).map_err(|error| damaged(&error))?;
-        Ok(self.filter.matches(&payload.memory, &named))
-    }
-}
-
-fn collect_fields(filter: &Filter, fields: &mut BTreeSet<String>) {
-    match filter {
-        Filter::Everything => {}
-        Filter::Is(condition) => {
-            fields.insert(condition.field.clone());
-        }
-        Filter::All(parts) | Filter::Any(parts) => parts.iter().for_each(|part| collect_fields(part, fields)),
-        Filter::Not(part) => collect_fields(part, fields),
     }
 }
 
@@ -96,36 +74,12 @@ impl<'de> Visitor<'de> for NamedFields<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
         let mut named = Map::new();
         while let Some(key) = entries.next_key::<std::borrow::Cow<'de, str>>()? {
-            if self.0.contains(key.as_ref()) {
+            if key == INFO || self.0.contains(key.as_ref()) {
                 named.insert(key.into_owned(), entries.next_value()?);
             } else {
                 entries.next_value::<IgnoredAny>()?;
             }
         }
         Ok(named)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn a_filter_sees_its_fields_and_the_text() {
-        let metadata =
-            json!({"key": "dog", "tags": ["a"], "info": {"city": "Paris"}, "long": [1, 2, {"x": "}"}], "last": 1});
-        let point = VectorPoint {
-            id: "1".into(),
-            vector: vec![1.0],
-            memory: Arc::from("about dogs"),
-            metadata: Arc::new(metadata.as_object().unwrap().clone()),
-        };
-        let payload = Payload::of(&point).unwrap();
-        let passes = |filter: Filter| PayloadFilter::new(&filter).passes(&payload).unwrap();
-        assert!(passes(Filter::Everything));
-        assert!(passes(Filter::equals("city", "Paris").and(Filter::equals("last", 1))));
-        assert!(passes(Filter::Any(vec![Filter::equals("key", "cat"), Filter::equals("memory", "about dogs")])));
-        assert!(!passes(Filter::equals("absent", "x")));
     }
 }

@@ -125,7 +125,7 @@ pub(super) fn erase_scope(connection: &Connection, scope: &Scope, at: &str, is_c
     let Some(scope_key) = scope_key(connection, scope)? else { return Ok(()) };
     let origin = Origin::default();
     let mut writing = Writing::begin(connection, scope, scope_key, &origin, at)?;
-    writing.clear()?;
+    writing.remove_all()?;
     writing.finish()?;
     execute(connection, "DELETE FROM versions WHERE scope = ?1", [scope_key])?;
     execute(connection, "DELETE FROM idempotency WHERE scope = ?1", [scope_key])?;
@@ -208,6 +208,15 @@ struct Writing<'a> {
     sequence: i64,
     added_documents: i64,
     added_terms: i64,
+}
+
+/// Copies the present state of the nodes chosen to the history.
+macro_rules! archive {
+    () => {
+        "INSERT INTO versions (scope, id, number, actor, reason, message_id, changed_at, memory, metadata)
+         SELECT scope, id, number, actor, reason, message_id, changed_at, memory, json_remove(metadata, '$.history')
+         FROM nodes"
+    };
 }
 
 struct Known {
@@ -299,17 +308,37 @@ impl<'a> Writing<'a> {
         Ok(statement.query_row(params![self.scope_key, id.as_str()], |row| row.get(0)).optional()?)
     }
 
+    /// Removes every memory of the scope; their states and the removal itself stay in the history.
     fn clear(&mut self) -> Result<usize, Fault> {
-        let ids: Vec<String> = self
+        execute(self.connection, concat!(archive!(), " WHERE scope = ?1"), [self.scope_key])?;
+        execute(
+            self.connection,
+            "INSERT INTO versions (scope, id, number, actor, reason, message_id, changed_at)
+             SELECT scope, id, number + 1, ?2, ?3, ?4, ?5 FROM nodes WHERE scope = ?1",
+            params![self.scope_key, self.origin.actor, self.origin.reason, self.origin.message_id, self.at],
+        )?;
+        self.remove_all()
+    }
+
+    /// Removes every memory of the scope without a word in the history; only tombstones stay.
+    fn remove_all(&mut self) -> Result<usize, Fault> {
+        let (n_documents, n_terms): (i64, i64) = self
             .connection
-            .prepare_cached("SELECT id FROM nodes WHERE scope = ?1 ORDER BY node_key")?
-            .query_map([self.scope_key], |row| row.get(0))?
-            .collect::<Result<_, _>>()?;
-        for id in &ids {
-            self.delete(&MemoryId::new(id))?;
-        }
+            .prepare_cached("SELECT count(*), coalesce(sum(n_terms), 0) FROM nodes WHERE scope = ?1")?
+            .query_row([self.scope_key], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        terms::remove_all(self.connection, self.scope_key)?;
+        execute(
+            self.connection,
+            "INSERT INTO tombstones (scope, id, sequence)
+             SELECT scope, id, ?2 + row_number() OVER (ORDER BY node_key) FROM nodes WHERE scope = ?1",
+            params![self.scope_key, self.sequence],
+        )?;
+        execute(self.connection, "DELETE FROM nodes WHERE scope = ?1", [self.scope_key])?;
         execute(self.connection, "UPDATE scopes SET space = NULL WHERE scope_key = ?1", [self.scope_key])?;
-        Ok(ids.len())
+        self.sequence += n_documents;
+        self.added_documents -= n_documents;
+        self.added_terms -= n_terms;
+        Ok(usize::try_from(n_documents).unwrap_or(0))
     }
 
     fn delete(&mut self, id: &MemoryId) -> Result<bool, Fault> {
@@ -345,14 +374,7 @@ impl<'a> Writing<'a> {
     /// Copies the present state of a node to the history, without the copies of earlier states that it carries: those
     /// are in the history already.
     fn archive(&self, node: i64) -> Result<(), Fault> {
-        execute(
-            self.connection,
-            "INSERT INTO versions (scope, id, number, actor, reason, message_id, changed_at, memory, metadata)
-             SELECT scope, id, number, actor, reason, message_id, changed_at, memory,
-                    json_remove(metadata, '$.history')
-             FROM nodes WHERE node_key = ?1",
-            [node],
-        )
+        execute(self.connection, concat!(archive!(), " WHERE node_key = ?1"), [node])
     }
 
     fn put(&mut self, prepared: &PreparedItem) -> Result<(), Fault> {

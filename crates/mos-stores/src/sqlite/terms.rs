@@ -31,6 +31,14 @@ pub(super) fn remove(connection: &Connection, node: i64) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Takes the terms of every memory of a cube out of the index.
+pub(super) fn remove_all(connection: &Connection, scope_key: i64) -> Result<(), Fault> {
+    connection
+        .prepare_cached("DELETE FROM terms WHERE rowid IN (SELECT node_key FROM nodes WHERE scope = ?1)")?
+        .execute([scope_key])?;
+    Ok(())
+}
+
 /// Returns the best memories for the different terms of a query, best first, ties by id.
 pub(super) fn search(
     connection: &Connection,
