@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 /// Returns the dot products of `query` (`f32[dimension]`) with each row of `rows` (`f32[n, dimension]`), in `scores`
 /// (`f32[n]`).
-pub(super) fn dot_rows(query: &[f32], rows: &[f32], scores: &mut [f32]) {
+pub(crate) fn dot_rows(query: &[f32], rows: &[f32], scores: &mut [f32]) {
     assert_eq!(rows.len(), query.len() * scores.len(), "a row is as long as the query");
     let kernel = kernel();
     for (row, score) in rows.chunks_exact(query.len()).zip(scores) {

@@ -19,6 +19,9 @@ use crate::prepare::check_dimension;
 use index::{Followed, Index};
 use payload::PayloadFilter;
 
+#[cfg(feature = "qdrant")]
+pub(crate) use dot::dot_rows;
+
 /// Changes read at a time.
 const PAGE: usize = 1000;
 /// How often a search begins again because the record changed under it; after that it answers with what it has
