@@ -31,6 +31,7 @@ const SHIPPED: &[(&str, &str)] = &[
     ("mos-engine", "candle-transformers"),
     ("mos-engine", "tokenizers"),
     ("mos-stores", "neo4rs"),
+    ("mos-stores", "qdrant-client"),
     ("mos-stores", "redis"),
     ("mos-stores", "rusqlite"),
     ("mos-stores", "sqlx"),
@@ -87,6 +88,8 @@ fn tensors_stay_in_the_engine_and_drivers_in_the_stores() {
         ("candle-nn", &["mos-engine"]),
         ("candle-transformers", &["mos-engine"]),
         ("neo4rs", &["mos-stores"]),
+        // The testkit has the other end of the protocol.
+        ("qdrant-client", &["mos-stores", "mos-testkit"]),
         ("redis", &["mos-stores"]),
         ("rusqlite", &["mos-stores", "mos-testkit"]),
         ("sqlx", &["mos-stores"]),

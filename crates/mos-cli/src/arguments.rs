@@ -77,7 +77,11 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Eval(EvalCommand),
     /// Check data, models and settings, and say what to do.
-    Doctor,
+    Doctor {
+        /// Compare the vectors on the Qdrant server with the store, cube by cube, and mend what differs.
+        #[arg(long)]
+        reconcile: bool,
+    },
     /// Print the completion script of a shell.
     Completions {
         /// The shell.

@@ -14,7 +14,7 @@ use crate::reader::MemReaderConfig;
 use crate::references;
 use crate::scheduler::SchedulerConfig;
 use crate::secret::Secrets;
-use crate::store::{StoreConfig, UserManagerConfig};
+use crate::store::{StoreConfig, UserManagerConfig, VectorStoreConfig};
 use crate::variables;
 
 /// The text memories that a new cube can have without further configuration.
@@ -37,6 +37,8 @@ section! {
         default embedder: EmbedderConfig = default_part("embedder"),
         /// Where everything is recorded.
         default store: StoreConfig = default_part("store"),
+        /// Where vectors are searched. `embedded` is an index in memory that follows the record.
+        default vectors: VectorStoreConfig = default_part("vectors"),
         /// How raw input becomes memories.
         default mem_reader: Option<MemReaderConfig> = None,
         /// The work in the background.
@@ -87,6 +89,9 @@ fn check_settings(settings: &Settings, fields: &mut Fields<'_, '_>) {
         fields
             .refuse("text_mem_type", format!("unknown text memory `{}` (allowed: {allowed})", settings.text_mem_type));
     }
+    if settings.store.backend() == "neo4j-community" && settings.vectors.backend() != "embedded" {
+        fields.refuse("vectors", "cannot be given beside the store `neo4j-community`, whose vec_config says it");
+    }
     if settings.top_k == 0 {
         fields.refuse("top_k", "must be at least 1");
     }
@@ -98,6 +103,7 @@ fn defaults() -> Value {
         "chat_model": {"backend": "local", "config": {"model_name_or_path": "smollm2-135m-instruct"}},
         "embedder": {"backend": "local", "config": {"model_name_or_path": "all-minilm-l6-v2"}},
         "store": {"backend": "sqlite", "config": {}},
+        "vectors": {"backend": "embedded", "config": {}},
         "user_manager": {"backend": "sqlite", "config": {}},
     })
 }
@@ -177,6 +183,7 @@ impl Settings {
             "models_dir",
             "embedder",
             "store",
+            "vectors",
             "base_prompt",
             "text_mem_type",
             "activation_ram_bytes",

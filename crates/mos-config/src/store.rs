@@ -19,6 +19,24 @@ section! {
 }
 
 section! {
+    /// A Neo4j server whose vectors are elsewhere, as MemOS' graph database of this name: the same as the store `neo4j`
+    /// with `vectors`.
+    pub struct Neo4jCommunityStore {
+        /// The server.
+        group neo4j: Neo4jStore,
+        /// Where the vectors are.
+        required vec_config: VectorStoreConfig,
+    }
+    check: check_neo4j_community_store;
+}
+
+fn check_neo4j_community_store(store: &Neo4jCommunityStore, fields: &mut Fields<'_, '_>) {
+    if store.neo4j.own_database {
+        fields.refuse("own_database", "needs Neo4j Enterprise; leave it out, or take the store `neo4j`");
+    }
+}
+
+section! {
     /// A Neo4j server, 5.26 or later. Users and cubes need a server, too (`user_manager`).
     pub struct Neo4jStore {
         /// Address of the server: `bolt://host:7687`, with TLS `bolt+s://host:7687`.
@@ -63,6 +81,8 @@ backends! {
         Memory(MemoryStore) = "memory",
         /// Memories on a Neo4j server.
         Neo4j(Neo4jStore) = "neo4j",
+        /// Memories on a Neo4j server, vectors elsewhere.
+        Neo4jCommunity(Neo4jCommunityStore) = "neo4j-community",
     }
 }
 
@@ -86,28 +106,37 @@ section! {
 section! {
     /// A Qdrant server, or a local Qdrant folder.
     pub struct QdrantVectors {
-        /// Name of the collection.
+        /// Name of the collection; here, what the names of the collections begin with.
         required collection_name: String,
-        /// Length of the vectors.
+        /// Length of the vectors. Absent: the encoder's.
         default vector_dimension: Option<usize> = None,
         /// `cosine`, `euclidean` or `dot`.
         default distance_metric: Option<String> = None,
         /// Host of the server.
         default host: Option<String> = None,
-        /// Port of the server.
+        /// Port of the server: that of gRPC, or 6333, which stands for 6334.
         default port: Option<u16> = None,
         /// A local folder instead of a server.
         default path: Option<String> = None,
-        /// Address of the server; wins over host and port.
+        /// Address of the server, `http://HOST:PORT` or with TLS `https://HOST:PORT`; wins over host and port.
         default url: Option<String> = None,
         /// The server's key.
         default api_key: Option<Secret> = None,
+        /// Port of gRPC, where it is another than `port`, the url's, or 6334.
+        omitted grpc_port: Option<u16>,
+        /// File with the certificates of trusted authorities. Absent: the system's.
+        omitted ca_certificate: Option<PathBuf>,
+        /// Seconds to wait for an answer, 1 to 3600. Absent: 30.
+        omitted timeout: Option<u64>,
     }
     check: check_qdrant;
 }
 
 fn check_qdrant(vectors: &QdrantVectors, fields: &mut Fields<'_, '_>) {
     check_distance(vectors.distance_metric.as_deref(), fields);
+    if vectors.timeout.is_some_and(|seconds| !(1..=3600).contains(&seconds)) {
+        fields.refuse("timeout", "must be from 1 to 3600 seconds");
+    }
 }
 
 section! {

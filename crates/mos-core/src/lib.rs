@@ -28,7 +28,7 @@ pub use chat::{ChatEvent, ChatModel, ChatRequest, ChatStream, ChatUsage, FinishR
 pub use clock::{Clock, SystemClock};
 pub use embed::{Embedder, EmbeddingSpace};
 pub use error::{BoxError, MemoryError, ModelError, StoreError};
-pub use filter::{Condition, Filter, Operator, field_value};
+pub use filter::{Condition, Filter, Operator, field_value, moment};
 pub use graph::{Direction, Edge, Graph, GraphPage, GraphStore, GroupCount, Page, Paging, Subgraph, Tagged};
 pub use id::{ActivationId, CubeId, IdSource, JobId, MemoryId, RandomIds, SessionId, UserId};
 pub use memory::{MemoryItem, MemoryType, Metadata, MetadataForm, Status};

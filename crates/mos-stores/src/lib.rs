@@ -5,6 +5,7 @@
 //! - [`InMemoryStore`]: the same behaviour without a disk, for tests and throw-away use.
 //! - [`ExactVectors`]: exact nearest-neighbour search, a derived index that follows any record.
 //! - `Neo4jStore` (feature `neo4j`): the record on a Neo4j server, in MemOS' layout, with exact vector search.
+//! - `QdrantVectors` (feature `qdrant`): nearest-neighbour search on a Qdrant server, which follows any record, too.
 //! - `RedisQueue` (feature `redis`): jobs on a Redis server, shared by several machines.
 //! - `PostgresUsers` (feature `postgres`): users, cubes and shares in a PostgreSQL server, beside any record.
 //! - [`TextAnalyzer`]: how text becomes the terms that full-text search compares.
@@ -24,6 +25,8 @@ mod neo4j;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod prepare;
+#[cfg(feature = "qdrant")]
+mod qdrant;
 mod queue;
 mod sqlite;
 mod text;
@@ -34,6 +37,8 @@ pub use memory::InMemoryStore;
 pub use neo4j::{NEO4J_SCHEMA_VERSION, Neo4jOptions, Neo4jStore, Tenancy};
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresOptions, PostgresServer, PostgresUsers, SslMode, USERS_SCHEMA_VERSION};
+#[cfg(feature = "qdrant")]
+pub use qdrant::{Drift, QdrantOptions, QdrantVectors};
 pub use queue::QueueLimits;
 #[cfg(feature = "redis")]
 pub use queue::redis::{RedisOptions, RedisQueue};

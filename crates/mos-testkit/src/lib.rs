@@ -5,4 +5,5 @@ pub mod contracts;
 pub mod embedder;
 pub mod model_server;
 pub mod power_loss;
+pub mod qdrant_server;
 pub mod services;

@@ -8,15 +8,15 @@ use mos_config::store::Neo4jStore as Neo4jStoreConfig;
 use mos_config::{Settings, StoreConfig};
 use mos_core::{
     ActivationMemory, ChatModel, Clock, CubeId, Embedder, IdSource, MemoryError, RandomIds, RecordStore,
-    ScopeLifecycle, StoreError, SystemClock, UserId, UserStore, VectorStore,
+    ScopeLifecycle, StoreError, SystemClock, UserId, UserStore,
 };
-use mos_stores::{ExactVectors, InMemoryStore, Neo4jOptions, Neo4jStore, SqliteOptions, SqliteStore, Tenancy};
+use mos_stores::{InMemoryStore, Neo4jOptions, Neo4jStore, SqliteOptions, SqliteStore, Tenancy};
 
 use crate::activation::{ActivationBackend, ActivationParts, Activations};
 use crate::embed_cache::CachedEmbedder;
 use crate::error::{Error, Result};
 use crate::facade::{Mos, NewCube, Parts, default_cube_id};
-use crate::factories::{Factories, ModelContext, UserStoreParts};
+use crate::factories::{Factories, ModelContext, UserStoreParts, vectors};
 use crate::folders;
 use crate::lazy::{Lazy, LazyEmbedder};
 use crate::transcript::Transcripts;
@@ -162,7 +162,7 @@ impl MosBuilder {
     pub async fn build(self) -> Result<Mos> {
         let configured = match &self.settings.store {
             StoreConfig::Sqlite(config) => config.path.clone(),
-            StoreConfig::Memory(_) | StoreConfig::Neo4j(_) => None,
+            StoreConfig::Memory(_) | StoreConfig::Neo4j(_) | StoreConfig::Neo4jCommunity(_) => None,
         };
         // A folder that was asked for wins over the settings: nobody expects a trial to touch other data.
         let (data_dir, configured) = match self.data_dir {
@@ -187,7 +187,7 @@ impl MosBuilder {
                 self.settings.store.backend()
             ))
         })?;
-        let vectors: Arc<dyn VectorStore> = ExactVectors::following(Arc::clone(&stores.record));
+        let vectors = vectors::open(&self.settings, &stores.record)?;
         let context = ModelContext { models_dir: folders::models_dir(&self.settings)? };
         let embedder = match self.embedder {
             Some(embedder) => embedder,
@@ -220,7 +220,8 @@ impl MosBuilder {
             has_users_apart,
             sqlite: stores.sqlite,
             store_name: stores.name,
-            vectors,
+            vectors: vectors.index,
+            qdrant: vectors.qdrant,
             embedder,
             chat_model,
             activation,
@@ -257,11 +258,8 @@ async fn open_stores(settings: &Settings, path: PathBuf, clock: Arc<dyn Clock>) 
             let (record, lifecycle) = (store.clone(), store.clone());
             Ok(Stores { name: "in memory".to_owned(), record, lifecycle, users: Some(store), sqlite: None })
         }
-        StoreConfig::Neo4j(config) => {
-            let store = Neo4jStore::open(neo4j_options(config), clock).await?;
-            let name = format!("Neo4j at {}", config.uri);
-            Ok(Stores { name, record: store.clone(), lifecycle: store, users: None, sqlite: None })
-        }
+        StoreConfig::Neo4j(config) => open_neo4j(config, clock).await,
+        StoreConfig::Neo4jCommunity(config) => open_neo4j(&config.neo4j, clock).await,
         StoreConfig::Sqlite(_) => {
             let opened = tokio::task::spawn_blocking(move || {
                 create_folder(&path)?;
@@ -273,6 +271,12 @@ async fn open_stores(settings: &Settings, path: PathBuf, clock: Arc<dyn Clock>) 
             Ok(Stores { name, record, lifecycle, users: Some(store.clone()), sqlite: Some(store) })
         }
     }
+}
+
+async fn open_neo4j(config: &Neo4jStoreConfig, clock: Arc<dyn Clock>) -> Result<Stores> {
+    let store = Neo4jStore::open(neo4j_options(config), clock).await?;
+    let name = format!("Neo4j at {}", config.uri);
+    Ok(Stores { name, record: store.clone(), lifecycle: store, users: None, sqlite: None })
 }
 
 fn neo4j_options(config: &Neo4jStoreConfig) -> Neo4jOptions {

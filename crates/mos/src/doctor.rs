@@ -1,11 +1,12 @@
 //! Looking for what is wrong, and saying what to do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mos_core::Scope;
+use mos_stores::Drift;
 use serde::Serialize;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::facade::Mos;
 use crate::folders;
 
@@ -27,6 +28,9 @@ pub struct Report {
     pub facts: BTreeMap<String, String>,
     /// What is wrong; empty when all is well.
     pub findings: Vec<Finding>,
+    /// What was wrong and is not any more, one sentence each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mended: Vec<String>,
 }
 
 impl Report {
@@ -45,6 +49,19 @@ fn whole(error: &dyn std::error::Error) -> String {
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
+/// Says what was mended of a cube; nothing when nothing differed.
+fn mended(scope: &Scope, is_known: bool, drift: &Drift) -> Option<String> {
+    let parts = [
+        (drift.missing.len(), "missing, written"),
+        (drift.stale.len(), "out of date, written again"),
+        (drift.extra.len(), "of memories that the store does not hold, removed"),
+    ];
+    let told = parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+    let told = told.collect::<Vec<_>>().join("; ");
+    let cube = if is_known { "cube" } else { "the cube, which does not exist any more," };
+    (!drift.is_empty()).then(|| format!("vectors of {cube} `{}`: {told}", scope.cube))
+}
+
 impl Mos {
     /// Checks the data (structure, indexes, statistics, embeddings), the models and the cubes' encoders.
     ///
@@ -56,6 +73,7 @@ impl Mos {
         report.fact("models folder", folders::models_dir(self.settings())?.display());
         report.fact("cpu", crate::cpu_path());
         self.check_store(&mut report).await?;
+        self.check_vectors(&mut report).await;
         let can_list_cubes = self.check_users(&mut report).await?;
         // A damaged database answers nothing that could be relied on.
         if can_list_cubes && !report.findings.iter().any(|finding| finding.what == "damaged file") {
@@ -88,6 +106,58 @@ impl Mos {
         report.fact("embeddings", statistics.n_embeddings);
         report.fact("edges", statistics.n_edges);
         Ok(())
+    }
+
+    /// Asks the server of the vectors, when they are on one.
+    async fn check_vectors(&self, report: &mut Report) {
+        let Some(qdrant) = &self.parts.qdrant else {
+            return report.fact("vectors", "in this process, following the store");
+        };
+        match qdrant.facts().await {
+            Ok(facts) => facts.iter().for_each(|(name, value)| report.fact(&format!("vectors: {name}"), value)),
+            Err(error) => {
+                let remedy =
+                    "make the Qdrant server available, or correct its address and key; it then catches up by itself";
+                report.finding("vectors", whole(&error), remedy);
+            }
+        }
+    }
+
+    /// Checks as [`Mos::doctor`] does, then compares what the Qdrant server holds of every cube with the store and mends
+    /// what differs. What was found and mended stands in [`Report::mended`]. Reads all embeddings from both sides.
+    ///
+    /// # Errors
+    /// As [`Mos::doctor`]; [`Error::Invalid`](crate::Error::Invalid) when the vectors are not on a server.
+    pub async fn reconcile(&self) -> Result<Report> {
+        let Some(qdrant) = &self.parts.qdrant else {
+            return Err(Error::Invalid(
+                "there is nothing to reconcile: the vectors are in this process and always follow the store;                  `vectors.backend: qdrant` puts them on a server"
+                    .to_owned(),
+            ));
+        };
+        let mut report = self.doctor().await?;
+        if report.findings.iter().any(|finding| ["vectors", "users", "damaged file"].contains(&finding.what.as_str())) {
+            return Ok(report);
+        }
+        let known: BTreeSet<Scope> =
+            self.parts.users.cubes(None).await?.iter().map(|cube| Scope::of(&cube.cube_id)).collect();
+        let scopes: BTreeSet<Scope> = qdrant.scopes().await?.into_iter().chain(known.iter().cloned()).collect();
+        let mut n_differences = 0;
+        for scope in &scopes {
+            let drift = match qdrant.reconcile(scope, true).await {
+                Ok(drift) => drift,
+                Err(error) => {
+                    let what = format!("vectors of cube `{}`", scope.cube);
+                    report.finding(what, whole(&error), "remove the cause, then reconcile again");
+                    continue;
+                }
+            };
+            n_differences += drift.len();
+            report.mended.extend(mended(scope, known.contains(scope), &drift));
+        }
+        report.fact("reconciled cubes", scopes.len());
+        report.fact("differences mended", n_differences);
+        Ok(report)
     }
 
     /// Asks the store of users, when it is not the record itself. Returns whether it answers.

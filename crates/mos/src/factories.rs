@@ -23,6 +23,7 @@ use crate::error::{Error, Result};
 mod devices;
 mod models;
 mod users;
+pub(crate) mod vectors;
 
 pub use devices::compute_device;
 
@@ -267,6 +268,7 @@ pub fn backends() -> Vec<Backend> {
         "embedder" => factories.embedders.contains_key(key),
         "memory" => factories.text_memories.contains_key(key) || factories.activation_memories.contains_key(key),
         "store" => true,
+        "vector_db" => vectors::is_built(key),
         "user_manager" => users::is_built(key),
         _ => false,
     };

@@ -44,7 +44,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Kv(command) => kv::run(&context, command).await,
         Command::Models(command) => models::run(&context, command).await,
         Command::Eval(command) => eval::run(&context, command).await,
-        Command::Doctor => doctor::run(&context).await,
+        Command::Doctor { reconcile } => doctor::run(&context, reconcile).await,
         Command::Config(_) | Command::Completions { .. } => Ok(()),
     }
 }

@@ -1,6 +1,10 @@
 //! The files in `configs/` load, and the first one says what the defaults are.
 
-use mos_config::{ChatModelConfig, EmbedderConfig, Secrets, Setting, Settings, StoreConfig, UserManagerConfig};
+use mos_config::{
+    ChatModelConfig, EmbedderConfig, Secrets, Setting, Settings, StoreConfig, UserManagerConfig, VectorStoreConfig,
+};
+
+use serde_json::json;
 
 use crate::{environment, repository};
 
@@ -43,6 +47,46 @@ fn servers_take_their_addresses_from_the_environment() {
     assert_eq!((store.uri.as_str(), store.user.as_str()), ("bolt://graph:7687", "neo4j"));
     assert_eq!(store.password.expose(), "streng geheim");
     assert!(!format!("{:?} {}", loaded.settings, loaded.settings.to_json(Secrets::Masked)).contains("geheim"));
+}
+
+#[test]
+fn vectors_on_a_server_take_their_address_from_the_environment() {
+    let path = repository("configs/neo4j-and-qdrant.yaml");
+    let variables = [
+        ("DATABASE_URL", "postgres://mos:geheim@db/mos"),
+        ("NEO4J_URI", "bolt://graph:7687"),
+        ("NEO4J_PASSWORD", "streng geheim"),
+        ("QDRANT_URL", "http://vectors:6334"),
+        ("QDRANT_API_KEY", "ganz geheim"),
+    ];
+    let loaded = Settings::load(Some(&path), environment(&variables)).unwrap();
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    assert_eq!(loaded.settings.store.backend(), "neo4j");
+    let VectorStoreConfig::Qdrant(vectors) = &loaded.settings.vectors else { panic!("vectors are in Qdrant") };
+    assert_eq!(vectors.url.as_deref(), Some("http://vectors:6334"));
+    assert_eq!(vectors.api_key.as_ref().unwrap().expose(), "ganz geheim");
+    assert!(!format!("{:?} {}", loaded.settings, loaded.settings.to_json(Secrets::Masked)).contains("geheim"));
+    assert!(loaded.settings.to_mos_config(Secrets::Masked).get("vectors").is_none(), "MemOS does not know it");
+}
+
+#[test]
+fn neo4j_community_says_where_its_vectors_are() {
+    let vectors = json!({"backend": "qdrant", "config": {"collection_name": "x", "host": "localhost", "port": 6333}});
+    let store = |extra: serde_json::Value| {
+        let mut config = json!({"uri": "bolt://graph:7687", "password": "x", "vec_config": vectors});
+        config.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        json!({"backend": "neo4j-community", "config": config})
+    };
+    let settings = Settings::from_json(&json!({"store": store(json!({}))})).unwrap();
+    let StoreConfig::Neo4jCommunity(community) = &settings.store else { panic!("it is Neo4j's community edition") };
+    assert_eq!((community.neo4j.user.as_str(), community.vec_config.backend()), ("neo4j", "qdrant"));
+    assert_eq!(Settings::from_json(&settings.to_json(Secrets::Plain)).unwrap(), settings);
+    let own = json!({"own_database": true, "db_name": "ours"});
+    let error = Settings::from_json(&json!({"store": store(own)})).unwrap_err().to_string();
+    assert!(error.contains("Enterprise"), "{error}");
+    let twice = json!({"store": store(json!({})), "vectors": vectors});
+    let error = Settings::from_json(&twice).unwrap_err().to_string();
+    assert!(error.contains("vec_config"), "{error}");
 }
 
 #[test]

@@ -164,7 +164,8 @@ fn compare(left: &Value, right: &Value, is_date: bool) -> Option<Ordering> {
     }
 }
 
-fn moment(text: &str) -> Option<Timestamp> {
+/// Returns the moment of a date as filters read it: ISO 8601, without an offset in UTC; `None` for other texts.
+pub fn moment(text: &str) -> Option<Timestamp> {
     // A date without an offset fails here at its end, which is as fast as reading it.
     text.parse().ok().or_else(|| TimeZone::UTC.to_timestamp(text.parse::<DateTime>().ok()?).ok())
 }

@@ -8,6 +8,12 @@ use super::cpu::Instructions;
 /// and therefore its own last bit.
 pub(super) type Dot = fn(&[f32], &[f32]) -> f32;
 
+/// Returns the dot product of two vectors of the same length, with the best instructions of the processor.
+#[cfg(feature = "qdrant")]
+pub(crate) fn dot(left: &[f32], right: &[f32]) -> f32 {
+    dot_with(Instructions::best())(left, right)
+}
+
 /// Returns the function for these instructions, which the processor must have.
 pub(super) fn dot_with(instructions: Instructions) -> Dot {
     match instructions {

@@ -26,6 +26,9 @@ use crate::prepare::check_dimension;
 use index::{Followed, Index};
 use select::columns_of;
 
+#[cfg(feature = "qdrant")]
+pub(crate) use dot::dot;
+
 /// Changes read at a time.
 const PAGE: usize = 1000;
 /// How often a search begins again because the record changed under it; after that it answers with what it has

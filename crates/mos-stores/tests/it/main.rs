@@ -11,6 +11,8 @@ mod old_versions;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod power_loss;
+#[cfg(feature = "qdrant")]
+mod qdrant;
 mod queue_equality;
 mod queue_kill;
 #[cfg(feature = "redis")]

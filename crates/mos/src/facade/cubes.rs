@@ -131,6 +131,7 @@ impl Mos {
             return Err(error);
         }
         self.parts.users.set_registered(&cube.cube_id, true).await?;
+        self.has_changed(&cube.cube_id);
         cube.is_registered = true;
         Ok(cube)
     }
@@ -175,6 +176,7 @@ impl Mos {
         // First, so that a failure leaves a cube that can be deleted again.
         self.parts.activation.forget(&cube).await?;
         self.parts.users.delete_cube(&cube.cube_id).await?;
+        self.has_changed(&cube.cube_id);
         // Again, for what was being computed meanwhile.
         self.parts.activation.forget(&cube).await
     }
@@ -253,6 +255,7 @@ impl Mos {
         let cube = self.target(user, cube).await?;
         read_dump(directory).await?;
         let n_memories = cube.text_mem().load(directory, Origin::new(user.as_str(), "load")).await?;
+        self.has_changed(&cube.info().cube_id);
         load_activation(cube.act_mem(), directory).await?;
         Ok(n_memories)
     }
@@ -272,7 +275,9 @@ impl Mos {
         let cube = self.owned_cube(user, cube).await?;
         let scope = Scope::of(&cube.cube_id);
         let (record, embedder) = (self.parts.record.as_ref(), self.parts.embedder.as_ref());
-        Ok(mos_memory::reembed(&scope, record, embedder, user.as_str(), force, progress).await?)
+        let reembedded = mos_memory::reembed(&scope, record, embedder, user.as_str(), force, progress).await?;
+        self.has_changed(&cube.cube_id);
+        Ok(reembedded)
     }
 }
 

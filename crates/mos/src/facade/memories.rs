@@ -135,7 +135,9 @@ impl Mos {
         }
         let idempotency_key = add.idempotency_key.as_deref().map(|key| key_of(&user, key)).transpose()?;
         let request = AddRequest { origin: Origin::new(user.as_str(), "add"), idempotency_key };
-        Ok(cube.text_mem().add(items, request).await?)
+        let ids = cube.text_mem().add(items, request).await?;
+        self.has_changed(&cube.info().cube_id);
+        Ok(ids)
     }
 
     fn new_item(
@@ -185,7 +187,9 @@ impl Mos {
         item: MemoryItem,
     ) -> Result<MemoryItem> {
         let cube = self.target(user, cube).await?;
-        Ok(cube.text_mem().update(id, item, Origin::new(user.as_str(), "update")).await?)
+        let item = cube.text_mem().update(id, item, Origin::new(user.as_str(), "update")).await?;
+        self.has_changed(&cube.info().cube_id);
+        Ok(item)
     }
 
     /// Removes one memory.
@@ -197,7 +201,10 @@ impl Mos {
         let ids = std::slice::from_ref(id);
         match cube.text_mem().delete(ids, Origin::new(user.as_str(), "delete")).await? {
             0 => Err(mos_core::MemoryError::NotFound(id.clone()).into()),
-            _ => Ok(()),
+            _ => {
+                self.has_changed(&cube.info().cube_id);
+                Ok(())
+            }
         }
     }
 
@@ -207,7 +214,9 @@ impl Mos {
     /// Rights.
     pub async fn delete_all(&self, user: &UserId, cube: Option<&CubeId>) -> Result<usize> {
         let cube = self.target(user, cube).await?;
-        Ok(cube.text_mem().delete_all(Origin::new(user.as_str(), "delete_all")).await?)
+        let n_deleted = cube.text_mem().delete_all(Origin::new(user.as_str(), "delete_all")).await?;
+        self.has_changed(&cube.info().cube_id);
+        Ok(n_deleted)
     }
 }
 

@@ -23,7 +23,7 @@ pub use cubes::{CubeSource, NewCube};
 pub use memories::{Add, CubeMemories, MemoryListing};
 pub use search::{CubeHits, FoundMemory, Search, SearchResult, SkippedCube};
 
-use mos_stores::SqliteStore;
+use mos_stores::{QdrantVectors, SqliteStore};
 
 use crate::activation::Activations;
 use crate::error::{Error, Result};
@@ -54,6 +54,8 @@ pub(crate) struct Parts {
     /// Where the record is, for people.
     pub(crate) store_name: String,
     pub(crate) vectors: Arc<dyn VectorStore>,
+    /// `vectors`, when they are on a Qdrant server.
+    pub(crate) qdrant: Option<Arc<QdrantVectors>>,
     pub(crate) embedder: Arc<dyn Embedder>,
     pub(crate) chat_model: Arc<Lazy<dyn ChatModel>>,
     pub(crate) activation: Activations,
@@ -160,6 +162,13 @@ impl Mos {
     pub(crate) fn activation(&self, cube: &Cube) -> Result<Option<CubeActivation>> {
         let backend = self.parts.activation.of(cube)?;
         Ok(backend.map(|backend| CubeActivation::new(backend.clone(), cube, Arc::clone(&self.parts.users))))
+    }
+
+    /// Has the index of vectors learn soon that a cube was written to. It would learn it at the next search anyway.
+    pub(crate) fn has_changed(&self, cube: &CubeId) {
+        if let Some(qdrant) = &self.parts.qdrant {
+            qdrant.notice(&Scope::of(cube));
+        }
     }
 
     /// Builds the textual memory that a cube's configuration names.

@@ -5,6 +5,7 @@ mod activation;
 mod chat;
 mod cubes;
 mod memories;
+mod qdrant;
 mod servers;
 mod users;
 
