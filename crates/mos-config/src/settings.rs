@@ -14,7 +14,7 @@ use crate::reader::MemReaderConfig;
 use crate::references;
 use crate::scheduler::SchedulerConfig;
 use crate::secret::Secrets;
-use crate::store::{StoreConfig, UserManagerConfig};
+use crate::store::{QueueConfig, StoreConfig, UserManagerConfig};
 use crate::variables;
 
 /// The text memories that a new cube can have without further configuration.
@@ -37,6 +37,8 @@ section! {
         default embedder: EmbedderConfig = default_part("embedder"),
         /// Where everything is recorded.
         default store: StoreConfig = default_part("store"),
+        /// Where jobs for later are kept. Absent: in the record, when it keeps jobs.
+        omitted queue: Option<QueueConfig>,
         /// How raw input becomes memories.
         default mem_reader: Option<MemReaderConfig> = None,
         /// The work in the background.
@@ -87,8 +89,28 @@ fn check_settings(settings: &Settings, fields: &mut Fields<'_, '_>) {
         fields
             .refuse("text_mem_type", format!("unknown text memory `{}` (allowed: {allowed})", settings.text_mem_type));
     }
+    check_queue(settings, fields);
     if settings.top_k == 0 {
         fields.refuse("top_k", "must be at least 1");
+    }
+}
+
+/// Jobs of a write are kept in its transaction: by the record, or by its outbox until the queue of a server has them.
+fn check_queue(settings: &Settings, fields: &mut Fields<'_, '_>) {
+    let Some(queue) = &settings.queue else { return };
+    let (queue, store) = (queue.backend(), settings.store.backend());
+    match store {
+        "neo4j" if queue == "sqlite" => fields.refuse(
+            "queue",
+            "must be `redis` with the store `neo4j` (or `memory`, for one process), which keeps jobs only until a queue has \
+             them",
+        ),
+        "neo4j" => {}
+        _ if queue != store => fields.refuse(
+            "queue",
+            format!("must be `{store}`, or be left out, with the store `{store}`, which keeps jobs itself"),
+        ),
+        _ => {}
     }
 }
 
@@ -177,6 +199,7 @@ impl Settings {
             "models_dir",
             "embedder",
             "store",
+            "queue",
             "base_prompt",
             "text_mem_type",
             "activation_ram_bytes",

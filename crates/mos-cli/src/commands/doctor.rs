@@ -1,11 +1,19 @@
 //! `mos doctor`.
 
+use mos::{Report, check_services};
+
 use crate::context::Context;
 
 pub(super) async fn run(context: &Context) -> anyhow::Result<()> {
-    let mos = context.open().await?;
-    let report = mos.doctor().await?;
-    context.output.value(&report, |report| {
+    let report = match context.open().await {
+        Ok(mos) => mos.doctor().await?,
+        // Perhaps more than one server is away: all are asked, and each is told of.
+        Err(error) => match check_services(&context.settings).await {
+            report if report.findings.is_empty() => return Err(error),
+            report => report,
+        },
+    };
+    context.output.value(&report, |report: &Report| {
         let mut lines: Vec<String> = report.facts.iter().map(|(name, value)| format!("{name}: {value}")).collect();
         for finding in &report.findings {
             lines.push(format!("PROBLEM {}: {} -- {}", finding.what, finding.detail, finding.remedy));

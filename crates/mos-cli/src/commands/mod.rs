@@ -8,6 +8,7 @@ mod doctor;
 pub(crate) mod kv;
 mod memories;
 mod messages;
+mod migrate;
 mod models;
 mod users;
 
@@ -43,6 +44,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Kv(command) => kv::run(&context, command).await,
         Command::Models(command) => models::run(&context, command).await,
         Command::Doctor => doctor::run(&context).await,
+        Command::Migrate(migrate) => migrate::run(&context, migrate).await,
         Command::Config(_) | Command::Completions { .. } => Ok(()),
     }
 }

@@ -6,6 +6,7 @@ mod bench;
 mod chatting;
 mod journeys;
 mod kv;
+mod migrating;
 mod registering;
 mod surviving;
 

@@ -5,6 +5,7 @@ mod activation;
 mod chat;
 mod cubes;
 mod memories;
+mod migrate;
 mod servers;
 mod users;
 
