@@ -82,6 +82,10 @@ pub(crate) enum Command {
         #[arg(long)]
         reconcile: bool,
     },
+    /// Move users, cubes and all that belongs to them to other stores, and compare both sides in the end.
+    ///
+    /// Goes on where it was interrupted when the same command runs again. The source is only read.
+    Migrate(MigrateArguments),
     /// Print the completion script of a shell.
     Completions {
         /// The shell.
@@ -158,6 +162,37 @@ pub(crate) struct DeleteArguments {
     /// Remove every memory of the cube.
     #[arg(long)]
     pub(crate) all: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MigrateArguments {
+    /// Where they are: `sqlite`, `neo4j`, `neo4j+qdrant`, a data folder, a database file or a settings file.
+    #[arg(long, value_name = "STORE", required_unless_present = "from_config")]
+    pub(crate) from: Option<String>,
+
+    /// Where they are to be; as for --from.
+    #[arg(long, value_name = "STORE", required_unless_present = "to_config")]
+    pub(crate) to: Option<String>,
+
+    /// Settings of the source; default: --config.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) from_config: Option<PathBuf>,
+
+    /// Settings of the target; default: --config.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) to_config: Option<PathBuf>,
+
+    /// Only these cubes (and that of --cube), with their owners and whom they are shared with; default: everything.
+    #[arg(value_name = "CUBE")]
+    pub(crate) cubes: Vec<String>,
+
+    /// Look what would be moved and whether it can be; write nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// Move cubes that have jobs waiting, without their jobs.
+    #[arg(long)]
+    pub(crate) leave_jobs: bool,
 }
 
 #[derive(Debug, Subcommand)]

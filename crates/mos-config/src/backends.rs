@@ -17,6 +17,7 @@ pub fn backends() -> Vec<BackendKind> {
         ("chat_model", ChatModelConfig::KEYS),
         ("embedder", EmbedderConfig::KEYS),
         ("store", StoreConfig::KEYS),
+        ("queue", QueueConfig::KEYS),
         ("vector_db", VectorStoreConfig::KEYS),
         ("graph_db", GraphStoreConfig::KEYS),
         ("memory", MemoryConfig::KEYS),

@@ -47,5 +47,5 @@ pub use retrieval::{InternetRetrieverConfig, RerankerConfig};
 pub use scheduler::SchedulerConfig;
 pub use secret::{Free, Headers, OneOrMany, Secret, Secrets};
 pub use settings::{Loaded, Settings, process_environment};
-pub use store::{GraphStoreConfig, StoreConfig, UserManagerConfig, VectorStoreConfig};
+pub use store::{GraphStoreConfig, QueueConfig, StoreConfig, UserManagerConfig, VectorStoreConfig};
 pub use variables::{VARIABLES, Variable, VariableUse};

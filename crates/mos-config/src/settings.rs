@@ -14,7 +14,7 @@ use crate::reader::MemReaderConfig;
 use crate::references;
 use crate::scheduler::SchedulerConfig;
 use crate::secret::Secrets;
-use crate::store::{StoreConfig, UserManagerConfig, VectorStoreConfig};
+use crate::store::{QueueConfig, StoreConfig, UserManagerConfig, VectorStoreConfig};
 use crate::variables;
 
 /// The text memories that a new cube can have without further configuration.
@@ -39,6 +39,8 @@ section! {
         default store: StoreConfig = default_part("store"),
         /// Where vectors are searched. `embedded` is an index in memory that follows the record.
         default vectors: VectorStoreConfig = default_part("vectors"),
+        /// Where jobs for later are kept. Absent: in the record, when it keeps jobs.
+        omitted queue: Option<QueueConfig>,
         /// How raw input becomes memories.
         default mem_reader: Option<MemReaderConfig> = None,
         /// The work in the background.
@@ -92,8 +94,28 @@ fn check_settings(settings: &Settings, fields: &mut Fields<'_, '_>) {
     if settings.store.backend() == "neo4j-community" && settings.vectors.backend() != "embedded" {
         fields.refuse("vectors", "cannot be given beside the store `neo4j-community`, whose vec_config says it");
     }
+    check_queue(settings, fields);
     if settings.top_k == 0 {
         fields.refuse("top_k", "must be at least 1");
+    }
+}
+
+/// Jobs of a write are kept in its transaction: by the record, or by its outbox until the queue of a server has them.
+fn check_queue(settings: &Settings, fields: &mut Fields<'_, '_>) {
+    let Some(queue) = &settings.queue else { return };
+    let (queue, store) = (queue.backend(), settings.store.backend());
+    match store {
+        "neo4j" | "neo4j-community" if queue == "sqlite" => fields.refuse(
+            "queue",
+            "must be `redis` with a store on Neo4j (or `memory`, for one process), which keeps jobs only until a queue has \
+             them",
+        ),
+        "neo4j" | "neo4j-community" => {}
+        _ if queue != store => fields.refuse(
+            "queue",
+            format!("must be `{store}`, or be left out, with the store `{store}`, which keeps jobs itself"),
+        ),
+        _ => {}
     }
 }
 
@@ -184,6 +206,7 @@ impl Settings {
             "embedder",
             "store",
             "vectors",
+            "queue",
             "base_prompt",
             "text_mem_type",
             "activation_ram_bytes",

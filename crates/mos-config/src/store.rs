@@ -86,6 +86,70 @@ backends! {
     }
 }
 
+section! {
+    /// The queue of a record that keeps jobs itself, in the transaction of the write that they belong to.
+    pub struct SqliteQueue {}
+}
+
+section! {
+    /// Jobs in this process. They are forgotten when it ends.
+    pub struct MemoryQueue {}
+}
+
+section! {
+    /// A Redis server, 7.0 or later.
+    pub struct RedisQueue {
+        /// Address of the server, `redis://USER:PASSWORD@HOST:PORT/NUMBER` (`rediss` for TLS); then no other part of it may
+        /// be given.
+        default url: Option<Secret> = None,
+        /// Host of the server. Absent: `localhost`.
+        default host: Option<String> = None,
+        /// Port of the server. Absent: 6379.
+        default port: Option<u16> = None,
+        /// Number of the database. Absent: 0.
+        default db: Option<u16> = None,
+        /// User of the server. Absent: its default one.
+        default username: Option<String> = None,
+        /// Password of the user.
+        default password: Option<Secret> = None,
+        /// Begins every key: installations of different prefixes do not know each other's jobs.
+        default prefix: String = "mos".to_owned(),
+    }
+    check: check_redis_queue;
+}
+
+fn check_redis_queue(queue: &RedisQueue, fields: &mut Fields<'_, '_>) {
+    let parts = [
+        ("host", queue.host.is_some()),
+        ("port", queue.port.is_some()),
+        ("db", queue.db.is_some()),
+        ("username", queue.username.is_some()),
+        ("password", queue.password.is_some()),
+    ];
+    for (key, _) in parts.into_iter().filter(|(_, is_given)| *is_given && queue.url.is_some()) {
+        fields.refuse(key, "cannot be given beside url; write it into the url, or leave the url out");
+    }
+    if queue.username.is_some() && queue.password.is_none() {
+        fields.refuse("password", "must be given with a username");
+    }
+    let is_good = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if queue.prefix.is_empty() || !queue.prefix.chars().all(is_good) {
+        fields.refuse("prefix", "must be letters, digits, `-`, `_` and `.`");
+    }
+}
+
+backends! {
+    /// Where jobs for later are kept.
+    pub enum QueueConfig {
+        /// In the record.
+        Sqlite(SqliteQueue) = "sqlite",
+        /// Only in memory.
+        Memory(MemoryQueue) = "memory",
+        /// On a Redis server.
+        Redis(RedisQueue) = "redis",
+    }
+}
+
 /// Distances that MemOS knows.
 const DISTANCES: [&str; 3] = ["cosine", "euclidean", "dot"];
 

@@ -5,6 +5,7 @@ use std::fmt;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use crate::archive::RecordArchive;
 use crate::embed::EmbeddingSpace;
 use crate::error::StoreError;
 use crate::filter::Filter;
@@ -205,6 +206,20 @@ pub trait RecordStore: GraphStore {
     /// # Errors
     /// [`StoreError`] when the store cannot be read.
     async fn history(&self, scope: &Scope, id: &MemoryId) -> Result<Vec<Version>, StoreError>;
+
+    /// Returns what there is to know of a record on a server: names and values, for example its version. Asks the server,
+    /// so that an error tells why it cannot be used.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read.
+    async fn facts(&self) -> Result<Vec<(String, String)>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    /// Returns what moves the store's scopes elsewhere and others' here; `None` when it cannot.
+    fn archive(&self) -> Option<&dyn RecordArchive> {
+        None
+    }
 
     /// Marks the memories that pass the filter and are not deleted already as deleted, in one write, and returns how many
     /// there were. They stay where they are, with edges and embeddings, and no search that looks at activated memories

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::archive::UserArchive;
 use crate::error::StoreError;
 use crate::id::{CubeId, UserId};
 
@@ -194,5 +195,10 @@ pub trait UserStore: fmt::Debug + Send + Sync {
     /// [`StoreError`] when the store cannot be read.
     async fn facts(&self) -> Result<Vec<(String, String)>, StoreError> {
         Ok(Vec::new())
+    }
+
+    /// Returns what moves users and cubes elsewhere and others' here; `None` when the store cannot.
+    fn archive(&self) -> Option<&dyn UserArchive> {
+        None
     }
 }

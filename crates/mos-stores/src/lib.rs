@@ -15,6 +15,7 @@
 //!
 //! Not here: settings (options are plain structs), memory kinds, models.
 
+mod archive;
 mod bm25;
 mod codec;
 mod exact;

@@ -108,7 +108,7 @@ fn read_item(mut item: MemoryItem) -> ReadItem {
     ReadItem { id: item.id, memory: item.memory, metadata }
 }
 
-fn prepare_item(mut item: MemoryItem, analyzer: &TextAnalyzer) -> Result<PreparedItem, StoreError> {
+pub(crate) fn prepare_item(mut item: MemoryItem, analyzer: &TextAnalyzer) -> Result<PreparedItem, StoreError> {
     item.metadata.take_embedding();
     let metadata = codec::stored_metadata(&item);
     // Better to refuse now than to answer differently later.
@@ -163,6 +163,23 @@ pub(crate) fn name_is_taken(id: &UserId, other: &User) -> StoreError {
         "the name `{id}` is taken by the user `{}`; create the user `{id}` with another name",
         other.user_id
     ))
+}
+
+/// Returns why a user cannot come from another store where `known`, of the same id or name, is; nothing for the same user.
+pub(crate) fn other_user(user: &User, known: &User) -> Option<StoreError> {
+    if known.user_id != user.user_id {
+        return Some(StoreError::Conflict(format!(
+            "the name `{}` of the user `{}` belongs to the user `{}` there; give one of them another name first",
+            user.user_name, user.user_id, known.user_id
+        )));
+    }
+    if known.user_name != user.user_name {
+        return Some(StoreError::Conflict(format!(
+            "the user `{}` is named `{}` here and `{}` there; these may be two people",
+            user.user_id, user.user_name, known.user_name
+        )));
+    }
+    (user.is_active && !known.is_active).then(|| was_deleted(known))
 }
 
 /// Returns the error for a write to a cube that was deleted.

@@ -1,16 +1,18 @@
 //! Putting the parts together.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mos_config::store::Neo4jStore as Neo4jStoreConfig;
-use mos_config::{Settings, StoreConfig};
+use mos_config::store::{Neo4jStore as Neo4jStoreConfig, RedisQueue as RedisQueueConfig};
+use mos_config::{QueueConfig, Settings, StoreConfig};
 use mos_core::{
-    ActivationMemory, ChatModel, Clock, CubeId, Embedder, IdSource, MemoryError, RandomIds, RecordStore,
+    ActivationMemory, ChatModel, Clock, CubeId, Embedder, IdSource, JobQueue, MemoryError, RandomIds, RecordStore,
     ScopeLifecycle, StoreError, SystemClock, UserId, UserStore,
 };
-use mos_stores::{InMemoryStore, Neo4jOptions, Neo4jStore, SqliteOptions, SqliteStore, Tenancy};
+use mos_stores::{
+    InMemoryStore, Neo4jOptions, Neo4jStore, RedisOptions, RedisQueue, SqliteOptions, SqliteStore, Tenancy,
+};
 
 use crate::activation::{ActivationBackend, ActivationParts, Activations};
 use crate::embed_cache::CachedEmbedder;
@@ -160,16 +162,8 @@ impl MosBuilder {
     /// # Errors
     /// Errors of the stores (a folder that cannot be written, data of a newer program ...).
     pub async fn build(self) -> Result<Mos> {
-        let configured = match &self.settings.store {
-            StoreConfig::Sqlite(config) => config.path.clone(),
-            StoreConfig::Memory(_) | StoreConfig::Neo4j(_) | StoreConfig::Neo4jCommunity(_) => None,
-        };
-        // A folder that was asked for wins over the settings: nobody expects a trial to touch other data.
-        let (data_dir, configured) = match self.data_dir {
-            Some(folder) => (folder, None),
-            None => (folders::data_dir(&self.settings)?, configured),
-        };
-        let database = configured.unwrap_or_else(|| data_dir.join("mos.db"));
+        let database = database_path(&self.settings, self.data_dir.as_deref())?;
+        let data_dir = self.data_dir.map_or_else(|| folders::data_dir(&self.settings), Ok)?;
         let stores = open_stores(&self.settings, database, Arc::clone(&self.clock)).await?;
         let apart = match self.users {
             Some(users) => Some(users),
@@ -222,6 +216,7 @@ impl MosBuilder {
             store_name: stores.name,
             vectors: vectors.index,
             qdrant: vectors.qdrant,
+            queue: stores.queue,
             embedder,
             chat_model,
             activation,
@@ -240,26 +235,43 @@ impl Mos {
     }
 }
 
-/// The store, seen as record, as users when it keeps them, as what learns of cubes kept elsewhere, and (for its
-/// self-check) as what it is.
-struct Stores {
-    /// Where it is, for people.
-    name: String,
-    record: Arc<dyn RecordStore>,
-    lifecycle: Arc<dyn ScopeLifecycle>,
-    users: Option<Arc<dyn UserStore>>,
-    sqlite: Option<Arc<SqliteStore>>,
+/// Returns where the database is when the record is in a file. A folder that was asked for wins over the settings: nobody
+/// expects a trial to touch other data.
+pub(crate) fn database_path(settings: &Settings, data_dir: Option<&Path>) -> Result<PathBuf> {
+    let configured = match &settings.store {
+        StoreConfig::Sqlite(config) => config.path.clone(),
+        StoreConfig::Memory(_) | StoreConfig::Neo4j(_) | StoreConfig::Neo4jCommunity(_) => None,
+    };
+    match (data_dir, configured) {
+        (Some(folder), _) => Ok(folder.join("mos.db")),
+        (None, Some(path)) => Ok(path),
+        (None, None) => Ok(folders::data_dir(settings)?.join("mos.db")),
+    }
 }
 
-async fn open_stores(settings: &Settings, path: PathBuf, clock: Arc<dyn Clock>) -> Result<Stores> {
+/// The store, seen as record, as users when it keeps them, as what learns of cubes kept elsewhere, and (for its
+/// self-check) as what it is.
+pub(crate) struct Stores {
+    /// Where it is, for people.
+    pub(crate) name: String,
+    pub(crate) record: Arc<dyn RecordStore>,
+    pub(crate) lifecycle: Arc<dyn ScopeLifecycle>,
+    pub(crate) users: Option<Arc<dyn UserStore>>,
+    pub(crate) sqlite: Option<Arc<SqliteStore>>,
+    /// The jobs of its cubes, when it has a queue.
+    pub(crate) queue: Option<Arc<dyn JobQueue>>,
+}
+
+pub(crate) async fn open_stores(settings: &Settings, path: PathBuf, clock: Arc<dyn Clock>) -> Result<Stores> {
     match &settings.store {
         StoreConfig::Memory(_) => {
             let store = InMemoryStore::new(clock);
             let (record, lifecycle) = (store.clone(), store.clone());
-            Ok(Stores { name: "in memory".to_owned(), record, lifecycle, users: Some(store), sqlite: None })
+            let (name, queue) = ("in memory".to_owned(), Some(store.clone() as Arc<dyn JobQueue>));
+            Ok(Stores { name, record, lifecycle, users: Some(store), sqlite: None, queue })
         }
-        StoreConfig::Neo4j(config) => open_neo4j(config, clock).await,
-        StoreConfig::Neo4jCommunity(config) => open_neo4j(&config.neo4j, clock).await,
+        StoreConfig::Neo4j(config) => open_neo4j(config, settings, clock).await,
+        StoreConfig::Neo4jCommunity(config) => open_neo4j(&config.neo4j, settings, clock).await,
         StoreConfig::Sqlite(_) => {
             let opened = tokio::task::spawn_blocking(move || {
                 create_folder(&path)?;
@@ -268,18 +280,50 @@ async fn open_stores(settings: &Settings, path: PathBuf, clock: Arc<dyn Clock>) 
             let store =
                 opened.await.map_err(|error| StoreError::Backend { backend: "sqlite", source: error.into() })??;
             let (name, record, lifecycle) = (store.path().display().to_string(), store.clone(), store.clone());
-            Ok(Stores { name, record, lifecycle, users: Some(store.clone()), sqlite: Some(store) })
+            let queue = Some(store.clone() as Arc<dyn JobQueue>);
+            Ok(Stores { name, record, lifecycle, users: Some(store.clone()), sqlite: Some(store), queue })
         }
     }
 }
 
-async fn open_neo4j(config: &Neo4jStoreConfig, clock: Arc<dyn Clock>) -> Result<Stores> {
-    let store = Neo4jStore::open(neo4j_options(config), clock).await?;
-    let name = format!("Neo4j at {}", config.uri);
-    Ok(Stores { name, record: store.clone(), lifecycle: store, users: None, sqlite: None })
+async fn open_neo4j(config: &Neo4jStoreConfig, settings: &Settings, clock: Arc<dyn Clock>) -> Result<Stores> {
+    let queue = queue_beside(settings, &clock).await?;
+    let store = match &queue {
+        Some(queue) => Neo4jStore::open_with_queue(neo4j_options(config), clock, Arc::clone(queue)).await?,
+        None => Neo4jStore::open(neo4j_options(config), clock).await?,
+    };
+    let database = config.db_name.as_ref().map_or(String::new(), |name| format!(", database {name}"));
+    let name = format!("Neo4j at {}{database}", config.uri);
+    Ok(Stores { name, record: store.clone(), lifecycle: store, users: None, sqlite: None, queue })
 }
 
-fn neo4j_options(config: &Neo4jStoreConfig) -> Neo4jOptions {
+/// The queue of a record that has none of its own.
+async fn queue_beside(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Option<Arc<dyn JobQueue>>> {
+    let clock = Arc::clone(clock);
+    match &settings.queue {
+        Some(QueueConfig::Redis(config)) => Ok(Some(RedisQueue::open(redis_options(config)?, clock).await?)),
+        Some(QueueConfig::Memory(_)) => Ok(Some(InMemoryStore::new(clock))),
+        // The settings were checked: a record on a server has no queue of its own.
+        Some(QueueConfig::Sqlite(_)) | None => Ok(None),
+    }
+}
+
+pub(crate) fn redis_options(config: &RedisQueueConfig) -> Result<RedisOptions> {
+    let mut options = match &config.url {
+        Some(url) => RedisOptions::from_url(url.expose())?,
+        None => RedisOptions::at(
+            config.host.as_deref().unwrap_or("localhost"),
+            config.port.unwrap_or(6379),
+            config.db.unwrap_or(0),
+            config.username.as_deref(),
+            config.password.as_ref().map(mos_config::Secret::expose),
+        ),
+    };
+    options.prefix.clone_from(&config.prefix);
+    Ok(options)
+}
+
+pub(crate) fn neo4j_options(config: &Neo4jStoreConfig) -> Neo4jOptions {
     Neo4jOptions {
         database: config.db_name.clone(),
         tenancy: if config.own_database { Tenancy::OwnDatabase } else { Tenancy::Shared },
@@ -291,7 +335,7 @@ fn neo4j_options(config: &Neo4jStoreConfig) -> Neo4jOptions {
 }
 
 /// Only the user that runs the program may look into a new folder.
-fn create_folder(database: &std::path::Path) -> std::result::Result<(), StoreError> {
+fn create_folder(database: &Path) -> std::result::Result<(), StoreError> {
     let Some(folder) = database.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
     let mut builder = std::fs::DirBuilder::new();
     #[cfg(unix)]

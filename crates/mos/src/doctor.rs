@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mos_core::Scope;
+use mos_core::{QueueStats, Scope, StoreError};
 use mos_stores::Drift;
 use serde::Serialize;
 
@@ -34,17 +34,17 @@ pub struct Report {
 }
 
 impl Report {
-    fn fact(&mut self, name: &str, value: impl ToString) {
+    pub(crate) fn fact(&mut self, name: &str, value: impl ToString) {
         self.facts.insert(name.to_owned(), value.to_string());
     }
 
-    fn finding(&mut self, what: impl ToString, detail: impl ToString, remedy: impl ToString) {
+    pub(crate) fn finding(&mut self, what: impl ToString, detail: impl ToString, remedy: impl ToString) {
         self.findings.push(Finding { what: what.to_string(), detail: detail.to_string(), remedy: remedy.to_string() });
     }
 }
 
 /// Returns what an error and all its causes say.
-fn whole(error: &dyn std::error::Error) -> String {
+pub(crate) fn whole(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
@@ -73,10 +73,12 @@ impl Mos {
         report.fact("models folder", folders::models_dir(self.settings())?.display());
         report.fact("cpu", crate::cpu_path());
         self.check_store(&mut report).await?;
+        let can_read = self.check_record_server(&mut report).await;
+        self.check_queue(&mut report).await;
         self.check_vectors(&mut report).await;
         let can_list_cubes = self.check_users(&mut report).await?;
         // A damaged database answers nothing that could be relied on.
-        if can_list_cubes && !report.findings.iter().any(|finding| finding.what == "damaged file") {
+        if can_read && can_list_cubes && !report.findings.iter().any(|finding| finding.what == "damaged file") {
             self.check_encoder(&mut report).await?;
         }
         self.check_chat_model(&mut report).await;
@@ -86,6 +88,14 @@ impl Mos {
     async fn check_store(&self, report: &mut Report) -> Result<()> {
         report.fact("store", &self.parts.store_name);
         let Some(sqlite) = &self.parts.sqlite else { return Ok(()) };
+        // Asking for the right to append changes nothing.
+        if let Err(error) = std::fs::OpenOptions::new().append(true).open(sqlite.path()) {
+            report.finding(
+                "read-only file",
+                format!("{} cannot be written: {error}", sqlite.path().display()),
+                "make the file and its folder writable for this user, or choose another data folder",
+            );
+        }
         let is_known_better = |what: &str| self.parts.has_users_apart && what == mos_stores::UNKNOWN_CUBE;
         for found in sqlite.check().await?.into_iter().filter(|found| !is_known_better(&found.what)) {
             report.finding(found.what, found.detail, found.remedy);
@@ -131,7 +141,8 @@ impl Mos {
     pub async fn reconcile(&self) -> Result<Report> {
         let Some(qdrant) = &self.parts.qdrant else {
             return Err(Error::Invalid(
-                "there is nothing to reconcile: the vectors are in this process and always follow the store;                  `vectors.backend: qdrant` puts them on a server"
+                "there is nothing to reconcile: the vectors are in this process and always follow the store; \
+                 `vectors.backend: qdrant` puts them on a server"
                     .to_owned(),
             ));
         };
@@ -158,6 +169,58 @@ impl Mos {
         report.fact("reconciled cubes", scopes.len());
         report.fact("differences mended", n_differences);
         Ok(report)
+    }
+
+    /// Asks the record, when it is on a server. Returns whether it answers.
+    async fn check_record_server(&self, report: &mut Report) -> bool {
+        let facts = match self.parts.record.facts().await {
+            Ok(facts) => facts,
+            Err(error) => {
+                report.finding(
+                    &self.parts.store_name,
+                    whole(&error),
+                    "make the server available, or configure another",
+                );
+                return false;
+            }
+        };
+        for (name, value) in facts {
+            if name == "access" && value == "read-only" {
+                report.finding(
+                    &self.parts.store_name,
+                    "the database takes no writes",
+                    "make it writable, or give the address of the server that takes writes",
+                );
+            }
+            report.fact(&format!("store: {name}"), value);
+        }
+        true
+    }
+
+    /// Counts the jobs of all cubes, when there is a queue.
+    async fn check_queue(&self, report: &mut Report) {
+        let Some(queue) = &self.parts.queue else { return };
+        if let Some(config) = &self.settings().queue {
+            report.fact("queue", config.backend());
+        }
+        let counted = async {
+            let mut total = QueueStats::default();
+            for scope in queue.tenants().await? {
+                let stats = queue.stats(&scope).await?;
+                total.waiting += stats.waiting;
+                total.claimed += stats.claimed;
+                total.dead += stats.dead;
+            }
+            Ok::<_, StoreError>(total)
+        };
+        match counted.await {
+            Ok(total) => {
+                report.fact("jobs waiting", total.waiting);
+                report.fact("jobs claimed", total.claimed);
+                report.fact("jobs dead", total.dead);
+            }
+            Err(error) => report.finding("queue", whole(&error), "make the queue available, or configure another"),
+        }
     }
 
     /// Asks the store of users, when it is not the record itself. Returns whether it answers.

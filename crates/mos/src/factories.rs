@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 
 mod devices;
 mod models;
-mod users;
+pub(crate) mod users;
 pub(crate) mod vectors;
 
 pub use devices::compute_device;
@@ -267,8 +267,8 @@ pub fn backends() -> Vec<Backend> {
         "chat_model" => factories.chat_models.contains_key(key),
         "embedder" => factories.embedders.contains_key(key),
         "memory" => factories.text_memories.contains_key(key) || factories.activation_memories.contains_key(key),
-        "store" => true,
         "vector_db" => vectors::is_built(key),
+        "store" | "queue" => true,
         "user_manager" => users::is_built(key),
         _ => false,
     };

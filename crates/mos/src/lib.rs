@@ -32,7 +32,9 @@ mod facade;
 mod factories;
 mod folders;
 mod lazy;
+pub mod migrate;
 pub mod prompt;
+mod services;
 mod transcript;
 
 pub use activation::{ActivationBackend, ActivationParts, KvCaches, ServerPrompts};
@@ -54,6 +56,7 @@ pub use mos_engine as engine;
 pub use mos_engine::{CancelToken, cpu_path};
 pub use mos_kv as kv;
 pub use mos_models::fetch;
+pub use services::check_services;
 
 /// Returns the optional parts of this build.
 pub fn features() -> Vec<&'static str> {

@@ -1,11 +1,20 @@
 //! `mos doctor`.
 
+use mos::{Report, check_services};
+
 use crate::context::Context;
 
 pub(super) async fn run(context: &Context, reconcile: bool) -> anyhow::Result<()> {
-    let mos = context.open().await?;
-    let report = if reconcile { mos.reconcile().await? } else { mos.doctor().await? };
-    context.output.value(&report, |report| {
+    let report = match context.open().await {
+        Ok(mos) if reconcile => mos.reconcile().await?,
+        Ok(mos) => mos.doctor().await?,
+        // Perhaps more than one server is away: all are asked, and each is told of.
+        Err(error) => match check_services(&context.settings).await {
+            report if report.findings.is_empty() => return Err(error),
+            report => report,
+        },
+    };
+    context.output.value(&report, |report: &Report| {
         let mut lines: Vec<String> = report.facts.iter().map(|(name, value)| format!("{name}: {value}")).collect();
         lines.extend(report.mended.iter().map(|one| format!("MENDED {one}")));
         for finding in &report.findings {

@@ -9,6 +9,7 @@ mod eval;
 pub(crate) mod kv;
 mod memories;
 mod messages;
+mod migrate;
 mod models;
 mod users;
 
@@ -45,6 +46,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Models(command) => models::run(&context, command).await,
         Command::Eval(command) => eval::run(&context, command).await,
         Command::Doctor { reconcile } => doctor::run(&context, reconcile).await,
+        Command::Migrate(migrate) => migrate::run(&context, migrate).await,
         Command::Config(_) | Command::Completions { .. } => Ok(()),
     }
 }

@@ -7,6 +7,7 @@ mod chatting;
 mod eval;
 mod journeys;
 mod kv;
+mod migrating;
 mod qdrant;
 mod registering;
 mod surviving;

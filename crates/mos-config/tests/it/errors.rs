@@ -124,11 +124,25 @@ fn ranges_are_checked() {
 #[test]
 fn the_table_of_backends_has_every_kind_once() {
     let table = backends();
-    assert_eq!(table.len(), 15);
+    assert_eq!(table.len(), 16);
     for kind in &table {
         assert!(!kind.keys.is_empty(), "{}", kind.kind);
     }
     assert!(table.iter().any(|kind| kind.kind == "chat_model" && kind.keys.contains(&"huggingface_singleton")));
+}
+
+#[test]
+fn the_address_of_the_queue_is_given_once_and_beside_a_store_that_needs_it() {
+    let text = r#"{"store": {"backend": "neo4j", "config": {"uri": "bolt://db", "password": "x"}},
+        "queue": {"backend": "redis", "config": {"url": "redis://db", "host": "db", "username": "ann", "prefix": "a:b"}}}"#;
+    insta::assert_snapshot!(load("a.json", text, &[]).unwrap_err(), @r"
+    DIR/a.json: queue.config.host: cannot be given beside url; write it into the url, or leave the url out
+    DIR/a.json: queue.config.username: cannot be given beside url; write it into the url, or leave the url out
+    DIR/a.json: queue.config.password: must be given with a username
+    DIR/a.json: queue.config.prefix: must be letters, digits, `-`, `_` and `.`
+    ");
+    let beside_sqlite = r#"{"queue": {"backend": "redis", "config": {}}}"#;
+    insta::assert_snapshot!(load("a.json", beside_sqlite, &[]).unwrap_err(), @"DIR/a.json: queue: must be `sqlite`, or be left out, with the store `sqlite`, which keeps jobs itself");
 }
 
 #[test]

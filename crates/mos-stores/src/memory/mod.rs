@@ -1,7 +1,9 @@
 //! Record, users and jobs in memory: a real store that keeps the same contracts, and forgets everything at its end.
 
+mod archive;
 mod jobs;
 mod scope;
+mod scope_archive;
 mod users;
 
 use std::collections::{HashMap, HashSet};
@@ -10,8 +12,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use async_trait::async_trait;
 use mos_core::{
     Access, Change, Clock, Cube, CubeId, Direction, Edge, EmbeddingSpace, Filter, Graph, GraphPage, GraphStore,
-    GroupCount, MemoryId, MemoryItem, Page, Paging, Receipt, RecordStore, Scope, ScopeLifecycle, Scored, StoreError,
-    Tagged, User, UserId, UserRole, UserStore, Version, WriteBatch,
+    GroupCount, MemoryId, MemoryItem, Page, Paging, Receipt, RecordArchive, RecordStore, Scope, ScopeLifecycle, Scored,
+    StoreError, Tagged, User, UserArchive, UserId, UserRole, UserStore, Version, WriteBatch,
 };
 use serde_json::{Map, Value};
 
@@ -231,6 +233,10 @@ impl RecordStore for InMemoryStore {
     async fn history(&self, scope: &Scope, id: &MemoryId) -> Result<Vec<Version>, StoreError> {
         Ok(self.view(scope, |state| state.history(id)))
     }
+
+    fn archive(&self) -> Option<&dyn RecordArchive> {
+        Some(self)
+    }
 }
 
 #[async_trait]
@@ -355,5 +361,9 @@ impl UserStore for InMemoryStore {
 
     async fn access(&self, user: &UserId, cube: &CubeId) -> Result<Option<Access>, StoreError> {
         Ok(self.read().users.access(user, cube))
+    }
+
+    fn archive(&self) -> Option<&dyn UserArchive> {
+        Some(self)
     }
 }

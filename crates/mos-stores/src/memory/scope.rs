@@ -19,30 +19,30 @@ use crate::prepare::{
 const MAX_IDEMPOTENCY_KEYS: usize = 10_000;
 
 #[derive(Debug)]
-struct Node {
-    item: MemoryItem,
-    metadata: Map<String, Value>,
-    frequencies: HashMap<String, u32>,
-    n_terms: u32,
-    sequence: u64,
-    order: u64,
-    vectors: HashMap<EmbeddingSpace, Vec<f32>>,
+pub(super) struct Node {
+    pub(super) item: MemoryItem,
+    pub(super) metadata: Map<String, Value>,
+    pub(super) frequencies: HashMap<String, u32>,
+    pub(super) n_terms: u32,
+    pub(super) sequence: u64,
+    pub(super) order: u64,
+    pub(super) vectors: HashMap<EmbeddingSpace, Vec<f32>>,
 }
 
 /// Everything a scope holds.
 #[derive(Debug, Default)]
 pub(super) struct ScopeState {
     pub(super) space: Option<EmbeddingSpace>,
-    nodes: HashMap<MemoryId, Node>,
+    pub(super) nodes: HashMap<MemoryId, Node>,
     /// Ids by the order of their first write.
-    order: BTreeMap<u64, MemoryId>,
-    tombstones: HashMap<MemoryId, u64>,
-    versions: HashMap<MemoryId, Vec<Version>>,
-    edges: BTreeSet<Edge>,
-    receipts: HashMap<String, Receipt>,
-    receipt_order: std::collections::VecDeque<String>,
-    statistics: TermStatistics,
-    next_order: u64,
+    pub(super) order: BTreeMap<u64, MemoryId>,
+    pub(super) tombstones: HashMap<MemoryId, u64>,
+    pub(super) versions: HashMap<MemoryId, Vec<Version>>,
+    pub(super) edges: BTreeSet<Edge>,
+    pub(super) receipts: HashMap<String, Receipt>,
+    pub(super) receipt_order: std::collections::VecDeque<String>,
+    pub(super) statistics: TermStatistics,
+    pub(super) next_order: u64,
     /// Its cube was deleted.
     is_closed: bool,
     /// Number of the cube that it was opened or closed for last, when cubes are kept elsewhere.
@@ -167,7 +167,7 @@ impl ScopeState {
         if let Some(before) = versions.last_mut().and_then(|version| version.item.as_mut()) {
             before.metadata.history.clear();
         }
-        let number = versions.len() as u64 + 1;
+        let number = versions.last().map_or(0, |version| version.number) + 1;
         versions.push(Version { number, item, origin: origin.clone(), at: at.to_owned() });
     }
 
@@ -223,7 +223,7 @@ impl ScopeState {
         }
     }
 
-    fn keep_receipt(&mut self, key: String, receipt: Receipt) {
+    pub(super) fn keep_receipt(&mut self, key: String, receipt: Receipt) {
         self.receipts.insert(key.clone(), receipt);
         self.receipt_order.push_back(key);
         if self.receipt_order.len() > MAX_IDEMPOTENCY_KEYS

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use mos_core::users::ROOT_USER;
 use mos_core::{Access, Cube, CubeId, StoreError, User, UserId, UserRole};
 
-use crate::prepare::{name_is_taken, was_deleted};
+use crate::prepare::{name_is_taken, other_user, was_deleted};
 
 fn not_found(what: &'static str, id: &str) -> StoreError {
     StoreError::NotFound { what, id: id.to_owned() }
@@ -86,8 +86,53 @@ impl UsersState {
         Ok(())
     }
 
+    /// Every user, deactivated ones too, in the order they were made.
+    pub(super) fn every_user(&self) -> &[User] {
+        &self.users
+    }
+
+    /// Keeps a user of another store; returns whether it is new.
+    pub(super) fn import_user(&mut self, user: &User) -> Result<bool, StoreError> {
+        let is_meant = |known: &&User| known.user_id == user.user_id || known.user_name == user.user_name;
+        let known: Vec<&User> = self.users.iter().filter(is_meant).collect();
+        if let Some(error) = known.iter().find_map(|known| other_user(user, known)) {
+            return Err(error);
+        }
+        let is_new = known.is_empty();
+        if is_new {
+            self.users.push(user.clone());
+        }
+        Ok(is_new)
+    }
+
+    fn check_user(&self, id: &UserId) -> Result<(), StoreError> {
+        let is_known = self.users.iter().any(|user| user.user_id == *id);
+        if is_known { Ok(()) } else { Err(not_found("user", id.as_str())) }
+    }
+
+    /// With whom a cube is shared, by id.
+    pub(super) fn shares(&self, id: &CubeId) -> Vec<UserId> {
+        let with = self.shares.iter().filter(|(cube, _)| cube == id).map(|(_, user)| user);
+        let owner = self.cube(id).map(|cube| &cube.owner_id);
+        let mut users: Vec<UserId> = with.filter(|user| Some(*user) != owner).cloned().collect();
+        users.sort();
+        users
+    }
+
+    pub(super) fn import_share(&mut self, id: &CubeId, user: &UserId) -> Result<(), StoreError> {
+        self.cube_mut(id)?;
+        self.check_user(user)?;
+        self.shares.insert((id.clone(), user.clone()));
+        Ok(())
+    }
+
     pub(super) fn create_cube(&mut self, cube: &Cube) -> Result<(), StoreError> {
         self.user(&cube.owner_id).ok_or_else(|| not_found("user", cube.owner_id.as_str()))?;
+        self.import_cube(cube)
+    }
+
+    pub(super) fn import_cube(&mut self, cube: &Cube) -> Result<(), StoreError> {
+        self.check_user(&cube.owner_id)?;
         if self.cube(&cube.cube_id).is_some() {
             return Err(StoreError::Conflict(format!("a cube `{}` exists already", cube.cube_id)));
         }

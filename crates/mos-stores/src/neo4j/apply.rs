@@ -11,12 +11,14 @@ use async_trait::async_trait;
 use mos_core::{Edge, EmbeddingSpace, MemoryId, MemoryItem, Origin, Receipt, Scope, StoreError};
 use neo4rs::{BoltMap, BoltNull, BoltType};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::connection::{Transaction, Work};
 use super::draft::{Counters, Draft, KnownRow, Rows};
 use super::fault::Fault;
 use super::graph::EdgeRow;
 use super::layout::{OneItem, Place, node_row};
+use super::outbox;
 use super::read::{MAX_IDS, ScopeRow, space_text, unexpected};
 use super::statements::{self, query};
 use super::values::{chunks, integer, map, row, texts};
@@ -43,6 +45,8 @@ pub(super) struct Apply {
     pub(super) scope: Scope,
     pub(super) tenant: String,
     pub(super) batch: PreparedBatch,
+    /// Begins the mark of every tenant of the store.
+    pub(super) prefix: String,
     pub(super) limits: KeyLimits,
     pub(super) analyzer: Arc<TextAnalyzer>,
 }
@@ -75,6 +79,9 @@ impl Work for Apply {
             writing.keep_receipt(key, &receipt, n_receipts, self.limits).await?;
         }
         writing.finish(&counters, n_receipts).await?;
+        if !self.batch.jobs.is_empty() {
+            outbox::write(&mut writing, &self.scope, &self.prefix, &self.batch.jobs).await?;
+        }
         Ok(receipt)
     }
 
@@ -136,7 +143,7 @@ struct IdRow {
 }
 
 impl<'a> Writing<'a> {
-    async fn begin(
+    pub(super) async fn begin(
         transaction: &'a mut Transaction,
         scope: &Scope,
         tenant: &'a str,
@@ -204,8 +211,13 @@ impl<'a> Writing<'a> {
         if batch.clear {
             return self.all_known().await;
         }
+        self.known_of(&named(batch)).await
+    }
+
+    /// Returns those memories that are there among these.
+    pub(super) async fn known_of(&mut self, ids: &[&str]) -> Result<Vec<KnownRow>, Fault> {
         let mut known = Vec::new();
-        for part in named(batch).chunks(MAX_IDS) {
+        for part in ids.chunks(MAX_IDS) {
             let statement = self.query(statements::KNOWN).param("ids", texts(part.iter().copied()));
             known.extend(self.transaction.rows::<KnownRow>(statement).await?);
         }
@@ -227,9 +239,19 @@ impl<'a> Writing<'a> {
 
     /// Says whose the scope is, and whether it takes writes.
     pub(super) async fn set_owner(&mut self, generation: u64, is_closed: bool) -> Result<(), Fault> {
-        let properties = map([("generation", integer(generation)), ("is_closed", is_closed.into())]);
+        self.set_properties(map([("generation", integer(generation)), ("is_closed", is_closed.into())])).await
+    }
+
+    /// Writes properties of the scope's node.
+    pub(super) async fn set_properties(&mut self, properties: BoltMap) -> Result<(), Fault> {
         let statement = self.query(statements::WRITE_SCOPE).param("properties", BoltType::Map(properties));
         self.transaction.run(statement).await
+    }
+
+    /// Returns the rows of a statement about the scope.
+    pub(super) async fn rows<T: DeserializeOwned + Send>(&mut self, text: &'static str) -> Result<Vec<T>, Fault> {
+        let statement = self.query(text);
+        self.transaction.rows(statement).await
     }
 
     pub(super) async fn run(&mut self, text: &'static str) -> Result<(), Fault> {
@@ -277,10 +299,20 @@ impl<'a> Writing<'a> {
         let Some(embeddings) = &batch.embeddings else { return Ok(()) };
         let space = space_text(&embeddings.space);
         for (text, rows) in [(statements::EMBED, rows.embed), (statements::EMBED_ASIDE, rows.embed_aside)] {
-            for part in chunks(rows) {
-                let statement = self.query(text).param("space", space.as_str()).param("rows", part);
-                self.transaction.run(statement).await?;
-            }
+            self.write_embeddings(text, &space, rows).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn write_embeddings(
+        &mut self,
+        text: &'static str,
+        space: &str,
+        rows: Vec<BoltType>,
+    ) -> Result<(), Fault> {
+        for part in chunks(rows) {
+            let statement = self.query(text).param("space", space).param("rows", part);
+            self.transaction.run(statement).await?;
         }
         Ok(())
     }
@@ -334,8 +366,7 @@ impl<'a> Writing<'a> {
             ("n_receipts", integer(n_receipts)),
             ("space", space.map_or(BoltType::Null(BoltNull), BoltType::from)),
         ]);
-        let statement = self.query(statements::WRITE_SCOPE).param("properties", BoltType::Map(properties));
-        self.transaction.run(statement).await
+        self.set_properties(properties).await
     }
 
     /// Takes over the memories that MemOS wrote: they get their place in the feed and in the full-text index. Their

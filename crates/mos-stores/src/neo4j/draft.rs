@@ -22,9 +22,9 @@ pub(super) struct KnownRow {
     pub(super) id: String,
     memory: String,
     /// Absent, like the others, for a node that MemOS wrote and this store has not taken over.
-    number: Option<u64>,
-    n_terms: Option<u64>,
-    order: Option<u64>,
+    pub(super) number: Option<u64>,
+    pub(super) n_terms: Option<u64>,
+    pub(super) order: Option<u64>,
     pub(super) sequence: Option<u64>,
 }
 

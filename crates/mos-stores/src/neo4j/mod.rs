@@ -3,7 +3,8 @@
 //! All cubes share one database (or those of one user have their own, which needs Neo4j Enterprise). The node of a memory
 //! is that of MemOS: label `Memory`, the cube in `user_name`, metadata as properties, edges as relationships of their type.
 //! Beside the memories lie nodes of this store's own: `MosScope` (a cube's numbers), `MosVersion` (the history),
-//! `MosTombstone` (what was removed, for the feed), `MosReceipt` (idempotency keys), `MosMeta` (the layout's version).
+//! `MosTombstone` (what was removed, for the feed), `MosReceipt` (idempotency keys), `MosJob` and `MosOutbox` (jobs on
+//! their way to the queue), `MosMeta` (the layout's version).
 //!
 //! One write is one transaction; the feed of changes is written with it, so an index elsewhere that follows the feed
 //! misses nothing. Filters are evaluated here, over what the server sends of the cube; the server leaves out what cannot
@@ -14,6 +15,7 @@
 //! of a statement's text.
 
 mod apply;
+mod archive;
 mod connection;
 mod draft;
 mod fault;
@@ -21,6 +23,7 @@ mod graph;
 mod layout;
 mod nearest;
 mod options;
+mod outbox;
 #[cfg(test)]
 mod plans;
 mod read;
@@ -35,9 +38,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use mos_core::{
-    Change, Clock, Direction, Edge, EmbeddingSpace, Filter, GraphPage, GraphStore, GroupCount, MemoryId, MemoryItem,
-    Page, Paging, Receipt, RecordStore, Scope, ScopeLifecycle, Scored, StoreError, Tagged, VectorStore, Version,
-    WriteBatch,
+    ArchiveBatch, ArchivedMemory, ArchivedReceipt, Change, Clock, Direction, Edge, EmbeddingSpace, Filter, GraphPage,
+    GraphStore, GroupCount, JobQueue, MemoryId, MemoryItem, Page, Paging, PastVersion, Receipt, RecordArchive,
+    RecordStore, Scope, ScopeLifecycle, Scored, StoreError, Tagged, VectorStore, Version, WriteBatch,
 };
 use serde::Deserialize;
 
@@ -49,8 +52,10 @@ use crate::bm25::query_terms;
 use crate::prepare::{PreparedBatch, check_space, prepare};
 use crate::queue::QueueLimits;
 use apply::{Adopt, AdoptSpace, Apply, KeyLimits};
+use archive::Import;
 use connection::Connection;
 use fault::BACKEND;
+use outbox::Outbox;
 use read::{ReadChanges, ScopeRow};
 use scopes::Lifecycle;
 use statements::query;
@@ -66,6 +71,8 @@ pub struct Neo4jStore {
     analyzer: Arc<TextAnalyzer>,
     /// Tenants whose memories of MemOS were taken over since the store was opened.
     adopted: Mutex<HashSet<String>>,
+    /// Where jobs go; without one they are refused.
+    outbox: Option<Arc<Outbox>>,
 }
 
 impl std::fmt::Debug for Neo4jStore {
@@ -89,10 +96,35 @@ impl Neo4jStore {
     /// database holds several memories of one cube with the same id; [`StoreError::Newer`] for a database of a newer
     /// program; [`StoreError::Busy`] when large indexes take too long.
     pub async fn open(options: Neo4jOptions, clock: Arc<dyn Clock>) -> Result<Arc<Self>, StoreError> {
+        Ok(Arc::new(Self::connect(options, clock, None).await?))
+    }
+
+    /// As [`Neo4jStore::open`]. Jobs of a write are kept with it and brought to `queue`: at once when it takes them, else as
+    /// soon as it does, by any program that opens the database with its queue. A job may be pushed twice; the queue knows
+    /// its id.
+    ///
+    /// # Errors
+    /// As [`Neo4jStore::open`].
+    pub async fn open_with_queue(
+        options: Neo4jOptions,
+        clock: Arc<dyn Clock>,
+        queue: Arc<dyn JobQueue>,
+    ) -> Result<Arc<Self>, StoreError> {
+        let outbox = Arc::new(Outbox::new(queue));
+        let store = Arc::new(Self::connect(options, clock, Some(Arc::clone(&outbox))).await?);
+        tokio::spawn(outbox::serve(Arc::downgrade(&store), outbox));
+        Ok(store)
+    }
+
+    async fn connect(
+        options: Neo4jOptions,
+        clock: Arc<dyn Clock>,
+        outbox: Option<Arc<Outbox>>,
+    ) -> Result<Self, StoreError> {
         // Boxed: the states of the driver lie deep in one another, and would in every future that holds this one.
         let connection = Arc::new(Box::pin(schema::open(&options)).await?);
         let analyzer = Arc::new(TextAnalyzer::new());
-        Ok(Arc::new(Self { connection, options, clock, analyzer, adopted: Mutex::default() }))
+        Ok(Self { connection, options, clock, analyzer, adopted: Mutex::default(), outbox })
     }
 
     /// The mark of a scope's nodes.
@@ -143,18 +175,25 @@ impl Neo4jStore {
             change,
             at: self.clock.now_text(),
         };
-        self.connection.transact(work).await
+        let changed = self.connection.transact(work).await?;
+        if let Some(outbox) = self.outbox.as_ref().filter(|_| changed.was_erased) {
+            outbox.queue.remove_tenant(scope).await?;
+        }
+        Ok(changed.is_so)
     }
 
     /// Texts are analysed before the scope is locked.
     async fn prepare(&self, batch: WriteBatch) -> Result<PreparedBatch, StoreError> {
         let (analyzer, at) = (Arc::clone(&self.analyzer), self.clock.now_text());
-        let prepared = move || prepare(batch, &analyzer, at, &QueueLimits::default());
-        match tokio::task::spawn_blocking(prepared).await {
-            Ok(prepared) => prepared,
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(error) => Err(StoreError::Unavailable { backend: BACKEND, source: error.into() }),
-        }
+        blocking(move || prepare(batch, &analyzer, at, &QueueLimits::default())).await?
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, StoreError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => Ok(value),
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(error) => Err(StoreError::Unavailable { backend: BACKEND, source: error.into() }),
     }
 }
 
@@ -232,9 +271,11 @@ impl GraphStore for Neo4jStore {
 #[async_trait]
 impl RecordStore for Neo4jStore {
     async fn apply(&self, scope: &Scope, batch: WriteBatch) -> Result<Receipt, StoreError> {
-        if !batch.jobs.is_empty() {
+        let has_jobs = !batch.jobs.is_empty();
+        if has_jobs && self.outbox.is_none() {
             return Err(StoreError::Invalid(
-                "the Neo4j store keeps no jobs; push them to the queue once the write is done".to_owned(),
+                "the Neo4j store has no queue to bring jobs to; name one in the settings (`queue`), for example `redis`"
+                    .to_owned(),
             ));
         }
         let batch = self.prepare(batch).await?;
@@ -248,8 +289,13 @@ impl RecordStore for Neo4jStore {
                 now_s: self.clock.now().as_second(),
             },
             analyzer: Arc::clone(&self.analyzer),
+            prefix: self.options.tenant_prefix.clone(),
         };
-        self.connection.transact(work).await
+        let receipt = self.connection.transact(work).await?;
+        if let Some(outbox) = self.outbox.as_ref().filter(|_| has_jobs) {
+            self.deliver_soon(outbox, scope).await;
+        }
+        Ok(receipt)
     }
 
     async fn embedding_space(&self, scope: &Scope) -> Result<Option<EmbeddingSpace>, StoreError> {
@@ -289,6 +335,66 @@ impl RecordStore for Neo4jStore {
 
     async fn history(&self, scope: &Scope, id: &MemoryId) -> Result<Vec<Version>, StoreError> {
         read::history(&self.connection, &self.tenant(scope), id).await
+    }
+
+    async fn facts(&self) -> Result<Vec<(String, String)>, StoreError> {
+        let mut facts = schema::facts(&self.options, &self.connection).await?;
+        if self.outbox.is_some() {
+            let n_cubes = self.scopes_with_jobs().await?.len();
+            facts.push(("cubes with jobs on their way to the queue".to_owned(), n_cubes.to_string()));
+        }
+        Ok(facts)
+    }
+
+    fn archive(&self) -> Option<&dyn RecordArchive> {
+        Some(self)
+    }
+}
+
+/// Memories that MemOS wrote are taken over before they move.
+#[async_trait]
+impl RecordArchive for Neo4jStore {
+    async fn position(&self, scope: &Scope) -> Result<u64, StoreError> {
+        archive::position(&self.connection, &self.adopted(scope).await?).await
+    }
+
+    async fn archived_memories(
+        &self,
+        scope: &Scope,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<ArchivedMemory>, StoreError> {
+        archive::memories(&self.connection, &self.adopted(scope).await?, after, limit).await
+    }
+
+    async fn archived_memories_of(&self, scope: &Scope, ids: &[MemoryId]) -> Result<Vec<ArchivedMemory>, StoreError> {
+        archive::memories_of(&self.connection, &self.adopted(scope).await?, ids).await
+    }
+
+    async fn archived_versions(
+        &self,
+        scope: &Scope,
+        after: Option<(&MemoryId, u64)>,
+        limit: usize,
+    ) -> Result<Vec<PastVersion>, StoreError> {
+        archive::versions(&self.connection, &self.tenant(scope), after, limit).await
+    }
+
+    async fn archived_receipts(
+        &self,
+        scope: &Scope,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<ArchivedReceipt>, StoreError> {
+        archive::receipts(&self.connection, &self.tenant(scope), after, limit).await
+    }
+
+    async fn import(&self, scope: &Scope, batch: ArchiveBatch) -> Result<(), StoreError> {
+        let analyzer = Arc::clone(&self.analyzer);
+        let batch = blocking(move || crate::archive::prepare_archive(batch, &analyzer)).await??;
+        let tenant = self.adopted(scope).await?;
+        let work = Import { scope: scope.clone(), tenant, batch, at: self.clock.now_text() };
+        self.connection.transact(work).await
     }
 }
 

@@ -173,12 +173,14 @@ fn parameters() -> Pack {
         ("source", text("a")),
         ("target", text("b")),
         ("kind", text("X")),
+        ("key", text("k")),
         ("properties", map([("a", text("b"))])),
         ("sequence", Pack::Integer(1)),
         ("number", Pack::Integer(1)),
     ]);
     map([
         ("tenant", text("nobody")),
+        ("prefix", text("nobody")),
         ("id", text("a")),
         ("ids", Pack::List(vec![text("a")])),
         ("rows", Pack::List(vec![row])),

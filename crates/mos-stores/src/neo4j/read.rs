@@ -29,6 +29,8 @@ pub(super) struct ScopeRow {
     pub(super) n_documents: u64,
     pub(super) n_terms: u64,
     pub(super) n_receipts: u64,
+    /// How many jobs were ever written with its changes.
+    pub(super) n_jobs: u64,
     /// JSON of the space whose embeddings are searched.
     pub(super) space: Option<String>,
     pub(super) is_closed: bool,
@@ -269,13 +271,13 @@ fn put_change(row: PutRow) -> Result<Change, StoreError> {
 }
 
 #[derive(Debug, Deserialize)]
-struct VersionRow {
+pub(super) struct VersionRow {
     number: u64,
     actor: String,
     reason: String,
     message_id: Option<String>,
     at: String,
-    id: String,
+    pub(super) id: String,
     /// Absent when the change removed the memory.
     memory: Option<String>,
     metadata: Option<String>,
@@ -306,7 +308,7 @@ pub(super) async fn history(connection: &Connection, tenant: &str, id: &MemoryId
     Ok(versions)
 }
 
-fn version(row: VersionRow) -> Result<Version, StoreError> {
+pub(super) fn version(row: VersionRow) -> Result<Version, StoreError> {
     let origin = Origin { actor: row.actor, reason: row.reason, message_id: row.message_id };
     let item = match (row.memory, row.metadata) {
         (Some(memory), Some(metadata)) => Some(ItemRow::kept(row.id, memory, metadata, row.sources).item()?),

@@ -29,7 +29,7 @@ const CREATE_VECTOR_INDEX: &str =
     "CREATE VECTOR INDEX memory_vector_index IF NOT EXISTS FOR (n:Memory) ON n.embedding OPTIONS $options";
 
 /// Names of constraints and indexes, and how each is made. A constraint brings an index of its name.
-const SCHEMA: [(&str, &str); 12] = [
+const SCHEMA: [(&str, &str); 16] = [
     (
         "mos_memory_id",
         "CREATE CONSTRAINT mos_memory_id IF NOT EXISTS FOR (n:Memory) REQUIRE (n.user_name, n.id) IS UNIQUE",
@@ -47,9 +47,13 @@ const SCHEMA: [(&str, &str); 12] = [
         "mos_receipt",
         "CREATE CONSTRAINT mos_receipt IF NOT EXISTS FOR (r:MosReceipt) REQUIRE (r.tenant, r.key) IS UNIQUE",
     ),
+    ("mos_outbox", "CREATE CONSTRAINT mos_outbox IF NOT EXISTS FOR (o:MosOutbox) REQUIRE o.tenant IS UNIQUE"),
+    ("mos_job", "CREATE CONSTRAINT mos_job IF NOT EXISTS FOR (j:MosJob) REQUIRE (j.tenant, j.number) IS UNIQUE"),
+    ("mos_job_prefix", "CREATE INDEX mos_job_prefix IF NOT EXISTS FOR (j:MosJob) ON (j.prefix)"),
     ("mos_meta", "CREATE CONSTRAINT mos_meta IF NOT EXISTS FOR (m:MosMeta) REQUIRE m.name IS UNIQUE"),
     ("mos_memory_tenant", "CREATE INDEX mos_memory_tenant IF NOT EXISTS FOR (n:Memory) ON (n.user_name)"),
     ("mos_memory_feed", "CREATE INDEX mos_memory_feed IF NOT EXISTS FOR (n:Memory) ON (n.user_name, n.mos_sequence)"),
+    ("mos_memory_order", "CREATE INDEX mos_memory_order IF NOT EXISTS FOR (n:Memory) ON (n.user_name, n.mos_order)"),
     (
         "mos_tombstone_feed",
         "CREATE INDEX mos_tombstone_feed IF NOT EXISTS FOR (t:MosTombstone) ON (t.tenant, t.sequence)",
@@ -67,6 +71,7 @@ const SCHEMA: [(&str, &str); 12] = [
 const COMPONENTS: &str = "CALL dbms.components() YIELD name, versions, edition";
 const KERNEL: &str = "Neo4j Kernel";
 const INDEXES: &str = "SHOW INDEXES YIELD name, state WHERE name IN $names RETURN name, state";
+const DATABASES: &str = "SHOW DATABASES YIELD name, access, home RETURN name, access, home";
 const CREATE_DATABASE: &str = "CREATE DATABASE $name IF NOT EXISTS WAIT 60 SECONDS";
 
 #[derive(Debug, Deserialize)]
@@ -74,6 +79,15 @@ struct ComponentRow {
     name: String,
     versions: Vec<String>,
     edition: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct DatabaseRow {
+    name: String,
+    /// `read-write` or `read-only`.
+    access: String,
+    /// It is the user's default one.
+    home: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -139,6 +153,29 @@ async fn make_database(options: &Neo4jOptions) -> Result<(), StoreError> {
     let name = options.database.as_deref().unwrap_or_default();
     let statement = query(CREATE_DATABASE).param("name", name);
     system.execute(statement).await.map_err(|fault| fault.into_store_error(system.address()))
+}
+
+/// Returns what there is to know of the server.
+///
+/// # Errors
+/// Why it cannot be used.
+pub(super) async fn facts(
+    options: &Neo4jOptions,
+    connection: &Connection,
+) -> Result<Vec<(String, String)>, StoreError> {
+    let component = server(connection).await?;
+    let databases: Vec<DatabaseRow> = connection.read(query(DATABASES)).await?;
+    let is_ours = |row: &DatabaseRow| options.database.as_ref().map_or(row.home, |name| *name == row.name);
+    let database = databases.into_iter().find(is_ours);
+    let access = database.as_ref().map_or_else(String::new, |row| row.access.clone());
+    let facts = [
+        ("server", connection.address().to_owned()),
+        ("server version", format!("{} {}", component.versions.join(" "), component.edition)),
+        ("database", database.map_or_else(String::new, |row| row.name)),
+        ("access", access),
+        ("layout version", SCHEMA_VERSION.to_string()),
+    ];
+    Ok(facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
 /// Refuses a server that is too old.

@@ -6,6 +6,7 @@ use mos_core::Scope;
 use super::apply::Writing;
 use super::connection::{Transaction, Work};
 use super::fault::Fault;
+use super::outbox;
 use super::statements;
 use super::values::{integer, row};
 use crate::prepare::{Opening, opening};
@@ -19,7 +20,22 @@ pub(super) enum Change {
     CloseEmpty,
 }
 
-/// Opens or closes a scope. Returns whether it was as asked for at the end.
+/// What became of a scope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Changed {
+    /// It is as was asked for.
+    pub(super) is_so: bool,
+    /// Whatever it held went, jobs too.
+    pub(super) was_erased: bool,
+}
+
+impl Changed {
+    fn nothing(is_so: bool) -> Self {
+        Self { is_so, was_erased: false }
+    }
+}
+
+/// Opens or closes a scope.
 #[derive(Debug)]
 pub(super) struct Lifecycle {
     pub(super) scope: Scope,
@@ -31,21 +47,23 @@ pub(super) struct Lifecycle {
 
 #[async_trait]
 impl Work for Lifecycle {
-    type Output = bool;
+    type Output = Changed;
 
-    async fn run(&self, transaction: &mut Transaction) -> Result<bool, Fault> {
+    async fn run(&self, transaction: &mut Transaction) -> Result<Changed, Fault> {
         let mut writing = Writing::lock(transaction, &self.tenant, &self.at).await?;
         let known = (writing.scope_row.generation, writing.scope_row.is_closed);
         match self.change {
-            Change::Open if opening(&self.scope, known, self.generation)? == Opening::Done => return Ok(true),
+            Change::Open if opening(&self.scope, known, self.generation)? == Opening::Done => {
+                return Ok(Changed::nothing(true));
+            }
             // Its memories are gone already: the scope is a later cube's.
-            Change::Close | Change::CloseEmpty if self.generation < known.0 => return Ok(true),
-            Change::CloseEmpty if !writing.is_empty().await? => return Ok(false),
+            Change::Close | Change::CloseEmpty if self.generation < known.0 => return Ok(Changed::nothing(true)),
+            Change::CloseEmpty if !writing.is_empty().await? => return Ok(Changed::nothing(false)),
             Change::Open | Change::Close | Change::CloseEmpty => {}
         }
         erase(&mut writing).await?;
         writing.set_owner(self.generation, self.change != Change::Open).await?;
-        Ok(true)
+        Ok(Changed { is_so: true, was_erased: true })
     }
 
     fn is_repeatable(&self) -> bool {
@@ -70,6 +88,7 @@ async fn erase(writing: &mut Writing<'_>) -> Result<(), Fault> {
     for text in [statements::FORGET_NUMBERS, statements::FORGET_VERSIONS, statements::FORGET_RECEIPTS] {
         writing.run(text).await?;
     }
+    outbox::forget(writing).await?;
     let mut counters = writing.counters()?;
     (counters.n_documents, counters.n_terms, counters.space) = (0, 0, None);
     let n_receipts = writing.scope_row.n_receipts;

@@ -72,6 +72,27 @@ statements! {
     HISTORY = "MATCH (v:MosVersion {tenant: $tenant, id: $id})
          RETURN v.number AS number, v.actor AS actor, v.reason AS reason, v.message_id AS message_id, v.at AS at,
                 v.id AS id, v.memory AS memory, v.metadata AS metadata, v.sources AS sources";
+    /// The rest of a memory's versions.
+    REST_OF_VERSIONS = "MATCH (v:MosVersion {tenant: $tenant, id: $id}) WHERE v.number > $number
+         RETURN v.number AS number, v.actor AS actor, v.reason AS reason, v.message_id AS message_id, v.at AS at,
+                v.id AS id, v.memory AS memory, v.metadata AS metadata, v.sources AS sources
+         ORDER BY v.number LIMIT $limit";
+    VERSIONS_AFTER = "MATCH (v:MosVersion) WHERE v.tenant = $tenant AND v.id > $id
+         WITH v ORDER BY v.id, v.number LIMIT $limit
+         RETURN v.number AS number, v.actor AS actor, v.reason AS reason, v.message_id AS message_id, v.at AS at,
+                v.id AS id, v.memory AS memory, v.metadata AS metadata, v.sources AS sources";
+    ARCHIVED = concat!(
+        "MATCH (n:Memory) USING INDEX SEEK n:Memory(user_name, mos_order)
+         WHERE n.user_name = $tenant AND n.mos_order > $after WITH n ORDER BY n.mos_order LIMIT $limit
+         RETURN n.mos_order AS order, n.mos_number AS number, n.mos_actor AS actor, n.mos_reason AS reason,
+                n.mos_message_id AS message_id, n.mos_at AS at, ", item!());
+    ARCHIVED_OF = concat!(
+        "UNWIND $ids AS id MATCH (n:Memory {user_name: $tenant, id: id}) USING INDEX SEEK n:Memory(user_name, id)
+         RETURN n.mos_order AS order, n.mos_number AS number, n.mos_actor AS actor, n.mos_reason AS reason,
+                n.mos_message_id AS message_id, n.mos_at AS at, ", item!());
+    ARCHIVED_RECEIPTS = "MATCH (r:MosReceipt) WHERE r.tenant = $tenant AND r.number > $after
+         WITH r ORDER BY r.number LIMIT $limit
+         RETURN r.number AS order, r.key AS key, r.receipt AS receipt, r.at_s AS at_s";
     PRESENT = concat!(
         "MATCH (n:Memory {user_name: $tenant, id: $id}) USING INDEX SEEK n:Memory(user_name, id)
          RETURN coalesce(n.mos_number, 1) AS number, coalesce(n.mos_actor, '') AS actor,
@@ -82,7 +103,7 @@ statements! {
 
     SCOPE = "MATCH (s:MosScope {tenant: $tenant})
          RETURN s.sequence AS sequence, s.next_order AS next_order, s.n_documents AS n_documents, s.n_terms AS n_terms,
-                s.space AS space, s.is_closed AS is_closed, s.n_receipts AS n_receipts,
+                s.space AS space, s.is_closed AS is_closed, s.n_receipts AS n_receipts, coalesce(s.n_jobs, 0) AS n_jobs,
                 s.generation AS generation";
     /// Nobody writes to the scope until the end of the transaction; what was written is seen whole. Nothing is changed:
     /// the property has the same value always. (Removing a property, or setting it to null, takes no lock while no node of
@@ -144,6 +165,11 @@ statements! {
                                reason: n.mos_reason, message_id: n.mos_message_id, memory: n.memory,
                                metadata: n.mos_metadata, sources: n.sources})";
     ADD_VERSIONS = "UNWIND $rows AS row CREATE (v:MosVersion) SET v = row";
+    PUT_VERSIONS = "UNWIND $rows AS row MERGE (v:MosVersion {tenant: $tenant, id: row.id, number: row.number}) SET v = row";
+    DROP_VERSIONS = "UNWIND $rows AS row MATCH (v:MosVersion {tenant: $tenant, id: row.id}) WHERE v.number >= row.number
+         DELETE v";
+    PUT_RECEIPTS = "UNWIND $rows AS row MERGE (r:MosReceipt {tenant: $tenant, key: row.key})
+         ON CREATE SET r.receipt = row.receipt, r.number = row.number, r.at_s = row.at_s";
     DELETE = "UNWIND $ids AS id MATCH (n:Memory {user_name: $tenant, id: id}) USING INDEX SEEK n:Memory(user_name, id) DETACH DELETE n";
     ADD_TOMBSTONES = "UNWIND $rows AS row MERGE (t:MosTombstone {tenant: $tenant, id: row.id})
          SET t.sequence = row.sequence, t.number = row.number";
@@ -181,6 +207,20 @@ statements! {
     ADD_RECEIPT = "CREATE (r:MosReceipt {tenant: $tenant, key: $key, receipt: $receipt, number: $number, at_s: $at_s})";
     PRUNE_RECEIPTS = "MATCH (r:MosReceipt) WHERE r.tenant = $tenant AND r.number > 0
          AND (r.number <= $number OR r.at_s < $at_s) DELETE r";
+
+    // Jobs on their way to the queue.
+
+    ADD_OUTBOX = "MERGE (o:MosOutbox {tenant: $tenant})";
+    ADD_JOBS = "UNWIND $rows AS row CREATE (j:MosJob {tenant: $tenant}) SET j += row";
+    COUNT_JOBS = "MATCH (j:MosJob) WHERE j.tenant = $tenant AND j.number > 0 RETURN count(j) AS count";
+    /// Of several that bring jobs of one cube to the queue the others wait here until the first is through.
+    HOLD_OUTBOX = "MATCH (o:MosOutbox {tenant: $tenant}) SET o.n_held = coalesce(o.n_held, 0) + 1";
+    UNDELIVERED = "MATCH (j:MosJob) WHERE j.tenant = $tenant AND j.number > 0 WITH j ORDER BY j.number LIMIT $limit
+         RETURN j.number AS number, j.id AS id, j.kind AS kind, j.payload AS payload, j.in_group AS group,
+                j.priority AS priority, j.not_before_ms AS not_before_ms, j.max_attempts AS max_attempts";
+    DELIVERED = "MATCH (j:MosJob) WHERE j.tenant = $tenant AND j.number > 0 AND j.number <= $number DELETE j";
+    WITH_JOBS = "MATCH (j:MosJob) WHERE j.prefix = $prefix RETURN DISTINCT j.tenant AS tenant LIMIT $limit";
+    FORGET_JOBS = "MATCH (j:MosJob) WHERE j.tenant = $tenant AND j.number > 0 DELETE j";
 
     // Writing: another embedding model.
 

@@ -10,13 +10,16 @@ mod fault;
 mod lifecycle;
 mod options;
 mod schema;
+mod user_archive;
 mod users;
 
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use mos_core::{Access, Clock, Cube, CubeId, ScopeLifecycle, StoreError, User, UserId, UserRole, UserStore};
+use mos_core::{
+    Access, Clock, Cube, CubeId, ScopeLifecycle, StoreError, User, UserArchive, UserId, UserRole, UserStore,
+};
 use serde_json::Value;
 use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
 use sqlx::query_scalar;
@@ -26,7 +29,7 @@ pub use schema::USERS_SCHEMA_VERSION;
 
 use cubes::Seen;
 use fault::{Fault, ServerName};
-use lifecycle::{Lifecycle, Settled, Wait};
+use lifecycle::{Lifecycle, Owner, Settled, Wait};
 use users::{MAX_ATTEMPTS, not_found, unsettled};
 
 /// The user store in a PostgreSQL server. Needs a tokio runtime for its calls.
@@ -74,6 +77,18 @@ impl PostgresUsers {
         let store = Arc::new(Self { pool, server, record, clock });
         store.lifecycle().finish_left_over().await.map_err(|fault| store.server.store_error(fault))?;
         Ok(store)
+    }
+
+    /// Asks the server who it is, and makes and finishes nothing.
+    ///
+    /// # Errors
+    /// Why it cannot be used.
+    pub async fn reach(options: PostgresOptions) -> Result<String, StoreError> {
+        let (connect, server) = options.connect_options()?;
+        options::try_to_connect(&connect, options.connect_timeout)
+            .await
+            .map_err(|error| server.store_error(error.into()))?;
+        Ok(server.to_string())
     }
 
     fn lifecycle(&self) -> Lifecycle<'_> {
@@ -216,7 +231,7 @@ impl UserStore for PostgresUsers {
     async fn create_cube(&self, cube: &Cube) -> Result<(), StoreError> {
         self.write(async {
             self.lifecycle().finish_left_over().await?;
-            self.lifecycle().create(cube).await
+            self.lifecycle().create(cube, Owner::Active).await
         })
         .await
     }
@@ -267,5 +282,9 @@ impl UserStore for PostgresUsers {
 
     async fn facts(&self) -> Result<Vec<(String, String)>, StoreError> {
         self.read(|| self.known_facts()).await
+    }
+
+    fn archive(&self) -> Option<&dyn UserArchive> {
+        Some(self)
     }
 }

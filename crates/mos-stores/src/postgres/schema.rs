@@ -40,6 +40,26 @@ const UPSTREAM_COLUMNS: &[(&str, &str)] = &[
     ("user_cube_association", "created_at"),
 ];
 
+/// The oldest server, as servers number themselves: the oldest release that still gets corrections.
+const OLDEST_SERVER: i32 = 140_000;
+
+/// Refuses a server that is too old.
+async fn check_version(connection: &mut PgConnection, server: &ServerName) -> Result<(), Fault> {
+    let number: String = query_scalar("SELECT current_setting('server_version_num')").fetch_one(connection).await?;
+    match too_old(&number) {
+        false => Ok(()),
+        true => Err(Fault::Store(StoreError::Refused {
+            backend: BACKEND,
+            detail: format!("{server} has version {number}; {OLDEST_SERVER} (14.0) or later is needed"),
+        })),
+    }
+}
+
+/// Servers of other makers that speak the protocol say which version they are like.
+fn too_old(number: &str) -> bool {
+    number.parse::<i32>().unwrap_or(0) < OLDEST_SERVER
+}
+
 /// Makes the schema and the tables, or brings them to the newest version; refuses newer ones. Writes nothing where
 /// nothing is to be done, so that a read-only server can be read.
 ///
@@ -51,6 +71,7 @@ pub(super) async fn bring_up_to_date(
     server: &ServerName,
     now: &str,
 ) -> Result<(), Fault> {
+    check_version(connection, server).await?;
     if let Some(schema) = schema {
         make_schema(connection, schema).await?;
     }
@@ -179,5 +200,16 @@ async fn refuse_strangers(connection: &mut PgConnection) -> Result<(), Fault> {
              schema_name to a schema of its own"
         ))
         .into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::too_old;
+
+    #[test]
+    fn old_servers_are_known_by_their_number() {
+        assert!(["90624", "100023", "139999", "", "Redshift"].into_iter().all(too_old));
+        assert!(!["140000", "150018", "180001"].into_iter().any(too_old));
     }
 }

@@ -18,6 +18,7 @@ macro_rules! user_columns {
          coalesce(created_text, to_char(created_at, 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"+00:00\"')) AS created"
     };
 }
+pub(super) use user_columns;
 
 pub(super) fn not_found(what: &'static str, id: &str) -> Fault {
     Fault::Store(StoreError::NotFound { what, id: id.to_owned() })
@@ -30,7 +31,7 @@ pub(super) fn unsettled(what: &str, id: &str) -> Fault {
     })
 }
 
-fn read_user(row: &PgRow) -> Result<User, Fault> {
+pub(super) fn read_user(row: &PgRow) -> Result<User, Fault> {
     let (user_id, role): (String, String) = (row.try_get("user_id")?, row.try_get("role")?);
     let role = UserRole::parse(&role).ok_or_else(|| {
         Fault::Store(StoreError::Corrupt {

@@ -175,7 +175,7 @@ pub(super) fn space_key(connection: &Connection, space: &EmbeddingSpace) -> Resu
     Ok(statement.query_row(params![space.model, space.dimension as i64], |row| row.get(0)).optional()?)
 }
 
-fn ensure_space(connection: &Connection, space: &EmbeddingSpace) -> Result<i64, Fault> {
+pub(super) fn ensure_space(connection: &Connection, space: &EmbeddingSpace) -> Result<i64, Fault> {
     if let Some(key) = space_key(connection, space)? {
         return Ok(key);
     }
@@ -184,7 +184,7 @@ fn ensure_space(connection: &Connection, space: &EmbeddingSpace) -> Result<i64, 
     Ok(connection.last_insert_rowid())
 }
 
-fn read_sequence(connection: &Connection) -> Result<i64, Fault> {
+pub(super) fn read_sequence(connection: &Connection) -> Result<i64, Fault> {
     Ok(connection.prepare_cached("SELECT sequence FROM store")?.query_row([], |row| row.get(0))?)
 }
 
@@ -198,16 +198,16 @@ pub(super) fn execute(connection: &Connection, sql: &'static str, values: impl r
 }
 
 /// One batch being written: what is the same for all its changes, and what is written once at its end.
-struct Writing<'a> {
-    connection: &'a Connection,
+pub(super) struct Writing<'a> {
+    pub(super) connection: &'a Connection,
     scope: &'a Scope,
-    scope_key: i64,
+    pub(super) scope_key: i64,
     origin: &'a Origin,
     at: &'a str,
     sequence_before: i64,
-    sequence: i64,
-    added_documents: i64,
-    added_terms: i64,
+    pub(super) sequence: i64,
+    pub(super) added_documents: i64,
+    pub(super) added_terms: i64,
 }
 
 /// Copies the present state of the nodes chosen to the history.
@@ -219,15 +219,15 @@ macro_rules! archive {
     };
 }
 
-struct Known {
-    node: i64,
+pub(super) struct Known {
+    pub(super) node: i64,
     number: i64,
-    n_terms: i64,
-    memory: String,
+    pub(super) n_terms: i64,
+    pub(super) memory: String,
 }
 
 impl<'a> Writing<'a> {
-    fn begin(
+    pub(super) fn begin(
         connection: &'a Connection,
         scope: &'a Scope,
         scope_key: i64,
@@ -248,7 +248,7 @@ impl<'a> Writing<'a> {
         })
     }
 
-    fn finish(self) -> Result<u64, Fault> {
+    pub(super) fn finish(self) -> Result<u64, Fault> {
         if self.sequence != self.sequence_before {
             write_sequence(self.connection, self.sequence)?;
         }
@@ -287,12 +287,12 @@ impl<'a> Writing<'a> {
         Ok(memory == read.memory && codec::parse_metadata(read.id.as_str(), &metadata)? == read.metadata)
     }
 
-    fn next_sequence(&mut self) -> i64 {
+    pub(super) fn next_sequence(&mut self) -> i64 {
         self.sequence += 1;
         self.sequence
     }
 
-    fn known(&self, id: &MemoryId) -> Result<Option<Known>, Fault> {
+    pub(super) fn known(&self, id: &MemoryId) -> Result<Option<Known>, Fault> {
         let mut statement = self
             .connection
             .prepare_cached("SELECT node_key, number, n_terms, memory FROM nodes WHERE scope = ?1 AND id = ?2")?;
@@ -517,7 +517,7 @@ impl<'a> Writing<'a> {
     }
 }
 
-fn metadata_text(prepared: &PreparedItem) -> Result<String, Fault> {
+pub(super) fn metadata_text(prepared: &PreparedItem) -> Result<String, Fault> {
     serde_json::to_string(&prepared.metadata)
         .map_err(|error| StoreError::Invalid(format!("metadata of `{}`: {error}", prepared.item.id)).into())
 }

@@ -4,6 +4,7 @@
 //! fails has changed nothing. Several processes may use the same file.
 
 mod apply;
+mod archive;
 mod check;
 mod connection;
 mod fault;
@@ -13,6 +14,7 @@ mod read;
 mod schema;
 mod scopes;
 mod terms;
+mod user_archive;
 mod users;
 mod writer;
 
@@ -23,8 +25,8 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use mos_core::{
     Access, Change, Clock, Cube, CubeId, Direction, Edge, EmbeddingSpace, Filter, GraphPage, GraphStore, GroupCount,
-    MemoryId, MemoryItem, Page, Paging, Receipt, RecordStore, Scope, ScopeLifecycle, Scored, StoreError, Tagged, User,
-    UserId, UserRole, UserStore, Version, WriteBatch,
+    MemoryId, MemoryItem, Page, Paging, Receipt, RecordArchive, RecordStore, Scope, ScopeLifecycle, Scored, StoreError,
+    Tagged, User, UserArchive, UserId, UserRole, UserStore, Version, WriteBatch,
 };
 use rusqlite::{Connection, ErrorCode};
 use serde_json::Value;
@@ -318,6 +320,10 @@ impl RecordStore for SqliteStore {
         let (scope, id) = (scope.clone(), id.clone());
         self.read(move |connection| read::history(connection, &scope, &id)).await
     }
+
+    fn archive(&self) -> Option<&dyn RecordArchive> {
+        Some(self)
+    }
 }
 
 #[async_trait]
@@ -417,5 +423,9 @@ impl UserStore for SqliteStore {
     async fn access(&self, user: &UserId, cube: &CubeId) -> Result<Option<Access>, StoreError> {
         let (user, cube) = (user.clone(), cube.clone());
         self.read(move |connection| users::access(connection, &user, &cube)).await
+    }
+
+    fn archive(&self) -> Option<&dyn UserArchive> {
+        Some(self)
     }
 }

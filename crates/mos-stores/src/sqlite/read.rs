@@ -231,7 +231,7 @@ pub(super) fn history(connection: &Connection, scope: &Scope, id: &MemoryId) -> 
     Ok(versions)
 }
 
-fn history_entry(id: &MemoryId, row: &Row<'_>) -> Result<Version, Fault> {
+pub(super) fn history_entry(id: &MemoryId, row: &Row<'_>) -> Result<Version, Fault> {
     let state: (Option<String>, Option<String>) = (row.get(5)?, row.get(6)?);
     let item = match state {
         (Some(memory), Some(metadata)) => {

@@ -9,11 +9,11 @@ use super::apply::erase_scope;
 use super::fault::Fault;
 use crate::prepare::{name_is_taken, was_deleted};
 
-fn not_found(what: &'static str, id: &str) -> Fault {
+pub(super) fn not_found(what: &'static str, id: &str) -> Fault {
     Fault::Store(StoreError::NotFound { what, id: id.to_owned() })
 }
 
-fn read_user(row: &Row<'_>) -> rusqlite::Result<User> {
+pub(super) fn read_user(row: &Row<'_>) -> rusqlite::Result<User> {
     let (user_id, role): (String, String) = (row.get(0)?, row.get(2)?);
     let role = UserRole::parse(&role).ok_or_else(|| {
         rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, format!("role `{role}`").into())
@@ -117,7 +117,7 @@ fn active_user_key(connection: &Connection, id: &UserId) -> Result<Option<i64>, 
     Ok(statement.query_row([id.as_str()], |row| row.get(0)).optional()?)
 }
 
-fn cube_key(connection: &Connection, id: &CubeId) -> Result<Option<i64>, Fault> {
+pub(super) fn cube_key(connection: &Connection, id: &CubeId) -> Result<Option<i64>, Fault> {
     let mut statement = connection.prepare_cached("SELECT row_key FROM cubes WHERE cube_id = ?1")?;
     Ok(statement.query_row([id.as_str()], |row| row.get(0)).optional()?)
 }
@@ -125,6 +125,11 @@ fn cube_key(connection: &Connection, id: &CubeId) -> Result<Option<i64>, Fault> 
 pub(super) fn create_cube(connection: &Connection, cube: &Cube) -> Result<(), Fault> {
     let owner =
         active_user_key(connection, &cube.owner_id)?.ok_or_else(|| not_found("user", cube.owner_id.as_str()))?;
+    insert_cube(connection, cube, owner)
+}
+
+/// Makes a cube of the user of the key `owner`.
+pub(super) fn insert_cube(connection: &Connection, cube: &Cube, owner: i64) -> Result<(), Fault> {
     if cube_key(connection, &cube.cube_id)?.is_some() {
         return Err(Fault::Store(StoreError::Conflict(format!("a cube `{}` exists already", cube.cube_id))));
     }

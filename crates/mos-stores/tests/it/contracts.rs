@@ -135,3 +135,16 @@ async fn in_memory_keeps_the_queue_contract() {
     contracts::queue::run(async |clock, max_jobs| make(clock, max_jobs) as Arc<dyn JobQueue>).await;
     contracts::queue::run_with_record(async |clock, max_jobs| make(clock, max_jobs)).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_keeps_the_archive_contract() {
+    let folder = tempfile::tempdir().unwrap();
+    contracts::archive::run(async || sqlite(&folder) as Arc<dyn RecordStore>).await;
+    contracts::archive::run_users(async || sqlite(&folder) as Arc<dyn UserStore>).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_memory_keeps_the_archive_contract() {
+    contracts::archive::run(async || in_memory() as Arc<dyn RecordStore>).await;
+    contracts::archive::run_users(async || in_memory() as Arc<dyn UserStore>).await;
+}

@@ -2,6 +2,7 @@
 //!
 //! Each suite takes a function that makes a fresh, empty store, and panics with the claim that does not hold.
 
+pub mod archive;
 pub mod queue;
 pub mod record;
 pub mod scopes;

@@ -95,6 +95,7 @@ impl Mos {
     /// A cube that is not registered and has no memories may be what a registration left that broke off (its process was
     /// killed): the directory is read then.
     async fn register_again(&self, user: &UserId, mut cube: Cube, source: &CubeSource) -> Result<Cube> {
+        crate::migrate::check_whole(&cube)?;
         if let CubeSource::Directory(path) = source
             && !cube.is_registered
             && self.parts.record.count(&Scope::of(&cube.cube_id), &Filter::Everything).await? == 0

@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use mos_config::Settings;
 use mos_core::{
-    Access, ChatModel, Clock, Cube, CubeId, Embedder, IdSource, RecordStore, Scope, TextMemory, UserId, UserStore,
-    VectorStore,
+    Access, ChatModel, Clock, Cube, CubeId, Embedder, IdSource, JobQueue, RecordStore, Scope, TextMemory, UserId,
+    UserStore, VectorStore,
 };
 
 pub use activation::{CubeActivation, CubeCaches};
@@ -53,6 +53,8 @@ pub(crate) struct Parts {
     pub(crate) sqlite: Option<Arc<SqliteStore>>,
     /// Where the record is, for people.
     pub(crate) store_name: String,
+    /// Jobs for later, when the settings name a queue or the record is one.
+    pub(crate) queue: Option<Arc<dyn JobQueue>>,
     pub(crate) vectors: Arc<dyn VectorStore>,
     /// `vectors`, when they are on a Qdrant server.
     pub(crate) qdrant: Option<Arc<QdrantVectors>>,
@@ -77,6 +79,11 @@ impl Mos {
     /// The folder that holds the data.
     pub fn data_dir(&self) -> &std::path::Path {
         &self.parts.data_dir
+    }
+
+    /// Returns the queue of jobs for later; `None` when the record is on a server and the settings name no queue.
+    pub fn queue(&self) -> Option<Arc<dyn JobQueue>> {
+        self.parts.queue.clone()
     }
 
     /// Returns the chat model, loading it first when needed.

@@ -18,6 +18,21 @@ pub(super) fn add_user_stores(factories: &mut Factories) {
     factories.add_user_store("postgres", Arc::new(move |_| not_built().boxed()));
 }
 
+/// Asks the server of the users who it is; `None` when they are not on a server.
+#[cfg(feature = "postgres")]
+pub(crate) async fn reach(config: &mos_config::UserManagerConfig) -> Option<Result<String, mos_core::StoreError>> {
+    match config {
+        mos_config::UserManagerConfig::Postgres(config) => Some(postgres::reach(config).await),
+        _ => None,
+    }
+}
+
+/// Without the feature there is nothing to ask with.
+#[cfg(not(feature = "postgres"))]
+pub(crate) async fn reach(config: &mos_config::UserManagerConfig) -> Option<Result<String, mos_core::StoreError>> {
+    (config.backend() == "postgres").then_some(Err(mos_core::StoreError::NotBuilt { feature: "postgres" }))
+}
+
 /// Returns whether this build can run the store of users of a key; `sqlite` is the record itself.
 pub(super) fn is_built(key: &str) -> bool {
     key == "sqlite" || (key == "postgres" && cfg!(feature = "postgres"))
@@ -44,6 +59,10 @@ mod postgres {
         };
         let users: Arc<PostgresUsers> = PostgresUsers::open(options(config)?, parts.record, parts.clock).await?;
         Ok(users)
+    }
+
+    pub(super) async fn reach(config: &PostgresUsersConfig) -> Result<String, StoreError> {
+        PostgresUsers::reach(options(config)?).await
     }
 
     fn options(config: &PostgresUsersConfig) -> Result<PostgresOptions, StoreError> {

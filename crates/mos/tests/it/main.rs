@@ -5,6 +5,7 @@ mod activation;
 mod chat;
 mod cubes;
 mod memories;
+mod migrate;
 mod qdrant;
 mod servers;
 mod users;

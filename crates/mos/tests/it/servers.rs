@@ -24,7 +24,7 @@ fn neo4j(uri: &str, user: &str, password: &str) -> Value {
 }
 
 /// The servers of the environment, as settings. Cubes of other runs are told apart by their names.
-fn servers(test: &str) -> Option<(Value, Value, CubeId)> {
+pub(crate) fn servers(test: &str) -> Option<(Value, Value, CubeId)> {
     let [uri, user, password] = ["NEO4J_URI", "NEO4J_USER", "NEO4J_PASSWORD"].map(services::address);
     let (store, url) = (neo4j(&uri?, &user?, &password?), services::address("DATABASE_URL")?);
     let name = format!("mos_servers_{test}_{}", std::process::id());
@@ -92,4 +92,51 @@ async fn what_is_wrong_with_a_server_is_told_in_words() {
     let error = build(folder.path(), &wrong, &sqlite).await.unwrap_err();
     assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
     assert!(format!("{error:?}").to_lowercase().contains("password"), "{error:?}");
+}
+
+#[tokio::test]
+async fn every_server_that_cannot_be_used_is_told_of() {
+    // Nobody listens on port 9.
+    let away = json!({
+        "store": neo4j("bolt://127.0.0.1:9", "neo4j", "hunter2"),
+        "queue": {"backend": "redis", "config": {"host": "127.0.0.1", "port": 9, "password": "hunter2"}},
+        "user_manager": {"backend": "postgres", "config": {"host": "127.0.0.1", "port": 9, "password": "hunter2"}},
+    });
+    let report = mos::check_services(&Settings::from_json(&away).unwrap()).await;
+    let parts: Vec<&str> = report.findings.iter().map(|finding| finding.what.split(':').next().unwrap()).collect();
+    assert_eq!(parts, ["store", "queue", "user_manager"], "{report:?}");
+    let is_named =
+        |finding: &mos::Finding| finding.detail.contains("127.0.0.1:9") || finding.detail.contains("feature");
+    assert!(report.findings.iter().all(is_named), "{report:?}");
+    assert!(!format!("{report:?}").contains("hunter2"));
+    let Some((store, users, _)) = servers("doctor") else { return };
+    let Some(redis) = services::address("REDIS_URL") else { return };
+    let prefix = format!("mos-doctor-{}", std::process::id());
+    let queue = json!({"backend": "redis", "config": {"url": redis, "prefix": prefix}});
+    let one_away = json!({"store": store, "queue": queue, "user_manager": away["user_manager"]});
+    let report = mos::check_services(&Settings::from_json(&one_away).unwrap()).await;
+    assert_eq!((report.findings.len(), report.facts.len()), (1, 2), "{report:?}");
+    let folder = tempfile::tempdir().unwrap();
+    let settings = json!({"store": store, "queue": queue, "user_manager": users});
+    let embedder = Arc::new(WordEmbedder::new("words", 64));
+    let settings = Settings::from_json(&settings).unwrap();
+    let mos = Mos::builder(settings).data_dir(folder.path()).embedder(embedder).build().await.unwrap();
+    let report = mos.doctor().await.unwrap();
+    assert_eq!((report.facts["queue"].as_str(), report.facts["jobs waiting"].as_str()), ("redis", "0"));
+    assert_eq!(report.facts["store: access"], "read-write");
+    assert!(mos.queue().is_some());
+}
+
+#[test]
+fn a_queue_that_the_record_cannot_use_is_refused() {
+    let with = |store: Value, queue: &str| {
+        let queue = json!({"backend": queue, "config": {}});
+        Settings::from_json(&json!({"store": store, "queue": queue})).map(drop)
+    };
+    let sqlite = json!({"backend": "sqlite", "config": {}});
+    assert!(with(sqlite.clone(), "sqlite").is_ok());
+    assert!(with(sqlite, "redis").unwrap_err().to_string().contains("keeps jobs itself"));
+    let server = neo4j("bolt://127.0.0.1:9", "neo4j", "x");
+    assert!(with(server.clone(), "redis").is_ok() && with(server.clone(), "memory").is_ok());
+    assert!(with(server, "sqlite").unwrap_err().to_string().contains("redis"));
 }

@@ -3,6 +3,8 @@
 mod equality;
 mod import;
 mod layout;
+#[cfg(feature = "redis")]
+mod outbox;
 mod record;
 mod schema;
 mod server;

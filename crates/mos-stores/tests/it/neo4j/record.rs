@@ -37,6 +37,12 @@ async fn neo4j_keeps_the_record_contract() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn neo4j_keeps_the_archive_contract() {
+    let Some(server) = Neo4jServer::given() else { return };
+    contracts::archive::run(async || server.fresh_store().await as Arc<dyn RecordStore>).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn neo4j_keeps_the_vectors_contract() {
     let Some(server) = Neo4jServer::given() else { return };
     let make = async || {

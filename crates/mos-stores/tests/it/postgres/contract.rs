@@ -50,6 +50,15 @@ async fn postgres_beside_memory_keeps_the_users_contract() {
     drop_all(made).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_keeps_the_archive_contract() {
+    let Some(schema) = Schema::new().await else { return };
+    let made = Mutex::new(vec![schema]);
+    let make = async || beside(InMemoryStore::new(Arc::new(SetClock::default())), &made).await.0;
+    contracts::archive::run_users(make).await;
+    drop_all(made).await;
+}
+
 #[tokio::test]
 async fn users_in_postgres_survive_reopening() {
     let Some(schema) = Schema::new().await else { return };

@@ -1,0 +1,116 @@
+//! Users, cubes and shares that move to another store or come from one.
+
+use async_trait::async_trait;
+use mos_core::{Cube, CubeId, StoreError, User, UserArchive, UserId};
+use sqlx::postgres::PgPool;
+use sqlx::{query, query_scalar};
+
+use super::PostgresUsers;
+use super::fault::Fault;
+use super::lifecycle::Owner;
+use super::users::{MAX_ATTEMPTS, not_found, read_user, unsettled, user_columns};
+use crate::prepare::other_user;
+
+#[async_trait]
+impl UserArchive for PostgresUsers {
+    async fn archived_users(&self) -> Result<Vec<User>, StoreError> {
+        self.read(|| users(&self.pool)).await
+    }
+
+    async fn import_user(&self, user: &User) -> Result<bool, StoreError> {
+        self.write(import_user(&self.pool, user)).await
+    }
+
+    async fn import_cube(&self, cube: &Cube) -> Result<(), StoreError> {
+        self.write(async {
+            self.lifecycle().finish_left_over().await?;
+            self.lifecycle().create(cube, Owner::Any).await
+        })
+        .await
+    }
+
+    async fn archived_shares(&self, cube: &CubeId) -> Result<Vec<UserId>, StoreError> {
+        self.read(|| shares(&self.pool, cube)).await
+    }
+
+    async fn import_share(&self, cube: &CubeId, user: &UserId) -> Result<(), StoreError> {
+        self.write(self.change(cube, || share(&self.pool, cube, user))).await
+    }
+}
+
+async fn users(pool: &PgPool) -> Result<Vec<User>, Fault> {
+    let sql = concat!("SELECT ", user_columns!(), " FROM users ORDER BY arrival");
+    query(sql).fetch_all(pool).await?.iter().map(read_user).collect()
+}
+
+async fn import_user(pool: &PgPool, user: &User) -> Result<bool, Fault> {
+    for _ in 0..MAX_ATTEMPTS {
+        let sql = concat!("SELECT ", user_columns!(), " FROM users WHERE user_id = $1 OR user_name = $2");
+        let rows = query(sql).bind(user.user_id.as_str()).bind(&user.user_name).fetch_all(pool).await?;
+        let known = rows.iter().map(read_user).collect::<Result<Vec<User>, Fault>>()?;
+        if let Some(error) = known.iter().find_map(|known| other_user(user, known)) {
+            return Err(error.into());
+        }
+        if !known.is_empty() {
+            return Ok(false);
+        }
+        let done = query(
+            "INSERT INTO users (user_id, user_name, role, created_at, updated_at, is_active, created_text)
+             VALUES ($1, $2, $3, now() AT TIME ZONE 'UTC', now() AT TIME ZONE 'UTC', $4, $5) ON CONFLICT DO NOTHING",
+        )
+        .bind(user.user_id.as_str())
+        .bind(&user.user_name)
+        .bind(user.role.as_str())
+        .bind(user.is_active)
+        .bind(&user.created_at)
+        .execute(pool)
+        .await?;
+        if done.rows_affected() > 0 {
+            return Ok(true);
+        }
+        // Somebody made it between the question and the insertion: the next round finds it.
+    }
+    Err(unsettled("user", user.user_id.as_str()))
+}
+
+async fn shares(pool: &PgPool, cube: &CubeId) -> Result<Vec<UserId>, Fault> {
+    let ids: Vec<String> = query_scalar(
+        "SELECT share.user_id FROM user_cube_association AS share JOIN cubes USING (cube_id)
+         WHERE cube_id = $1 AND share.user_id <> owner_id ORDER BY share.user_id COLLATE \"C\"",
+    )
+    .bind(cube.as_str())
+    .fetch_all(pool)
+    .await?;
+    Ok(ids.into_iter().map(UserId::new).collect())
+}
+
+/// Returns whether there was a cube to share.
+async fn share(pool: &PgPool, id: &CubeId, user: &UserId) -> Result<bool, Fault> {
+    let mut transaction = pool.begin().await?;
+    // Both stay as they are until the share stands.
+    let cube: Option<i32> =
+        query_scalar("SELECT 1 FROM cubes WHERE cube_id = $1 AND is_active AND phase = 'ready' FOR SHARE")
+            .bind(id.as_str())
+            .fetch_optional(&mut *transaction)
+            .await?;
+    if cube.is_none() {
+        return Ok(false);
+    }
+    let known: Option<i32> = query_scalar("SELECT 1 FROM users WHERE user_id = $1 FOR SHARE")
+        .bind(user.as_str())
+        .fetch_optional(&mut *transaction)
+        .await?;
+    if known.is_none() {
+        return Err(not_found("user", user.as_str()));
+    }
+    query(
+        "INSERT INTO user_cube_association (user_id, cube_id, created_at) VALUES ($1, $2, now() AT TIME ZONE 'UTC')
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(user.as_str())
+    .bind(id.as_str())
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(true)
+}

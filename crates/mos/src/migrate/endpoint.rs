@@ -1,0 +1,134 @@
+//! One side of a migration: the stores of an installation, without its models.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mos_config::{Settings, StoreConfig};
+use mos_core::{JobQueue, RecordArchive, RecordStore, SystemClock, UserArchive, UserStore};
+
+use mos_stores::{InMemoryStore, QdrantVectors};
+
+use crate::builder::{Stores, database_path, open_stores};
+use crate::error::{Error, Result};
+use crate::factories::{Factories, UserStoreParts, vectors};
+
+/// What to do about a data folder without a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// It is an error.
+    Refuse,
+    /// The database is made.
+    Make,
+    /// It is taken for an empty one, and nothing is made.
+    TakeForEmpty,
+}
+
+/// The stores of an installation.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Where the record is, for people. Two endpoints of one name have the same record.
+    pub(super) name: String,
+    /// Where the users are, for people.
+    pub(super) users_name: String,
+    pub(super) record: Arc<dyn RecordStore>,
+    pub(super) users: Arc<dyn UserStore>,
+    pub(super) queue: Option<Arc<dyn JobQueue>>,
+    /// The index of vectors, when it is on a server.
+    pub(super) qdrant: Option<Arc<QdrantVectors>>,
+}
+
+impl Endpoint {
+    /// Opens the stores that the settings name. A folder that is given wins over the settings' one. The tables and indexes
+    /// of servers are made in any case.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when nothing would be left of it, or it is missing; errors of the stores.
+    pub async fn open(settings: &Settings, data_dir: Option<&Path>, missing: Missing) -> Result<Self> {
+        let clock = Arc::new(SystemClock);
+        let path = database_path(settings, data_dir)?;
+        match &settings.store {
+            StoreConfig::Memory(_) => {
+                return Err(Error::Invalid(
+                    "the store `memory` forgets everything when a program ends: nothing can be moved from it or to it"
+                        .to_owned(),
+                ));
+            }
+            StoreConfig::Sqlite(_) if missing == Missing::TakeForEmpty && !path.is_file() => {
+                let (store, name) = (InMemoryStore::new(clock), canonical(&path));
+                let (record, users, queue) = (store.clone(), store, None);
+                return Ok(Self { users_name: name.clone(), name, record, users, queue, qdrant: None });
+            }
+            StoreConfig::Sqlite(_) if missing == Missing::Refuse && !path.is_file() => {
+                return Err(Error::Invalid(format!(
+                    "there is no database at {}; name the folder of the data with --data-dir, or a settings file with \
+                     --from-config",
+                    path.display()
+                )));
+            }
+            _ => {}
+        }
+        let Stores { name, record, lifecycle, users, queue, .. } =
+            open_stores(settings, path.clone(), clock.clone()).await?;
+        let name = if matches!(settings.store, StoreConfig::Sqlite(_)) { canonical(&path) } else { name };
+        let config = settings.user_manager.clone();
+        let parts = UserStoreParts { config, record: lifecycle, clock };
+        let (users, users_name) = match Factories::default().user_store(parts).await? {
+            Some(apart) => {
+                let facts = apart.facts().await?;
+                let place = facts.iter().filter(|(key, _)| key == "server" || key == "schema");
+                let place: Vec<&str> = place.map(|(_, value)| value.as_str()).collect();
+                (apart, place.join(", schema "))
+            }
+            None => {
+                let users = users.ok_or_else(|| {
+                    Error::Invalid(format!(
+                        "the store `{}` keeps no users; set user_manager.backend to `postgres`",
+                        settings.store.backend()
+                    ))
+                })?;
+                (users, name.clone())
+            }
+        };
+        let qdrant = vectors::open(settings, &record)?.qdrant;
+        Ok(Self { name, users_name, record, users, queue, qdrant })
+    }
+
+    /// Where the record is, for people.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn record_archive(&self) -> Result<&dyn RecordArchive> {
+        let archive = self.record.archive();
+        archive.ok_or_else(|| Error::Invalid(format!("the memories in {} cannot be moved", self.name)))
+    }
+
+    pub(super) fn user_archive(&self) -> Result<&dyn UserArchive> {
+        let archive = self.users.archive();
+        archive.ok_or_else(|| Error::Invalid(format!("the users in {} cannot be moved", self.users_name)))
+    }
+
+    /// Refuses two endpoints that share a store: what is made in the target would change the source.
+    pub(super) fn check_apart(&self, to: &Self) -> Result<()> {
+        if self.name == to.name {
+            return Err(Error::Invalid(format!(
+                "the memories of both sides are in {}: name another place to move them to",
+                self.name
+            )));
+        }
+        if self.users_name == to.users_name {
+            return Err(Error::Invalid(format!(
+                "the users of both sides are in {}; name another schema (user_manager.config.schema_name) or database for \
+                 the target, and remove the old one when all is done",
+                self.users_name
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Two ways to one file are one name.
+fn canonical(path: &Path) -> String {
+    let whole: PathBuf = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    whole.display().to_string()
+}

@@ -1,0 +1,55 @@
+//! Asking every server that the settings name, one by one, when not all of them can be used.
+
+use std::sync::Arc;
+
+use mos_config::{QueueConfig, Settings, StoreConfig};
+use mos_core::{StoreError, SystemClock};
+use mos_stores::{Neo4jStore, RedisQueue};
+
+use crate::builder::{neo4j_options, redis_options};
+use crate::doctor::{Report, whole};
+use crate::error::{Error, Result};
+use crate::factories::users;
+
+/// Asks every server that the settings name whether it can be used, and says what is wrong with each. For when
+/// [`MosBuilder::build`](crate::MosBuilder::build) has failed, which tells of the first one only.
+pub async fn check_services(settings: &Settings) -> Report {
+    let mut report = Report::default();
+    let clock = Arc::new(SystemClock);
+    let neo4j = match &settings.store {
+        StoreConfig::Neo4j(config) => Some(config.as_ref()),
+        StoreConfig::Neo4jCommunity(config) => Some(&config.neo4j),
+        StoreConfig::Sqlite(_) | StoreConfig::Memory(_) => None,
+    };
+    if let Some(config) = neo4j {
+        let found = Neo4jStore::open(neo4j_options(config), clock.clone()).await;
+        note(&mut report, "store", &format!("Neo4j at {}", config.uri), found.map_err(Error::from).map(drop));
+    }
+    if let Some(QueueConfig::Redis(config)) = &settings.queue {
+        let found: Result<()> = match redis_options(config) {
+            Ok(options) => RedisQueue::open(options, clock).await.map_err(Error::from).map(drop),
+            Err(error) => Err(error),
+        };
+        note(&mut report, "queue", "Redis", found);
+    }
+    if let Some(found) = users::reach(&settings.user_manager).await {
+        let name = found.as_ref().map_or_else(|_| "PostgreSQL".to_owned(), |name| format!("PostgreSQL at {name}"));
+        note(&mut report, "user_manager", &name, found.map_err(Error::from).map(drop));
+    }
+    report
+}
+
+fn note(report: &mut Report, part: &str, server: &str, found: Result<()>) {
+    match found {
+        Ok(()) => report.fact(&format!("{part}: {server}"), "can be used"),
+        Err(error) => {
+            let remedy = match &error {
+                Error::Memory(mos_core::MemoryError::Store(StoreError::NotBuilt { feature })) => {
+                    format!("build mos with `--features {feature}`, or configure another")
+                }
+                _ => format!("start the server, or correct `{part}` in the settings"),
+            };
+            report.finding(format!("{part}: {server}"), whole(&error), remedy);
+        }
+    }
+}
