@@ -64,8 +64,8 @@ pub struct ArchiveBatch {
     pub receipts: Vec<ArchivedReceipt>,
 }
 
-/// A record whose scopes can move. Edges move through [`RecordStore::edges`] and [`RecordStore::apply`], embeddings are
-/// read through [`RecordStore::embeddings`].
+/// A record whose scopes can move. Edges move through [`GraphStore::edges`](crate::GraphStore::edges) and
+/// [`RecordStore::apply`], embeddings are read through [`RecordStore::embeddings`].
 #[async_trait]
 pub trait RecordArchive: RecordStore {
     /// Returns the number of the last change of the scope in the store's feed; 0 before the first. Edges and keys alone

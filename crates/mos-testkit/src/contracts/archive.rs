@@ -1,4 +1,4 @@
-//! What every [`RecordArchive`](mos_core::RecordArchive) and [`UserArchive`] must do.
+//! What every [`RecordArchive`] and [`UserArchive`] must do.
 
 use std::sync::Arc;
 
