@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use mos_config::{QueueConfig, Settings, StoreConfig};
 use mos_core::{StoreError, SystemClock};
-use mos_stores::{Neo4jStore, RedisQueue};
+use mos_stores::{Neo4jStore, QdrantVectors, RedisQueue};
 
 use crate::builder::{neo4j_options, redis_options};
 use crate::doctor::{Report, whole};
 use crate::error::{Error, Result};
-use crate::factories::users;
+use crate::factories::{users, vectors};
 
 /// Asks every server that the settings name whether it can be used, and says what is wrong with each. For when
 /// [`MosBuilder::build`](crate::MosBuilder::build) has failed, which tells of the first one only.
@@ -31,6 +31,14 @@ pub async fn check_services(settings: &Settings) -> Report {
             Err(error) => Err(error),
         };
         note(&mut report, "queue", "Redis", found);
+    }
+    let qdrant = match vectors::server(settings) {
+        Ok(None) => None,
+        Ok(Some(options)) => Some(QdrantVectors::reach(&options).await.map_err(Error::from).map(drop)),
+        Err(error) => Some(Err(error)),
+    };
+    if let Some(found) = qdrant {
+        note(&mut report, "vectors", "Qdrant", found);
     }
     if let Some(found) = users::reach(&settings.user_manager).await {
         let name = found.as_ref().map_or_else(|_| "PostgreSQL".to_owned(), |name| format!("PostgreSQL at {name}"));

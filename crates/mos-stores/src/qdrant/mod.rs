@@ -143,21 +143,32 @@ impl QdrantVectors {
     /// # Errors
     /// [`StoreError::Unavailable`] when it cannot be reached, [`StoreError::Refused`] when it refuses the key.
     pub async fn facts(&self) -> Result<Vec<(&'static str, String)>, StoreError> {
-        let connection = &self.inner.connection;
-        let call = |mut client: connection::Root| async move { client.health_check(HealthCheckRequest {}).await };
-        let health = connection.root(call).await.map_err(Fault::into_store_error)?;
-        let collections = collections::ours(connection, &self.inner.prefix).await?;
-        let mut n_points = 0;
-        for name in &collections {
-            let info = collections::info(connection, name).await?;
-            n_points += info.and_then(|info| info.points_count).unwrap_or_default();
-        }
-        Ok(vec![
-            ("server", format!("Qdrant {} at {}", health.version, connection.address())),
-            ("collections", if collections.is_empty() { "none yet".to_owned() } else { collections.join(", ") }),
-            ("points", n_points.to_string()),
-        ])
+        facts(&self.inner.connection, &self.inner.prefix).await
     }
+
+    /// Returns what [`QdrantVectors::facts`] does, of a server that follows nothing yet.
+    ///
+    /// # Errors
+    /// As [`QdrantVectors::facts`]; [`StoreError::Invalid`] for options that cannot be right.
+    pub async fn reach(options: &QdrantOptions) -> Result<Vec<(&'static str, String)>, StoreError> {
+        facts(&Connection::new(options)?, &options.prefix).await
+    }
+}
+
+async fn facts(connection: &Connection, prefix: &str) -> Result<Vec<(&'static str, String)>, StoreError> {
+    let call = |mut client: connection::Root| async move { client.health_check(HealthCheckRequest {}).await };
+    let health = connection.root(call).await.map_err(Fault::into_store_error)?;
+    let collections = collections::ours(connection, prefix).await?;
+    let mut n_points = 0;
+    for name in &collections {
+        let info = collections::info(connection, name).await?;
+        n_points += info.and_then(|info| info.points_count).unwrap_or_default();
+    }
+    Ok(vec![
+        ("server", format!("Qdrant {} at {}", health.version, connection.address())),
+        ("collections", if collections.is_empty() { "none yet".to_owned() } else { collections.join(", ") }),
+        ("points", n_points.to_string()),
+    ])
 }
 
 #[async_trait]

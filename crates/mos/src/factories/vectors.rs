@@ -27,23 +27,27 @@ pub(super) fn is_built(key: &str) -> bool {
 
 /// Opens the index that the settings name. A server is not asked anything yet.
 pub(crate) fn open(settings: &Settings, record: &Arc<dyn RecordStore>) -> Result<Vectors> {
-    let config = match &settings.store {
-        StoreConfig::Neo4jCommunity(store) => &store.vec_config,
-        StoreConfig::Sqlite(_) | StoreConfig::Memory(_) | StoreConfig::Neo4j(_) => &settings.vectors,
-    };
-    let options = match config {
-        VectorStoreConfig::Embedded(_) => None,
-        VectorStoreConfig::Qdrant(config) => qdrant_options(config)?,
-        VectorStoreConfig::Milvus(_) => {
-            let known = ["embedded".to_owned(), "qdrant".to_owned()];
-            return Err(Error::Invalid(not_built("vectors", config.backend(), known.iter())));
-        }
-    };
-    let Some(options) = options else {
+    let Some(options) = server(settings)? else {
         return Ok(Vectors { index: ExactVectors::following(Arc::clone(record)), qdrant: None });
     };
     let qdrant = QdrantVectors::following(Arc::clone(record), &options)?;
     Ok(Vectors { index: qdrant.clone(), qdrant: Some(qdrant) })
+}
+
+/// Returns the server that the settings name for vectors; `None` when they are searched in this process.
+pub(crate) fn server(settings: &Settings) -> Result<Option<QdrantOptions>> {
+    let config = match &settings.store {
+        StoreConfig::Neo4jCommunity(store) => &store.vec_config,
+        StoreConfig::Sqlite(_) | StoreConfig::Memory(_) | StoreConfig::Neo4j(_) => &settings.vectors,
+    };
+    match config {
+        VectorStoreConfig::Embedded(_) => Ok(None),
+        VectorStoreConfig::Qdrant(config) => qdrant_options(config),
+        VectorStoreConfig::Milvus(_) => {
+            let known = ["embedded".to_owned(), "qdrant".to_owned()];
+            Err(Error::Invalid(not_built("vectors", config.backend(), known.iter())))
+        }
+    }
 }
 
 /// Returns how the server is used; `None` when the settings name a folder or nothing, which MemOS keeps in its process.
