@@ -2,8 +2,7 @@
 
 use std::path::Path;
 
-use hnsw_rs::hnswio::HnswIo;
-use hnsw_rs::prelude::{DistDot, Hnsw};
+use hnsw_rs::prelude::{AnnT, DistDot, Hnsw, HnswIo};
 
 use crate::data::{Data, N_NEAREST, part_of};
 use crate::subject::{Index, Subject};

@@ -1,5 +1,9 @@
 //! Exact nearest-neighbour search in memory: a derived index that follows a record.
 //!
+//! - `index`: the vectors of one scope (`vectors`), their payloads, and columns of what filters look at (`columns`).
+//! - `scan`: a search. `select` looks the filter up; `codes` rules vectors out by a coarse copy; `dot` compares the rest.
+//! - `cpu`: the instructions for which `dot` and `whole_dot` (dot products of whole numbers) are compiled.
+//!
 //! Invariant: a search sees every write that was acknowledged before it began, by whichever process, because it
 //! reads the record's feed first.
 
