@@ -1,7 +1,5 @@
 //! What is asked of a collection.
 
-use std::collections::HashMap;
-
 use mos_core::Scope;
 use qdrant_client::qdrant::points_selector::PointsSelectorOneOf;
 use qdrant_client::qdrant::query::Variant;
@@ -12,7 +10,7 @@ use qdrant_client::qdrant::with_vectors_selector::SelectorOptions as VectorOptio
 use qdrant_client::qdrant::{
     CountPoints, DeletePoints, DenseVector, Filter as Wall, GetPoints, PayloadIncludeSelector, PointId, PointStruct,
     PointsSelector, Query, QueryPoints, RetrievedPoint, ScoredPoint, ScrollPoints, SearchParams, UpsertPoints,
-    Value as Payload, VectorInput, VectorsOutput, WithPayloadSelector, WithVectorsSelector, vector_input,
+    VectorInput, VectorsOutput, WithPayloadSelector, WithVectorsSelector, vector_input,
 };
 
 use super::connection::{Connection, Points};
@@ -165,15 +163,15 @@ impl Calls<'_> {
         Ok(Page { points: response.result, next: response.next_page_offset })
     }
 
-    /// Returns all payloads of the points that meet a condition, as far as their parts are named.
-    pub(super) async fn payloads(&self, wall: &Wall, fields: &[&str]) -> Result<Vec<HashMap<String, Payload>>, Fault> {
-        let (mut payloads, mut from) = (Vec::new(), None);
+    /// Returns all points that meet a condition, with the named parts of their payload.
+    pub(super) async fn all(&self, wall: &Wall, fields: &[&str]) -> Result<Vec<RetrievedPoint>, Fault> {
+        let (mut points, mut from) = (Vec::new(), None);
         loop {
             let page = self.page(wall.clone(), from, fields).await?;
-            payloads.extend(page.points.into_iter().map(|point| point.payload));
+            points.extend(page.points);
             from = page.next;
             if from.is_none() {
-                return Ok(payloads);
+                return Ok(points);
             }
         }
     }

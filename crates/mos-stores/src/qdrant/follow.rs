@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use mos_core::{Change, EmbeddingSpace, MemoryId, Scope, StoreError};
+use mos_core::{Change, EmbeddingSpace, Scope, StoreError};
 
 use super::calls::Calls;
 use super::condition::{everything_of, these};
@@ -283,13 +283,8 @@ async fn apply(calls: &Calls<'_>, scope: &Scope, page: Vec<Change>) -> Result<()
         }
     }
     if !gone.is_empty() {
-        remove(calls, scope, &gone, last.sequence).await?;
+        let points = gone.iter().map(|id| point::point_id(point::memory_point(scope, id))).collect();
+        calls.delete(these(scope, points, last.sequence)).await?;
     }
     calls.put(put).await
-}
-
-/// Removes memories as far as they are not newer than a change.
-pub(super) async fn remove(calls: &Calls<'_>, scope: &Scope, ids: &[MemoryId], up_to: u64) -> Result<(), Fault> {
-    let points = ids.iter().map(|id| point::point_id(point::memory_point(scope, id))).collect();
-    calls.delete(these(scope, points, up_to)).await
 }

@@ -8,11 +8,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use mos_core::{EmbeddingSpace, Filter, MemoryId, Scope, Scored, StoreError};
+use qdrant_client::qdrant::PointId;
 
-use super::condition::necessary;
+use super::condition::{necessary, these};
 use super::fault::Fault;
-use super::follow::{MAX_ROUNDS, News, remove};
-use super::point::{MEMORY, MEMORY_ID, METADATA, SEQUENCE, Stored};
+use super::follow::{MAX_ROUNDS, News};
+use super::point::{MEMORY, MEMORY_ID, METADATA, SEQUENCE, Stored, memory_point, point_id};
 use super::{Inner, collections};
 use crate::codec;
 use crate::exact::dot;
@@ -36,6 +37,8 @@ const MAX_MENDINGS: usize = 4;
 #[derive(Clone, Debug)]
 struct Proposal {
     id: MemoryId,
+    /// What the server calls it.
+    point: Option<PointId>,
     sequence: u64,
     score: f32,
 }
@@ -151,7 +154,8 @@ async fn propose(
         for point in found {
             let stored = Stored::of(point.payload)?;
             if filter.matches(&stored.memory, &stored.metadata) {
-                passing.push(Proposal { id: stored.id, sequence: stored.sequence, score: point.score });
+                let Stored { id, sequence, .. } = stored;
+                passing.push(Proposal { id, point: point.id, sequence, score: point.score });
             }
         }
         let cut = passing.get(limit - 1).map(|last| last.score);
@@ -175,7 +179,9 @@ async fn verify(inner: &Inner, scope: &Scope, query: &[f32], proposals: Vec<Prop
     let vectors: HashMap<MemoryId, Vec<f32>> = inner.record.embeddings(scope, &ids).await?.into_iter().collect();
     let mut verified = Verified { found: Vec::new(), gone: Vec::new(), changed: Vec::new() };
     for proposal in proposals {
-        let Some(vector) = vectors.get(&proposal.id) else {
+        // Every memory has one place; what says the same elsewhere was not written by us.
+        let is_in_place = proposal.point == Some(point_id(memory_point(scope, &proposal.id)));
+        let Some(vector) = vectors.get(&proposal.id).filter(|_| is_in_place) else {
             verified.gone.push(proposal);
             continue;
         };
@@ -202,9 +208,9 @@ fn best(mut found: Vec<Scored>, limit: usize) -> Vec<Scored> {
 async fn mend(inner: &Arc<Inner>, scope: &Scope, space: &EmbeddingSpace, verified: Verified) -> Result<(), StoreError> {
     tracing::debug!(%scope.cube, n_gone = verified.gone.len(), n_changed = verified.changed.len(), "mending");
     let collection = collections::name(&inner.prefix, space);
-    for gone in &verified.gone {
-        let id = std::slice::from_ref(&gone.id);
-        match remove(&inner.calls(&collection), scope, id, gone.sequence).await {
+    for gone in verified.gone {
+        let point = gone.point.into_iter().collect();
+        match inner.calls(&collection).delete(these(scope, point, gone.sequence)).await {
             Ok(()) | Err(Fault::NoCollection) => {}
             Err(Fault::Store(error)) => return Err(error),
         }

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use mos_core::{Change, EmbeddingSpace, Filter, MemoryId, Scope, StoreError};
-use qdrant_client::qdrant::{Filter as Wall, PointStruct, RetrievedPoint, Value as Payload};
+use qdrant_client::qdrant::{Filter as Wall, PointId, PointStruct, RetrievedPoint};
 
 use super::calls::{Calls, vector_of};
-use super::condition::{everything_of, necessary};
+use super::condition::{everything_of, necessary, these};
 use super::fault::Fault;
-use super::follow::{MAX_ROUNDS, News, remove};
+use super::follow::{MAX_ROUNDS, News};
 use super::point::{self, CUBE, CURSOR_OF, MEMORY_ID, SEQUENCE, Stored};
 use super::{Inner, collections};
 
@@ -49,8 +49,8 @@ impl Drift {
 struct Compared {
     missing: BTreeMap<MemoryId, PointStruct>,
     stale: BTreeMap<MemoryId, PointStruct>,
-    /// With the number of the change that each point is of.
-    extra: BTreeMap<MemoryId, u64>,
+    /// The points, with the number of the change that each is of.
+    extra: BTreeMap<MemoryId, Vec<(PointId, u64)>>,
     /// Number of the last change that was looked at.
     last: u64,
 }
@@ -95,8 +95,8 @@ pub(super) async fn reconcile(inner: &Arc<Inner>, scope: &Scope, mend: bool) -> 
 pub(super) async fn scopes(inner: &Inner) -> Result<Vec<Scope>, StoreError> {
     let mut scopes = BTreeSet::new();
     for collection in collections::ours(&inner.connection, &inner.prefix).await? {
-        match inner.calls(&collection).payloads(&Wall::default(), &[CUBE, CURSOR_OF]).await {
-            Ok(payloads) => scopes.extend(payloads.iter().filter_map(cube_of)),
+        match inner.calls(&collection).all(&Wall::default(), &[CUBE, CURSOR_OF]).await {
+            Ok(points) => scopes.extend(points.iter().filter_map(cube_of)),
             Err(Fault::NoCollection) => {}
             Err(Fault::Store(error)) => return Err(error),
         }
@@ -104,8 +104,8 @@ pub(super) async fn scopes(inner: &Inner) -> Result<Vec<Scope>, StoreError> {
     Ok(scopes.into_iter().collect())
 }
 
-fn cube_of(payload: &HashMap<String, Payload>) -> Option<Scope> {
-    point::memory_cube(payload).or_else(|| point::cursor_cube(payload))
+fn cube_of(point: &RetrievedPoint) -> Option<Scope> {
+    point::memory_cube(&point.payload).or_else(|| point::cursor_cube(&point.payload))
 }
 
 /// Compares again and again until what differs is what really differs, not what was being changed.
@@ -172,10 +172,11 @@ async fn compare(inner: &Inner, calls: &Calls<'_>, scope: &Scope) -> Result<Comp
             }
         }
     }
-    for payload in calls.payloads(&necessary(scope, &Filter::Everything), &[MEMORY_ID, SEQUENCE]).await? {
-        let stored = Stored::of(payload)?;
-        if !known.contains(&stored.id) {
-            compared.extra.insert(stored.id, stored.sequence);
+    for point in calls.all(&necessary(scope, &Filter::Everything), &[MEMORY_ID, SEQUENCE]).await? {
+        let stored = Stored::of(point.payload)?;
+        let Some(id) = point.id else { continue };
+        if !known.contains(&stored.id) || id != point::point_id(point::memory_point(scope, &stored.id)) {
+            compared.extra.entry(stored.id).or_default().push((id, stored.sequence));
         }
     }
     Ok(compared)
@@ -197,8 +198,8 @@ async fn mend_own(
 ) -> Result<(), StoreError> {
     let calls = inner.calls(collection);
     let write = async {
-        for (id, sequence) in &found.extra {
-            remove(&calls, scope, std::slice::from_ref(id), *sequence).await?;
+        for (id, sequence) in found.extra.into_values().flatten() {
+            calls.delete(these(scope, vec![id], sequence)).await?;
         }
         calls.put(found.missing.into_values().chain(found.stale.into_values()).collect()).await
     };
@@ -228,7 +229,7 @@ async fn elsewhere(inner: &Inner, scope: &Scope, own: Option<&str>, mend: bool) 
 
 /// A cursor alone is no drift: it says that there is nothing.
 async fn look_elsewhere(calls: &Calls<'_>, scope: &Scope) -> Result<Vec<MemoryId>, Fault> {
-    let points = calls.payloads(&everything_of(scope, None), &[CUBE, MEMORY_ID, SEQUENCE]).await?;
-    let memories = points.into_iter().filter(|payload| payload.contains_key(CUBE));
-    memories.map(|payload| Ok(Stored::of(payload)?.id)).collect()
+    let points = calls.all(&everything_of(scope, None), &[CUBE, MEMORY_ID, SEQUENCE]).await?;
+    let memories = points.into_iter().filter(|point| point.payload.contains_key(CUBE));
+    memories.map(|point| Ok(Stored::of(point.payload)?.id)).collect()
 }

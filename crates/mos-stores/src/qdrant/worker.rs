@@ -143,12 +143,12 @@ impl Inner {
     /// space.
     pub(super) async fn sweep(self: &Arc<Self>) -> Result<(), StoreError> {
         for collection in collections::ours(&self.connection, &self.prefix).await? {
-            let payloads = match self.calls(&collection).payloads(&condition::cursors(), &[CURSOR_OF]).await {
-                Ok(payloads) => payloads,
+            let cursors = match self.calls(&collection).all(&condition::cursors(), &[CURSOR_OF]).await {
+                Ok(cursors) => cursors,
                 Err(Fault::NoCollection) => continue,
                 Err(Fault::Store(error)) => return Err(error),
             };
-            for scope in payloads.iter().filter_map(cursor_cube) {
+            for scope in cursors.iter().filter_map(|cursor| cursor_cube(&cursor.payload)) {
                 let space = self.record.embedding_space(&scope).await?;
                 match space.filter(|space| collections::name(&self.prefix, space) == collection) {
                     Some(space) => drop(self.follow(&scope, &space).await?),

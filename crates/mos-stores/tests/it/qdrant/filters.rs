@@ -128,12 +128,12 @@ async fn compare(memories: Vec<Vec<(&'static str, bool, Value)>>, filters: Vec<F
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 10, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn filters_pass_what_they_pass_in_the_exact_index(
         memories in proptest::collection::vec(item(), 1..40),
-        filters in proptest::collection::vec(filter(), 40),
+        filters in proptest::collection::vec(filter(), 24),
     ) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(compare(memories, filters));
