@@ -21,7 +21,7 @@ pub(crate) fn run(part: Option<&str>) -> anyhow::Result<()> {
     let known = ["engine", "kv", "stores", "memory", "neo4j"];
     anyhow::ensure!(part.is_none_or(|part| known.contains(&part)), "no such part; known: {}", known.join(", "));
     if wanted("engine") || wanted("kv") || wanted("memory") {
-        models::fetch()?;
+        models::fetch(|| shell::mos(&["--release"]))?;
     }
     if wanted("engine") {
         engine()?;
@@ -33,12 +33,12 @@ pub(crate) fn run(part: Option<&str>) -> anyhow::Result<()> {
     if wanted("stores") {
         let folder = scratch("stores")?;
         let folder = folder.as_os_str().to_string_lossy();
-        example("mos-stores", "speed", &[folder.as_ref(), "10000"])?;
+        example("mos-stores", "store_speed", &[folder.as_ref(), "10000"])?;
         example("mos-stores", "targets", &[folder.as_ref()])?;
     }
     if wanted("memory") {
         let folder = scratch("memory")?;
-        example("mos", "speed", &[folder.as_os_str().to_string_lossy().as_ref(), "10000"])?;
+        example("mos", "facade_speed", &[folder.as_os_str().to_string_lossy().as_ref(), "10000"])?;
     }
     if wanted("neo4j") {
         neo4j()?;
@@ -79,7 +79,7 @@ fn engine() -> anyhow::Result<()> {
             println!("{line}");
         }
         println!("-- round {round}: mos");
-        example("mos-engine", "speed", &[model.to_string_lossy().as_ref(), THREADS])?;
+        example("mos-engine", "decoder_speed", &[model.to_string_lossy().as_ref(), THREADS])?;
     }
     let encoder = model_path("all-minilm-l6-v2")?;
     example("mos-engine", "encoder_speed", &[encoder.to_string_lossy().as_ref()])
@@ -95,8 +95,8 @@ fn example(package: &str, name: &str, arguments: &[&str]) -> anyhow::Result<()> 
 
 /// The path of a fetched model, as `mos models list` knows it.
 fn model_path(name: &str) -> anyhow::Result<PathBuf> {
-    let mut command = shell::cargo();
-    command.args(["run", "--quiet", "--package", "mos-cli", "--", "models", "list", "--json"]);
+    let mut command = shell::mos(&["--release"]);
+    command.args(["models", "list", "--json"]);
     command.env(models::VARIABLE, models::folder()?);
     let models: serde_json::Value = serde_json::from_str(&shell::capture(&mut command)?)?;
     let found = models.as_array().into_iter().flatten().find(|model| model["name"] == name);

@@ -83,8 +83,8 @@ pub(crate) fn run(model: &Path, python: &Path, threads: &str, folder: &Path) -> 
 }
 
 fn program() -> anyhow::Result<Command> {
-    let mut command = shell::cargo();
-    command.args(["run", "--release", "--quiet", "--package", "mos-cli", "--", "kv", "bench"]);
+    let mut command = shell::mos(&["--release"]);
+    command.args(["kv", "bench"]);
     command.env(models::VARIABLE, models::folder()?);
     Ok(command)
 }

@@ -66,7 +66,7 @@ fn main() -> anyhow::Result<()> {
     match Arguments::parse().task {
         Task::Test { long, no_services, filter } => test::run(long, !no_services, filter.as_deref()),
         Task::Bench { part } => bench::run(part.as_deref()),
-        Task::Models => models::fetch(),
+        Task::Models => models::fetch(|| shell::mos(&[])),
         Task::Services { action: Action::Up { export } } => services::up(export),
         Task::Services { action: Action::Down } => services::down(),
         Task::Services { action: Action::Status } => services::status(),

@@ -1,6 +1,7 @@
 //! The small models that tests use.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::Context;
 
@@ -24,20 +25,18 @@ pub(crate) const INSIST: &str = "MOS_TEST_ALL_MODELS";
 /// Models that only the long tests need.
 const OTHERS: [&str; 1] = ["gemma3-270m"];
 
-/// Builds the program and lets it fetch the models, unless they are there.
-pub(crate) fn fetch() -> anyhow::Result<()> {
+/// Lets the program fetch the models, unless they are there. `mos` starts the program.
+pub(crate) fn fetch(mos: impl Fn() -> Command) -> anyhow::Result<()> {
     println!("fetching the small models (about 190 MB, once) ...");
-    pull(&[])
+    pull(mos(), &[])
 }
 
 /// Fetches the models that only the long tests need, too.
-pub(crate) fn fetch_others() -> anyhow::Result<()> {
+pub(crate) fn fetch_others(mos: impl Fn() -> Command) -> anyhow::Result<()> {
     println!("fetching {} (about 250 MB, once) ...", OTHERS.join(", "));
-    pull(&OTHERS)
+    pull(mos(), &OTHERS)
 }
 
-fn pull(names: &[&str]) -> anyhow::Result<()> {
-    let mut command = shell::cargo();
-    command.args(["run", "--package", "mos-cli", "--", "models", "pull"]).args(names).env(VARIABLE, folder()?);
-    shell::run(&mut command)
+fn pull(mut mos: Command, names: &[&str]) -> anyhow::Result<()> {
+    shell::run(mos.args(["models", "pull"]).args(names).env(VARIABLE, folder()?))
 }

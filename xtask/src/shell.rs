@@ -24,6 +24,13 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
+/// The program `mos`, built first with these arguments of cargo's.
+pub(crate) fn mos(arguments: &[&str]) -> Command {
+    let mut command = cargo();
+    command.args(["run", "--quiet", "--package", "mos-cli"]).args(arguments).arg("--");
+    command
+}
+
 /// Runs a program with its output on the terminal.
 pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
     let shown = format!("{command:?}");
@@ -53,21 +60,33 @@ pub(crate) fn run_quietly(command: &mut Command) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// Builds with `cargo ... --message-format=json` and returns the tests it made: package name, target name, path.
-pub(crate) fn built_tests(command: &mut Command) -> anyhow::Result<Vec<(String, String, PathBuf)>> {
+/// What a build of all tests has made.
+#[derive(Debug)]
+pub(crate) struct Built {
+    /// Package name, target name, path.
+    pub(crate) tests: Vec<(String, String, PathBuf)>,
+    /// The program `mos`, which some of the tests start.
+    pub(crate) mos: PathBuf,
+}
+
+/// Builds with `cargo ... --message-format=json`.
+pub(crate) fn built_tests(command: &mut Command) -> anyhow::Result<Built> {
     let text = capture(command.arg("--message-format=json-render-diagnostics"))?;
-    let mut built = Vec::new();
+    let (mut tests, mut mos) = (Vec::new(), None);
     for line in text.lines().filter(|line| line.starts_with('{')) {
         let message: serde_json::Value = serde_json::from_str(line)?;
         // Programs and examples are built too; only what has a test harness is run.
         let is_test = message["profile"]["test"] == true;
-        if let Some(path) = message["executable"].as_str().filter(|_| is_test) {
-            let package = package_name(message["manifest_path"].as_str().unwrap_or_default());
-            let target = message["target"]["name"].as_str().unwrap_or_default().to_owned();
-            built.push((package, target, PathBuf::from(path)));
+        let Some(path) = message["executable"].as_str().map(PathBuf::from) else { continue };
+        let package = package_name(message["manifest_path"].as_str().unwrap_or_default());
+        let target = message["target"]["name"].as_str().unwrap_or_default().to_owned();
+        if is_test {
+            tests.push((package, target, path));
+        } else if target == "mos" && message["target"]["kind"] == serde_json::json!(["bin"]) {
+            mos = Some(path);
         }
     }
-    Ok(built)
+    Ok(Built { tests, mos: mos.context("the program `mos` was not built")? })
 }
 
 fn package_name(manifest: &str) -> String {

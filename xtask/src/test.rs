@@ -17,7 +17,7 @@ struct Suite {
     passed: bool,
 }
 
-/// Fetches models, builds all tests and meanwhile starts the services, runs the tests, ends the services.
+/// Builds all tests, fetches models and meanwhile starts the services, runs the tests, ends the services.
 pub(crate) fn run(long: bool, with_services: bool, filter: Option<&str>) -> anyhow::Result<()> {
     let (executables, lease) = prepare(long, with_services)?;
     let mut suites = Vec::new();
@@ -59,13 +59,15 @@ type Executables = Vec<(String, String, PathBuf)>;
 
 /// What to run, and the services that it may talk to.
 fn prepare(long: bool, with_services: bool) -> anyhow::Result<(Executables, Option<Lease>)> {
-    let build = || {
-        models::fetch()?;
-        if long {
-            models::fetch_others()?;
-        }
+    // The program comes with the tests: building it alone, with other features, would build half of everything twice.
+    let build = || -> anyhow::Result<Executables> {
         println!("building the tests ...");
-        shell::built_tests(shell::cargo().args(["test", "--workspace", "--no-run"]))
+        let built = shell::built_tests(shell::cargo().args(["test", "--workspace", "--no-run"]))?;
+        models::fetch(|| Command::new(&built.mos))?;
+        if long {
+            models::fetch_others(|| Command::new(&built.mos))?;
+        }
+        Ok(built.tests)
     };
     if !with_services {
         return Ok((build()?, None));

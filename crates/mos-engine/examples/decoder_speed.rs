@@ -1,6 +1,6 @@
 //! Measures prefill and decode of a local model, one JSON document a line.
 //!
-//! `cargo run --release -p mos-engine --example speed -- MODEL [THREADS]`
+//! `cargo run --release -p mos-engine --example decoder_speed -- MODEL [THREADS]`
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! How fast the stores are: `cargo run --release -p mos-stores --example speed -- DIRECTORY N`.
+//! How fast the stores are: `cargo run --release -p mos-stores --example store_speed -- DIRECTORY N`.
 //!
 //! Prints one JSON line per measurement. `DIRECTORY` (default: a temporary one) decides which disk is measured; `N`
 //! (default 10,000) is the number of memories, each with an embedding of 384 dimensions.
