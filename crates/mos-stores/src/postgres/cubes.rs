@@ -6,6 +6,7 @@ use sqlx::postgres::{PgPool, PgRow};
 use sqlx::{Row, query, query_scalar};
 
 use super::fault::Fault;
+use super::lifecycle::Eligible;
 use super::users::not_found;
 
 /// A cube that is seen.
@@ -128,7 +129,7 @@ pub(super) async fn set_config(pool: &PgPool, id: &CubeId, config: &Value) -> Re
 }
 
 /// Returns whether there was a cube to share.
-pub(super) async fn share(pool: &PgPool, id: &CubeId, user: &UserId) -> Result<bool, Fault> {
+pub(super) async fn share(pool: &PgPool, id: &CubeId, user: &UserId, eligible: Eligible) -> Result<bool, Fault> {
     let mut transaction = pool.begin().await?;
     // Both stay as they are until the share stands.
     let cube: Option<i32> =
@@ -139,8 +140,9 @@ pub(super) async fn share(pool: &PgPool, id: &CubeId, user: &UserId) -> Result<b
     if cube.is_none() {
         return Ok(false);
     }
-    let known: Option<i32> = query_scalar("SELECT 1 FROM users WHERE user_id = $1 AND is_active FOR SHARE")
+    let known: Option<i32> = query_scalar("SELECT 1 FROM users WHERE user_id = $1 AND (is_active OR $2) FOR SHARE")
         .bind(user.as_str())
+        .bind(eligible == Eligible::Any)
         .fetch_optional(&mut *transaction)
         .await?;
     if known.is_none() {

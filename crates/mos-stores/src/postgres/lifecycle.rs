@@ -50,12 +50,12 @@ pub(super) enum Wait {
     Never,
 }
 
-/// Who may own a new cube.
+/// Who may own a new cube, or be given a share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Owner {
-    /// An active user.
+pub(super) enum Eligible {
+    /// Users who are active.
     Active,
-    /// Also one that was deactivated: the cube comes from another store.
+    /// Also those who were deactivated: cubes and shares come from another store as they are there.
     Any,
 }
 
@@ -93,7 +93,7 @@ fn as_generation(number: i64) -> u64 {
 }
 
 impl Lifecycle<'_> {
-    pub(super) async fn create(&self, cube: &Cube, owner: Owner) -> Result<(), Fault> {
+    pub(super) async fn create(&self, cube: &Cube, owner: Eligible) -> Result<(), Fault> {
         let (id, scope) = (&cube.cube_id, Scope::of(&cube.cube_id));
         for _ in 0..MAX_ATTEMPTS {
             // The server's clock alone could be behind the one that has numbered an earlier cube.
@@ -123,13 +123,13 @@ impl Lifecycle<'_> {
     /// Takes the id, unless a cube has it that is seen.
     ///
     /// `known` is the generation that the record has seen last.
-    async fn claim(&self, cube: &Cube, owner: Owner, known: u64) -> Result<Claim, Fault> {
+    async fn claim(&self, cube: &Cube, owner: Eligible, known: u64) -> Result<Claim, Fault> {
         let least = i64::try_from(known).unwrap_or(i64::MAX).saturating_add(1);
         let mut transaction = self.pool.begin().await?;
         // The owner stays active until the claim stands.
         let owner: Option<i32> = query_scalar("SELECT 1 FROM users WHERE user_id = $1 AND (is_active OR $2) FOR SHARE")
             .bind(cube.owner_id.as_str())
-            .bind(owner == Owner::Any)
+            .bind(owner == Eligible::Any)
             .fetch_optional(&mut *transaction)
             .await?;
         if owner.is_none() {

@@ -29,7 +29,7 @@ pub use schema::USERS_SCHEMA_VERSION;
 
 use cubes::Seen;
 use fault::{Fault, ServerName};
-use lifecycle::{Lifecycle, Owner, Settled, Wait};
+use lifecycle::{Eligible, Lifecycle, Settled, Wait};
 use users::{MAX_ATTEMPTS, not_found, unsettled};
 
 /// The user store in a PostgreSQL server. Needs a tokio runtime for its calls.
@@ -231,7 +231,7 @@ impl UserStore for PostgresUsers {
     async fn create_cube(&self, cube: &Cube) -> Result<(), StoreError> {
         self.write(async {
             self.lifecycle().finish_left_over().await?;
-            self.lifecycle().create(cube, Owner::Active).await
+            self.lifecycle().create(cube, Eligible::Active).await
         })
         .await
     }
@@ -269,7 +269,7 @@ impl UserStore for PostgresUsers {
     }
 
     async fn share(&self, id: &CubeId, user: &UserId) -> Result<(), StoreError> {
-        self.write(self.change(id, || cubes::share(&self.pool, id, user))).await
+        self.write(self.change(id, || cubes::share(&self.pool, id, user, Eligible::Active))).await
     }
 
     async fn unshare(&self, id: &CubeId, user: &UserId) -> Result<(), StoreError> {

@@ -5,10 +5,10 @@ use mos_core::{Cube, CubeId, StoreError, User, UserArchive, UserId};
 use sqlx::postgres::PgPool;
 use sqlx::{query, query_scalar};
 
-use super::PostgresUsers;
 use super::fault::Fault;
-use super::lifecycle::Owner;
-use super::users::{MAX_ATTEMPTS, not_found, read_user, unsettled, user_columns};
+use super::lifecycle::Eligible;
+use super::users::{MAX_ATTEMPTS, read_user, unsettled, user_columns};
+use super::{PostgresUsers, cubes};
 use crate::prepare::other_user;
 
 #[async_trait]
@@ -24,7 +24,7 @@ impl UserArchive for PostgresUsers {
     async fn import_cube(&self, cube: &Cube) -> Result<(), StoreError> {
         self.write(async {
             self.lifecycle().finish_left_over().await?;
-            self.lifecycle().create(cube, Owner::Any).await
+            self.lifecycle().create(cube, Eligible::Any).await
         })
         .await
     }
@@ -34,7 +34,7 @@ impl UserArchive for PostgresUsers {
     }
 
     async fn import_share(&self, cube: &CubeId, user: &UserId) -> Result<(), StoreError> {
-        self.write(self.change(cube, || share(&self.pool, cube, user))).await
+        self.write(self.change(cube, || cubes::share(&self.pool, cube, user, Eligible::Any))).await
     }
 }
 
@@ -82,35 +82,4 @@ async fn shares(pool: &PgPool, cube: &CubeId) -> Result<Vec<UserId>, Fault> {
     .fetch_all(pool)
     .await?;
     Ok(ids.into_iter().map(UserId::new).collect())
-}
-
-/// Returns whether there was a cube to share.
-async fn share(pool: &PgPool, id: &CubeId, user: &UserId) -> Result<bool, Fault> {
-    let mut transaction = pool.begin().await?;
-    // Both stay as they are until the share stands.
-    let cube: Option<i32> =
-        query_scalar("SELECT 1 FROM cubes WHERE cube_id = $1 AND is_active AND phase = 'ready' FOR SHARE")
-            .bind(id.as_str())
-            .fetch_optional(&mut *transaction)
-            .await?;
-    if cube.is_none() {
-        return Ok(false);
-    }
-    let known: Option<i32> = query_scalar("SELECT 1 FROM users WHERE user_id = $1 FOR SHARE")
-        .bind(user.as_str())
-        .fetch_optional(&mut *transaction)
-        .await?;
-    if known.is_none() {
-        return Err(not_found("user", user.as_str()));
-    }
-    query(
-        "INSERT INTO user_cube_association (user_id, cube_id, created_at) VALUES ($1, $2, now() AT TIME ZONE 'UTC')
-         ON CONFLICT DO NOTHING",
-    )
-    .bind(user.as_str())
-    .bind(id.as_str())
-    .execute(&mut *transaction)
-    .await?;
-    transaction.commit().await?;
-    Ok(true)
 }
