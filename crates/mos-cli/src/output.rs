@@ -1,5 +1,4 @@
 //! Printing: text for people, one JSON document for programs, errors to standard error.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this module is where the program speaks")]
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -45,12 +44,12 @@ impl Output {
 
     /// Tells the person something that is not the result.
     pub(crate) fn note(self, text: &str) {
-        eprintln!("{text}");
+        to_stderr(text);
     }
 
     /// Tells what failed.
     pub(crate) fn error(self, message: &str) {
-        eprintln!("error: {message}");
+        to_stderr(&format!("error: {message}"));
     }
 
     /// Tells why the program failed, and returns its exit code.
@@ -58,6 +57,12 @@ impl Output {
         self.error(message);
         ExitCode::from(1)
     }
+}
+
+/// `eprintln!` ends the program with a panic when whoever reads standard error has read enough, as `2>&1 | head` does.
+fn to_stderr(text: &str) {
+    // There is nobody left to tell that nobody listens.
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// The error with its causes, each said once.

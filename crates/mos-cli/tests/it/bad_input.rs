@@ -1,8 +1,9 @@
 use std::path::Path;
+use std::process::Stdio;
 
 use serde_json::json as object;
 
-use crate::{failure, json, run, stdout, write};
+use crate::{failure, json, mos, run, stdout, write};
 
 /// Settings with this local chat model.
 fn with_chat_model(data: &Path, path: &str) -> String {
@@ -165,4 +166,13 @@ fn users_in_a_server_that_is_away_are_told_in_words() {
     let mysql = write(data, "mysql.json", &mysql.to_string());
     let error = failure(data, &["user", "list", "--config", &mysql]);
     assert!(error.contains("`mysql`") && error.contains("postgres, sqlite"), "{error}");
+}
+
+/// As when the program runs with `2>&1 | head`.
+#[test]
+fn a_failure_that_nobody_listens_to_is_a_failure_and_no_panic() {
+    let data = tempfile::tempdir().unwrap();
+    let mut child = mos(data.path(), &["get", "unknown"]).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stderr.take());
+    assert_eq!(child.wait().unwrap().code(), Some(1));
 }
