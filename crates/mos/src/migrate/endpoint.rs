@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mos_config::{Settings, StoreConfig};
 use mos_core::{JobQueue, RecordArchive, RecordStore, SystemClock, UserArchive, UserStore};
 
-use mos_stores::{InMemoryStore, QdrantVectors};
+use mos_stores::{InMemoryStore, QdrantOptions};
 
 use crate::builder::{Stores, database_path, open_stores};
 use crate::error::{Error, Result};
@@ -33,8 +33,8 @@ pub struct Endpoint {
     pub(super) record: Arc<dyn RecordStore>,
     pub(super) users: Arc<dyn UserStore>,
     pub(super) queue: Option<Arc<dyn JobQueue>>,
-    /// The index of vectors, when it is on a server.
-    pub(super) qdrant: Option<Arc<QdrantVectors>>,
+    /// The server of the vectors, when there is one. Not connected: a source is only read.
+    pub(super) qdrant: Option<QdrantOptions>,
 }
 
 impl Endpoint {
@@ -89,7 +89,7 @@ impl Endpoint {
                 (users, name.clone())
             }
         };
-        let qdrant = vectors::open(settings, &record)?.qdrant;
+        let qdrant = vectors::server(settings)?;
         Ok(Self { name, users_name, record, users, queue, qdrant })
     }
 
@@ -121,6 +121,16 @@ impl Endpoint {
                 "the users of both sides are in {}; name another schema (user_manager.config.schema_name) or database for \
                  the target, and remove the old one when all is done",
                 self.users_name
+            )));
+        }
+        // One prefix per record: two would remove each other's points.
+        if let (Some(from), Some(to)) = (&self.qdrant, &to.qdrant)
+            && (&from.url, &from.prefix) == (&to.url, &to.prefix)
+        {
+            return Err(Error::Invalid(format!(
+                "the vectors of both sides are in collections `{}` of one Qdrant server; name another collection_name for \
+                 the target",
+                to.prefix
             )));
         }
         Ok(())

@@ -14,7 +14,10 @@ mod endpoint;
 mod pages;
 mod plan;
 
+use std::sync::Arc;
+
 use mos_core::{Cube, CubeId, RecordArchive, Scope, StoreError, User, UserArchive, VectorStore};
+use mos_stores::QdrantVectors;
 use serde::Serialize;
 
 pub use digest::{Contents, Part};
@@ -256,7 +259,8 @@ async fn bring_vectors(
     contents: &Contents,
     tell: &mut Tell<'_>,
 ) -> Result<Option<usize>> {
-    let Some(qdrant) = &to.qdrant else { return Ok(None) };
+    let Some(options) = &to.qdrant else { return Ok(None) };
+    let qdrant = QdrantVectors::following(Arc::clone(&to.record), options)?;
     tell.part("vectors");
     // Follows the record first, then compares every point with it.
     qdrant.reconcile(scope, true).await?;

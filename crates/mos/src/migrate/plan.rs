@@ -85,7 +85,10 @@ async fn chosen_cubes(from: &Endpoint, options: &MigrateOptions) -> Result<Vec<C
     let mut cubes = from.users.cubes(None).await?;
     cubes.reverse();
     if let Some(id) = options.cubes.iter().find(|id| !cubes.iter().any(|cube| cube.cube_id == **id)) {
-        return Err(Error::from(StoreError::NotFound { what: "cube", id: format!("{id}` in `{}", from.name) }));
+        return Err(Error::Invalid(format!(
+            "{} holds no cube `{id}`; `mos cube list` prints those of a user",
+            from.name
+        )));
     }
     cubes.retain(|cube| options.cubes.is_empty() || options.cubes.contains(&cube.cube_id));
     Ok(cubes)

@@ -393,4 +393,7 @@ async fn what_cannot_be_moved_is_told() {
     let report = migrate(&from, &to, &options, |_| ()).await.unwrap();
     assert_eq!((report.cubes.len(), report.cubes[0].n_jobs_left), (1, 1), "only the cube that was named");
     assert_eq!(report.n_new_users, 2, "with its owner and whom it is shared with");
+    let unknown = MigrateOptions { cubes: vec![CubeId::new("other")], ..options };
+    let error = migrate(&from, &to, &unknown, |_| ()).await.unwrap_err().to_string();
+    assert!(error.contains("holds no cube `other`"), "{error}");
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mos::config::Setting;
+use mos::migrate::{Endpoint, MigrateOptions, Missing, migrate};
 use mos::{Add, Error, Mos, NewCube, Search, Settings};
 use mos_core::{CubeId, MemoryError, StoreError};
 use mos_testkit::embedder::WordEmbedder;
@@ -145,4 +146,34 @@ async fn settings_that_cannot_be_right_are_told() {
     let mos = build(folder.path(), &with(json!({"collection_name": "x", "path": "folder"}))).await.unwrap();
     assert!(mos.doctor().await.unwrap().facts["vectors"].contains("in this process"));
     assert!(mos.reconcile().await.unwrap_err().to_string().contains("vectors.backend"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cube_that_moves_brings_its_vectors() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (_server, vectors) = qdrant("migrate");
+    let mos = build(from.path(), &json!({})).await.unwrap();
+    mos.create_user("ann", None).await.unwrap();
+    let notes = CubeId::new("notes");
+    mos.create_cube(&ann(), NewCube::new(notes.clone())).await.unwrap();
+    for text in ["My dog is called Max", "The dog sleeps"] {
+        mos.add(Add::text(text).user("ann").cube(notes.clone())).await.unwrap();
+    }
+    let stores = json!({"vectors": vectors});
+    let (plain, on_server) = (Settings::default(), Settings::from_json(&stores).unwrap());
+    let source = Endpoint::open(&plain, Some(from.path()), Missing::Refuse).await.unwrap();
+    let target = Endpoint::open(&on_server, Some(to.path()), Missing::Make).await.unwrap();
+    let counted = async |options: MigrateOptions| {
+        let report = migrate(&source, &target, &options, |_| ()).await.unwrap();
+        report.cubes.into_iter().map(|cube| cube.n_vectors).collect::<Vec<_>>()
+    };
+    assert_eq!(counted(MigrateOptions { dry_run: true, ..MigrateOptions::default() }).await, [None]);
+    assert_eq!(counted(MigrateOptions::default()).await, [Some(2)]);
+    assert_eq!(counted(MigrateOptions::default()).await, [Some(2)], "once more changes nothing");
+    let moved = build(to.path(), &stores).await.unwrap();
+    assert_eq!(found(&moved, "ann", &notes).await.unwrap().len(), 2);
+    // Two records with the same collections would remove each other's points.
+    let shared = Endpoint::open(&on_server, Some(from.path()), Missing::Refuse).await.unwrap();
+    let error = migrate(&shared, &target, &MigrateOptions::default(), |_| ()).await.unwrap_err();
+    assert!(error.to_string().contains("another collection_name"), "{error}");
 }
