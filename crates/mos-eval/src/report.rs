@@ -69,7 +69,8 @@ impl Report {
         Summary::of(self.asked.iter().map(|one| &one.outcome).filter(|one| categories.contains(&one.category)))
     }
 
-    /// Returns the report as JSON: `all`, `cats_1_4`, `cat_1` to `cat_5` (null without a question), and `speed`. With
+    /// Returns the report as JSON: `all`, `cats_1_4`, `cat_1` to `cat_5` (null without a question), and `speed`.
+    /// `tokens@10` is an estimate for the texts of the first ten results, by their bytes. With
     /// `details`, also `conversations`, the same for each, and `missed`: questions whose evidence was not all among the
     /// first ten.
     pub fn to_value(&self, details: bool) -> Value {

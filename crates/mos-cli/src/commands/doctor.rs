@@ -25,6 +25,6 @@ pub(super) async fn run(context: &Context, reconcile: bool) -> anyhow::Result<()
         }
         lines.join("\n")
     })?;
-    anyhow::ensure!(report.findings.is_empty(), "{} problems found; see above", report.findings.len());
+    anyhow::ensure!(report.findings.is_empty(), "problems found: {}; see above", report.findings.len());
     Ok(())
 }
