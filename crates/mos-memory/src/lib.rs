@@ -10,6 +10,7 @@ mod general;
 mod naive;
 mod reembed;
 mod shelf;
+pub mod time;
 
 pub use general::{GeneralText, GeneralTextParts};
 pub use naive::NaiveText;
