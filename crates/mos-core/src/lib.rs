@@ -6,6 +6,7 @@
 //! Not here: any implementation of a store or a model, prompts, settings.
 
 pub mod activation;
+pub mod analyzer;
 pub mod archive;
 pub mod chat;
 pub mod clock;
@@ -25,6 +26,7 @@ pub mod validate;
 pub mod vector;
 
 pub use activation::{ActivationMemory, ActivationStats};
+pub use analyzer::Analyzer;
 pub use archive::{ArchiveBatch, ArchivedMemory, ArchivedReceipt, PastVersion, RecordArchive, UserArchive};
 pub use chat::{ChatEvent, ChatModel, ChatRequest, ChatStream, ChatUsage, FinishReason, Sampling};
 pub use clock::{Clock, SystemClock};

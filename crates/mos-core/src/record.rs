@@ -124,6 +124,9 @@ pub enum Change {
     Put {
         /// Number of the change.
         sequence: u64,
+        /// The place of its first write among those of the scope: the order of [`GraphStore::list`]. A memory keeps it
+        /// when it is written again; no two memories of a scope have the same.
+        arrival: u64,
         /// The memory.
         id: MemoryId,
         /// Its vector and metadata.

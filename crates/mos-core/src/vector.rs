@@ -56,6 +56,21 @@ pub trait VectorStore: fmt::Debug + Send + Sync {
         filter: &Filter,
     ) -> Result<Vec<Scored>, StoreError>;
 
+    /// Returns the cosine similarity of `query` with the vector of each of `ids`, in the order asked; `None` for a memory
+    /// without a vector.
+    ///
+    /// Scores are those of [`VectorStore::nearest`] up to rounding. Writes acknowledged before the call are seen.
+    ///
+    /// # Errors
+    /// As [`VectorStore::nearest`].
+    async fn similarities(
+        &self,
+        scope: &Scope,
+        space: &EmbeddingSpace,
+        query: &[f32],
+        ids: &[MemoryId],
+    ) -> Result<Vec<Option<f32>>, StoreError>;
+
     /// Returns how many vectors the scope has.
     ///
     /// # Errors

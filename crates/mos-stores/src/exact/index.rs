@@ -6,6 +6,7 @@ use mos_core::{Change, Filter, MemoryId, Scored, StoreError, VectorPoint};
 
 use super::columns::Columns;
 use super::cpu::Instructions;
+use super::dot::dot_with;
 use super::payload::Payload;
 use super::scan::Scan;
 use super::select::{RowFilter, columns_of};
@@ -55,7 +56,7 @@ impl Index {
                 }
                 sequence
             }
-            Change::Put { sequence, id, point: None } | Change::Deleted { sequence, id } => {
+            Change::Put { sequence, id, point: None, .. } | Change::Deleted { sequence, id } => {
                 self.remove(&id);
                 sequence
             }
@@ -125,6 +126,19 @@ impl Index {
     /// The columns are there that [`columns_of`] names.
     pub(super) fn nearest(&self, query: &[f32], limit: usize, filter: &Filter) -> Result<Vec<Scored>, StoreError> {
         self.nearest_with(query, limit, filter, Instructions::best())
+    }
+
+    /// Returns the cosine of a query of unit length with the vector of each memory; `None` for one without a vector.
+    pub(super) fn similarities(&self, query: &[f32], ids: &[MemoryId]) -> Result<Vec<Option<f32>>, StoreError> {
+        let Some(vectors) = self.vectors.as_ref().filter(|_| !self.ids.is_empty()) else {
+            return Ok(vec![None; ids.len()]);
+        };
+        if query.len() != vectors.dimension() {
+            return Err(StoreError::Dimension { got: query.len(), want: vectors.dimension() });
+        }
+        let dot = dot_with(Instructions::best());
+        let similarity = |id: &MemoryId| self.row_of.get(id).map(|&at| dot(query, vectors.row(at)).clamp(-1.0, 1.0));
+        Ok(ids.iter().map(similarity).collect())
     }
 
     fn nearest_with(

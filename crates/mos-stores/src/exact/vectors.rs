@@ -49,6 +49,11 @@ impl Vectors {
         self.max_length
     }
 
+    /// Returns row number `at`.
+    pub(super) fn row(&self, at: usize) -> &[f32] {
+        self.blocks[at / BLOCK_ROWS].row(at % BLOCK_ROWS, self.dimension)
+    }
+
     /// Bytes it takes.
     pub(super) fn n_bytes(&self) -> usize {
         let block =

@@ -51,6 +51,7 @@ use crate::TextAnalyzer;
 use crate::bm25::query_terms;
 use crate::prepare::{PreparedBatch, check_space, prepare};
 use crate::queue::QueueLimits;
+use crate::similar::similarities_by_record;
 use apply::{Adopt, AdoptSpace, Apply, KeyLimits};
 use archive::Import;
 use connection::Connection;
@@ -429,6 +430,16 @@ impl VectorStore for Neo4jStore {
         filter: &Filter,
     ) -> Result<Vec<Scored>, StoreError> {
         nearest::nearest(&self.connection, scope, &self.tenant(scope), space, query, limit, filter).await
+    }
+
+    async fn similarities(
+        &self,
+        scope: &Scope,
+        space: &EmbeddingSpace,
+        query: &[f32],
+        ids: &[MemoryId],
+    ) -> Result<Vec<Option<f32>>, StoreError> {
+        similarities_by_record(self, scope, space, query, ids).await
     }
 
     async fn count(&self, scope: &Scope) -> Result<usize, StoreError> {

@@ -217,6 +217,7 @@ pub(super) struct ReadChanges {
 #[derive(Debug, Deserialize)]
 struct PutRow {
     sequence: u64,
+    arrival: u64,
     vector: Option<Vec<f32>>,
     item: ItemRow,
 }
@@ -267,7 +268,7 @@ fn put_change(row: PutRow) -> Result<Change, StoreError> {
             memory: Arc::from(row.item.memory),
         }),
     };
-    Ok(Change::Put { sequence: row.sequence, id, point })
+    Ok(Change::Put { sequence: row.sequence, arrival: row.arrival, id, point })
 }
 
 #[derive(Debug, Deserialize)]

@@ -114,7 +114,7 @@ statements! {
          MATCH (n:Memory) USING INDEX SEEK n:Memory(user_name, mos_sequence)
          WHERE n.user_name = $tenant AND n.mos_sequence > $after
          WITH s, n ORDER BY n.mos_sequence LIMIT $limit
-         RETURN n.mos_sequence AS sequence, ", vector!(), " AS vector, ", item!());
+         RETURN n.mos_sequence AS sequence, n.mos_order AS arrival, ", vector!(), " AS vector, ", item!());
     TOMBSTONES = "MATCH (t:MosTombstone) WHERE t.tenant = $tenant AND t.sequence > $after
          RETURN t.sequence AS sequence, t.id AS id ORDER BY t.sequence LIMIT $limit";
     EMBEDDINGS = concat!(

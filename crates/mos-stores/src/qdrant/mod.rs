@@ -27,7 +27,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use mos_core::{EmbeddingSpace, Filter, RecordStore, Scope, Scored, StoreError, VectorStore};
+use mos_core::{EmbeddingSpace, Filter, MemoryId, RecordStore, Scope, Scored, StoreError, VectorStore};
 use qdrant_client::qdrant::HealthCheckRequest;
 
 pub use options::QdrantOptions;
@@ -38,6 +38,8 @@ use connection::Connection;
 use fault::Fault;
 use follow::{Remembered, Turns};
 use worker::Worker;
+
+use crate::similar::similarities_by_record;
 
 /// Nearest-neighbour search on a Qdrant server, over the embeddings of a record.
 #[derive(Debug)]
@@ -182,6 +184,16 @@ impl VectorStore for QdrantVectors {
         filter: &Filter,
     ) -> Result<Vec<Scored>, StoreError> {
         nearest::nearest(&self.inner, scope, space, query, limit, filter).await
+    }
+
+    async fn similarities(
+        &self,
+        scope: &Scope,
+        space: &EmbeddingSpace,
+        query: &[f32],
+        ids: &[MemoryId],
+    ) -> Result<Vec<Option<f32>>, StoreError> {
+        similarities_by_record(self.inner.record.as_ref(), scope, space, query, ids).await
     }
 
     async fn count(&self, scope: &Scope) -> Result<usize, StoreError> {

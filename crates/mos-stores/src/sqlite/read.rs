@@ -167,7 +167,7 @@ pub(super) fn changes(connection: &Connection, scope: &Scope, after: u64, limit:
 
 fn puts(connection: &Connection, scope: i64, after: i64, limit: usize) -> Result<Vec<Change>, Fault> {
     let mut statement = connection.prepare_cached(
-        "SELECT sequence, id, memory, metadata, vector FROM nodes
+        "SELECT sequence, id, memory, metadata, vector, node_key FROM nodes
          LEFT JOIN embeddings ON node = node_key AND space = (SELECT s.space FROM scopes AS s WHERE scope_key = ?1)
          WHERE scope = ?1 AND sequence > ?2 ORDER BY sequence LIMIT ?3",
     )?;
@@ -188,7 +188,8 @@ fn puts(connection: &Connection, scope: i64, after: i64, limit: usize) -> Result
                 })
             }
         };
-        changes.push(Change::Put { sequence: sequence.unsigned_abs(), id: MemoryId::new(id), point });
+        let arrival = row.get::<_, i64>(5)?.unsigned_abs();
+        changes.push(Change::Put { sequence: sequence.unsigned_abs(), arrival, id: MemoryId::new(id), point });
     }
     Ok(changes)
 }

@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::OnceLock;
 
 use jieba_rs::Jieba;
+use mos_core::Analyzer;
 use mos_core::language::is_ideograph;
 use rust_stemmers::{Algorithm, Stemmer};
 use unicode_segmentation::UnicodeSegmentation;
@@ -37,6 +38,12 @@ impl fmt::Debug for TextAnalyzer {
 impl Default for TextAnalyzer {
     fn default() -> Self {
         Self { stemmer: Stemmer::create(Algorithm::English) }
+    }
+}
+
+impl Analyzer for TextAnalyzer {
+    fn terms(&self, text: &str) -> Vec<String> {
+        TextAnalyzer::terms(self, text)
     }
 }
 

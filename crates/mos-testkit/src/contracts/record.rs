@@ -33,6 +33,7 @@ pub async fn run(make: impl AsyncFn() -> Arc<dyn RecordStore>) {
     bad_embeddings_are_refused(&*make().await).await;
     a_cube_can_be_embedded_anew(&*make().await).await;
     the_feed_gives_the_present_state(&*make().await).await;
+    the_feed_tells_the_order_of_first_writes(&*make().await).await;
     the_feed_tells_only_the_last_change(&*make().await).await;
     full_text::words_are_found_by_their_stems(&*make().await).await;
     full_text::scores_are_bm25(&*make().await).await;
@@ -434,6 +435,34 @@ async fn the_feed_gives_the_present_state(store: &dyn RecordStore) {
     assert_eq!(after, last, "a receipt's number is that of its last change");
     assert!(store.changes(&ours, last, 10).await.expect("changes").is_empty());
     assert!(store.changes(&ours, u64::MAX, 10).await.expect("changes").is_empty());
+}
+
+async fn the_feed_tells_the_order_of_first_writes(store: &dyn RecordStore) {
+    let scope = scope("c");
+    let arrivals = async || {
+        let mut told: Vec<(u64, String)> = Vec::new();
+        for change in store.changes(&scope, 0, 10).await.expect("changes") {
+            if let Change::Put { arrival, id, .. } = change {
+                told.push((arrival, id.to_string()));
+            }
+        }
+        told.sort();
+        told
+    };
+    apply(store, &scope, puts(&[("z", "one"), ("m", "two")])).await;
+    apply(store, &scope, puts(&[("a", "three")])).await;
+    let before = arrivals().await;
+    apply(store, &scope, puts(&[("z", "one again")])).await;
+    let after = arrivals().await;
+    assert_eq!(before, after, "a memory that is written again keeps its place");
+    assert!(after.windows(2).all(|pair| pair[0].0 < pair[1].0), "no two have the same place: {after:?}");
+    let listed = store.list(&scope, &Filter::Everything, Paging::ALL).await.expect("list").entries;
+    let listed: Vec<&str> = listed.iter().map(|item| item.id.as_str()).collect();
+    let told: Vec<&str> = after.iter().map(|(_, id)| id.as_str()).collect();
+    assert_eq!((told, listed), (vec!["z", "m", "a"], vec!["z", "m", "a"]));
+    apply(store, &scope, deletes(&["m"])).await;
+    apply(store, &scope, puts(&[("m", "back")])).await;
+    assert_eq!(arrivals().await.last().map(|(_, id)| id.as_str()), Some("m"), "who comes back comes last");
 }
 
 async fn the_feed_tells_only_the_last_change(store: &dyn RecordStore) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mos_core::{Condition, EmbeddingWrite, Filter, Operator, RecordStore, StoreError, VectorStore, WriteBatch};
+use mos_core::{Condition, EmbeddingWrite, Filter, MemoryId, Operator, RecordStore, StoreError, VectorStore, WriteBatch};
 use serde_json::json;
 
 use super::samples::{apply, batch, deletes, embedded, item, names, puts, scope, space, vectors};
@@ -14,6 +14,8 @@ use super::samples::{apply, batch, deletes, embedded, item, names, puts, scope, 
 pub async fn run(make: impl AsyncFn() -> (Arc<dyn RecordStore>, Arc<dyn VectorStore>)) {
     let (record, index) = make().await;
     nearest_is_by_cosine_and_ties_by_id(&*record, &*index).await;
+    let (record, index) = make().await;
+    similarities_are_those_of_nearest(&*record, &*index).await;
     let (record, index) = make().await;
     writes_are_seen(&*record, &*index).await;
     let (record, index) = make().await;
@@ -54,6 +56,26 @@ async fn nearest_is_by_cosine_and_ties_by_id(record: &dyn RecordStore, index: &d
     assert_eq!(nearest(0).await, []);
     assert_eq!(nearest(usize::MAX).await.len(), 5);
     assert_eq!(index.count(&scope).await.expect("count"), 5);
+}
+
+async fn similarities_are_those_of_nearest(record: &dyn RecordStore, index: &dyn VectorStore) {
+    let (scope, mini) = (scope("c"), space("mini", 2));
+    let query = [3.0, 0.0];
+    let ids: Vec<MemoryId> = ["b", "bare", "unknown", "a", "b"].map(MemoryId::from).to_vec();
+    let similarities = async || index.similarities(&scope, &mini, &query, &ids).await.expect("similarities");
+    assert_eq!(similarities().await, [None; 5], "nothing is there yet");
+    apply(record, &scope, embedded(&mini, &[("a", "one", &[2.0, 2.0]), ("b", "two", &[-1.0, 0.0])])).await;
+    apply(record, &scope, puts(&[("bare", "without a vector")])).await;
+    let found = similarities().await;
+    assert!((found[3].expect("`a` has a vector") - 0.5_f32.sqrt()).abs() < 1e-6, "{found:?}");
+    assert_eq!((found[0], found[1], found[2], found[4]), (Some(-1.0), None, None, Some(-1.0)), "in the order asked");
+    apply(record, &scope, deletes(&["b"])).await;
+    assert_eq!(similarities().await[0], None, "writes are seen");
+    assert!(index.similarities(&scope, &mini, &query, &[]).await.expect("similarities").is_empty());
+    let error = index.similarities(&scope, &space("maxi", 2), &query, &ids).await.expect_err("another model");
+    assert!(matches!(error, StoreError::EmbeddingSpace { .. }), "{error}");
+    let error = index.similarities(&scope, &mini, &[1.0], &ids).await.expect_err("too short");
+    assert!(matches!(error, StoreError::Dimension { got: 1, want: 2 }), "{error}");
 }
 
 async fn writes_are_seen(record: &dyn RecordStore, index: &dyn VectorStore) {
