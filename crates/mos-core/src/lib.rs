@@ -15,6 +15,7 @@ pub mod error;
 pub mod filter;
 pub mod graph;
 pub mod id;
+pub mod json_repair;
 pub mod language;
 pub mod memory;
 pub mod message;

@@ -1,5 +1,6 @@
 //! Contracts, fakes and a scripted model server for tests of the mos memory system.
 
+pub mod chat;
 pub mod clock;
 pub mod contracts;
 pub mod embedder;
