@@ -124,8 +124,8 @@ pub enum Change {
     Put {
         /// Number of the change.
         sequence: u64,
-        /// The place of its first write among those of the scope: the order of [`GraphStore::list`]. A memory keeps it
-        /// when it is written again; no two memories of a scope have the same.
+        /// Numbers the first writes of a scope in their order, which is that of [`GraphStore::list`], with gaps. A memory
+        /// keeps its number when it is written again; no two memories of a scope have the same.
         arrival: u64,
         /// The memory.
         id: MemoryId,

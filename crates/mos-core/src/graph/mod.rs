@@ -1,5 +1,6 @@
 //! Reading memory nodes and the typed edges between them.
 
+pub mod kinds;
 mod walk;
 
 use std::fmt;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use mos_core::{
-    Direction, Edge, EmbeddingSpace, EmbeddingWrite, Filter, MemoryId, MemoryItem, Origin, Paging, RecordStore, Scope,
-    StoreError, WriteBatch,
+    Change, Direction, Edge, EmbeddingSpace, EmbeddingWrite, Filter, MemoryId, MemoryItem, Origin, Paging, RecordStore,
+    Scope, StoreError, WriteBatch,
 };
 use mos_stores::{ExactVectors, InMemoryStore, SqliteOptions, SqliteStore};
 use mos_testkit::clock::SetClock;
@@ -108,6 +108,25 @@ pub(crate) fn outcome<T: std::fmt::Debug>(result: Result<T, StoreError>) -> Stri
     }
 }
 
+/// The changes with arrivals counted from 0: a store may number them as it likes, as long as the order is right.
+fn in_order_of_arrival(mut changes: Vec<Change>) -> Vec<Change> {
+    let arrival_of = |change: &mut Change| match change {
+        Change::Put { arrival, .. } => Some(std::mem::take(arrival)),
+        Change::Deleted { .. } => None,
+    };
+    let mut arrivals: Vec<(u64, usize)> = Vec::new();
+    for (place, change) in changes.iter_mut().enumerate() {
+        arrivals.extend(arrival_of(change).map(|arrival| (arrival, place)));
+    }
+    arrivals.sort_unstable();
+    for (rank, (_, place)) in arrivals.into_iter().enumerate() {
+        if let Change::Put { arrival, .. } = &mut changes[place] {
+            *arrival = rank as u64;
+        }
+    }
+    changes
+}
+
 /// Everything that can be asked about a scope.
 pub(crate) async fn observed(store: &Arc<dyn RecordStore>, scope: &Scope) -> Vec<String> {
     let everything = Filter::Everything;
@@ -126,8 +145,8 @@ pub(crate) async fn observed(store: &Arc<dyn RecordStore>, scope: &Scope) -> Vec
         outcome(store.path(scope, &ids[0], &ids[1], Direction::Any, 4).await),
         outcome(store.embedding_space(scope).await),
         outcome(store.embeddings(scope, &ids).await),
-        outcome(store.changes(scope, 0, 1000).await),
-        outcome(store.changes(scope, 5, 3).await),
+        outcome(store.changes(scope, 0, 1000).await.map(in_order_of_arrival)),
+        outcome(store.changes(scope, 5, 3).await.map(in_order_of_arrival)),
     ];
     for id in &ids {
         seen.push(outcome(store.history(scope, id).await));
