@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mos_core::{Embedder, MemoryItem, Origin, Scope, SearchRequest, SystemClock, TextMemory, text_memory::Hit};
-use mos_memory::{DEFAULT_FILE_NAME, GeneralText, GeneralTextParts, NaiveText, Shelf};
-use mos_stores::{ExactVectors, InMemoryStore};
+use mos_memory::{DEFAULT_FILE_NAME, GeneralText, GeneralTextParts, NaiveText, Recall, RecallOptions, Shelf};
+use mos_stores::{ExactVectors, InMemoryStore, TextAnalyzer};
 use mos_testkit::embedder::WordEmbedder;
 use serde_json::{Value, json};
 
@@ -70,7 +70,9 @@ async fn a_recorded_general_dump_loads_and_dumps_to_the_same() {
     let shelf = shelf();
     let embedder: Arc<dyn Embedder> = Arc::new(WordEmbedder::new("toy", 8));
     let vectors = ExactVectors::following(shelf.record.clone());
-    let memory = GeneralText::new(GeneralTextParts { shelf, vectors, embedder });
+    let analyzer = Arc::new(TextAnalyzer::new());
+    let recall = Recall::following(shelf.record.clone(), vectors, analyzer, RecallOptions::default());
+    let memory = GeneralText::new(GeneralTextParts { shelf, recall, embedder });
     let n_loaded = memory.load(source.path(), Origin::new("test", "load")).await.unwrap();
     assert_eq!(n_loaded, dump.as_array().unwrap().len());
     memory.dump(target.path()).await.unwrap();

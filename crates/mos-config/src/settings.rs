@@ -11,6 +11,7 @@ use crate::llm::ChatModelConfig;
 use crate::memory::MemoryConfig;
 use crate::read::{Fields, Reader, Setting};
 use crate::reader::MemReaderConfig;
+use crate::recall::RecallConfig;
 use crate::references;
 use crate::scheduler::SchedulerConfig;
 use crate::secret::Secrets;
@@ -39,6 +40,8 @@ section! {
         default store: StoreConfig = default_part("store"),
         /// Where vectors are searched. `embedded` is an index in memory that follows the record.
         default vectors: VectorStoreConfig = default_part("vectors"),
+        /// How memories are ranked for a question.
+        default recall: RecallConfig = RecallConfig::default(),
         /// Where jobs for later are kept. Absent: in the record, when it keeps jobs.
         omitted queue: Option<QueueConfig>,
         /// How raw input becomes memories.
@@ -206,6 +209,7 @@ impl Settings {
             "embedder",
             "store",
             "vectors",
+            "recall",
             "queue",
             "base_prompt",
             "text_mem_type",

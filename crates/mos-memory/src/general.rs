@@ -1,44 +1,36 @@
-//! `general_text`: found by meaning, and by words.
+//! `general_text`: found by words, meaning, speaker and time.
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use mos_core::text_memory::Signal;
 use mos_core::{
     AddRequest, Embedder, EmbeddingSpace, EmbeddingWrite, Hit, MemoryError, MemoryId, MemoryItem, Origin,
-    SearchRequest, StoreError, TextMemory, VectorStore, WriteBatch,
+    SearchRequest, StoreError, TextMemory, WriteBatch,
 };
 use serde_json::{Map, Value, json};
 use tracing::{Span, instrument};
 
+use crate::embedded::text_to_embed;
 use crate::file;
+use crate::recall::Recall;
 use crate::shelf::{Shelf, activated, check_query, check_text};
-
-/// How much shared words add to the cosine of two meanings: at most this, for a memory that holds every word.
-const WORDS_WEIGHT: f32 = 0.25;
-
-/// Each recall path brings this many times the wanted hits (and no fewer than [`MIN_RECALL`]), so that fusion has
-/// something to choose from.
-const RECALL_FACTOR: usize = 4;
-const MIN_RECALL: usize = 20;
 
 /// What a [`GeneralText`] is made of.
 #[derive(Clone, Debug)]
 pub struct GeneralTextParts {
     /// The cube's record.
     pub shelf: Shelf,
-    /// Finds near vectors; follows the same record.
-    pub vectors: Arc<dyn VectorStore>,
+    /// Ranks memories for a question; follows the same record.
+    pub recall: Arc<Recall>,
     /// Turns texts into vectors.
     pub embedder: Arc<dyn Embedder>,
 }
 
-/// Memories found by the cosine of their embedding with the question's, raised by the words they share with it.
+/// Memories found by what they say, who said it and when, each read together with the memories around it in its session.
 ///
-/// The score of a hit is `cosine + 0.25 · bm25 / best bm25`, so a rare word (a name, a number) lifts the memory that
-/// holds it, and meaning decides otherwise.
+/// The score of a hit is a weighted sum of signals; [`RecallOptions`](crate::RecallOptions) tells what they are.
 #[derive(Debug)]
 pub struct GeneralText {
     parts: GeneralTextParts,
@@ -55,7 +47,7 @@ impl GeneralText {
     }
 
     async fn embed(&self, items: &[MemoryItem]) -> Result<EmbeddingWrite, MemoryError> {
-        let texts: Vec<String> = items.iter().map(|item| item.memory.clone()).collect();
+        let texts: Vec<String> = items.iter().map(text_to_embed).collect();
         let space = self.parts.embedder.space().await?;
         let vectors = if texts.is_empty() { Vec::new() } else { self.parts.embedder.embed(&texts).await? };
         let ids = items.iter().map(|item| item.id.clone());
@@ -71,51 +63,6 @@ impl GeneralText {
             }
             _ => Ok(got),
         }
-    }
-
-    /// Scores of both recall paths by memory; cosine is filled in for memories that only words found.
-    async fn recall(&self, request: &SearchRequest, query: &[f32]) -> Result<HashMap<MemoryId, Recalled>, MemoryError> {
-        let (scope, filter) = (&self.shelf().scope, activated(&request.filter));
-        let space = self.parts.embedder.space().await?;
-        let limit = request.top_k.saturating_mul(RECALL_FACTOR).max(MIN_RECALL);
-        let (near, worded) = futures::try_join!(
-            self.parts.vectors.nearest(scope, &space, query, limit, &filter),
-            self.shelf().record.full_text(scope, &request.query, limit, &filter),
-        )?;
-        let mut found: HashMap<MemoryId, Recalled> = HashMap::new();
-        for hit in near {
-            found.entry(hit.id).or_default().cosine = Some(hit.score);
-        }
-        for hit in worded {
-            found.entry(hit.id).or_default().bm25 = Some(hit.score);
-        }
-        let unseen: Vec<MemoryId> =
-            found.iter().filter(|(_, one)| one.cosine.is_none()).map(|(id, _)| id.clone()).collect();
-        if !unseen.is_empty() {
-            for (id, vector) in self.shelf().record.embeddings(scope, &unseen).await? {
-                let cosine = vector.iter().zip(query).map(|(a, b)| a * b).sum();
-                found.entry(id).or_default().cosine = Some(cosine);
-            }
-        }
-        Ok(found)
-    }
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Recalled {
-    cosine: Option<f32>,
-    bm25: Option<f32>,
-}
-
-impl Recalled {
-    fn fused(self, best_bm25: f32) -> f32 {
-        self.cosine.unwrap_or(0.0) + self.bm25.map_or(0.0, |score| WORDS_WEIGHT * score / best_bm25)
-    }
-
-    fn signals(self) -> Vec<Signal> {
-        let vector = self.cosine.map(|score| Signal { name: "vector", score });
-        let words = self.bm25.map(|score| Signal { name: "full_text", score });
-        vector.into_iter().chain(words).collect()
     }
 }
 
@@ -139,22 +86,22 @@ impl TextMemory for GeneralText {
         if request.top_k == 0 || self.shelf().record.embedding_space(&self.shelf().scope).await?.is_none() {
             return Ok(Vec::new());
         }
-        self.check_space().await?;
-        let mut embedded = self.parts.embedder.embed(std::slice::from_ref(&request.query)).await?;
+        let space = self.check_space().await?;
+        let (scope, filter) = (&self.shelf().scope, activated(&request.filter));
+        let question = self.parts.recall.understand(scope, &space, &request.query).await?;
+        let mut embedded = self.parts.embedder.embed(std::slice::from_ref(&question.neutral)).await?;
         let query = embedded.pop().unwrap_or_default();
-        let found = self.recall(request, &query).await?;
-        let best_bm25 = found.values().filter_map(|one| one.bm25).fold(f32::MIN_POSITIVE, f32::max);
-        let mut ranked: Vec<(MemoryId, f32, Recalled)> =
-            found.into_iter().map(|(id, one)| (id, one.fused(best_bm25), one)).collect();
-        ranked.sort_by(|left, right| right.1.total_cmp(&left.1).then_with(|| left.0.cmp(&right.0)));
-        ranked.truncate(request.top_k);
-        let ids: Vec<MemoryId> = ranked.iter().map(|(id, ..)| id.clone()).collect();
+        let recalled = self.parts.recall.search(scope, &space, &question, &query, request.top_k, &filter).await?;
+        let ids: Vec<MemoryId> = recalled.iter().map(|one| one.id.clone()).collect();
         let mut items: HashMap<MemoryId, MemoryItem> =
             self.shelf().get_by_ids(&ids).await?.into_iter().map(|item| (item.id.clone(), item)).collect();
         // A memory that was deleted between recall and reading is left out.
-        let hits: Vec<Hit> = ranked
+        let hits: Vec<Hit> = recalled
             .into_iter()
-            .filter_map(|(id, score, one)| items.remove(&id).map(|item| Hit { item, score, signals: one.signals() }))
+            .filter_map(|one| {
+                let item = items.remove(&one.id)?;
+                Some(Hit { item, score: one.score, signals: one.signals.named() })
+            })
             .collect();
         Span::current().record("n_hits", hits.len());
         Ok(hits)

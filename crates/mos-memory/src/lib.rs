@@ -1,18 +1,23 @@
-//! Textual memories of a cube: [`NaiveText`] finds by shared words, [`GeneralText`] by meaning and words.
+//! Textual memories of a cube: [`NaiveText`] finds by shared words, [`GeneralText`] by words, meaning, speaker
+//! and time, as [`recall`] ranks them.
 //!
 //! Invariant: this crate knows stores and models only by the traits of `mos-core`. Memories are stored through
 //! [`RecordStore::apply`](mos_core::RecordStore::apply), one batch per call.
 //!
 //! Not here: rights (the facade checks them), the layout of a cube's directory (`mos-cube`).
 
+mod ask;
+mod embedded;
 mod file;
 mod general;
 mod naive;
+pub mod recall;
 mod reembed;
 mod shelf;
 pub mod time;
 
 pub use general::{GeneralText, GeneralTextParts};
 pub use naive::NaiveText;
+pub use recall::{Recall, RecallOptions};
 pub use reembed::{Reembedded, reembed};
 pub use shelf::{DEFAULT_FILE_NAME, Shelf};

@@ -5,6 +5,8 @@ use mos_core::{
     WriteBatch, graph::Paging,
 };
 
+use crate::embedded::text_to_embed;
+
 /// How many memories are embedded and written at once.
 const BATCH: usize = 64;
 
@@ -94,10 +96,11 @@ async fn embed_items(
     aside: bool,
     items: Vec<MemoryItem>,
 ) -> Result<(), MemoryError> {
-    let (ids, texts): (Vec<MemoryId>, Vec<String>) = items.into_iter().map(|item| (item.id, item.memory)).unzip();
+    let texts: Vec<String> = items.iter().map(text_to_embed).collect();
     let (space, vectors) = (embedder.space().await?, embedder.embed(&texts).await?);
+    let (ids, memories): (Vec<MemoryId>, Vec<String>) = items.into_iter().map(|item| (item.id, item.memory)).unzip();
     let vectors = ids.into_iter().zip(vectors).collect();
-    let write = EmbeddingWrite { space, vectors, made_of: Some(texts), aside };
+    let write = EmbeddingWrite { space, vectors, made_of: Some(memories), aside };
     let batch = WriteBatch { embeddings: Some(write), ..WriteBatch::new(Origin::new(actor, "reembed")) };
     record.apply(scope, batch).await?;
     Ok(())

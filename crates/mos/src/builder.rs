@@ -5,13 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mos_config::store::{Neo4jStore as Neo4jStoreConfig, RedisQueue as RedisQueueConfig};
-use mos_config::{QueueConfig, Settings, StoreConfig};
+use mos_config::{QueueConfig, RecallConfig, Settings, StoreConfig};
 use mos_core::{
     ActivationMemory, ChatModel, Clock, CubeId, Embedder, IdSource, JobQueue, MemoryError, RandomIds, RecordStore,
     ScopeLifecycle, StoreError, SystemClock, UserId, UserStore,
 };
+use mos_memory::recall::Weights;
+use mos_memory::{Recall, RecallOptions};
 use mos_stores::{
     InMemoryStore, Neo4jOptions, Neo4jStore, RedisOptions, RedisQueue, SqliteOptions, SqliteStore, Tenancy,
+    TextAnalyzer,
 };
 
 use crate::activation::{ActivationBackend, ActivationParts, Activations};
@@ -182,6 +185,10 @@ impl MosBuilder {
             ))
         })?;
         let vectors = vectors::open(&self.settings, &stores.record)?;
+        let analyzer = Arc::new(TextAnalyzer::new());
+        let (record, index) = (Arc::clone(&stores.record), Arc::clone(&vectors.index));
+        let recall =
+            Recall::following(record, index, analyzer, recall_options(&self.settings.recall, vectors.qdrant.is_some()));
         let context = ModelContext { models_dir: folders::models_dir(&self.settings)? };
         let embedder = match self.embedder {
             Some(embedder) => embedder,
@@ -215,6 +222,7 @@ impl MosBuilder {
             sqlite: stores.sqlite,
             store_name: stores.name,
             vectors: vectors.index,
+            recall,
             qdrant: vectors.qdrant,
             queue: stores.queue,
             embedder,
@@ -232,6 +240,30 @@ impl Mos {
     /// The user that the settings name exists from the start, as `root` does.
     async fn ensure_configured_user(&self) -> Result<()> {
         self.ensure_user(&self.user_or_default(None)).await.map(drop)
+    }
+}
+
+/// Up to how many memories all of them are ranked when their vectors are on a server: each search brings them here.
+const MAX_EXHAUSTIVE_FAR: usize = 1000;
+
+/// The settings' words for what ranks memories.
+fn recall_options(config: &RecallConfig, is_far: bool) -> RecallOptions {
+    let weights = &config.weights;
+    let defaults = RecallOptions::default();
+    RecallOptions {
+        max_exhaustive: if is_far { MAX_EXHAUSTIVE_FAR } else { defaults.max_exhaustive },
+        max_bytes: usize::try_from(config.max_bytes).unwrap_or(usize::MAX),
+        weights: Weights {
+            words: weights.words as f32,
+            context: weights.context as f32,
+            vector: weights.vector as f32,
+            speaker: weights.speaker as f32,
+            date: weights.date as f32,
+            time: weights.time as f32,
+            question: weights.question as f32,
+        },
+        session_penalty: config.session_penalty as f32,
+        ..defaults
     }
 }
 

@@ -13,7 +13,7 @@ use mos_core::{
     ChatModel, Clock, CubeId, Embedder, ModelError, RecordStore, Scope, ScopeLifecycle, StoreError, TextMemory, UserId,
     UserStore, VectorStore,
 };
-use mos_memory::{DEFAULT_FILE_NAME, GeneralText, GeneralTextParts, NaiveText, Shelf};
+use mos_memory::{DEFAULT_FILE_NAME, GeneralText, GeneralTextParts, NaiveText, Recall, Shelf};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -43,6 +43,8 @@ pub struct TextMemoryParts {
     pub record: Arc<dyn RecordStore>,
     /// Finds near vectors.
     pub vectors: Arc<dyn VectorStore>,
+    /// Ranks memories for a question; one for all cubes.
+    pub recall: Arc<Recall>,
     /// Turns texts into vectors.
     pub embedder: Arc<dyn Embedder>,
     /// The time of changes.
@@ -126,7 +128,7 @@ impl Default for Factories {
             "general_text",
             Arc::new(|parts, file_name| {
                 let shelf = shelf(&parts, file_name);
-                Arc::new(GeneralText::new(GeneralTextParts { shelf, vectors: parts.vectors, embedder: parts.embedder }))
+                Arc::new(GeneralText::new(GeneralTextParts { shelf, recall: parts.recall, embedder: parts.embedder }))
             }),
         );
         models::add_activation_memories(&mut factories);

@@ -1,16 +1,18 @@
 use std::sync::Arc;
 
 use mos_core::{Embedder, Filter, MemoryError, MemoryId, RecordStore, SearchRequest, Status, StoreError, TextMemory};
-use mos_memory::{GeneralText, GeneralTextParts, reembed};
-use mos_stores::ExactVectors;
+use mos_memory::{GeneralText, GeneralTextParts, Recall, RecallOptions, reembed};
+use mos_stores::{ExactVectors, TextAnalyzer};
 use mos_testkit::embedder::WordEmbedder;
 
 use crate::{item, origin, shelf, store, texts};
 
 fn general(record: &Arc<dyn RecordStore>, cube: &str, model: &str, dimension: usize) -> GeneralText {
+    let vectors = ExactVectors::following(Arc::clone(record));
+    let analyzer = Arc::new(TextAnalyzer::new());
     GeneralText::new(GeneralTextParts {
         shelf: shelf(record, cube),
-        vectors: ExactVectors::following(Arc::clone(record)),
+        recall: Recall::following(Arc::clone(record), vectors, analyzer, RecallOptions::default()),
         embedder: Arc::new(WordEmbedder::new(model, dimension)),
     })
 }
@@ -30,7 +32,7 @@ async fn what_was_added_is_found_and_each_hit_says_why() {
     assert_eq!(hits[0].item.memory, "my dog is called Max");
     assert!(hits[0].score > hits[1].score);
     let signals: Vec<&str> = hits[0].signals.iter().map(|signal| signal.name).collect();
-    assert_eq!(signals, ["vector", "full_text"]);
+    assert_eq!(signals, ["vector", "context", "words"]);
 }
 
 #[tokio::test]

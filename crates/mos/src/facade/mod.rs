@@ -23,6 +23,7 @@ pub use cubes::{CubeSource, NewCube};
 pub use memories::{Add, CubeMemories, MemoryListing};
 pub use search::{CubeHits, FoundMemory, Search, SearchResult, SkippedCube};
 
+use mos_memory::Recall;
 use mos_stores::{QdrantVectors, SqliteStore};
 
 use crate::activation::Activations;
@@ -56,6 +57,7 @@ pub(crate) struct Parts {
     /// Jobs for later, when the settings name a queue or the record is one.
     pub(crate) queue: Option<Arc<dyn JobQueue>>,
     pub(crate) vectors: Arc<dyn VectorStore>,
+    pub(crate) recall: Arc<Recall>,
     /// `vectors`, when they are on a Qdrant server.
     pub(crate) qdrant: Option<Arc<QdrantVectors>>,
     pub(crate) embedder: Arc<dyn Embedder>,
@@ -184,6 +186,7 @@ impl Mos {
             scope: Scope::of(&cube.cube_id),
             record: Arc::clone(&self.parts.record),
             vectors: Arc::clone(&self.parts.vectors),
+            recall: Arc::clone(&self.parts.recall),
             embedder: Arc::clone(&self.parts.embedder),
             clock: Arc::clone(&self.parts.clock),
         };

@@ -1,0 +1,76 @@
+//! How memories are ranked for a question.
+
+use crate::read::Fields;
+
+section! {
+    /// How much each signal counts in the score of a memory, which is their weighted sum; 0 leaves a signal out.
+    pub struct RecallWeights {
+        /// Words shared with the question, by the memory and those around it in its session.
+        default words: f64 = 1.8,
+        /// Ten times the cosine of the question with the memory and those around it in its session.
+        default context: f64 = 0.75,
+        /// Ten times the cosine of the question with the memory.
+        default vector: f64 = 0.2,
+        /// 1 when the question is about who said it.
+        default speaker: f64 = 2.6,
+        /// Up to 1 when the question names the days on which it was said, or which it speaks of.
+        default date: f64 = 4.4,
+        /// 1 when the question asks for a time and the memory tells one.
+        default time: f64 = 2.6,
+        /// 1 for a memory that is a question itself; what answers is seldom one.
+        default question: f64 = -0.6,
+    }
+    check: check_weights;
+}
+
+section! {
+    /// How memories are ranked for a question.
+    pub struct RecallConfig {
+        /// How much each signal counts.
+        default weights: RecallWeights = RecallWeights::default(),
+        /// What each hit of a session costs the session's other memories; 0 for no such cost.
+        default session_penalty: f64 = 0.15,
+        /// Bytes of RAM that the indexes of all cubes may take together.
+        default max_bytes: u64 = 256 << 20,
+    }
+    check: check_recall;
+}
+
+impl Default for RecallWeights {
+    fn default() -> Self {
+        Self { words: 1.8, context: 0.75, vector: 0.2, speaker: 2.6, date: 4.4, time: 2.6, question: -0.6 }
+    }
+}
+
+impl Default for RecallConfig {
+    fn default() -> Self {
+        Self { weights: RecallWeights::default(), session_penalty: 0.15, max_bytes: 256 << 20 }
+    }
+}
+
+fn check_weights(weights: &RecallWeights, fields: &mut Fields<'_, '_>) {
+    let RecallWeights { words, context, vector, speaker, date, time, question } = weights;
+    let all = [
+        ("words", words),
+        ("context", context),
+        ("vector", vector),
+        ("speaker", speaker),
+        ("date", date),
+        ("time", time),
+        ("question", question),
+    ];
+    for (key, weight) in all {
+        if !(-1000.0..=1000.0).contains(weight) {
+            fields.refuse(key, "must be from -1000 to 1000");
+        }
+    }
+}
+
+fn check_recall(recall: &RecallConfig, fields: &mut Fields<'_, '_>) {
+    if !(0.0..=1000.0).contains(&recall.session_penalty) {
+        fields.refuse("session_penalty", "must be from 0 to 1000");
+    }
+    if recall.max_bytes == 0 {
+        fields.refuse("max_bytes", "must be at least 1; the cube that is searched always stays");
+    }
+}
