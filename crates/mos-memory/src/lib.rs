@@ -13,6 +13,7 @@ mod general;
 mod naive;
 pub mod recall;
 mod reembed;
+pub mod retrieve;
 mod shelf;
 pub mod time;
 
