@@ -302,6 +302,11 @@ pub(crate) enum EvalCommand {
         #[arg(long)]
         dev: bool,
     },
+    /// The same with parts of the ranking switched off, one table row each: what every part is worth.
+    Compare {
+        /// The file: a JSON list of conversations with questions and evidence.
+        file: PathBuf,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -44,7 +44,7 @@ impl Times {
 }
 
 /// Everything an evaluation found.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
     /// Every question, in order.
     pub asked: Vec<Asked>,

@@ -73,12 +73,19 @@ impl Days {
         between(self.last, other.first).max(between(other.last, self.first))
     }
 
-    pub(super) fn month(year: i16, month: i8) -> Option<Self> {
+    /// Returns how many days later than the first the last one is; 0 for one day.
+    pub fn length(self) -> u32 {
+        Self::one(self.first).distance(Self::one(self.last))
+    }
+
+    /// A month of the calendar, from 1 to 12.
+    pub(crate) fn month(year: i16, month: i8) -> Option<Self> {
         let first = Date::new(year, month, 1).ok()?;
         Self::new(first, first.last_of_month())
     }
 
-    pub(super) fn year(year: i16) -> Option<Self> {
+    /// A year of the calendar.
+    pub(crate) fn year(year: i16) -> Option<Self> {
         Self::new(Date::new(year, 1, 1).ok()?, Date::new(year, 12, 31).ok()?)
     }
 

@@ -6,11 +6,12 @@ use jiff::civil::{Date, Weekday};
 use regex::{Captures, Regex};
 
 use super::Expression;
-use super::days::{Days, Season, Unit, later, weekday_after, weekday_before, weekday_of_week};
+use super::days::{Days, Season, Unit, weekday_after, weekday_before, weekday_of_week};
 
 const MONTHS: &str = "january|february|march|april|may|june|july|august|september|october|november|december|jan|feb|mar|apr|\
                       jun|jul|aug|sept|sep|oct|nov|dec";
-const WEEKDAYS: &str = "monday|tuesday|wednesday|thursday|friday|saturday|sunday|mon|tues|tue|wed|thurs|thur|thu|fri|sat|sun";
+const WEEKDAYS: &str =
+    "monday|tuesday|wednesday|thursday|friday|saturday|sunday|mon|tues|tue|wed|thurs|thur|thu|fri|sat|sun";
 const COUNTS: &str = "[0-9]{1,4}|a few|several|a couple of|a couple|couple of|a|an|one|two|three|four|five|six|seven|eight|nine|\
                       ten|eleven|twelve";
 const UNITS: &str = "days?|weeks?|weekends?|months?|years?";

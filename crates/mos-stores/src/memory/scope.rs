@@ -337,9 +337,7 @@ impl ScopeState {
         let mut told: Vec<_> = puts.chain(deleted).filter(|(sequence, ..)| *sequence > after).collect();
         told.sort_by_key(|(sequence, ..)| *sequence);
         let change = |(sequence, id, node): (u64, &MemoryId, Option<&Node>)| match node {
-            Some(node) => {
-                Change::Put { sequence, arrival: node.order, id: id.clone(), point: self.point(id, node) }
-            }
+            Some(node) => Change::Put { sequence, arrival: node.order, id: id.clone(), point: self.point(id, node) },
             None => Change::Deleted { sequence, id: id.clone() },
         };
         told.into_iter().take(limit).map(change).collect()

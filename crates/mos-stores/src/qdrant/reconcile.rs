@@ -154,7 +154,7 @@ async fn compare(inner: &Inner, calls: &Calls<'_>, scope: &Scope) -> Result<Comp
         for change in page {
             let (Change::Put { sequence, .. } | Change::Deleted { sequence, .. }) = &change;
             compared.last = *sequence;
-            if let Change::Put { sequence, id, point: Some(vector_point) } = change {
+            if let Change::Put { sequence, id, point: Some(vector_point), .. } = change {
                 expected.insert(id, (point::memory(scope, sequence, &vector_point), vector_point.vector));
             }
         }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use mos_core::{Condition, EmbeddingWrite, Filter, MemoryId, Operator, RecordStore, StoreError, VectorStore, WriteBatch};
+use mos_core::{
+    Condition, EmbeddingWrite, Filter, MemoryId, Operator, RecordStore, StoreError, VectorStore, WriteBatch,
+};
 use serde_json::json;
 
 use super::samples::{apply, batch, deletes, embedded, item, names, puts, scope, space, vectors};

@@ -44,7 +44,8 @@ impl Pair {
             metadata: Arc::new(metadata.clone()),
         };
         let sequence = self.index.sequence + 1;
-        let followed = self.index.follow(Change::Put { sequence, arrival: sequence, id: id.into(), point: Some(point) }).unwrap();
+        let followed =
+            self.index.follow(Change::Put { sequence, arrival: sequence, id: id.into(), point: Some(point) }).unwrap();
         if followed == Followed::Yes {
             self.plain.insert(id.to_owned(), (vector, text.to_owned(), metadata));
         }
