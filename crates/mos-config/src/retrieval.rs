@@ -25,10 +25,20 @@ section! {
         default concate_len: usize = 1000,
         /// Headers that are sent with every request.
         omitted headers_extra: Option<Headers>,
-        /// Which kind of source is joined to a memory.
+        /// What is joined to a memory when there is no strategy: `background`, `sources`, or kinds of sources separated
+        /// by commas.
         omitted rerank_source: Option<String>,
-        /// How memories are put together for the model.
+        /// How memories are put together for the model: one of [`RERANKER_STRATEGIES`].
         omitted reranker_strategy: Option<String>,
+        /// The key of the account, sent as a bearer token; `token` is another name for it.
+        omitted api_key: Option<Secret>,
+        /// Another name for `api_key`.
+        omitted token: Option<Secret>,
+        /// Texts per request. Absent: the client's default.
+        omitted batch_size: Option<usize>,
+        /// What happens when the server fails: `keep_order` keeps the order of recall and warns, `error` fails the
+        /// search. Absent: `keep_order`.
+        omitted on_failure: Option<String>,
         /// Other keys, kept as they are.
         rest extra: Free,
     }
@@ -40,23 +50,86 @@ impl HttpReranker {
     pub fn address(&self) -> Option<&str> {
         self.url.as_deref().or(self.endpoint.as_deref()).or(self.reranker_url.as_deref())
     }
+
+    /// Returns the key under any of its names.
+    pub fn key(&self) -> Option<&Secret> {
+        self.api_key.as_ref().or(self.token.as_ref())
+    }
+
+    /// Whether a failure of the server fails the search.
+    pub fn fails_the_search(&self) -> bool {
+        self.on_failure.as_deref() == Some("error")
+    }
 }
+
+/// How memories may be put together for a reranking model: with each turn of their conversation (MemOS has two names
+/// for it), with the situation they arose in, with the files they were drawn from.
+pub const RERANKER_STRATEGIES: &[&str] =
+    &["single_turn", "singleturn_outputmem", "concat_background", "concat_docsource"];
 
 fn check_http_reranker(reranker: &HttpReranker, fields: &mut Fields<'_, '_>) {
     if reranker.address().is_none() {
         fields.refuse("url", "is missing (`endpoint` and `reranker_url` are other names for it)");
     }
+    check_timeout(Some(reranker.timeout), fields);
+    check_word("reranker_strategy", reranker.reranker_strategy.as_deref(), RERANKER_STRATEGIES, fields);
+    check_word("on_failure", reranker.on_failure.as_deref(), &["keep_order", "error"], fields);
+    if reranker.batch_size == Some(0) {
+        fields.refuse("batch_size", "must be at least 1");
+    }
+}
+
+fn check_timeout(seconds: Option<f64>, fields: &mut Fields<'_, '_>) {
+    if seconds.is_some_and(|seconds| !(seconds > 0.0 && seconds <= 86_400.0)) {
+        fields.refuse("timeout", "must be more than 0 and at most 86400 (a day)");
+    }
+}
+
+fn check_word(key: &str, word: Option<&str>, allowed: &[&str], fields: &mut Fields<'_, '_>) {
+    if let Some(word) = word.filter(|word| !allowed.contains(word)) {
+        fields.refuse(key, format!("`{word}` is not known (allowed: {})", allowed.join(", ")));
+    }
+}
+
+section! {
+    /// A cross-encoder (BERT) that runs in this process.
+    pub struct CrossEncoderReranker {
+        /// Name of a fetched model, or the path of its folder.
+        required model_name_or_path: String,
+        /// Question and memory together are cut at this many tokens. Absent: the model's own limit.
+        omitted max_tokens: Option<usize>,
+        /// The most characters of context that are joined to a memory.
+        default concate_len: usize = 1000,
+        /// What is joined to a memory when there is no strategy, as for `http_bge`.
+        omitted rerank_source: Option<String>,
+        /// How memories are put together for the model: one of [`RERANKER_STRATEGIES`].
+        omitted reranker_strategy: Option<String>,
+    }
+    check: check_cross_encoder;
+}
+
+fn check_cross_encoder(reranker: &CrossEncoderReranker, fields: &mut Fields<'_, '_>) {
+    check_word("reranker_strategy", reranker.reranker_strategy.as_deref(), RERANKER_STRATEGIES, fields);
 }
 
 section! {
     /// Orders by the vectors that are there already.
     pub struct CosineReranker {
-        /// Weight of each level.
+        /// Weight of each level: a type of memories (`UserMemory`) or a kind of them (`topic`, `fact`). What has none
+        /// weighs 1.
         omitted level_weights: Option<BTreeMap<String, f64>>,
-        /// The metadata field that holds the level.
+        /// Accepted for compatibility: MemOS looks the level up in a field that never holds one.
         default level_field: String = "background".to_owned(),
         /// Other keys, kept as they are.
         rest extra: Free,
+    }
+    check: check_cosine_reranker;
+}
+
+fn check_cosine_reranker(reranker: &CosineReranker, fields: &mut Fields<'_, '_>) {
+    let weights = reranker.level_weights.iter().flatten();
+    for (level, _) in weights.filter(|(_, weight)| !(weight.is_finite() && **weight >= 0.0)) {
+        fields.refuse(&format!("level_weights.{level}"), "must not be negative");
     }
 }
 
@@ -83,6 +156,8 @@ backends! {
         CosineLocal(CosineReranker) = "cosine_local",
         /// The same under its short name.
         Cosine(CosineReranker) = "cosine",
+        /// A cross-encoder in this process.
+        CrossEncoder(CrossEncoderReranker) = "cross_encoder",
         /// Keeps the order.
         Noop(NoReranker) = "noop",
         /// The same under another name.
@@ -99,11 +174,20 @@ section! {
         required api_key: Secret,
         /// The search engine.
         required search_engine_id: String,
+        /// Address of the service. Absent: the public one.
+        omitted endpoint: Option<String>,
         /// The most results.
         default max_results: usize = 20,
         /// Results per request.
         default num_per_request: usize = 10,
+        /// Seconds to wait. Absent: the client's default.
+        omitted timeout: Option<f64>,
     }
+    check: check_google;
+}
+
+fn check_google(search: &GoogleSearch, fields: &mut Fields<'_, '_>) {
+    check_timeout(search.timeout, fields);
 }
 
 section! {
@@ -119,37 +203,57 @@ section! {
         default max_results: usize = 20,
         /// Results per request.
         default num_per_request: usize = 10,
+        /// Seconds to wait. Absent: the client's default.
+        omitted timeout: Option<f64>,
     }
+    check: check_bing;
+}
+
+fn check_bing(search: &BingSearch, fields: &mut Fields<'_, '_>) {
+    check_timeout(search.timeout, fields);
 }
 
 /// Xinyu and Bocha have the same settings.
 macro_rules! search_with_reader {
-    ($(#[$meta:meta])* $name:ident) => {
+    ($(#[$meta:meta])* $name:ident, $check:ident, $engine:literal) => {
         section! {
             $(#[$meta])*
             pub struct $name {
                 /// The key of the account.
                 required api_key: Secret,
-                /// The search engine, where there are several.
+                #[doc = $engine]
                 default search_engine_id: Option<String> = None,
+                /// Address of the service. Absent: the public one, where there is one.
+                omitted endpoint: Option<String>,
                 /// The most results.
                 default max_results: usize = 20,
                 /// Results per request.
                 default num_per_request: usize = 10,
-                /// How pages become memories.
-                required reader: MemReaderConfig,
+                /// Accepted for compatibility: each page becomes one memory without a reader.
+                omitted reader: Option<MemReaderConfig>,
+                /// Seconds to wait. Absent: the client's default.
+                omitted timeout: Option<f64>,
             }
+            check: $check;
+        }
+
+        fn $check(search: &$name, fields: &mut Fields<'_, '_>) {
+            check_timeout(search.timeout, fields);
         }
     };
 }
 
 search_with_reader!(
     /// Xinyu's search.
-    XinyuSearch
+    XinyuSearch,
+    check_xinyu,
+    "MemOS' place for the address of the service; `endpoint` is the better one."
 );
 search_with_reader!(
     /// Bocha's search.
-    BochaSearch
+    BochaSearch,
+    check_bocha,
+    "Not used by this service."
 );
 
 section! {
@@ -161,11 +265,20 @@ section! {
         default search_engine_id: Option<String> = None,
         /// The most results.
         default max_results: usize = 10,
-        /// `basic` or `advanced`.
+        /// `basic`, `advanced`, or another depth that the service knows.
         default search_depth: String = "basic".to_owned(),
         /// Lets the service write an answer too.
         default include_answer: bool = false,
+        /// Address of the service. Absent: the public one.
+        omitted endpoint: Option<String>,
+        /// Seconds to wait. Absent: the client's default.
+        omitted timeout: Option<f64>,
     }
+    check: check_tavily;
+}
+
+fn check_tavily(search: &TavilySearch, fields: &mut Fields<'_, '_>) {
+    check_timeout(search.timeout, fields);
 }
 
 backends! {

@@ -21,10 +21,12 @@ pub mod memory;
 pub mod message;
 pub mod queue;
 pub mod record;
+pub mod rerank;
 pub mod text_memory;
 pub mod users;
 pub mod validate;
 pub mod vector;
+pub mod web;
 
 pub use activation::{ActivationMemory, ActivationStats};
 pub use analyzer::Analyzer;
@@ -42,7 +44,9 @@ pub use queue::{
     ClaimRequest, Claimed, DeadJob, Failed, Job, JobQueue, JobState, NewJob, PushReceipt, QueueStats, Ticket,
 };
 pub use record::{Change, EmbeddingWrite, Origin, Receipt, RecordStore, Scope, ScopeLifecycle, Version, WriteBatch};
+pub use rerank::{Ranked, RerankCandidate, RerankQuery, Reranker};
 pub use text_memory::{AddRequest, Hit, SearchRequest, TextMemory};
 pub use users::{Access, Cube, User, UserRole, UserStore};
 pub use validate::{FieldError, ValidationError};
 pub use vector::{Scored, VectorPoint, VectorStore};
+pub use web::{InternetRetriever, WebPage};

@@ -1,7 +1,8 @@
-//! Local inference with candle: a decoder with explicit caches, a sentence encoder, chat templates.
+//! Local inference with candle: a decoder with explicit caches, a sentence encoder, a cross-encoder, chat templates.
 //!
-//! [`LocalChatModel`] and [`LocalEmbedder`] are what programs open; [`Decoder`], [`KvSegment`], [`KvPrefix`] and
-//! [`KvTail`] are for those that manage caches themselves; [`ModelIdentity`] says whose caches they are.
+//! [`LocalChatModel`], [`LocalEmbedder`] and [`LocalCrossEncoder`] are what programs open; [`Decoder`],
+//! [`KvSegment`], [`KvPrefix`] and [`KvTail`] are for those that manage caches themselves; [`ModelIdentity`] says whose
+//! caches they are.
 //!
 //! Invariant: on the processor, the result of a computation depends on tokens and weights alone, bit by bit; not on
 //! chunks, exact prefixes, other sequences of a batch, threads, or the processor's instructions. (Q2_K and Q3_K go
@@ -10,9 +11,11 @@
 //!
 //! Not here: storing caches, fetching models, prompts.
 
+mod bert;
 mod chat;
 mod compute;
 mod cpu;
+mod cross_encoder;
 mod decoder;
 mod device;
 mod encoder;
@@ -25,6 +28,7 @@ mod weights;
 
 pub use chat::{ChatModelOptions, LocalChatModel};
 pub use cpu::cpu_path;
+pub use cross_encoder::{CrossEncoderOptions, LocalCrossEncoder};
 pub use decoder::{
     Activation, ArchSpec, AttentionBias, CHUNK_TOKENS, CancelToken, Decoder, Fingerprint, LogitRows, RandomWeights,
     RopeLayout, RopeScaling, Sequence, SlidingWindow,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use mos_core::ModelError;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use reqwest::{Client, Response, StatusCode, Url};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use serde_json::Value;
 
 use crate::secret::Secret;
@@ -105,7 +105,7 @@ impl Refusal {
     }
 }
 
-/// A server that is asked by POST with JSON.
+/// A server that is asked over HTTP and answers with JSON.
 pub(crate) struct Server {
     client: Client,
     base: Url,
@@ -124,22 +124,35 @@ impl fmt::Debug for Server {
 }
 
 impl Server {
+    /// A server below whose address the paths of requests lie.
+    ///
     /// # Errors
     /// [`ModelError::Invalid`] for an address or a header that cannot be one.
     pub(crate) fn open(options: &ServerOptions, missing_model: String) -> Result<Self, ModelError> {
+        let mut server = Self::at(options, missing_model)?;
+        if !server.base.path().ends_with('/') {
+            server.base.set_path(&format!("{}/", server.base.path()));
+        }
+        Ok(server)
+    }
+
+    /// A server with one address, which is asked as it stands, with its query: the path of a request is empty.
+    ///
+    /// # Errors
+    /// As [`Server::open`].
+    pub(crate) fn at(options: &ServerOptions, missing_model: String) -> Result<Self, ModelError> {
         crate::install_crypto();
-        let mut base = Url::parse(options.base_url.trim())
+        let base = Url::parse(options.base_url.trim())
             .ok()
             .filter(|url| ["http", "https"].contains(&url.scheme()) && url.has_host())
             .ok_or_else(|| {
                 // The text is not repeated: an address can hold a password.
                 ModelError::Invalid("the server's address must look like http://host:port/v1".to_owned())
             })?;
-        if !base.path().ends_with('/') {
-            base.set_path(&format!("{}/", base.path()));
-        }
         let mut secrets: Vec<Secret> = options.headers.iter().map(|(_, value)| value.clone()).collect();
         secrets.extend(base.password().map(Secret::new));
+        // Some services take their key in the address; what is short is no key, and masking it would garble texts.
+        secrets.extend(base.query_pairs().filter(|(_, value)| value.len() >= 8).map(|(_, value)| Secret::new(value)));
         let mut headers = HeaderMap::new();
         if let Some(key) = options.api_key.as_ref().filter(|key| !key.is_empty()) {
             headers.insert(AUTHORIZATION, header_value("the API key", &format!("Bearer {}", key.expose()))?);
@@ -160,6 +173,13 @@ impl Server {
         Ok(Self { client, base, headers, secrets, options: options.http.clone(), missing_model })
     }
 
+    /// Masks a text in every error.
+    pub(crate) fn hide(&mut self, secret: Secret) {
+        if !secret.is_empty() {
+            self.secrets.push(secret);
+        }
+    }
+
     /// Returns the address without credentials and query.
     pub(crate) fn place(&self) -> String {
         place(&self.base)
@@ -170,13 +190,24 @@ impl Server {
         Retries { server: self, started, n_repeated: 0, wait: self.options.backoff }
     }
 
-    /// Sends one request and returns the answer once its head is there.
+    /// Sends one request with JSON and returns the answer once its head is there.
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Response, Refusal> {
         let url = self
             .base
             .join(path)
             .map_err(|_| Refusal::lasting(ModelError::Invalid(format!("{} has no `{path}`", self.place()))))?;
-        let send = self.client.post(url).headers(self.headers.clone()).json(body).send();
+        self.send(self.client.post(url).headers(self.headers.clone()).json(body)).await
+    }
+
+    /// Sends one request whose parameters stand in the address, and returns the answer once its head is there.
+    async fn get(&self, parameters: &[(&str, String)]) -> Result<Response, Refusal> {
+        let mut url = self.base.clone();
+        url.query_pairs_mut().extend_pairs(parameters);
+        self.send(self.client.get(url).headers(self.headers.clone())).await
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Response, Refusal> {
+        let send = request.send();
         let response = match tokio::time::timeout(self.options.first_byte_timeout, send).await {
             // Not repeated: the server may still be at work on it, and the caller has waited long.
             Err(_) => return Err(Refusal::lasting(self.silent(self.options.first_byte_timeout))),
@@ -291,12 +322,24 @@ impl Server {
         }
     }
 
-    /// Asks for JSON and returns the whole answer, with retries.
+    /// Sends JSON and returns the whole answer, with retries.
     pub(crate) async fn ask(&self, path: &str, body: &Value) -> Result<Value, ModelError> {
+        self.whole(|| self.post(path, body)).await
+    }
+
+    /// Asks with parameters in the address and returns the whole answer, with retries.
+    pub(crate) async fn look_up(&self, parameters: &[(&str, String)]) -> Result<Value, ModelError> {
+        self.whole(|| self.get(parameters)).await
+    }
+
+    async fn whole<R>(&self, request: impl Fn() -> R + Send + Sync) -> Result<Value, ModelError>
+    where
+        R: Future<Output = Result<Response, Refusal>> + Send,
+    {
         let started = Instant::now();
         let mut retries = self.retries(started);
         let response = loop {
-            match self.post(path, body).await {
+            match request().await {
                 Ok(response) => break response,
                 Err(refusal) => retries.wait_after(refusal).await?,
             }
@@ -304,7 +347,7 @@ impl Server {
         let bytes = self.body(response, started, self.options.max_body_bytes).await?;
         serde_json::from_slice(&bytes).map_err(|error| {
             ModelError::BadAnswer(format!(
-                "the answer of {} is not JSON ({error}); is it a model server?",
+                "the answer of {} is not JSON ({error}); is it the right address?",
                 self.place()
             ))
         })

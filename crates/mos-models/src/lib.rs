@@ -1,7 +1,9 @@
-//! Models over HTTP, and fetching of model files.
+//! Models and searches over HTTP, and fetching of model files.
 //!
 //! [`OpenAiChat`] and [`OpenAiEmbedder`] talk to any server in OpenAI's format, [`OllamaChat`] and
-//! [`OllamaEmbedder`] to Ollama in its own; [`fetch`] brings small models onto this machine.
+//! [`OllamaEmbedder`] to Ollama in its own, [`HttpReranker`] to reranking servers; [`GoogleSearch`], [`BingSearch`],
+//! [`BochaSearch`], [`TavilySearch`] and [`XinyuSearch`] search the internet; [`fetch`] brings small models onto this
+//! machine.
 //!
 //! Invariants: a request is repeated only before the first text of its answer; every wait, body and retry is
 //! bounded; dropping a stream drops its connection; credentials appear in no error, log or `Debug` output.
@@ -15,16 +17,20 @@ pub mod fetch;
 mod http;
 mod ollama;
 mod openai;
+mod rerank;
 mod secret;
 mod text;
 mod think;
+mod web;
 
 pub use backup::{BackupChat, BackupEmbedder};
 pub use embed::{EmbedLimits, OllamaEmbedder, OpenAiEmbedder, RemoteEmbedderOptions};
 pub use http::{HttpOptions, ServerOptions};
 pub use ollama::{OllamaChat, OllamaOptions};
 pub use openai::{OpenAiChat, OpenAiOptions};
+pub use rerank::{HttpReranker, HttpRerankerOptions, RerankLimits};
 pub use secret::Secret;
+pub use web::{BingSearch, BochaSearch, GoogleSearch, TavilyOptions, TavilySearch, WebSearchOptions, XinyuSearch};
 
 /// Makes `ring` the cryptography of this process' TLS connections, unless another was chosen before.
 ///

@@ -1,9 +1,10 @@
-//! Contracts, fakes and a scripted model server for tests of the mos memory system.
+//! Contracts, fakes and scripted servers for tests of the mos memory system.
 
 pub mod chat;
 pub mod clock;
 pub mod contracts;
 pub mod embedder;
+pub mod json_server;
 pub mod model_server;
 pub mod power_loss;
 pub mod qdrant_server;

@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use mos_config::{
-    ChatModelConfig, EmbedderConfig, GeneralMemCubeConfig, Secrets, Setting, Settings, UserManagerConfig,
+    ChatModelConfig, EmbedderConfig, GeneralMemCubeConfig, InternetRetrieverConfig, RerankerConfig, Secrets, Setting,
+    Settings, UserManagerConfig,
 };
 use mos_core::{
-    ChatModel, Clock, CubeId, Embedder, ModelError, RecordStore, Scope, ScopeLifecycle, StoreError, TextMemory, UserId,
-    UserStore, VectorStore,
+    ChatModel, Clock, CubeId, Embedder, InternetRetriever, ModelError, RecordStore, Reranker, Scope, ScopeLifecycle,
+    StoreError, TextMemory, UserId, UserStore, VectorStore,
 };
 use mos_memory::{DEFAULT_FILE_NAME, GeneralText, GeneralTextParts, NaiveText, Recall, Shelf};
 use serde::Serialize;
@@ -22,6 +23,7 @@ use crate::error::{Error, Result};
 
 mod devices;
 mod models;
+mod retrieval;
 pub(crate) mod users;
 pub(crate) mod vectors;
 
@@ -62,6 +64,15 @@ pub struct UserStoreParts {
     pub clock: Arc<dyn Clock>,
 }
 
+/// What a reranker is made of.
+#[derive(Clone, Debug)]
+pub struct RerankerParts {
+    /// Where models are.
+    pub context: ModelContext,
+    /// Turns texts without vectors into vectors.
+    pub embedder: Option<Arc<dyn Embedder>>,
+}
+
 /// Makes a chat model.
 pub type ChatModelFactory = Arc<
     dyn Fn(ChatModelConfig, ModelContext) -> BoxFuture<'static, std::result::Result<Arc<dyn ChatModel>, ModelError>>
@@ -75,6 +86,17 @@ pub type EmbedderFactory = Arc<
         + Send
         + Sync,
 >;
+
+/// Makes a reranker.
+pub type RerankerFactory = Arc<
+    dyn Fn(RerankerConfig, RerankerParts) -> BoxFuture<'static, std::result::Result<Arc<dyn Reranker>, ModelError>>
+        + Send
+        + Sync,
+>;
+
+/// Makes an internet retriever. No request is made.
+pub type InternetRetrieverFactory =
+    Arc<dyn Fn(InternetRetrieverConfig) -> std::result::Result<Arc<dyn InternetRetriever>, ModelError> + Send + Sync>;
 
 /// Makes a textual memory whose file in a dump has the given name.
 pub type TextMemoryFactory = Arc<dyn Fn(TextMemoryParts, String) -> Arc<dyn TextMemory> + Send + Sync>;
@@ -92,6 +114,8 @@ pub type UserStoreFactory = Arc<
 pub struct Factories {
     chat_models: BTreeMap<String, ChatModelFactory>,
     embedders: BTreeMap<String, EmbedderFactory>,
+    rerankers: BTreeMap<String, RerankerFactory>,
+    internet_retrievers: BTreeMap<String, InternetRetrieverFactory>,
     text_memories: BTreeMap<String, TextMemoryFactory>,
     activation_memories: BTreeMap<String, ActivationMemoryFactory>,
     user_stores: BTreeMap<String, UserStoreFactory>,
@@ -102,6 +126,8 @@ impl fmt::Debug for Factories {
         f.debug_struct("Factories")
             .field("chat_models", &self.chat_models.keys())
             .field("embedders", &self.embedders.keys())
+            .field("rerankers", &self.rerankers.keys())
+            .field("internet_retrievers", &self.internet_retrievers.keys())
             .field("text_memories", &self.text_memories.keys())
             .field("activation_memories", &self.activation_memories.keys())
             .field("user_stores", &self.user_stores.keys())
@@ -114,12 +140,16 @@ impl Default for Factories {
         let mut factories = Self {
             chat_models: BTreeMap::new(),
             embedders: BTreeMap::new(),
+            rerankers: BTreeMap::new(),
+            internet_retrievers: BTreeMap::new(),
             text_memories: BTreeMap::new(),
             activation_memories: BTreeMap::new(),
             user_stores: BTreeMap::new(),
         };
         models::add_chat_models(&mut factories);
         models::add_embedders(&mut factories);
+        retrieval::add_rerankers(&mut factories);
+        retrieval::add_internet_retrievers(&mut factories);
         factories.add_text_memory(
             "naive_text",
             Arc::new(|parts, file_name| Arc::new(NaiveText::new(shelf(&parts, file_name)))),
@@ -153,6 +183,16 @@ impl Factories {
     /// Adds or replaces the constructor of an encoder.
     pub fn add_embedder(&mut self, key: impl Into<String>, factory: EmbedderFactory) {
         self.embedders.insert(key.into(), factory);
+    }
+
+    /// Adds or replaces the constructor of a reranker.
+    pub fn add_reranker(&mut self, key: impl Into<String>, factory: RerankerFactory) {
+        self.rerankers.insert(key.into(), factory);
+    }
+
+    /// Adds or replaces the constructor of an internet retriever.
+    pub fn add_internet_retriever(&mut self, key: impl Into<String>, factory: InternetRetrieverFactory) {
+        self.internet_retrievers.insert(key.into(), factory);
     }
 
     /// Adds or replaces the constructor of a textual memory.
@@ -213,6 +253,36 @@ impl Factories {
         }
     }
 
+    /// Returns the reranker that a configuration names.
+    ///
+    /// # Errors
+    /// [`ModelError`] when there is no constructor of its key, or its model cannot be opened.
+    pub async fn reranker(
+        &self,
+        config: RerankerConfig,
+        parts: RerankerParts,
+    ) -> std::result::Result<Arc<dyn Reranker>, ModelError> {
+        match self.rerankers.get(config.backend()) {
+            Some(factory) => factory(config, parts).await,
+            None => Err(ModelError::NotFound(not_built("reranker", config.backend(), self.rerankers.keys()))),
+        }
+    }
+
+    /// Returns the internet retriever that a configuration names. No request is made.
+    ///
+    /// # Errors
+    /// [`ModelError`] when there is no constructor of its key, or its configuration cannot work.
+    pub fn internet_retriever(
+        &self,
+        config: InternetRetrieverConfig,
+    ) -> std::result::Result<Arc<dyn InternetRetriever>, ModelError> {
+        let known = self.internet_retrievers.keys();
+        match self.internet_retrievers.get(config.backend()) {
+            Some(factory) => factory(config),
+            None => Err(ModelError::NotFound(not_built("internet retriever", config.backend(), known))),
+        }
+    }
+
     /// Returns the textual memory that a cube's configuration names.
     pub(crate) fn text_memory(&self, config: &Value, parts: TextMemoryParts) -> Result<Arc<dyn TextMemory>> {
         let backend = config.pointer("/text_mem/backend").and_then(Value::as_str).unwrap_or("uninitialized");
@@ -268,6 +338,8 @@ pub fn backends() -> Vec<Backend> {
     let is_built = |kind: &str, key: &str| match kind {
         "chat_model" => factories.chat_models.contains_key(key),
         "embedder" => factories.embedders.contains_key(key),
+        "reranker" => factories.rerankers.contains_key(key),
+        "internet_retriever" => factories.internet_retrievers.contains_key(key),
         "memory" => factories.text_memories.contains_key(key) || factories.activation_memories.contains_key(key),
         "vector_db" => vectors::is_built(key),
         "store" | "queue" => true,

@@ -46,8 +46,9 @@ pub use facade::{
     MemoryListing, Mos, NewCube, Search, SearchResult, SkippedCube, default_cube_id,
 };
 pub use factories::{
-    ActivationMemoryFactory, Backend, ChatModelFactory, EmbedderFactory, Factories, ModelContext, TextMemoryFactory,
-    TextMemoryParts, UserStoreFactory, UserStoreParts, backends, compute_device,
+    ActivationMemoryFactory, Backend, ChatModelFactory, EmbedderFactory, Factories, InternetRetrieverFactory,
+    ModelContext, RerankerFactory, RerankerParts, TextMemoryFactory, TextMemoryParts, UserStoreFactory, UserStoreParts,
+    backends, compute_device,
 };
 pub use folders::{data_dir, models_dir};
 pub use mos_config::{self as config, Settings};

@@ -6,6 +6,7 @@ mod compat;
 mod environment;
 mod errors;
 mod ready_to_run;
+mod retrieval;
 
 use std::path::PathBuf;
 

@@ -9,6 +9,7 @@ mod blend;
 mod caches;
 mod chat;
 mod continuation;
+mod cross_encoder;
 mod device;
 mod embedder;
 mod gemma;

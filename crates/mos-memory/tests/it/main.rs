@@ -3,6 +3,8 @@
 
 mod general;
 mod naive;
+mod rerank;
+mod web;
 
 use std::sync::Arc;
 

@@ -6,6 +6,8 @@ mod chat;
 mod embeddings;
 mod fetching;
 mod local_hub;
+mod reranking;
+mod searching;
 
 use std::time::Duration;
 

@@ -5,6 +5,7 @@
 pub mod archive;
 pub mod queue;
 pub mod record;
+pub mod rerank;
 pub mod scopes;
 pub mod users;
 pub mod vectors;

@@ -180,7 +180,7 @@ async fn open_local_embedder(config: &LocalEmbedderConfig, context: &ModelContex
 }
 
 /// Reading weights takes its time; it must not hold the async runtime up.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ModelError> + Send + 'static,
 ) -> Result<T, ModelError> {
     match tokio::task::spawn_blocking(work).await {

@@ -7,6 +7,7 @@ mod cubes;
 mod memories;
 mod migrate;
 mod qdrant;
+mod retrieval;
 mod servers;
 mod users;
 

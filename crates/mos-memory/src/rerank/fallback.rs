@@ -1,0 +1,47 @@
+//! What a search does when its reranker fails.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use mos_core::{ModelError, Ranked, RerankCandidate, RerankQuery, Reranker};
+
+/// Keeps the order of recall, with the score 0, when another reranker fails, and says so in the log: what was found
+/// is worth more than an error.
+#[derive(Debug)]
+pub struct KeepOrderOnFailure {
+    inner: Arc<dyn Reranker>,
+}
+
+impl KeepOrderOnFailure {
+    /// Wraps a reranker.
+    pub fn new(inner: Arc<dyn Reranker>) -> Self {
+        Self { inner }
+    }
+}
+
+#[async_trait]
+impl Reranker for KeepOrderOnFailure {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    async fn rerank(
+        &self,
+        query: RerankQuery<'_>,
+        candidates: &[RerankCandidate<'_>],
+        top_k: usize,
+    ) -> Result<Vec<Ranked>, ModelError> {
+        match self.inner.rerank(query, candidates, top_k).await {
+            Ok(ranked) => Ok(ranked),
+            Err(error) => {
+                tracing::warn!(
+                    reranker = self.inner.name(),
+                    %error,
+                    n_candidates = candidates.len(),
+                    "the reranker failed; what was found keeps the order of recall"
+                );
+                Ok(Ranked::as_given(candidates.len(), top_k))
+            }
+        }
+    }
+}
