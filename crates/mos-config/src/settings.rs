@@ -21,6 +21,9 @@ use crate::variables;
 /// The text memories that a new cube can have without further configuration.
 const TEXT_MEMORY_TYPES: [&str; 3] = ["general_text", "naive_text", "tree_text"];
 
+/// The file of preferences in the dump of a cube that is made without a configuration.
+const PREFERENCE_FILE: &str = "preference_textual_memories.json";
+
 section! {
     /// The settings of an installation: MemOS' `MOSConfig`, and more.
     pub struct Settings {
@@ -70,6 +73,9 @@ section! {
         default enable_parametric_memory: bool = false,
         /// Uses preference memory.
         default enable_preference_memory: bool = false,
+        /// How a new preference is compared with known ones: `fast`, with the nearest, or `fine`, with all near ones.
+        /// Absent: `fast`.
+        omitted preference_adder_mode: Option<String>,
         /// Works in the background.
         default enable_mem_scheduler: bool = false,
         /// Splits hard questions into easier ones.
@@ -96,6 +102,9 @@ fn check_settings(settings: &Settings, fields: &mut Fields<'_, '_>) {
     }
     if settings.store.backend() == "neo4j-community" && settings.vectors.backend() != "embedded" {
         fields.refuse("vectors", "cannot be given beside the store `neo4j-community`, whose vec_config says it");
+    }
+    if settings.preference_adder_mode.as_deref().is_some_and(|mode| !["fast", "fine"].contains(&mode)) {
+        fields.refuse("preference_adder_mode", "must be \"fast\" or \"fine\"");
     }
     check_queue(settings, fields);
     if settings.top_k == 0 {
@@ -215,6 +224,7 @@ impl Settings {
             "text_mem_type",
             "activation_ram_bytes",
             "activation_disk_bytes",
+            "preference_adder_mode",
         ] {
             map.shift_remove(ours);
         }
@@ -229,6 +239,17 @@ impl Settings {
     pub fn text_memory(&self) -> MemoryConfig {
         MemoryConfig::from_json(&json!({"backend": self.text_mem_type, "config": {}}))
             .expect("`text_mem_type` was checked, and its memory has no required keys")
+    }
+
+    /// Returns the preference memory of cubes that are made without a configuration: none unless it is enabled. Its
+    /// models and stores are those of the settings.
+    pub fn preference_memory(&self) -> MemoryConfig {
+        if !self.enable_preference_memory {
+            return MemoryConfig::none();
+        }
+        let config = json!({"memory_filename": PREFERENCE_FILE});
+        MemoryConfig::from_json(&json!({"backend": "pref_text", "config": config}))
+            .expect("a preference memory has no required keys")
     }
 
     /// Writes the settings, secrets included, as JSON with two spaces of indentation. Missing folders are made; the
@@ -250,6 +271,9 @@ mod tests {
         let settings = Settings::default();
         assert_eq!((settings.chat_model.backend(), settings.embedder.backend()), ("local", "local"));
         assert_eq!(settings.text_memory().backend(), "general_text");
+        assert_eq!(settings.preference_memory().backend(), "uninitialized");
+        let enabled = Settings { enable_preference_memory: true, ..Settings::default() };
+        assert_eq!(enabled.preference_memory().backend(), "pref_text");
         assert_eq!(Settings::from_json(&settings.to_json(Secrets::Plain)).unwrap(), settings);
         assert_eq!(Settings::load(None, []).unwrap(), Loaded { settings, warnings: vec![] });
     }

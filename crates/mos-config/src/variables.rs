@@ -111,6 +111,7 @@ pub const VARIABLES: &[Variable] = &[
     sets("MOS_ENABLE_SCHEDULER", "enable_mem_scheduler"),
     sets("ENABLE_ACTIVATION_MEMORY", "enable_activation_memory"),
     sets("ENABLE_PREFERENCE_MEMORY", "enable_preference_memory"),
+    sets("PREFERENCE_ADDER_MODE", "preference_adder_mode"),
     sets("MOS_USER_MANAGER_BACKEND", "user_manager.backend"),
     scheduler("MOS_SCHEDULER_TOP_K", &[("general_scheduler", "top_k"), ("optimized_scheduler", "top_k")]),
     scheduler(

@@ -19,6 +19,8 @@ pub mod json_repair;
 pub mod language;
 pub mod memory;
 pub mod message;
+pub mod parametric;
+pub mod preference;
 pub mod queue;
 pub mod record;
 pub mod rerank;
@@ -38,8 +40,10 @@ pub use error::{BoxError, MemoryError, ModelError, StoreError};
 pub use filter::{Condition, Filter, Operator, field_value, moment};
 pub use graph::{Direction, Edge, Graph, GraphPage, GraphStore, GroupCount, Page, Paging, Subgraph, Tagged};
 pub use id::{ActivationId, CubeId, IdSource, JobId, MemoryId, RandomIds, SessionId, UserId};
-pub use memory::{MemoryItem, MemoryType, Metadata, MetadataForm, Status};
+pub use memory::{MemoryItem, MemoryType, Metadata, MetadataForm, PreferenceType, Status};
 pub use message::{Content, Message, Part, Role};
+pub use parametric::ParametricMemory;
+pub use preference::{ConversationInfo, PreferenceMemory};
 pub use queue::{
     ClaimRequest, Claimed, DeadJob, Failed, Job, JobQueue, JobState, NewJob, PushReceipt, QueueStats, Ticket,
 };

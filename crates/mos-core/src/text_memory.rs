@@ -10,6 +10,7 @@ use crate::error::MemoryError;
 use crate::filter::Filter;
 use crate::id::MemoryId;
 use crate::memory::MemoryItem;
+use crate::message::Message;
 use crate::record::Origin;
 
 /// How memories are added.
@@ -70,6 +71,20 @@ pub struct Hit {
 pub trait TextMemory: fmt::Debug + Send + Sync {
     /// The backend's configuration key, for example `general_text`.
     fn backend(&self) -> &'static str;
+
+    /// Returns the memories that a language model finds in a conversation; nothing is stored. System messages are passed
+    /// over.
+    ///
+    /// # Errors
+    /// [`MemoryError::Unsupported`] when this memory cannot, or has no model; [`MemoryError::Invalid`] for a conversation
+    /// that is too long for a bounded number of questions to the model; model errors.
+    async fn extract(&self, messages: &[Message]) -> Result<Vec<MemoryItem>, MemoryError> {
+        Err(MemoryError::Unsupported(format!(
+            "`{}` cannot extract memories from the {} messages; add them as they are, or use `general_text`",
+            self.backend(),
+            messages.len()
+        )))
+    }
 
     /// Stores memories and returns their ids once they are durable, in the order given.
     ///

@@ -4,7 +4,9 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use mos_config::{GeneralMemCubeConfig, Setting};
-use mos_core::{ActivationMemory, CubeId, EmbeddingSpace, MemoryError, Scope, TextMemory};
+use mos_core::{
+    ActivationMemory, CubeId, EmbeddingSpace, MemoryError, ParametricMemory, PreferenceMemory, Scope, TextMemory,
+};
 use serde_json::{Map, Value};
 use tempfile::TempDir;
 
@@ -28,6 +30,10 @@ pub struct DumpRequest<'a> {
     /// Its activation memory with the scope it knows the cube by and the name of its file; `None` when there is nothing
     /// to write.
     pub activation: Option<(&'a dyn ActivationMemory, &'a Scope, &'a str)>,
+    /// Its parametric memory, when it has one.
+    pub parametric: Option<&'a dyn ParametricMemory>,
+    /// Its preference memory, when it has one.
+    pub preference: Option<&'a dyn PreferenceMemory>,
     /// What its vectors were made with.
     pub embedding_space: Option<EmbeddingSpace>,
     /// The time, ISO 8601.
@@ -168,6 +174,14 @@ async fn write_staging(staging: &Path, request: &DumpRequest<'_>) -> Result<(), 
     if let Some((activation, scope, name)) = request.activation {
         refuse_taken(staging, name)?;
         activation.dump(scope, &staging.join(name)).await?;
+    }
+    if let Some(parametric) = request.parametric {
+        refuse_taken(staging, parametric.file_name())?;
+        parametric.dump(staging).await?;
+    }
+    if let Some(preference) = request.preference {
+        refuse_taken(staging, preference.file_name())?;
+        preference.dump(staging).await?;
     }
     refuse_taken(staging, CONFIG_FILE)?;
     refuse_taken(staging, MANIFEST_FILE)?;

@@ -4,6 +4,8 @@
 //! config.json            the cube's configuration, as MemOS writes it (with `model_schema`)
 //! textual_memory.json    its textual memory, as MemOS writes it
 //! activation_memory.*    its activation memory, when it has one: an index and a folder of caches
+//! parametric_memory.*    its parametric memory, when it has one
+//! preference_*.json      its preference memory, when it has one, as MemOS writes it
 //! manifest.json          ours: format version, backends, embedding model, size and checksum of each file
 //! ```
 //!

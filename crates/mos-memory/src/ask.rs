@@ -28,7 +28,8 @@ pub(crate) async fn ask_json<T: DeserializeOwned>(
     let mut conversation = messages.clone();
     let (mut last_answer, mut last_reason) = (String::new(), String::new());
     for attempt in 1..=attempts {
-        let request = ChatRequest { messages: conversation, ..ChatRequest::default() };
+        // What is asked about one tenant must not make the questions of others faster.
+        let request = ChatRequest { messages: conversation, no_cache: true, ..ChatRequest::default() };
         let (answer, usage) = model.complete(request).await?;
         let reason = match read(&answer) {
             Ok(value) => return Ok(value),
@@ -37,7 +38,8 @@ pub(crate) async fn ask_json<T: DeserializeOwned>(
             }
             Err(reason) => reason,
         };
-        tracing::debug!(attempt, attempts, %reason, "a model's answer cannot be used");
+        // Neither answer nor reason go to the log: both may quote memories.
+        tracing::debug!(attempt, attempts, n_bytes = answer.len(), "a model's answer cannot be used");
         conversation = once_more(&messages, &answer, &reason);
         (last_answer, last_reason) = (answer, reason);
     }

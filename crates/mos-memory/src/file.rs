@@ -13,19 +13,33 @@ fn file_error(path: &Path, detail: impl ToString) -> MemoryError {
     MemoryError::File { path: path.display().to_string(), detail: detail.to_string() }
 }
 
-/// Writes JSON with four spaces of indentation: to a temporary name, synced, renamed.
+/// Writes JSON with four spaces of indentation, whole or not at all.
 pub(crate) async fn write_json(path: &Path, value: Value) -> Result<(), MemoryError> {
+    write(path, move |path| {
+        let mut text = Vec::new();
+        let mut serializer = Serializer::with_formatter(&mut text, PrettyFormatter::with_indent(b"    "));
+        match serde::Serialize::serialize(&value, &mut serializer) {
+            Ok(()) => Ok(text),
+            Err(error) => Err(file_error(path, format!("cannot encode the memories: {error}"))),
+        }
+    })
+    .await
+}
+
+/// Writes what `encode` returns: to a temporary name, synced, renamed.
+pub(crate) async fn write(
+    path: &Path,
+    encode: impl FnOnce(&Path) -> Result<Vec<u8>, MemoryError> + Send + 'static,
+) -> Result<(), MemoryError> {
     let path = path.to_owned();
     blocking(move || {
         let fail = |error: std::io::Error| file_error(&path, format!("cannot write the memories: {error}"));
         let directory = path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(directory).map_err(fail)?;
-        let temporary = path.with_extension("json.tmp");
+        let mut temporary = path.clone().into_os_string();
+        temporary.push(".tmp");
+        let text = encode(&path)?;
         let mut file = std::fs::File::create(&temporary).map_err(fail)?;
-        let mut text = Vec::new();
-        let mut serializer = Serializer::with_formatter(&mut text, PrettyFormatter::with_indent(b"    "));
-        serde::Serialize::serialize(&value, &mut serializer)
-            .map_err(|error| file_error(&path, format!("cannot encode the memories: {error}")))?;
         file.write_all(&text).and_then(|()| file.sync_all()).map_err(fail)?;
         std::fs::rename(&temporary, &path).map_err(fail)
     })
@@ -48,6 +62,16 @@ pub(crate) async fn read_list(path: &Path) -> Result<Option<Vec<Value>>, MemoryE
         }
     })
     .await
+}
+
+/// Returns the object of lists in a memory file; `None` when there is no file.
+pub(crate) async fn read_lists(path: &Path) -> Result<Option<Vec<(String, Vec<Value>)>>, MemoryError> {
+    let Some(map) = read_object(path).await? else { return Ok(None) };
+    let lists = map.into_iter().map(|(name, value)| match value {
+        Value::Array(entries) => Ok((name, entries)),
+        _ => Err(file_error(path, format!("is not a memory file: `{name}` must hold a list"))),
+    });
+    lists.collect::<Result<_, _>>().map(Some)
 }
 
 /// Returns a JSON object from a file beside the memories; `None` when it is absent.

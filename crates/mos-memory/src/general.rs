@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use mos_core::{
-    AddRequest, Embedder, EmbeddingSpace, EmbeddingWrite, Hit, MemoryError, MemoryId, MemoryItem, Origin,
+    AddRequest, Embedder, EmbeddingSpace, EmbeddingWrite, Hit, MemoryError, MemoryId, MemoryItem, Message, Origin,
     SearchRequest, StoreError, TextMemory, WriteBatch,
 };
 use serde_json::{Map, Value, json};
 use tracing::{Span, instrument};
 
 use crate::embedded::text_to_embed;
+use crate::extract::{AnswerForm, Extractor, no_model};
 use crate::file;
 use crate::recall::Recall;
 use crate::shelf::{Shelf, activated, check_query, check_text};
@@ -34,12 +35,20 @@ pub struct GeneralTextParts {
 #[derive(Debug)]
 pub struct GeneralText {
     parts: GeneralTextParts,
+    extractor: Option<Extractor>,
 }
 
 impl GeneralText {
     /// Returns the memory of a cube.
     pub fn new(parts: GeneralTextParts) -> Self {
-        Self { parts }
+        Self { parts, extractor: None }
+    }
+
+    /// Lets it extract memories from conversations.
+    #[must_use]
+    pub fn with_extractor(mut self, extractor: Extractor) -> Self {
+        self.extractor = Some(extractor);
+        self
     }
 
     fn shelf(&self) -> &Shelf {
@@ -70,6 +79,12 @@ impl GeneralText {
 impl TextMemory for GeneralText {
     fn backend(&self) -> &'static str {
         "general_text"
+    }
+
+    #[instrument(skip_all, fields(cube = %self.shelf().scope.cube, n_messages = messages.len()))]
+    async fn extract(&self, messages: &[Message]) -> Result<Vec<MemoryItem>, MemoryError> {
+        let extractor = self.extractor.as_ref().ok_or_else(|| no_model(self.backend()))?;
+        extractor.memories(messages, AnswerForm::General).await
     }
 
     #[instrument(skip_all, fields(cube = %self.shelf().scope.cube, n_items = items.len()), err)]

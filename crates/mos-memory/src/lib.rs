@@ -1,17 +1,22 @@
 //! Textual memories of a cube: [`NaiveText`] finds by shared words, [`GeneralText`] by words, meaning, speaker
 //! and time, as [`recall`] ranks them. [`rerank`] puts what was found in order; [`WebSearch`] makes memories of pages of
-//! the internet.
+//! the internet. Beside them [`PrefText`], what users like, and [`LoraPlaceholder`].
 //!
 //! Invariant: this crate knows stores and models only by the traits of `mos-core`. Memories are stored through
 //! [`RecordStore::apply`](mos_core::RecordStore::apply), one batch per call.
 //!
 //! Not here: rights (the facade checks them), the layout of a cube's directory (`mos-cube`).
 
+mod answer;
 mod ask;
+mod conversation;
 mod embedded;
+mod extract;
 mod file;
 mod general;
 mod naive;
+mod parametric;
+mod preference;
 pub mod recall;
 mod reembed;
 pub mod rerank;
@@ -20,8 +25,11 @@ mod shelf;
 pub mod time;
 mod web;
 
+pub use extract::Extractor;
 pub use general::{GeneralText, GeneralTextParts};
 pub use naive::NaiveText;
+pub use parametric::LoraPlaceholder;
+pub use preference::{AddLocks, AddMode, PREFERENCE_FILE_NAME, PrefText, PrefTextParts};
 pub use recall::{Recall, RecallOptions};
 pub use reembed::{Reembedded, reembed};
 pub use shelf::{DEFAULT_FILE_NAME, Shelf};

@@ -6,10 +6,12 @@ use std::path::Path;
 use async_trait::async_trait;
 use mos_core::text_memory::Signal;
 use mos_core::{
-    AddRequest, Hit, MemoryError, MemoryId, MemoryItem, Origin, SearchRequest, TextMemory, WriteBatch, graph::Paging,
+    AddRequest, Hit, MemoryError, MemoryId, MemoryItem, Message, Origin, SearchRequest, TextMemory, WriteBatch,
+    graph::Paging,
 };
 use serde_json::Value;
 
+use crate::extract::{AnswerForm, Extractor, no_model};
 use crate::file;
 use crate::shelf::{Shelf, activated, check_query};
 
@@ -20,12 +22,20 @@ use crate::shelf::{Shelf, activated, check_query};
 #[derive(Debug)]
 pub struct NaiveText {
     shelf: Shelf,
+    extractor: Option<Extractor>,
 }
 
 impl NaiveText {
     /// Returns the memory of a cube.
     pub fn new(shelf: Shelf) -> Self {
-        Self { shelf }
+        Self { shelf, extractor: None }
+    }
+
+    /// Lets it extract memories from conversations.
+    #[must_use]
+    pub fn with_extractor(mut self, extractor: Extractor) -> Self {
+        self.extractor = Some(extractor);
+        self
     }
 }
 
@@ -33,6 +43,11 @@ impl NaiveText {
 impl TextMemory for NaiveText {
     fn backend(&self) -> &'static str {
         "naive_text"
+    }
+
+    async fn extract(&self, messages: &[Message]) -> Result<Vec<MemoryItem>, MemoryError> {
+        let extractor = self.extractor.as_ref().ok_or_else(|| no_model(self.backend()))?;
+        extractor.memories(messages, AnswerForm::Naive).await
     }
 
     async fn add(&self, mut items: Vec<MemoryItem>, request: AddRequest) -> Result<Vec<MemoryId>, MemoryError> {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use mos_core::memory::{ArchivedVersion, UpdateType};
 use mos_core::{
-    AddRequest, Clock, EmbeddingWrite, Filter, MemoryError, MemoryId, MemoryItem, Origin, RecordStore, Scope, Status,
-    StoreError, WriteBatch, graph::Paging,
+    AddRequest, Clock, EmbeddingWrite, Filter, MemoryError, MemoryId, MemoryItem, MemoryType, Origin, RecordStore, Scope,
+    Status, StoreError, WriteBatch, graph::Paging,
 };
 
 /// The name of a memory's file in a cube's directory, unless configured otherwise.
@@ -44,7 +44,7 @@ impl Shelf {
     }
 
     pub(crate) async fn get_all(&self) -> Result<Vec<MemoryItem>, MemoryError> {
-        Ok(self.record.list(&self.scope, &Filter::Everything, Paging::ALL).await?.entries)
+        Ok(self.record.list(&self.scope, &textual(&Filter::Everything), Paging::ALL).await?.entries)
     }
 
     pub(crate) async fn delete(&self, ids: &[MemoryId], origin: Origin) -> Result<usize, MemoryError> {
@@ -53,7 +53,14 @@ impl Shelf {
     }
 
     pub(crate) async fn delete_all(&self, origin: Origin) -> Result<usize, MemoryError> {
-        let batch = WriteBatch { clear: true, ..WriteBatch::new(origin) };
+        let batch = match self.record.count(&self.scope, &is_preference()).await? {
+            // Forgets the cube's encoder too.
+            0 => WriteBatch { clear: true, ..WriteBatch::new(origin) },
+            _ => {
+                let delete = self.get_all().await?.into_iter().map(|item| item.id).collect();
+                WriteBatch { delete, ..WriteBatch::new(origin) }
+            }
+        };
         Ok(self.record.apply(&self.scope, batch).await?.n_deleted)
     }
 
@@ -128,14 +135,19 @@ impl Shelf {
 
     /// Returns the next state of a memory: the new text and metadata under the old id, one version on, with the
     /// old state in its history.
-    fn next_version(&self, old: &MemoryItem, mut item: MemoryItem) -> MemoryItem {
+    fn next_version(&self, old: &MemoryItem, item: MemoryItem) -> MemoryItem {
+        self.version_after(old, item, UpdateType::Unrelated)
+    }
+
+    /// As [`Shelf::next_version`], with the reason for which the old state is one.
+    pub(crate) fn version_after(&self, old: &MemoryItem, mut item: MemoryItem, reason: UpdateType) -> MemoryItem {
         let now = self.clock.now_text();
         let mut history = old.metadata.history.clone();
         history.push(ArchivedVersion {
             version: old.metadata.version,
             is_fast: old.metadata.is_fast.unwrap_or(false),
             memory: old.memory.clone(),
-            update_type: UpdateType::Unrelated,
+            update_type: reason,
             archived_memory_id: None,
             created_at: now.clone(),
             timespec: None,
@@ -151,9 +163,32 @@ impl Shelf {
     }
 }
 
-/// Only memories that take part in searches.
+/// Only textual memories that take part in searches.
 pub(crate) fn activated(filter: &Filter) -> Filter {
-    Filter::equals("status", Status::Activated.as_str()).and(filter.clone())
+    Filter::equals("status", Status::Activated.as_str()).and(textual(filter))
+}
+
+/// No preferences, which stand in the same scope, unless the filter itself speaks of the types of memories.
+pub(crate) fn textual(filter: &Filter) -> Filter {
+    if speaks_of_types(filter) {
+        return filter.clone();
+    }
+    Filter::Not(Box::new(is_preference())).and(filter.clone())
+}
+
+fn is_preference() -> Filter {
+    Filter::equals(MEMORY_TYPE, MemoryType::Preference.as_str())
+}
+
+const MEMORY_TYPE: &str = "memory_type";
+
+fn speaks_of_types(filter: &Filter) -> bool {
+    match filter {
+        Filter::Everything => false,
+        Filter::Is(condition) => condition.field == MEMORY_TYPE,
+        Filter::All(parts) | Filter::Any(parts) => parts.iter().any(speaks_of_types),
+        Filter::Not(part) => speaks_of_types(part),
+    }
 }
 
 pub(crate) fn check_query(query: &str) -> Result<(), MemoryError> {

@@ -24,6 +24,7 @@ use crate::facade::{Mos, NewCube, Parts, default_cube_id};
 use crate::factories::{Factories, ModelContext, UserStoreParts, vectors};
 use crate::folders;
 use crate::lazy::{Lazy, LazyEmbedder};
+use crate::reading::ReadingModels;
 use crate::transcript::Transcripts;
 
 /// Builds a [`Mos`] from settings, with parts of your own where you give them.
@@ -197,6 +198,12 @@ impl MosBuilder {
         let embedder: Arc<dyn Embedder> = Arc::new(CachedEmbedder::new(embedder));
         let has_own_model = self.chat_model.is_some();
         let chat_model = Arc::new(lazy_chat_model(self.chat_model, &self.settings, &self.factories, &context));
+        let reading = ReadingModels::new(
+            &self.settings.chat_model,
+            Arc::clone(&chat_model),
+            self.factories.clone(),
+            context.clone(),
+        );
         let is_kept = !matches!(self.settings.store, StoreConfig::Memory(_));
         let activation_parts = ActivationParts {
             settings: self.settings.clone(),
@@ -227,6 +234,8 @@ impl MosBuilder {
             queue: stores.queue,
             embedder,
             chat_model,
+            reading,
+            preference_locks: Arc::default(),
             activation,
             transcripts: Transcripts::default(),
         };

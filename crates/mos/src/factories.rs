@@ -11,10 +11,13 @@ use mos_config::{
     Settings, UserManagerConfig,
 };
 use mos_core::{
-    ChatModel, Clock, CubeId, Embedder, InternetRetriever, ModelError, RecordStore, Reranker, Scope, ScopeLifecycle,
-    StoreError, TextMemory, UserId, UserStore, VectorStore,
+    ChatModel, Clock, CubeId, Embedder, IdSource, InternetRetriever, ModelError, ParametricMemory, PreferenceMemory,
+    RecordStore, Reranker, Scope, ScopeLifecycle, StoreError, TextMemory, UserId, UserStore, VectorStore,
 };
-use mos_memory::{DEFAULT_FILE_NAME, GeneralText, GeneralTextParts, NaiveText, Recall, Shelf};
+use mos_memory::{
+    AddLocks, AddMode, DEFAULT_FILE_NAME, Extractor, GeneralText, GeneralTextParts, LoraPlaceholder, NaiveText,
+    PREFERENCE_FILE_NAME, PrefText, PrefTextParts, Recall, Shelf,
+};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -51,6 +54,33 @@ pub struct TextMemoryParts {
     pub embedder: Arc<dyn Embedder>,
     /// The time of changes.
     pub clock: Arc<dyn Clock>,
+    /// Names new memories.
+    pub ids: Arc<dyn IdSource>,
+    /// Reads conversations; loads itself at its first use.
+    pub model: Arc<dyn ChatModel>,
+}
+
+/// What a preference memory is made of.
+#[derive(Clone, Debug)]
+pub struct PreferenceMemoryParts {
+    /// The cube.
+    pub scope: Scope,
+    /// Where its memories are.
+    pub record: Arc<dyn RecordStore>,
+    /// Finds near vectors.
+    pub vectors: Arc<dyn VectorStore>,
+    /// Turns texts into vectors.
+    pub embedder: Arc<dyn Embedder>,
+    /// The time of changes.
+    pub clock: Arc<dyn Clock>,
+    /// Names new preferences.
+    pub ids: Arc<dyn IdSource>,
+    /// Reads conversations and compares preferences; loads itself at its first use.
+    pub model: Arc<dyn ChatModel>,
+    /// Whether a new preference is compared with all near ones, not only with the nearest.
+    pub is_fine: bool,
+    /// Lets one adder at a time into a cube.
+    pub locks: Arc<AddLocks>,
 }
 
 /// What a store of users is made of.
@@ -101,6 +131,12 @@ pub type InternetRetrieverFactory =
 /// Makes a textual memory whose file in a dump has the given name.
 pub type TextMemoryFactory = Arc<dyn Fn(TextMemoryParts, String) -> Arc<dyn TextMemory> + Send + Sync>;
 
+/// Makes a preference memory whose file in a dump has the given name.
+pub type PreferenceMemoryFactory = Arc<dyn Fn(PreferenceMemoryParts, String) -> Arc<dyn PreferenceMemory> + Send + Sync>;
+
+/// Makes a parametric memory whose file in a dump has the given name.
+pub type ParametricMemoryFactory = Arc<dyn Fn(String) -> Arc<dyn ParametricMemory> + Send + Sync>;
+
 /// Makes an activation memory for all cubes whose configuration names its key. Nothing is opened before it is used.
 pub type ActivationMemoryFactory = Arc<dyn Fn(&ActivationParts) -> ActivationBackend + Send + Sync>;
 
@@ -117,6 +153,8 @@ pub struct Factories {
     rerankers: BTreeMap<String, RerankerFactory>,
     internet_retrievers: BTreeMap<String, InternetRetrieverFactory>,
     text_memories: BTreeMap<String, TextMemoryFactory>,
+    preference_memories: BTreeMap<String, PreferenceMemoryFactory>,
+    parametric_memories: BTreeMap<String, ParametricMemoryFactory>,
     activation_memories: BTreeMap<String, ActivationMemoryFactory>,
     user_stores: BTreeMap<String, UserStoreFactory>,
 }
@@ -129,6 +167,8 @@ impl fmt::Debug for Factories {
             .field("rerankers", &self.rerankers.keys())
             .field("internet_retrievers", &self.internet_retrievers.keys())
             .field("text_memories", &self.text_memories.keys())
+            .field("preference_memories", &self.preference_memories.keys())
+            .field("parametric_memories", &self.parametric_memories.keys())
             .field("activation_memories", &self.activation_memories.keys())
             .field("user_stores", &self.user_stores.keys())
             .finish()
@@ -143,6 +183,8 @@ impl Default for Factories {
             rerankers: BTreeMap::new(),
             internet_retrievers: BTreeMap::new(),
             text_memories: BTreeMap::new(),
+            preference_memories: BTreeMap::new(),
+            parametric_memories: BTreeMap::new(),
             activation_memories: BTreeMap::new(),
             user_stores: BTreeMap::new(),
         };
@@ -152,15 +194,20 @@ impl Default for Factories {
         retrieval::add_internet_retrievers(&mut factories);
         factories.add_text_memory(
             "naive_text",
-            Arc::new(|parts, file_name| Arc::new(NaiveText::new(shelf(&parts, file_name)))),
+            Arc::new(|parts, file_name| {
+                Arc::new(NaiveText::new(shelf(&parts, file_name)).with_extractor(extractor(&parts)))
+            }),
         );
         factories.add_text_memory(
             "general_text",
             Arc::new(|parts, file_name| {
-                let shelf = shelf(&parts, file_name);
-                Arc::new(GeneralText::new(GeneralTextParts { shelf, recall: parts.recall, embedder: parts.embedder }))
+                let (shelf, extractor) = (shelf(&parts, file_name), extractor(&parts));
+                let parts = GeneralTextParts { shelf, recall: parts.recall, embedder: parts.embedder };
+                Arc::new(GeneralText::new(parts).with_extractor(extractor))
             }),
         );
+        factories.add_preference_memory("pref_text", Arc::new(|parts, file_name| Arc::new(pref_text(parts, file_name))));
+        factories.add_parametric_memory("lora", Arc::new(|file_name| Arc::new(LoraPlaceholder::new(file_name))));
         models::add_activation_memories(&mut factories);
         users::add_user_stores(&mut factories);
         factories
@@ -172,6 +219,23 @@ const RECORD_USERS: &str = "sqlite";
 
 fn shelf(parts: &TextMemoryParts, file_name: String) -> Shelf {
     Shelf { scope: parts.scope.clone(), record: Arc::clone(&parts.record), clock: Arc::clone(&parts.clock), file_name }
+}
+
+fn extractor(parts: &TextMemoryParts) -> Extractor {
+    Extractor { model: Arc::clone(&parts.model), ids: Arc::clone(&parts.ids), clock: Arc::clone(&parts.clock) }
+}
+
+fn pref_text(parts: PreferenceMemoryParts, file_name: String) -> PrefText {
+    PrefText::new(PrefTextParts {
+        shelf: Shelf { scope: parts.scope, record: parts.record, clock: parts.clock, file_name },
+        vectors: parts.vectors,
+        embedder: parts.embedder,
+        reranker: None,
+        model: Some(parts.model),
+        mode: if parts.is_fine { AddMode::Fine } else { AddMode::Fast },
+        ids: parts.ids,
+        locks: parts.locks,
+    })
 }
 
 impl Factories {
@@ -198,6 +262,16 @@ impl Factories {
     /// Adds or replaces the constructor of a textual memory.
     pub fn add_text_memory(&mut self, key: impl Into<String>, factory: TextMemoryFactory) {
         self.text_memories.insert(key.into(), factory);
+    }
+
+    /// Adds or replaces the constructor of a preference memory.
+    pub fn add_preference_memory(&mut self, key: impl Into<String>, factory: PreferenceMemoryFactory) {
+        self.preference_memories.insert(key.into(), factory);
+    }
+
+    /// Adds or replaces the constructor of a parametric memory.
+    pub fn add_parametric_memory(&mut self, key: impl Into<String>, factory: ParametricMemoryFactory) {
+        self.parametric_memories.insert(key.into(), factory);
     }
 
     /// Adds or replaces the constructor of an activation memory.
@@ -301,10 +375,52 @@ impl Factories {
         }
     }
 
+    /// Returns the preference memory that a cube's configuration names; `None` when it names none.
+    pub(crate) fn preference_memory(
+        &self,
+        config: &Value,
+        parts: PreferenceMemoryParts,
+    ) -> Result<Option<Arc<dyn PreferenceMemory>>> {
+        let Some(backend) = named_backend(config, "pref_mem") else { return Ok(None) };
+        let text_file = file_name_of(config, "text_mem").unwrap_or(DEFAULT_FILE_NAME);
+        // MemOS' default is the name of the textual memory's file, which two memories cannot have.
+        let name = file_name_of(config, "pref_mem").filter(|name| *name != text_file).unwrap_or(PREFERENCE_FILE_NAME);
+        let name = plain_file_name(name)?;
+        match self.preference_memories.get(backend) {
+            Some(factory) => Ok(Some(factory(parts, name.to_owned()))),
+            None => Err(Error::Invalid(not_built("preference memory", backend, self.preference_memories.keys()))),
+        }
+    }
+
+    /// Returns the parametric memory that a cube's configuration names; `None` when it names none.
+    pub(crate) fn parametric_memory(&self, config: &Value) -> Result<Option<Arc<dyn ParametricMemory>>> {
+        let Some(backend) = named_backend(config, "para_mem") else { return Ok(None) };
+        let name = plain_file_name(file_name_of(config, "para_mem").unwrap_or(PARAMETRIC_FILE_NAME))?;
+        match self.parametric_memories.get(backend) {
+            Some(factory) => Ok(Some(factory(name.to_owned()))),
+            None => Err(Error::Invalid(not_built("parametric memory", backend, self.parametric_memories.keys()))),
+        }
+    }
+
     /// The configuration of a cube that is made without one. It names no models: those of the settings are used.
     pub(crate) fn default_cube_config(&self, settings: &Settings, owner: &UserId, cube: &CubeId) -> Value {
-        GeneralMemCubeConfig::new(owner.as_str(), cube.as_str(), settings.text_memory()).to_json(Secrets::Omitted)
+        let mut config = GeneralMemCubeConfig::new(owner.as_str(), cube.as_str(), settings.text_memory());
+        config.pref_mem = settings.preference_memory();
+        config.to_json(Secrets::Omitted)
     }
+}
+
+/// The name of a parametric memory's file in a dump, unless configured otherwise.
+const PARAMETRIC_FILE_NAME: &str = "parametric_memory.adapter";
+
+/// The backend of one of a cube's memories; `None` for no memory.
+fn named_backend<'a>(config: &'a Value, slot: &str) -> Option<&'a str> {
+    let backend = config.pointer(&format!("/{slot}/backend")).and_then(Value::as_str);
+    backend.filter(|backend| *backend != "uninitialized")
+}
+
+fn file_name_of<'a>(config: &'a Value, slot: &str) -> Option<&'a str> {
+    config.pointer(&format!("/{slot}/config/memory_filename")).and_then(Value::as_str)
 }
 
 /// Returns a `memory_filename` as it is. It comes from a file that somebody else may have written, and must not lead out
@@ -340,7 +456,12 @@ pub fn backends() -> Vec<Backend> {
         "embedder" => factories.embedders.contains_key(key),
         "reranker" => factories.rerankers.contains_key(key),
         "internet_retriever" => factories.internet_retrievers.contains_key(key),
-        "memory" => factories.text_memories.contains_key(key) || factories.activation_memories.contains_key(key),
+        "memory" => {
+            factories.text_memories.contains_key(key)
+                || factories.preference_memories.contains_key(key)
+                || factories.parametric_memories.contains_key(key)
+                || factories.activation_memories.contains_key(key)
+        }
         "vector_db" => vectors::is_built(key),
         "store" | "queue" => true,
         "user_manager" => users::is_built(key),

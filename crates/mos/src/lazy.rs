@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
-use mos_core::{Embedder, EmbeddingSpace, ModelError};
+use mos_core::{ChatModel, ChatRequest, ChatStream, Embedder, EmbeddingSpace, ModelError};
 use tokio::sync::OnceCell;
 
 /// Makes a part; called again after a failure.
@@ -46,5 +46,33 @@ impl Embedder for LazyEmbedder {
 
     async fn space(&self) -> Result<EmbeddingSpace, ModelError> {
         self.0.get().await?.space().await
+    }
+}
+
+/// A chat model that is loaded at its first use.
+#[derive(Debug)]
+pub(crate) struct LazyChatModel {
+    pub(crate) model: Arc<Lazy<dyn ChatModel>>,
+    /// What its configuration calls it.
+    pub(crate) name: String,
+    pub(crate) is_local: bool,
+}
+
+#[async_trait]
+impl ChatModel for LazyChatModel {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn is_local(&self) -> bool {
+        self.is_local
+    }
+
+    fn context_length(&self) -> Option<usize> {
+        None
+    }
+
+    async fn stream(&self, request: ChatRequest) -> Result<ChatStream, ModelError> {
+        self.model.get().await?.stream(request).await
     }
 }

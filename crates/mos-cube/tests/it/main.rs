@@ -35,6 +35,8 @@ async fn dump(directory: &Path, text: &dyn TextMemory) -> Result<(), MemoryError
         config: &naive_config(),
         text,
         activation: None,
+        parametric: None,
+        preference: None,
         embedding_space: None,
         created_at: "2026-01-02T03:04:05.000000+00:00".to_owned(),
     };

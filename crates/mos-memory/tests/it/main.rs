@@ -3,6 +3,9 @@
 
 mod general;
 mod naive;
+mod parametric;
+mod preference;
+mod preference_dump;
 mod rerank;
 mod web;
 

@@ -205,7 +205,7 @@ impl Mos {
             self.checked_user(user).await?;
             return Ok((Vec::new(), Vec::new()));
         }
-        let mut search = Search::new(chat.query.as_str()).user(user.clone());
+        let mut search = Search::new(chat.query.as_str()).user(user.clone()).include_preference(false);
         if let Some(cubes) = &chat.cubes {
             search = search.cubes(cubes.iter().cloned());
         }

@@ -57,6 +57,8 @@ impl Mos {
         let cube = self.new_cube(owner, cube_id, new.name, None, config);
         // Refuses an unknown backend before anything is stored.
         self.text_memory(&cube)?;
+        self.preference_memory(&cube)?;
+        self.parametric_memory(&cube)?;
         self.parts.users.create_cube(&cube).await?;
         Ok(cube)
     }
@@ -103,7 +105,7 @@ impl Mos {
             // The folder may hold another configuration by now.
             cube.config = stored_config(read_dump(path).await?)?;
             self.parts.users.set_cube_config(&cube.cube_id, &cube.config).await?;
-            self.text_memory(&cube)?.load(path, Origin::new(user.as_str(), "register")).await?;
+            self.load_texts(&cube, path, Origin::new(user.as_str(), "register")).await?;
             load_activation(self.activation(&cube)?.as_ref(), path).await?;
         }
         self.parts.users.set_registered(&cube.cube_id, true).await?;
@@ -115,14 +117,14 @@ impl Mos {
         let config = stored_config(read_dump(path).await?)?;
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
         let mut cube = self.new_cube(user, cube_id, name, Some(path), config);
-        let text = self.text_memory(&cube)?;
+        self.text_memory(&cube)?;
         // Not registered until its memories are in: whoever looks in between sees no half cube.
         cube.is_registered = false;
         self.parts.users.create_cube(&cube).await?;
         let activation = self.activation(&cube)?;
-        let loaded = match text.load(path, Origin::new(user.as_str(), "register")).await {
+        let loaded = match self.load_texts(&cube, path, Origin::new(user.as_str(), "register")).await {
             Ok(_) => load_activation(activation.as_ref(), path).await,
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error),
         };
         if let Err(error) = loaded {
             // Another process may have finished what failed here; then the cube stays. The first error is the one to tell.
@@ -135,6 +137,19 @@ impl Mos {
         self.has_changed(&cube.cube_id);
         cube.is_registered = true;
         Ok(cube)
+    }
+
+    /// Reads the memories of a dump that are texts (and the parametric one, which has nothing to read), and returns how
+    /// many there were.
+    async fn load_texts(&self, cube: &Cube, directory: &Path, origin: Origin) -> Result<usize> {
+        let mut n_memories = self.text_memory(cube)?.load(directory, origin.clone()).await?;
+        if let Some(preference) = self.preference_memory(cube)? {
+            n_memories += preference.load(directory, origin).await?;
+        }
+        if let Some(parametric) = self.parametric_memory(cube)? {
+            parametric.load(directory).await?;
+        }
+        Ok(n_memories)
     }
 
     fn new_cube(
@@ -212,7 +227,7 @@ impl Mos {
     }
 
     /// Writes a cube (without an id the default one) to a directory that is absent or empty, whole or not at all: its
-    /// textual memory and, when it keeps any, its activation memory.
+    /// textual, preference and parametric memory and, when it keeps any, its activation memory.
     ///
     /// # Errors
     /// Rights; errors of the directory; a conflict when the cube was embedded anew meanwhile.
@@ -231,6 +246,8 @@ impl Mos {
             config: &cube.info().config,
             text: cube.text_mem().as_ref(),
             activation: activation.as_ref().map(|(memory, scope, file)| (memory.as_ref(), *scope, *file)),
+            parametric: cube.para_mem().map(AsRef::as_ref),
+            preference: cube.pref_mem().map(AsRef::as_ref),
             embedding_space: space.clone(),
             created_at: self.parts.clock.now_text(),
         };
@@ -246,16 +263,17 @@ impl Mos {
         Ok(())
     }
 
-    /// Reads a dumped cube into a registered one (without an id the default one) and returns how many memories came.
+    /// Reads a dumped cube into a registered one (without an id the default one) and returns how many memories and
+    /// preferences came.
     /// A dumped activation memory takes the place of the cube's own; what another model computed is computed anew.
     ///
     /// # Errors
-    /// Rights; errors of the directory, after which nothing was changed. After an error of the activation memory the
-    /// textual one is loaded and the activation memory as it was.
+    /// Rights; errors of the directory, after which nothing was changed. After an error of the preference memory the textual
+    /// one is loaded and the preferences are as they were; the same holds for the activation memory, which comes last.
     pub async fn load(&self, user: &UserId, cube: Option<&CubeId>, directory: &Path) -> Result<usize> {
         let cube = self.target(user, cube).await?;
         read_dump(directory).await?;
-        let n_memories = cube.text_mem().load(directory, Origin::new(user.as_str(), "load")).await?;
+        let n_memories = self.load_texts(cube.info(), directory, Origin::new(user.as_str(), "load")).await?;
         self.has_changed(&cube.info().cube_id);
         load_activation(cube.act_mem(), directory).await?;
         Ok(n_memories)

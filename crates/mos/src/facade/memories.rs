@@ -84,6 +84,16 @@ fn key_of(user: &UserId, key: &str) -> Result<String> {
     Ok(format!("{}:{user}:{key}", user.as_str().len()))
 }
 
+/// What came of an [`Add`].
+#[derive(Debug)]
+pub struct Added {
+    /// The ids of the memories, in order.
+    pub ids: Vec<MemoryId>,
+    /// The ids under which the preferences that show in the messages are known; none unless preference memory is enabled
+    /// and the cube has one. An error tells why they could not be learned: the memories are stored all the same.
+    pub preferences: Result<Vec<MemoryId>>,
+}
+
 /// The memories of one cube.
 #[derive(Clone, Debug, Serialize)]
 pub struct CubeMemories {
@@ -115,13 +125,29 @@ impl Mos {
     /// Stores memories and returns their ids, in order, once they are durable. When there is nothing to store (only
     /// system messages), no id is returned.
     ///
+    /// Preferences are learned from messages as by [`Mos::add_and_learn`]; a failure of that is told of in the log only.
+    ///
     /// # Errors
     /// Rights; [`Error::Invalid`] for an empty text or message; store and model errors. Nothing is stored then.
     pub async fn add(&self, add: Add) -> Result<Vec<MemoryId>> {
+        let added = self.add_and_learn(add).await?;
+        if added.preferences.is_err() {
+            // The error may quote what a model said about the messages.
+            tracing::warn!("memories are stored, but no preferences could be learned from them; `add_and_learn` tells why");
+        }
+        Ok(added.ids)
+    }
+
+    /// Stores memories as [`Mos::add`] does, then learns the preferences that show in the messages when the settings'
+    /// `enable_preference_memory` is on and the cube has a preference memory.
+    ///
+    /// # Errors
+    /// As [`Mos::add`]. What goes wrong with the preferences is told in the result.
+    pub async fn add_and_learn(&self, add: Add) -> Result<Added> {
         let user = self.user_or_default(add.user.as_ref());
         let cube = self.target(&user, add.cube.as_ref()).await?;
-        let items = match add.content {
-            AddContent::Text(text) => vec![self.new_item(&user, add.session.as_ref(), text, None)],
+        let items = match &add.content {
+            AddContent::Text(text) => vec![self.new_item(&user, add.session.as_ref(), text.clone(), None)],
             AddContent::Messages(messages) => {
                 if messages.is_empty() {
                     return Err(Error::Invalid("there are no messages to remember; give at least one".to_owned()));
@@ -131,13 +157,20 @@ impl Mos {
             }
         };
         if items.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Added { ids: Vec::new(), preferences: Ok(Vec::new()) });
         }
         let idempotency_key = add.idempotency_key.as_deref().map(|key| key_of(&user, key)).transpose()?;
-        let request = AddRequest { origin: Origin::new(user.as_str(), "add"), idempotency_key };
+        let origin = Origin::new(user.as_str(), "add");
+        let request = AddRequest { origin, idempotency_key: idempotency_key.clone() };
         let ids = cube.text_mem().add(items, request).await?;
         self.has_changed(&cube.info().cube_id);
-        Ok(ids)
+        let preferences = match &add.content {
+            AddContent::Messages(messages) if self.parts.settings.enable_preference_memory => {
+                self.learn(&cube, &user, add.session.as_ref(), messages, idempotency_key).await
+            }
+            _ => Ok(Vec::new()),
+        };
+        Ok(Added { ids, preferences })
     }
 
     fn new_item(

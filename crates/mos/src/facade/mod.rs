@@ -4,6 +4,7 @@ mod activation;
 mod chat;
 mod cubes;
 mod memories;
+mod preferences;
 mod search;
 mod users;
 
@@ -13,14 +14,16 @@ use std::sync::Arc;
 
 use mos_config::Settings;
 use mos_core::{
-    Access, ChatModel, Clock, Cube, CubeId, Embedder, IdSource, JobQueue, RecordStore, Scope, TextMemory, UserId,
-    UserStore, VectorStore,
+    Access, ChatModel, Clock, Cube, CubeId, Embedder, IdSource, JobQueue, ParametricMemory, PreferenceMemory,
+    RecordStore, Scope, TextMemory, UserId, UserStore, VectorStore,
 };
+use mos_memory::AddLocks;
 
 pub use activation::{CubeActivation, CubeCaches};
 pub use chat::{Chat, ChatReply};
 pub use cubes::{CubeSource, NewCube};
-pub use memories::{Add, CubeMemories, MemoryListing};
+pub use memories::{Add, Added, CubeMemories, MemoryListing};
+pub use preferences::PREFERENCE_NOTE;
 pub use search::{CubeHits, FoundMemory, Search, SearchResult, SkippedCube};
 
 use mos_memory::Recall;
@@ -28,8 +31,9 @@ use mos_stores::{QdrantVectors, SqliteStore};
 
 use crate::activation::Activations;
 use crate::error::{Error, Result};
-use crate::factories::{Factories, TextMemoryParts};
+use crate::factories::{Factories, PreferenceMemoryParts, TextMemoryParts};
 use crate::lazy::Lazy;
+use crate::reading::ReadingModels;
 use crate::transcript::Transcripts;
 
 /// A memory operating system: users, cubes, memories, chat.
@@ -62,6 +66,10 @@ pub(crate) struct Parts {
     pub(crate) qdrant: Option<Arc<QdrantVectors>>,
     pub(crate) embedder: Arc<dyn Embedder>,
     pub(crate) chat_model: Arc<Lazy<dyn ChatModel>>,
+    /// Models that read conversations.
+    pub(crate) reading: ReadingModels,
+    /// Lets one adder of preferences at a time into a cube.
+    pub(crate) preference_locks: Arc<AddLocks>,
     pub(crate) activation: Activations,
     pub(crate) transcripts: Transcripts,
 }
@@ -112,7 +120,9 @@ impl Mos {
         }
         let text = self.text_memory(&cube)?;
         let activation = self.activation(&cube)?;
-        Ok(CubeHandle { cube, access, text, activation, why_no_caches: self.parts.activation.why_none() })
+        let (preference, parametric) = (self.preference_memory(&cube)?, self.parametric_memory(&cube)?);
+        let why_no_caches = self.parts.activation.why_none();
+        Ok(CubeHandle { cube, access, text, activation, preference, parametric, why_no_caches })
     }
 
     /// Returns the cube that is meant when none is named: `cube_<user>` when it is registered, else the newest one the
@@ -189,8 +199,31 @@ impl Mos {
             recall: Arc::clone(&self.parts.recall),
             embedder: Arc::clone(&self.parts.embedder),
             clock: Arc::clone(&self.parts.clock),
+            ids: Arc::clone(&self.parts.ids),
+            model: self.parts.reading.of(&cube.config, "text_mem"),
         };
         self.parts.factories.text_memory(&cube.config, parts)
+    }
+
+    /// Builds the preference memory that a cube's configuration names; `None` when it names none.
+    pub(crate) fn preference_memory(&self, cube: &Cube) -> Result<Option<Arc<dyn PreferenceMemory>>> {
+        let parts = PreferenceMemoryParts {
+            scope: Scope::of(&cube.cube_id),
+            record: Arc::clone(&self.parts.record),
+            vectors: Arc::clone(&self.parts.vectors),
+            embedder: Arc::clone(&self.parts.embedder),
+            clock: Arc::clone(&self.parts.clock),
+            ids: Arc::clone(&self.parts.ids),
+            model: self.parts.reading.of(&cube.config, "pref_mem"),
+            is_fine: self.parts.settings.preference_adder_mode.as_deref() == Some("fine"),
+            locks: Arc::clone(&self.parts.preference_locks),
+        };
+        self.parts.factories.preference_memory(&cube.config, parts)
+    }
+
+    /// Builds the parametric memory that a cube's configuration names; `None` when it names none.
+    pub(crate) fn parametric_memory(&self, cube: &Cube) -> Result<Option<Arc<dyn ParametricMemory>>> {
+        self.parts.factories.parametric_memory(&cube.config)
     }
 }
 
@@ -207,6 +240,8 @@ pub struct CubeHandle {
     access: Access,
     text: Arc<dyn TextMemory>,
     activation: Option<CubeActivation>,
+    preference: Option<Arc<dyn PreferenceMemory>>,
+    parametric: Option<Arc<dyn ParametricMemory>>,
     why_no_caches: String,
 }
 
@@ -225,6 +260,16 @@ impl CubeHandle {
     /// else what the cube's configuration names, else caches of the chat model when that computes in this process.
     pub fn act_mem(&self) -> Option<&CubeActivation> {
         self.activation.as_ref()
+    }
+
+    /// The cube's preference memory, when its configuration names one.
+    pub fn pref_mem(&self) -> Option<&Arc<dyn PreferenceMemory>> {
+        self.preference.as_ref()
+    }
+
+    /// The cube's parametric memory, when its configuration names one.
+    pub fn para_mem(&self) -> Option<&Arc<dyn ParametricMemory>> {
+        self.parametric.as_ref()
     }
 
     /// The scope of the cube's memories.

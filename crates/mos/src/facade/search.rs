@@ -1,6 +1,6 @@
 //! Searching the cubes of a user.
 
-use futures::future::{join_all, try_join_all};
+use futures::future::{join_all, try_join, try_join_all};
 use mos_core::text_memory::Signal;
 use mos_core::{CubeId, Filter, Hit, MemoryItem, SearchRequest, SessionId, UserId};
 use serde::{Serialize, Serializer};
@@ -18,12 +18,23 @@ pub struct Search {
     top_k: Option<usize>,
     session: Option<SessionId>,
     filter: Filter,
+    include_preference: Option<bool>,
+    pref_top_k: usize,
 }
 
 impl Search {
     /// A question in plain words.
     pub fn new(query: impl Into<String>) -> Self {
-        Self { user: None, cubes: None, query: query.into(), top_k: None, session: None, filter: Filter::Everything }
+        Self {
+            user: None,
+            cubes: None,
+            query: query.into(),
+            top_k: None,
+            session: None,
+            filter: Filter::Everything,
+            include_preference: None,
+            pref_top_k: super::preferences::DEFAULT_TOP_K,
+        }
     }
 
     /// Who asks; without this the settings' user.
@@ -47,14 +58,29 @@ impl Search {
         self
     }
 
-    /// Only memories of this conversation.
+    /// Whether preferences are looked for too, in the cubes that have a memory of them; without this as the settings'
+    /// `enable_preference_memory` says.
+    #[must_use]
+    pub fn include_preference(mut self, include_preference: bool) -> Self {
+        self.include_preference = Some(include_preference);
+        self
+    }
+
+    /// The most preferences of each type (stated, concluded) per cube; without this 6.
+    #[must_use]
+    pub fn pref_top_k(mut self, pref_top_k: usize) -> Self {
+        self.pref_top_k = pref_top_k;
+        self
+    }
+
+    /// Only memories of this conversation. Preferences hold beyond the conversation that they showed in.
     #[must_use]
     pub fn session(mut self, session: impl Into<SessionId>) -> Self {
         self.session = Some(session.into());
         self
     }
 
-    /// Only memories that pass.
+    /// Only memories and preferences that pass.
     #[must_use]
     pub fn filter(mut self, filter: Filter) -> Self {
         self.filter = filter;
@@ -116,13 +142,16 @@ pub struct SkippedCube {
 pub struct SearchResult {
     /// Textual memories by cube.
     pub text_mem: Vec<CubeHits>,
+    /// Preferences by cube, the stated ones first, each best first; an entry for every cube that has a memory of them, when
+    /// they were asked for.
+    pub pref_mem: Vec<CubeHits>,
     /// Cubes that were not named and could not be searched, for example because another encoder made them. Serialised
     /// when there are any.
     pub skipped: Vec<SkippedCube>,
 }
 
 impl SearchResult {
-    /// Returns the memories of all cubes, best first.
+    /// Returns the textual memories of all cubes, best first.
     pub fn best(&self) -> Vec<(&CubeId, &FoundMemory)> {
         let mut all: Vec<(&CubeId, &FoundMemory)> = self
             .text_mem
@@ -136,7 +165,11 @@ impl SearchResult {
 
 impl Serialize for SearchResult {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        let mut value = json!({"text_mem": self.text_mem, "act_mem": [], "para_mem": [], "pref_mem": []});
+        let mut value = json!({"text_mem": self.text_mem, "act_mem": [], "para_mem": [], "pref_mem": self.pref_mem});
+        if let Some(text) = self.pref_string() {
+            value["pref_string"] = json!(text);
+            value["pref_note"] = json!(super::PREFERENCE_NOTE);
+        }
         if !self.skipped.is_empty() {
             value["skipped"] = json!(self.skipped);
         }
@@ -162,18 +195,23 @@ impl Mos {
             Some(ids) => try_join_all(ids.iter().map(|id| self.cube(&user, id))).await?,
             None => self.registered_cubes(&user, &mut skipped).await?,
         };
+        let include_preference = search.include_preference.unwrap_or(self.parts.settings.enable_preference_memory);
+        let preferences = include_preference.then(|| (search.filter.clone(), search.pref_top_k));
         let filter = match &search.session {
             None => search.filter,
             Some(session) => search.filter.and(Filter::equals("session_id", session.as_str())),
         };
         let top_k = search.top_k.unwrap_or(self.parts.settings.top_k);
         let request = SearchRequest { query: search.query, top_k, filter };
-        let mut text_mem = Vec::with_capacity(cubes.len());
+        let (mut text_mem, mut pref_mem) = (Vec::with_capacity(cubes.len()), Vec::new());
         let mut first_error = None;
-        let searched = join_all(cubes.iter().map(|cube| search_cube(cube, &request))).await;
+        let searched = join_all(cubes.iter().map(|cube| search_cube(cube, &request, preferences.as_ref()))).await;
         for (cube, result) in cubes.iter().zip(searched) {
             match result {
-                Ok(hits) => text_mem.push(hits),
+                Ok((hits, preferences)) => {
+                    text_mem.push(hits);
+                    pref_mem.extend(preferences);
+                }
                 Err(error) if is_named => return Err(error),
                 Err(error) => {
                     skipped.push(skipped_cube(&cube.info().cube_id, &error));
@@ -183,7 +221,7 @@ impl Mos {
         }
         match first_error {
             Some(error) if text_mem.is_empty() => Err(error),
-            _ => Ok(SearchResult { text_mem, skipped }),
+            _ => Ok(SearchResult { text_mem, pref_mem, skipped }),
         }
     }
 
@@ -205,8 +243,22 @@ fn skipped_cube(cube_id: &CubeId, error: &Error) -> SkippedCube {
     SkippedCube { cube_id: cube_id.clone(), reason: error.to_string() }
 }
 
-async fn search_cube(cube: &CubeHandle, request: &SearchRequest) -> Result<CubeHits> {
-    let hits = cube.text_mem().search(request).await?;
-    let memories = hits.into_iter().map(FoundMemory::from).collect();
-    Ok(CubeHits { cube_id: cube.info().cube_id.clone(), memories })
+/// Returns what was found in one cube, and its preferences when it has a memory of them and they are asked for.
+async fn search_cube(
+    cube: &CubeHandle,
+    request: &SearchRequest,
+    preferences: Option<&(Filter, usize)>,
+) -> Result<(CubeHits, Option<CubeHits>)> {
+    let preferences = async {
+        match (cube.pref_mem(), preferences) {
+            (Some(memory), Some((filter, top_k))) => memory.search(&request.query, *top_k, filter).await.map(Some),
+            _ => Ok(None),
+        }
+    };
+    let (hits, preferences) = try_join(cube.text_mem().search(request), preferences).await?;
+    let found = |hits: Vec<Hit>| CubeHits {
+        cube_id: cube.info().cube_id.clone(),
+        memories: hits.into_iter().map(FoundMemory::from).collect(),
+    };
+    Ok((found(hits), preferences.map(found)))
 }

@@ -1,0 +1,136 @@
+//! The language models that read conversations: for memories, for preferences, and to compare them.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mos_config::{ChatModelConfig, Setting};
+use mos_core::ChatModel;
+use serde_json::Value;
+
+use crate::factories::{Factories, ModelContext};
+use crate::lazy::{Lazy, LazyChatModel};
+
+/// How many models of cubes' own configurations are kept; the one that came first goes.
+const MAX_KEPT: usize = 16;
+
+/// The model of the settings, and those of cubes that name their own. Each is opened at its first use.
+pub(crate) struct ReadingModels {
+    factories: Factories,
+    context: ModelContext,
+    of_settings: Arc<dyn ChatModel>,
+    of_cubes: Mutex<Vec<(Value, Arc<dyn ChatModel>)>>,
+}
+
+impl fmt::Debug for ReadingModels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadingModels").field("of_settings", &self.of_settings).finish_non_exhaustive()
+    }
+}
+
+impl ReadingModels {
+    /// Returns models over the chat model of the settings.
+    pub(crate) fn new(
+        config: &ChatModelConfig,
+        model: Arc<Lazy<dyn ChatModel>>,
+        factories: Factories,
+        context: ModelContext,
+    ) -> Self {
+        Self { factories, context, of_settings: Arc::new(lazy(config, model)), of_cubes: Mutex::default() }
+    }
+
+    /// Returns the model that one of a cube's memories (`text_mem`, `pref_mem`) names as `extractor_llm`, else that of the
+    /// settings.
+    ///
+    /// Configurations of cubes are kept without secrets: a model that needs a key is reached through the settings.
+    pub(crate) fn of(&self, cube_config: &Value, slot: &str) -> Arc<dyn ChatModel> {
+        let Some(named) = cube_config.pointer(&format!("/{slot}/config/extractor_llm")).filter(|named| is_whole(named))
+        else {
+            return Arc::clone(&self.of_settings);
+        };
+        let mut kept = self.of_cubes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, model)) = kept.iter().find(|(config, _)| config == named) {
+            return Arc::clone(model);
+        }
+        match ChatModelConfig::from_json(named) {
+            Ok(config) => {
+                let model = self.open(config);
+                if kept.len() == MAX_KEPT {
+                    kept.remove(0);
+                }
+                kept.push((named.clone(), Arc::clone(&model)));
+                model
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a cube's extractor_llm cannot be used; the chat model of the settings reads for it");
+                Arc::clone(&self.of_settings)
+            }
+        }
+    }
+
+    fn open(&self, config: ChatModelConfig) -> Arc<dyn ChatModel> {
+        let (factories, context, opened) = (self.factories.clone(), self.context.clone(), config.clone());
+        let model: Lazy<dyn ChatModel> = Lazy::new(Arc::new(move || {
+            let (factories, context, config) = (factories.clone(), context.clone(), opened.clone());
+            Box::pin(async move { factories.chat_model(config, context).await })
+        }));
+        Arc::new(lazy(&config, Arc::new(model)))
+    }
+}
+
+fn lazy(config: &ChatModelConfig, model: Arc<Lazy<dyn ChatModel>>) -> LazyChatModel {
+    let written = config.to_json(mos_config::Secrets::Omitted);
+    let name = written.pointer("/config/model_name_or_path").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let is_local = ["local", "huggingface", "huggingface_singleton"].contains(&config.backend());
+    LazyChatModel { model, name, is_local }
+}
+
+/// Whether nothing that the model cannot do without was left out when the configuration was stored. A vLLM server needs no
+/// key.
+fn is_whole(named: &Value) -> bool {
+    let lacks_key = named.pointer("/config/api_key").and_then(Value::as_str) == Some("");
+    named.is_object() && (!lacks_key || named["backend"] == "vllm")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mos_config::Settings;
+    use mos_core::ModelError;
+    use serde_json::json;
+
+    fn models() -> ReadingModels {
+        let unused: Lazy<dyn ChatModel> =
+            Lazy::new(Arc::new(|| Box::pin(async { Err(ModelError::NotFound("never opened".to_owned())) })));
+        let context = ModelContext { models_dir: std::path::PathBuf::new() };
+        ReadingModels::new(&Settings::default().chat_model, Arc::new(unused), Factories::default(), context)
+    }
+
+    fn cube(extractor: Value) -> Value {
+        json!({"text_mem": {"backend": "general_text", "config": {"extractor_llm": extractor}}})
+    }
+
+    #[test]
+    fn a_cubes_own_model_is_taken_unless_its_key_was_left_out() {
+        let models = models();
+        let name = |config: &Value| models.of(config, "text_mem").name().to_owned();
+        let of_settings = "smollm2-135m-instruct";
+        assert_eq!(name(&json!({"text_mem": {"backend": "general_text", "config": {}}})), of_settings);
+        let ollama = json!({"backend": "ollama", "config": {"model_name_or_path": "qwen3:0.6b"}});
+        assert_eq!(name(&cube(ollama.clone())), "qwen3:0.6b");
+        assert_eq!(models.of(&cube(ollama), "pref_mem").name(), of_settings, "another memory's model is not meant");
+        let openai = |key: &str| json!({"backend": "openai", "config": {"model_name_or_path": "gpt", "api_key": key}});
+        assert_eq!(name(&cube(openai(""))), of_settings);
+        assert_eq!(name(&cube(openai("sk-x"))), "gpt");
+        assert_eq!(name(&cube(json!({"backend": "no such"}))), of_settings);
+    }
+
+    #[test]
+    fn models_are_kept_and_their_number_is_bounded() {
+        let models = models();
+        let config = |n: usize| cube(json!({"backend": "ollama", "config": {"model_name_or_path": format!("m{n}")}}));
+        let first = models.of(&config(0), "text_mem");
+        assert!(Arc::ptr_eq(&first, &models.of(&config(0), "text_mem")));
+        (1..=MAX_KEPT).for_each(|n| drop(models.of(&config(n), "text_mem")));
+        assert!(!Arc::ptr_eq(&first, &models.of(&config(0), "text_mem")));
+    }
+}
