@@ -56,6 +56,16 @@ pub(crate) enum Command {
     },
     /// Print every memory of a cube.
     List,
+    /// Print every state of a memory, oldest first: what it said, who changed it, when and why.
+    History {
+        /// The memory's id; it may have been removed.
+        id: String,
+    },
+    /// Take back the last change of a memory; a removed one comes back.
+    Undo {
+        /// The memory's id.
+        id: String,
+    },
     /// Remove one memory, or all of a cube.
     Delete(DeleteArguments),
     /// Users.
@@ -151,6 +161,10 @@ pub(crate) struct SearchArguments {
     /// Only memories of this conversation.
     #[arg(long, value_name = "ID")]
     pub(crate) session: Option<String>,
+
+    /// What was true at this time, for example 2026-01-31 (the end of that day) or 2026-01-31T18:00:00Z.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) as_of: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -16,6 +16,20 @@ const TEXT_FILE: &str = "textual_memory.json";
 const ACTIVATION_FILE: &str = "activation_memory.pickle";
 const PARAMETRIC_FILE: &str = "parametric_memory.adapter";
 
+/// The types of memories of a graph.
+pub const MEMORY_TYPES: &[&str] = &[
+    "WorkingMemory",
+    "LongTermMemory",
+    "UserMemory",
+    "OuterMemory",
+    "ToolSchemaMemory",
+    "ToolTrajectoryMemory",
+    "RawFileMemory",
+    "SkillMemory",
+    "PreferenceMemory",
+    "Context",
+];
+
 section! {
     /// No memory.
     pub struct NoMemory {
@@ -205,6 +219,12 @@ fn check_tree(memory: &TreeTextMemory, fields: &mut Fields<'_, '_>) {
     check_filename(&memory.memory_filename, fields);
     if memory.mode.as_deref().is_some_and(|mode| !["sync", "async"].contains(&mode)) {
         fields.refuse("mode", "must be \"sync\" or \"async\"");
+    }
+    for kind in memory.memory_size.iter().flat_map(BTreeMap::keys) {
+        if !MEMORY_TYPES.contains(&kind.as_str()) {
+            let allowed = MEMORY_TYPES.join(", ");
+            fields.refuse(&format!("memory_size.{kind}"), format!("is no type of memory (allowed: {allowed})"));
+        }
     }
 }
 

@@ -25,6 +25,7 @@ pub mod queue;
 pub mod record;
 pub mod rerank;
 pub mod text_memory;
+pub mod tree_memory;
 pub mod users;
 pub mod validate;
 pub mod vector;
@@ -37,7 +38,7 @@ pub use chat::{ChatEvent, ChatModel, ChatRequest, ChatStream, ChatUsage, FinishR
 pub use clock::{Clock, SystemClock};
 pub use embed::{Embedder, EmbeddingSpace};
 pub use error::{BoxError, MemoryError, ModelError, StoreError};
-pub use filter::{Condition, Filter, Operator, field_value, moment};
+pub use filter::{Condition, Filter, Operator, field_value, is_moment_field, moment};
 pub use graph::{Direction, Edge, Graph, GraphPage, GraphStore, GroupCount, Page, Paging, Subgraph, Tagged};
 pub use id::{ActivationId, CubeId, IdSource, JobId, MemoryId, RandomIds, SessionId, UserId};
 pub use memory::{MemoryItem, MemoryType, Metadata, MetadataForm, PreferenceType, Status};
@@ -50,6 +51,7 @@ pub use queue::{
 pub use record::{Change, EmbeddingWrite, Origin, Receipt, RecordStore, Scope, ScopeLifecycle, Version, WriteBatch};
 pub use rerank::{Ranked, RerankCandidate, RerankQuery, Reranker};
 pub use text_memory::{AddRequest, Hit, SearchRequest, TextMemory};
+pub use tree_memory::{BackUp, FoundBy, RelevantSubgraph, SubgraphRequest, TreeMemory};
 pub use users::{Access, Cube, User, UserRole, UserStore};
 pub use validate::{FieldError, ValidationError};
 pub use vector::{Scored, VectorPoint, VectorStore};

@@ -9,9 +9,10 @@ use serde::Serialize;
 use crate::error::MemoryError;
 use crate::filter::Filter;
 use crate::id::MemoryId;
-use crate::memory::MemoryItem;
+use crate::memory::{MemoryItem, MemoryType};
 use crate::message::Message;
-use crate::record::Origin;
+use crate::record::{Origin, Version};
+use crate::tree_memory::TreeMemory;
 
 /// How memories are added.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,12 +38,17 @@ pub struct SearchRequest {
     pub top_k: usize,
     /// Which memories to look at; memories that are not `activated` are never returned.
     pub filter: Filter,
+    /// Only memories of these types; empty: of any.
+    pub types: Vec<MemoryType>,
+    /// The moment whose truth is asked for (ISO 8601; a day alone means its end): only memories that were true then are
+    /// returned. `None` means now: what stopped being true stands behind what still is, with the signal `superseded`.
+    pub as_of: Option<String>,
 }
 
 impl SearchRequest {
-    /// Returns a request for the `top_k` best memories without a filter.
+    /// Returns a request for the `top_k` best memories of now, without a filter.
     pub fn new(query: impl Into<String>, top_k: usize) -> Self {
-        Self { query: query.into(), top_k, filter: Filter::Everything }
+        Self { query: query.into(), top_k, filter: Filter::Everything, types: Vec::new(), as_of: None }
     }
 }
 
@@ -72,6 +78,11 @@ pub trait TextMemory: fmt::Debug + Send + Sync {
     /// The backend's configuration key, for example `general_text`.
     fn backend(&self) -> &'static str;
 
+    /// The same memory as a tree, when it is one.
+    fn as_tree(&self) -> Option<&dyn TreeMemory> {
+        None
+    }
+
     /// Returns the memories that a language model finds in a conversation; nothing is stored. System messages are passed
     /// over.
     ///
@@ -86,7 +97,8 @@ pub trait TextMemory: fmt::Debug + Send + Sync {
         )))
     }
 
-    /// Stores memories and returns their ids once they are durable, in the order given.
+    /// Stores memories and returns their ids once they are durable, in the order given. A backend that knows a memory
+    /// already may return the id of the known one instead.
     ///
     /// # Errors
     /// [`MemoryError::Invalid`] for an item without text; a conflict for one with a known id; store and model errors.
@@ -96,7 +108,7 @@ pub trait TextMemory: fmt::Debug + Send + Sync {
     /// Returns the memories that fit a question, best first.
     ///
     /// # Errors
-    /// [`MemoryError::Invalid`] for an empty query; store and model errors.
+    /// [`MemoryError::Invalid`] for an empty query or an `as_of` that is no time; store and model errors.
     async fn search(&self, request: &SearchRequest) -> Result<Vec<Hit>, MemoryError>;
 
     /// Returns one memory.
@@ -128,6 +140,21 @@ pub trait TextMemory: fmt::Debug + Send + Sync {
     /// # Errors
     /// Store errors.
     async fn delete(&self, ids: &[MemoryId], origin: Origin) -> Result<usize, MemoryError>;
+
+    /// Returns every state of a memory, oldest first, also of one that was removed: what it said, who changed it, when
+    /// and why. Only the present state has its `metadata.history`.
+    ///
+    /// # Errors
+    /// [`MemoryError::NotFound`] when there never was such a memory; store errors.
+    async fn history(&self, id: &MemoryId) -> Result<Vec<Version>, MemoryError>;
+
+    /// Goes back to the last state of a memory that differs from the present one, and returns it: as a new version, so
+    /// that the history stays. A memory that was removed comes back under its id, without the edges that it had.
+    ///
+    /// # Errors
+    /// [`MemoryError::NotFound`] when there never was such a memory; [`MemoryError::Invalid`] when there is no other
+    /// state; a conflict when somebody changes it at the same time; store and model errors.
+    async fn undo(&self, id: &MemoryId, origin: Origin) -> Result<MemoryItem, MemoryError>;
 
     /// Removes every memory and returns how many there were; the cube stays usable.
     ///

@@ -85,7 +85,8 @@ mod tests {
 
     #[test]
     fn fields_are_read_in_any_usual_type() {
-        let Value::Object(map) = json!({"a": " x ", "b": "", "tags": "food, food，tea", "n": ["1", 2, "[3]", "x"], "m": 4})
+        let Value::Object(map) =
+            json!({"a": " x ", "b": "", "tags": "food, food，tea", "n": ["1", 2, "[3]", "x"], "m": 4})
         else {
             unreachable!()
         };

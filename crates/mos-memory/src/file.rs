@@ -9,7 +9,7 @@ use serde_json::ser::{PrettyFormatter, Serializer};
 
 use crate::shelf::check_text;
 
-fn file_error(path: &Path, detail: impl ToString) -> MemoryError {
+pub(crate) fn file_error(path: &Path, detail: impl ToString) -> MemoryError {
     MemoryError::File { path: path.display().to_string(), detail: detail.to_string() }
 }
 
@@ -103,7 +103,8 @@ pub(crate) fn bad_entry(path: &Path, index: usize, detail: impl ToString) -> Mem
     file_error(path, format!("entry {index}: {}", detail.to_string()))
 }
 
-async fn blocking<T: Send + 'static>(
+/// Runs what waits for files off the asynchronous threads.
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, MemoryError> + Send + 'static,
 ) -> Result<T, MemoryError> {
     match tokio::task::spawn_blocking(work).await {

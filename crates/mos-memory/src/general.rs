@@ -1,22 +1,21 @@
 //! `general_text`: found by words, meaning, speaker and time.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use mos_core::{
-    AddRequest, Embedder, EmbeddingSpace, EmbeddingWrite, Hit, MemoryError, MemoryId, MemoryItem, Message, Origin,
-    SearchRequest, StoreError, TextMemory, WriteBatch,
+    AddRequest, Embedder, Hit, MemoryError, MemoryId, MemoryItem, Message, Origin, SearchRequest, TextMemory, Version,
+    WriteBatch,
 };
 use serde_json::{Map, Value, json};
 use tracing::{Span, instrument};
 
-use crate::embedded::text_to_embed;
 use crate::extract::{AnswerForm, Extractor, no_model};
 use crate::file;
+use crate::finder::Finder;
 use crate::recall::Recall;
-use crate::shelf::{Shelf, activated, check_query, check_text};
+use crate::shelf::{Shelf, check_text};
 
 /// What a [`GeneralText`] is made of.
 #[derive(Clone, Debug)]
@@ -34,14 +33,15 @@ pub struct GeneralTextParts {
 /// The score of a hit is a weighted sum of signals; [`RecallOptions`](crate::RecallOptions) tells what they are.
 #[derive(Debug)]
 pub struct GeneralText {
-    parts: GeneralTextParts,
+    inner: Finder,
     extractor: Option<Extractor>,
 }
 
 impl GeneralText {
     /// Returns the memory of a cube.
     pub fn new(parts: GeneralTextParts) -> Self {
-        Self { parts, extractor: None }
+        let GeneralTextParts { shelf, recall, embedder } = parts;
+        Self { inner: Finder { shelf, recall, embedder }, extractor: None }
     }
 
     /// Lets it extract memories from conversations.
@@ -52,26 +52,7 @@ impl GeneralText {
     }
 
     fn shelf(&self) -> &Shelf {
-        &self.parts.shelf
-    }
-
-    async fn embed(&self, items: &[MemoryItem]) -> Result<EmbeddingWrite, MemoryError> {
-        let texts: Vec<String> = items.iter().map(text_to_embed).collect();
-        let space = self.parts.embedder.space().await?;
-        let vectors = if texts.is_empty() { Vec::new() } else { self.parts.embedder.embed(&texts).await? };
-        let ids = items.iter().map(|item| item.id.clone());
-        Ok(EmbeddingWrite { space, vectors: ids.zip(vectors).collect(), made_of: None, aside: false })
-    }
-
-    /// Refuses before any model runs when the cube was embedded by another model.
-    async fn check_space(&self) -> Result<EmbeddingSpace, MemoryError> {
-        let got = self.parts.embedder.space().await?;
-        match self.shelf().record.embedding_space(&self.shelf().scope).await? {
-            Some(have) if have != got => {
-                Err(StoreError::EmbeddingSpace { cube: self.shelf().scope.cube.to_string(), have, got }.into())
-            }
-            _ => Ok(got),
-        }
+        &self.inner.shelf
     }
 }
 
@@ -90,34 +71,14 @@ impl TextMemory for GeneralText {
     #[instrument(skip_all, fields(cube = %self.shelf().scope.cube, n_items = items.len()), err)]
     async fn add(&self, mut items: Vec<MemoryItem>, request: AddRequest) -> Result<Vec<MemoryId>, MemoryError> {
         self.shelf().prepare_new(&mut items)?;
-        self.check_space().await?;
-        let embeddings = self.embed(&items).await?;
+        self.inner.check_space().await?;
+        let embeddings = self.inner.embed(&items).await?;
         self.shelf().add(items, Some(embeddings), request).await
     }
 
     #[instrument(skip_all, fields(cube = %self.shelf().scope.cube, top_k = request.top_k, n_hits), err)]
     async fn search(&self, request: &SearchRequest) -> Result<Vec<Hit>, MemoryError> {
-        check_query(&request.query)?;
-        if request.top_k == 0 || self.shelf().record.embedding_space(&self.shelf().scope).await?.is_none() {
-            return Ok(Vec::new());
-        }
-        let space = self.check_space().await?;
-        let (scope, filter) = (&self.shelf().scope, activated(&request.filter));
-        let question = self.parts.recall.understand(scope, &space, &request.query).await?;
-        let mut embedded = self.parts.embedder.embed(std::slice::from_ref(&question.neutral)).await?;
-        let query = embedded.pop().unwrap_or_default();
-        let recalled = self.parts.recall.search(scope, &space, &question, &query, request.top_k, &filter).await?;
-        let ids: Vec<MemoryId> = recalled.iter().map(|one| one.id.clone()).collect();
-        let mut items: HashMap<MemoryId, MemoryItem> =
-            self.shelf().get_by_ids(&ids).await?.into_iter().map(|item| (item.id.clone(), item)).collect();
-        // A memory that was deleted between recall and reading is left out.
-        let hits: Vec<Hit> = recalled
-            .into_iter()
-            .filter_map(|one| {
-                let item = items.remove(&one.id)?;
-                Some(Hit { item, score: one.score, signals: one.signals.named() })
-            })
-            .collect();
+        let hits = self.inner.find(request, &|_| true).await?;
         Span::current().record("n_hits", hits.len());
         Ok(hits)
     }
@@ -138,14 +99,25 @@ impl TextMemory for GeneralText {
         check_text(&item.memory)?;
         // An unknown memory is told of before any model runs.
         self.shelf().get(id).await?;
-        self.check_space().await?;
+        self.inner.check_space().await?;
         let item = MemoryItem { id: id.clone(), ..item };
-        let embeddings = self.embed(std::slice::from_ref(&item)).await?;
+        let embeddings = self.inner.embed(std::slice::from_ref(&item)).await?;
         self.shelf().update(id, item, Some(embeddings), origin).await
     }
 
     async fn delete(&self, ids: &[MemoryId], origin: Origin) -> Result<usize, MemoryError> {
         self.shelf().delete(ids, origin).await
+    }
+
+    async fn history(&self, id: &MemoryId) -> Result<Vec<Version>, MemoryError> {
+        self.shelf().history(id).await
+    }
+
+    async fn undo(&self, id: &MemoryId, origin: Origin) -> Result<MemoryItem, MemoryError> {
+        let undo = self.shelf().find_undo(id).await?;
+        self.inner.check_space().await?;
+        let embeddings = self.inner.embed(std::slice::from_ref(&undo.next)).await?;
+        self.shelf().undo(undo, Some(embeddings), origin).await
     }
 
     async fn delete_all(&self, origin: Origin) -> Result<usize, MemoryError> {
@@ -154,9 +126,7 @@ impl TextMemory for GeneralText {
 
     async fn dump(&self, dir: &Path) -> Result<(), MemoryError> {
         let items = self.get_all().await?;
-        let ids: Vec<MemoryId> = items.iter().map(|item| item.id.clone()).collect();
-        let mut vectors: HashMap<MemoryId, Vec<f32>> =
-            self.shelf().record.embeddings(&self.shelf().scope, &ids).await?.into_iter().collect();
+        let mut vectors = self.inner.vectors_of(&items).await?;
         let entries: Vec<Value> = items
             .iter()
             .map(|item| {
@@ -175,13 +145,14 @@ impl TextMemory for GeneralText {
     async fn load(&self, dir: &Path, origin: Origin) -> Result<usize, MemoryError> {
         let path = dir.join(&self.shelf().file_name);
         let Some(entries) = file::read_list(&path).await? else { return Ok(0) };
-        let dumped = read_entries(&path, entries)?;
-        let n_items = dumped.items.len();
+        let Dumped { items, vectors } = read_entries(&path, entries)?;
+        let n_items = items.len();
         if n_items == 0 {
             return Ok(0);
         }
-        let embeddings = self.embeddings_of(dir, &dumped).await?;
-        let batch = WriteBatch { put: dumped.items, embeddings: Some(embeddings), ..WriteBatch::new(origin) };
+        let dumped: Vec<(&MemoryItem, Option<Vec<f32>>)> = items.iter().zip(vectors).collect();
+        let embeddings = self.inner.embeddings_of_dump(dir, &dumped).await?;
+        let batch = WriteBatch { put: items, embeddings: Some(embeddings), ..WriteBatch::new(origin) };
         self.shelf().record.apply(&self.shelf().scope, batch).await?;
         Ok(n_items)
     }
@@ -209,44 +180,4 @@ fn read_entries(path: &Path, entries: Vec<Value>) -> Result<Dumped, MemoryError>
         dumped.vectors.push(vector);
     }
     Ok(dumped)
-}
-
-impl GeneralText {
-    /// The dump's own vectors when this cube can take them (it is empty, or of the same model), else new ones.
-    async fn embeddings_of(&self, dir: &Path, dumped: &Dumped) -> Result<EmbeddingWrite, MemoryError> {
-        let have = self.shelf().record.embedding_space(&self.shelf().scope).await?;
-        let complete: Option<Vec<&Vec<f32>>> = dumped.vectors.iter().map(Option::as_ref).collect();
-        if let Some(vectors) = complete.filter(|vectors| !vectors.is_empty()) {
-            let model = embedding_model_of_dump(dir).await?.unwrap_or_else(|| "unknown".to_owned());
-            let space = EmbeddingSpace { model, dimension: vectors[0].len() };
-            if have.is_none() || have.as_ref() == Some(&space) {
-                let ids = dumped.items.iter().map(|item| item.id.clone());
-                return Ok(EmbeddingWrite {
-                    space,
-                    vectors: ids.zip(vectors.into_iter().cloned()).collect(),
-                    made_of: None,
-                    aside: false,
-                });
-            }
-        }
-        self.check_space().await?;
-        self.embed(&dumped.items).await
-    }
-}
-
-/// Name of the model that made a dump's vectors: from our manifest, else from the cube's configuration.
-async fn embedding_model_of_dump(dir: &Path) -> Result<Option<String>, MemoryError> {
-    let name = |map: &Map<String, Value>, path: &str| map_pointer(map, path).map(str::to_owned);
-    if let Some(manifest) = file::read_object(&dir.join("manifest.json")).await?
-        && let Some(model) = name(&manifest, "/embedding_space/model")
-    {
-        return Ok(Some(model));
-    }
-    let config = file::read_object(&dir.join("config.json")).await?;
-    Ok(config.and_then(|config| name(&config, "/text_mem/config/embedder/config/model_name_or_path")))
-}
-
-fn map_pointer<'a>(map: &'a Map<String, Value>, path: &str) -> Option<&'a str> {
-    let (first, rest) = path.trim_start_matches('/').split_once('/')?;
-    map.get(first)?.pointer(&format!("/{rest}"))?.as_str()
 }

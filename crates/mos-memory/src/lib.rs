@@ -1,6 +1,7 @@
 //! Textual memories of a cube: [`NaiveText`] finds by shared words, [`GeneralText`] by words, meaning, speaker
-//! and time, as [`recall`] ranks them. [`rerank`] puts what was found in order; [`WebSearch`] makes memories of pages of
-//! the internet. Beside them [`PrefText`], what users like, and [`LoraPlaceholder`].
+//! and time, as [`recall`] ranks them, [`TreeText`] likewise in a graph with shelves. [`rerank`] puts what was found in
+//! order; [`WebSearch`] makes memories of pages of the internet. Beside them [`PrefText`], what users like, and
+//! [`LoraPlaceholder`].
 //!
 //! Invariant: this crate knows stores and models only by the traits of `mos-core`. Memories are stored through
 //! [`RecordStore::apply`](mos_core::RecordStore::apply), one batch per call.
@@ -13,7 +14,9 @@ mod conversation;
 mod embedded;
 mod extract;
 mod file;
+mod finder;
 mod general;
+mod moments;
 mod naive;
 mod parametric;
 mod preference;
@@ -21,8 +24,10 @@ pub mod recall;
 mod reembed;
 pub mod rerank;
 pub mod retrieve;
+mod search;
 mod shelf;
 pub mod time;
+pub mod tree;
 mod web;
 
 pub use extract::Extractor;
@@ -31,6 +36,7 @@ pub use naive::NaiveText;
 pub use parametric::LoraPlaceholder;
 pub use preference::{AddLocks, AddMode, PREFERENCE_FILE_NAME, PrefText, PrefTextParts};
 pub use recall::{Recall, RecallOptions};
-pub use reembed::{Reembedded, reembed};
+pub use reembed::{Reembedded, reembed, without_embedding};
 pub use shelf::{DEFAULT_FILE_NAME, Shelf};
+pub use tree::{TreeMode, TreeOptions, TreeShelves, TreeText, TreeTextParts};
 pub use web::{WebSearch, page_memory};

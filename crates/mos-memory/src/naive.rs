@@ -6,13 +6,15 @@ use std::path::Path;
 use async_trait::async_trait;
 use mos_core::text_memory::Signal;
 use mos_core::{
-    AddRequest, Hit, MemoryError, MemoryId, MemoryItem, Message, Origin, SearchRequest, TextMemory, WriteBatch,
-    graph::Paging,
+    AddRequest, Hit, MemoryError, MemoryId, MemoryItem, Message, Origin, SearchRequest, TextMemory, Version,
+    WriteBatch, graph::Paging,
 };
 use serde_json::Value;
 
 use crate::extract::{AnswerForm, Extractor, no_model};
 use crate::file;
+use crate::moments;
+use crate::search::{of_types, true_first};
 use crate::shelf::{Shelf, activated, check_query};
 
 /// Memories found by the number of words they share with the question.
@@ -58,7 +60,11 @@ impl TextMemory for NaiveText {
     async fn search(&self, request: &SearchRequest) -> Result<Vec<Hit>, MemoryError> {
         check_query(&request.query)?;
         let asked: HashSet<&str> = request.query.split_whitespace().collect();
-        let filter = activated(&request.filter);
+        let mut filter = activated(&request.filter.clone().and(of_types(&request.types)));
+        let as_of = request.as_of.as_deref().map(moments::asked_moment).transpose()?;
+        if let Some(at) = as_of {
+            filter = filter.and(moments::true_at(at));
+        }
         let memories = self.shelf.record.list(&self.shelf.scope, &filter, Paging::ALL).await?.entries;
         let mut hits: Vec<Hit> = memories
             .into_iter()
@@ -69,6 +75,10 @@ impl TextMemory for NaiveText {
             })
             .collect();
         hits.sort_by(|left, right| right.score.total_cmp(&left.score));
+        if as_of.is_none() {
+            let now = self.shelf.clock.now();
+            return Ok(true_first(hits, request.top_k, |hit| moments::is_superseded(&hit.item, now)));
+        }
         hits.truncate(request.top_k);
         Ok(hits)
     }
@@ -91,6 +101,15 @@ impl TextMemory for NaiveText {
 
     async fn delete(&self, ids: &[MemoryId], origin: Origin) -> Result<usize, MemoryError> {
         self.shelf.delete(ids, origin).await
+    }
+
+    async fn history(&self, id: &MemoryId) -> Result<Vec<Version>, MemoryError> {
+        self.shelf.history(id).await
+    }
+
+    async fn undo(&self, id: &MemoryId, origin: Origin) -> Result<MemoryItem, MemoryError> {
+        let undo = self.shelf.find_undo(id).await?;
+        self.shelf.undo(undo, None, origin).await
     }
 
     async fn delete_all(&self, origin: Origin) -> Result<usize, MemoryError> {

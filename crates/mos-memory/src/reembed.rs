@@ -1,8 +1,8 @@
 //! Embedding a cube anew with another model, while it stays readable.
 
 use mos_core::{
-    Embedder, EmbeddingWrite, Filter, MemoryError, MemoryId, MemoryItem, Origin, RecordStore, Scope, StoreError,
-    WriteBatch, graph::Paging,
+    Embedder, EmbeddingSpace, EmbeddingWrite, Filter, MemoryError, MemoryId, MemoryItem, Origin, RecordStore, Scope,
+    StoreError, WriteBatch, graph::Paging,
 };
 
 use crate::embedded::text_to_embed;
@@ -46,15 +46,19 @@ pub async fn reembed(
             renew(scope, record, embedder, actor, &mut n_embedded, &mut progress).await?;
         }
         // Memories that lost their embedding (or came without one) are filled in.
-        fill(scope, record, embedder, actor, false, &mut n_embedded, &mut progress).await?;
+        let how = How { aside: false, copies_too: false };
+        fill(scope, record, embedder, actor, how, &mut n_embedded, &mut progress).await?;
         return Ok(Reembedded { n_embedded });
     }
+    let mut how = How { aside: true, copies_too: false };
     for _ in 0..MAX_ROUNDS {
-        fill(scope, record, embedder, actor, true, &mut n_embedded, &mut progress).await?;
+        let before = n_embedded;
+        fill(scope, record, embedder, actor, how, &mut n_embedded, &mut progress).await?;
         match record.adopt_space(scope, &space).await {
             Ok(()) => return Ok(Reembedded { n_embedded }),
-            // Somebody added memories meanwhile: embed those too.
-            Err(StoreError::Conflict(_)) => {}
+            // Somebody added memories meanwhile: embed those too. When there are none, it is working copies that have
+            // an old embedding, as other programs may have written them.
+            Err(StoreError::Conflict(_)) => how.copies_too = n_embedded == before,
             Err(error) => return Err(error.into()),
         }
     }
@@ -64,25 +68,61 @@ pub async fn reembed(
     )))
 }
 
+/// Which embeddings are made.
+#[derive(Clone, Copy, Debug)]
+struct How {
+    /// Beside the ones that are searched.
+    aside: bool,
+    /// Also those of working copies.
+    copies_too: bool,
+}
+
 async fn fill(
     scope: &Scope,
     record: &dyn RecordStore,
     embedder: &dyn Embedder,
     actor: &str,
-    aside: bool,
+    how: How,
     n_embedded: &mut usize,
     progress: &mut (impl FnMut(usize) + Send),
 ) -> Result<(), MemoryError> {
     let space = embedder.space().await?;
     loop {
-        let items = record.without_embedding(scope, &space, BATCH).await?;
+        let items = match how.copies_too {
+            true => record.without_embedding(scope, &space, BATCH).await?,
+            false => without_embedding(scope, record, &space, BATCH).await?,
+        };
         if items.is_empty() {
             return Ok(());
         }
         let n_items = items.len();
-        embed_items(scope, record, embedder, actor, aside, items).await?;
+        embed_items(scope, record, embedder, actor, how.aside, items).await?;
         *n_embedded += n_items;
         progress(*n_embedded);
+    }
+}
+
+/// Returns at most `limit` memories that lack an embedding in `space` and should have one, oldest first. Working copies need
+/// none: their originals are found.
+///
+/// # Errors
+/// Store errors.
+pub async fn without_embedding(
+    scope: &Scope,
+    record: &dyn RecordStore,
+    space: &EmbeddingSpace,
+    limit: usize,
+) -> Result<Vec<MemoryItem>, StoreError> {
+    let mut n_looked_at = limit;
+    loop {
+        let mut items = record.without_embedding(scope, space, n_looked_at).await?;
+        let is_all = items.len() < n_looked_at;
+        items.retain(|item| item.working_copy_of().is_none());
+        if is_all || items.len() >= limit {
+            items.truncate(limit);
+            return Ok(items);
+        }
+        n_looked_at = n_looked_at.saturating_mul(4);
     }
 }
 
@@ -115,7 +155,8 @@ async fn renew(
     n_embedded: &mut usize,
     progress: &mut (impl FnMut(usize) + Send),
 ) -> Result<(), MemoryError> {
-    let everything = record.list(scope, &Filter::Everything, Paging::ALL).await?.entries;
+    let mut everything = record.list(scope, &Filter::Everything, Paging::ALL).await?.entries;
+    everything.retain(|item| item.working_copy_of().is_none());
     for items in everything.chunks(BATCH) {
         embed_items(scope, record, embedder, actor, false, items.to_vec()).await?;
         *n_embedded += items.len();

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use mos_core::memory::{ArchivedVersion, UpdateType};
 use mos_core::{
-    AddRequest, Clock, EmbeddingWrite, Filter, MemoryError, MemoryId, MemoryItem, MemoryType, Origin, RecordStore, Scope,
-    Status, StoreError, WriteBatch, graph::Paging,
+    AddRequest, Clock, EmbeddingWrite, Filter, MemoryError, MemoryId, MemoryItem, MemoryType, Origin, RecordStore,
+    Scope, Status, StoreError, Version, WriteBatch, graph::Paging,
 };
 
 /// The name of a memory's file in a cube's directory, unless configured otherwise.
@@ -101,7 +101,7 @@ impl Shelf {
         let mut attempt = 1;
         loop {
             let old = self.get(id).await?;
-            let next = self.next_version(&old, item.clone());
+            let next = self.next_version(&old, item.clone(), UpdateType::Unrelated);
             let batch = WriteBatch {
                 unchanged: vec![old],
                 put: vec![next.clone()],
@@ -114,6 +114,62 @@ impl Shelf {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Returns every state of a memory, oldest first.
+    ///
+    /// # Errors
+    /// [`MemoryError::NotFound`] when there never was such a memory.
+    pub(crate) async fn history(&self, id: &MemoryId) -> Result<Vec<Version>, MemoryError> {
+        let versions = self.record.history(&self.scope, id).await?;
+        if versions.is_empty() { Err(MemoryError::NotFound(id.clone())) } else { Ok(versions) }
+    }
+
+    /// Finds the state of a memory that undoing goes back to: the last one that differs from the present one.
+    ///
+    /// # Errors
+    /// [`MemoryError::NotFound`]; [`MemoryError::Invalid`] when there is no other state.
+    pub(crate) async fn find_undo(&self, id: &MemoryId) -> Result<Undo, MemoryError> {
+        let versions = self.history(id).await?;
+        let present = versions.last().and_then(|version| version.item.clone());
+        let mut states = versions.iter().rev().filter_map(|version| version.item.as_ref());
+        let wanted = states.find(|state| present.as_ref().is_none_or(|present| !says_the_same(present, state)));
+        let Some(wanted) = wanted.cloned() else {
+            return Err(MemoryError::Invalid(format!(
+                "memory `{id}` has no other state to go back to; `mos history {id}` shows what there is"
+            )));
+        };
+        let before = match &present {
+            Some(present) => present.clone(),
+            // The state before the removal, with the history that only present states carry.
+            None => {
+                let mut last = wanted.clone();
+                last.metadata.history = earlier_states(&versions);
+                last
+            }
+        };
+        Ok(Undo { next: self.next_version(&before, wanted, UpdateType::Unrelated), present })
+    }
+
+    /// Writes what [`Shelf::find_undo`] has found.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when the memory was changed meanwhile.
+    pub(crate) async fn undo(
+        &self,
+        undo: Undo,
+        embeddings: Option<EmbeddingWrite>,
+        origin: Origin,
+    ) -> Result<MemoryItem, MemoryError> {
+        let batch = WriteBatch {
+            absent: if undo.present.is_none() { vec![undo.next.id.clone()] } else { Vec::new() },
+            unchanged: undo.present.into_iter().collect(),
+            put: vec![undo.next.clone()],
+            embeddings,
+            ..WriteBatch::new(origin)
+        };
+        self.record.apply(&self.scope, batch).await?;
+        Ok(undo.next)
     }
 
     /// Checks new items and fills in the time of their making.
@@ -134,33 +190,69 @@ impl Shelf {
     }
 
     /// Returns the next state of a memory: the new text and metadata under the old id, one version on, with the
-    /// old state in its history.
-    fn next_version(&self, old: &MemoryItem, item: MemoryItem) -> MemoryItem {
-        self.version_after(old, item, UpdateType::Unrelated)
-    }
-
-    /// As [`Shelf::next_version`], with the reason for which the old state is one.
-    pub(crate) fn version_after(&self, old: &MemoryItem, mut item: MemoryItem, reason: UpdateType) -> MemoryItem {
+    /// old state in its history and why it is old.
+    pub(crate) fn next_version(&self, old: &MemoryItem, mut item: MemoryItem, why: UpdateType) -> MemoryItem {
         let now = self.clock.now_text();
         let mut history = old.metadata.history.clone();
-        history.push(ArchivedVersion {
-            version: old.metadata.version,
-            is_fast: old.metadata.is_fast.unwrap_or(false),
-            memory: old.memory.clone(),
-            update_type: reason,
-            archived_memory_id: None,
-            created_at: now.clone(),
-            timespec: None,
-            memory_form: None,
-        });
-        let surplus = history.len().saturating_sub(MAX_HISTORY_IN_ITEM);
-        history.drain(..surplus);
+        history.push(archived(old, why, &now));
+        bound_history(&mut history);
         item.id = old.id.clone();
         item.metadata.version = old.metadata.version + 1;
         item.metadata.history = history;
         item.metadata.updated_at = Some(now);
         item
     }
+}
+
+/// A way back to an earlier state of a memory.
+#[derive(Debug)]
+pub(crate) struct Undo {
+    /// The present state; `None` when the memory was removed.
+    pub(crate) present: Option<MemoryItem>,
+    /// The earlier state as the next version.
+    pub(crate) next: MemoryItem,
+}
+
+/// Whether two states differ in nothing but the numbers and times of changes.
+fn says_the_same(left: &MemoryItem, right: &MemoryItem) -> bool {
+    let core = |item: &MemoryItem| {
+        let mut metadata = item.metadata.clone();
+        metadata.version = 1;
+        metadata.history.clear();
+        metadata.updated_at = None;
+        (item.memory.clone(), metadata)
+    };
+    core(left) == core(right)
+}
+
+/// Returns a state as it stands in the history inside later ones.
+fn archived(state: &MemoryItem, why: UpdateType, at: &str) -> ArchivedVersion {
+    ArchivedVersion {
+        version: state.metadata.version,
+        is_fast: state.metadata.is_fast.unwrap_or(false),
+        memory: state.memory.clone(),
+        update_type: why,
+        archived_memory_id: None,
+        created_at: at.to_owned(),
+        timespec: None,
+        memory_form: None,
+    }
+}
+
+/// Returns the states before the last one of a removed memory, as they stood inside it.
+fn earlier_states(versions: &[Version]) -> Vec<ArchivedVersion> {
+    let states: Vec<(&MemoryItem, &str)> =
+        versions.iter().filter_map(|version| Some((version.item.as_ref()?, version.at.as_str()))).collect();
+    // A state became an earlier one when the next one was written.
+    let pairs = states.windows(2).map(|pair| archived(pair[0].0, UpdateType::Unrelated, pair[1].1));
+    let mut history: Vec<ArchivedVersion> = pairs.collect();
+    bound_history(&mut history);
+    history
+}
+
+fn bound_history(history: &mut Vec<ArchivedVersion>) {
+    let surplus = history.len().saturating_sub(MAX_HISTORY_IN_ITEM);
+    history.drain(..surplus);
 }
 
 /// Only textual memories that take part in searches.

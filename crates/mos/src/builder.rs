@@ -230,6 +230,7 @@ impl MosBuilder {
             store_name: stores.name,
             vectors: vectors.index,
             recall,
+            shelves: Arc::default(),
             qdrant: vectors.qdrant,
             queue: stores.queue,
             embedder,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mos_core::{QueueStats, Scope, StoreError};
+use mos_core::{EmbeddingSpace, QueueStats, Scope, StoreError};
 use mos_stores::Drift;
 use serde::Serialize;
 
@@ -270,7 +270,7 @@ impl Mos {
                     format!("was embedded with {have}, the encoder is {space}"),
                     format!("run `mos cube reembed {}`, or configure the encoder it was made with", cube.cube_id),
                 );
-            } else if !self.parts.record.without_embedding(&Scope::of(&cube.cube_id), &space, 1).await?.is_empty() {
+            } else if self.lacks_embeddings(&Scope::of(&cube.cube_id), &space).await? {
                 report.finding(
                     format!("cube `{}`", cube.cube_id),
                     "holds memories without an embedding, which are found by their words only",
@@ -279,6 +279,11 @@ impl Mos {
             }
         }
         Ok(())
+    }
+
+    async fn lacks_embeddings(&self, scope: &Scope, space: &EmbeddingSpace) -> Result<bool> {
+        let record = self.parts.record.as_ref();
+        Ok(!mos_memory::without_embedding(scope, record, space, 1).await?.is_empty())
     }
 
     async fn check_chat_model(&self, report: &mut Report) {

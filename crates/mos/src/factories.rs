@@ -16,7 +16,7 @@ use mos_core::{
 };
 use mos_memory::{
     AddLocks, AddMode, DEFAULT_FILE_NAME, Extractor, GeneralText, GeneralTextParts, LoraPlaceholder, NaiveText,
-    PREFERENCE_FILE_NAME, PrefText, PrefTextParts, Recall, Shelf,
+    PREFERENCE_FILE_NAME, PrefText, PrefTextParts, Recall, Shelf, TreeShelves,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -27,6 +27,7 @@ use crate::error::{Error, Result};
 mod devices;
 mod models;
 mod retrieval;
+mod trees;
 pub(crate) mod users;
 pub(crate) mod vectors;
 
@@ -50,6 +51,8 @@ pub struct TextMemoryParts {
     pub vectors: Arc<dyn VectorStore>,
     /// Ranks memories for a question; one for all cubes.
     pub recall: Arc<Recall>,
+    /// What stands on the shelves of trees; one for all cubes.
+    pub shelves: Arc<TreeShelves>,
     /// Turns texts into vectors.
     pub embedder: Arc<dyn Embedder>,
     /// The time of changes.
@@ -58,6 +61,8 @@ pub struct TextMemoryParts {
     pub ids: Arc<dyn IdSource>,
     /// Reads conversations; loads itself at its first use.
     pub model: Arc<dyn ChatModel>,
+    /// The memory's own configuration in the cube's: `text_mem.config`.
+    pub config: Value,
 }
 
 /// What a preference memory is made of.
@@ -132,7 +137,8 @@ pub type InternetRetrieverFactory =
 pub type TextMemoryFactory = Arc<dyn Fn(TextMemoryParts, String) -> Arc<dyn TextMemory> + Send + Sync>;
 
 /// Makes a preference memory whose file in a dump has the given name.
-pub type PreferenceMemoryFactory = Arc<dyn Fn(PreferenceMemoryParts, String) -> Arc<dyn PreferenceMemory> + Send + Sync>;
+pub type PreferenceMemoryFactory =
+    Arc<dyn Fn(PreferenceMemoryParts, String) -> Arc<dyn PreferenceMemory> + Send + Sync>;
 
 /// Makes a parametric memory whose file in a dump has the given name.
 pub type ParametricMemoryFactory = Arc<dyn Fn(String) -> Arc<dyn ParametricMemory> + Send + Sync>;
@@ -206,8 +212,10 @@ impl Default for Factories {
                 Arc::new(GeneralText::new(parts).with_extractor(extractor))
             }),
         );
-        factories.add_preference_memory("pref_text", Arc::new(|parts, file_name| Arc::new(pref_text(parts, file_name))));
+        factories
+            .add_preference_memory("pref_text", Arc::new(|parts, file_name| Arc::new(pref_text(parts, file_name))));
         factories.add_parametric_memory("lora", Arc::new(|file_name| Arc::new(LoraPlaceholder::new(file_name))));
+        trees::add_tree_memory(&mut factories);
         models::add_activation_memories(&mut factories);
         users::add_user_stores(&mut factories);
         factories
@@ -358,7 +366,7 @@ impl Factories {
     }
 
     /// Returns the textual memory that a cube's configuration names.
-    pub(crate) fn text_memory(&self, config: &Value, parts: TextMemoryParts) -> Result<Arc<dyn TextMemory>> {
+    pub(crate) fn text_memory(&self, config: &Value, mut parts: TextMemoryParts) -> Result<Arc<dyn TextMemory>> {
         let backend = config.pointer("/text_mem/backend").and_then(Value::as_str).unwrap_or("uninitialized");
         if backend == "uninitialized" {
             return Err(Error::Invalid(format!(
@@ -369,6 +377,7 @@ impl Factories {
         let name =
             config.pointer("/text_mem/config/memory_filename").and_then(Value::as_str).unwrap_or(DEFAULT_FILE_NAME);
         let name = plain_file_name(name)?;
+        parts.config = config.pointer("/text_mem/config").cloned().unwrap_or_default();
         match self.text_memories.get(backend) {
             Some(factory) => Ok(factory(parts, name.to_owned())),
             None => Err(Error::Invalid(not_built("text memory", backend, self.text_memories.keys()))),

@@ -43,13 +43,13 @@ pub use builder::MosBuilder;
 pub use doctor::{Finding, Report};
 pub use error::{Error, Result};
 pub use facade::{
-    Add, Added, Chat, ChatReply, CubeActivation, CubeCaches, CubeHandle, CubeHits, CubeMemories, CubeSource, FoundMemory,
-    MemoryListing, Mos, NewCube, PREFERENCE_NOTE, Search, SearchResult, SkippedCube, default_cube_id,
+    Add, Added, Chat, ChatReply, CubeActivation, CubeCaches, CubeGraph, CubeHandle, CubeHits, CubeMemories, CubeSource,
+    FoundMemory, MemoryListing, Mos, NewCube, PREFERENCE_NOTE, Search, SearchResult, SkippedCube, default_cube_id,
 };
 pub use factories::{
     ActivationMemoryFactory, Backend, ChatModelFactory, EmbedderFactory, Factories, InternetRetrieverFactory,
-    ModelContext, ParametricMemoryFactory, PreferenceMemoryFactory, PreferenceMemoryParts, RerankerFactory, RerankerParts,
-    TextMemoryFactory, TextMemoryParts, UserStoreFactory, UserStoreParts, backends, compute_device,
+    ModelContext, ParametricMemoryFactory, PreferenceMemoryFactory, PreferenceMemoryParts, RerankerFactory,
+    RerankerParts, TextMemoryFactory, TextMemoryParts, UserStoreFactory, UserStoreParts, backends, compute_device,
 };
 pub use folders::{data_dir, models_dir};
 pub use mos_config::{self as config, Settings};

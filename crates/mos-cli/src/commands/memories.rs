@@ -1,9 +1,9 @@
-//! `mos add`, `search`, `get`, `list`, `delete`.
+//! `mos add`, `search`, `get`, `list`, `history`, `undo`, `delete`.
 
 use indicatif::ProgressBar;
 use mos::{Add, Mos, Search};
-use mos_core::{MemoryId, MemoryItem};
-use serde_json::json;
+use mos_core::{MemoryId, MemoryItem, Version};
+use serde_json::{Value, json};
 
 use super::messages;
 use crate::arguments::{AddArguments, DeleteArguments, SearchArguments};
@@ -74,9 +74,12 @@ pub(super) async fn search(context: &Context, arguments: SearchArguments) -> any
     if let Some(session) = arguments.session {
         search = search.session(session.as_str());
     }
+    if let Some(as_of) = arguments.as_of {
+        search = search.as_of(as_of);
+    }
     let found = progress::spinning("searching", mos.search(search)).await?;
     context.output.value(&found, |found| {
-        let lines: Vec<String> = found
+        let mut lines: Vec<String> = found
             .best()
             .into_iter()
             .map(|(cube, hit)| {
@@ -91,6 +94,7 @@ pub(super) async fn search(context: &Context, arguments: SearchArguments) -> any
                 )
             })
             .collect();
+        lines.extend(found.pref_string());
         if lines.is_empty() { "nothing found".to_owned() } else { lines.join("\n") }
     })
 }
@@ -110,8 +114,42 @@ pub(super) async fn list_of(context: &Context, mos: &Mos) -> anyhow::Result<()> 
     let listing = mos.get_all(&context.user, context.cube.as_ref()).await?;
     context.output.value(&listing, |listing| {
         let memories = listing.text_mem.iter().flat_map(|cube| &cube.memories);
+        // What working memory only shows would stand here twice.
+        let memories = memories.filter(|item| item.working_copy_of().is_none());
         memories.map(|item: &MemoryItem| format!("{}  {}", item.id, item.memory)).collect::<Vec<_>>().join("\n")
     })
+}
+
+pub(super) async fn history(context: &Context, id: &str) -> anyhow::Result<()> {
+    let mos = context.open().await?;
+    let versions = mos.history(&context.user, context.cube.as_ref(), &MemoryId::parse(id)?).await?;
+    let states: Vec<Value> = versions.iter().map(state).collect();
+    context.output.value(&states, |_| versions.iter().map(told).collect::<Vec<_>>().join("\n"))
+}
+
+/// A state for programs.
+fn state(version: &Version) -> Value {
+    let Version { number, item, origin, at } = version;
+    json!({"number": number, "at": at, "origin": origin, "memory": item})
+}
+
+/// A state for people: when, who and why, what it said, and from which messages.
+fn told(version: &Version) -> String {
+    let Version { number, item, origin, at } = version;
+    let Some(item) = item else {
+        return format!("{number}  {at}  {} ({})  removed", origin.actor, origin.reason);
+    };
+    let sources = item.metadata.tree().and_then(|fields| fields.sources.as_ref());
+    let ids = sources.into_iter().flatten().filter_map(|source| source.message_id.as_deref());
+    let ids: Vec<&str> = ids.collect();
+    let messages = if ids.is_empty() { String::new() } else { format!("  [messages: {}]", ids.join(", ")) };
+    format!("{number}  {at}  {} ({})  {}{messages}", origin.actor, origin.reason, item.memory)
+}
+
+pub(super) async fn undo(context: &Context, id: &str) -> anyhow::Result<()> {
+    let mos = context.open().await?;
+    let item = mos.undo(&context.user, context.cube.as_ref(), &MemoryId::parse(id)?).await?;
+    context.output.value(&item, |item| format!("{} is now: {}", item.id, item.memory))
 }
 
 pub(super) async fn delete(context: &Context, arguments: DeleteArguments) -> anyhow::Result<()> {

@@ -39,6 +39,8 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Search(search) => memories::search(&context, search).await,
         Command::Get { id } => memories::get(&context, &id).await,
         Command::List => memories::list(&context).await,
+        Command::History { id } => memories::history(&context, &id).await,
+        Command::Undo { id } => memories::undo(&context, &id).await,
         Command::Delete(delete) => memories::delete(&context, delete).await,
         Command::User(command) => users::run(&context, command).await,
         Command::Cube(command) => cubes::run(&context, command).await,

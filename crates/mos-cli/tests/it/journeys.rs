@@ -33,6 +33,51 @@ fn memories_are_listed_read_and_deleted() {
 }
 
 #[test]
+fn a_removed_memory_comes_back_and_its_history_tells_everything() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let added: Value = serde_json::from_str(&stdout(data, &["add", "likes tea", "--json"])).unwrap();
+    let id = added["memory_id"].as_str().unwrap();
+    assert!(failure(data, &["undo", id]).contains("no other state"));
+    stdout(data, &["delete", id]);
+    assert_eq!(stdout(data, &["undo", id]).trim(), format!("{id} is now: likes tea"));
+    assert_eq!(json(data, &["search", "tea"])["text_mem"][0]["memories"][0]["id"], id);
+    let history = json(data, &["history", id]);
+    let states = history.as_array().unwrap();
+    let reasons: Vec<&str> = states.iter().map(|state| state["origin"]["reason"].as_str().unwrap()).collect();
+    assert_eq!(reasons, ["add", "delete", "undo"]);
+    assert_eq!((&states[0]["memory"]["memory"], &states[1]["memory"]), (&object!("likes tea"), &Value::Null));
+    let told = stdout(data, &["history", id]);
+    assert!(told.lines().count() == 3 && told.contains("root (delete)  removed"), "{told}");
+    let unknown = "00000000-0000-4000-8000-000000000000";
+    for command in ["history", "undo"] {
+        assert!(failure(data, &[command, unknown]).contains("not found"));
+    }
+}
+
+#[test]
+fn a_tree_cube_knows_what_it_was_told_twice_and_what_was_true_when() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let config = write(data, "tree.json", r#"{"text_mem": {"backend": "tree_text", "config": {}}}"#);
+    stdout(data, &["cube", "create", "tree", "--from", &config]);
+    let add = |text: &str| stdout(data, &["add", text, "--cube", "tree"]);
+    let first = add("My dog is called Max");
+    assert_eq!(add("my dog is called Max."), first, "the known memory");
+    add("The meeting is on Tuesday");
+    let found = json(data, &["search", "what is the name of my pet", "--cube", "tree"]);
+    assert_eq!(found["text_mem"][0]["memories"][0]["memory"], "My dog is called Max");
+    let graph = &json(data, &["list", "--cube", "tree"])["text_mem"][0]["memories"];
+    assert_eq!((&graph["total_nodes"], graph["nodes"].as_array().unwrap().len()), (&object!(4), 4));
+    assert_eq!(stdout(data, &["list", "--cube", "tree"]).lines().count(), 2, "copies are not printed");
+    let before = json(data, &["search", "dog", "--cube", "tree", "--as-of", "2001-01-01"]);
+    assert_eq!(before["text_mem"][0]["memories"], object!([]));
+    let error = failure(data, &["search", "dog", "--cube", "tree", "--as-of", "once"]);
+    assert!(error.contains("`once` is no time"), "{error}");
+    assert_eq!(json(data, &["doctor"])["findings"], object!([]));
+}
+
+#[test]
 fn cubes_travel_as_directories() {
     let data = tempfile::tempdir().unwrap();
     let data = data.path();
@@ -170,7 +215,13 @@ fn settings_are_checked_and_backends_are_listed() {
     let has = |key: &str, built: bool| {
         backends.as_array().unwrap().iter().any(|one| one["key"] == key && one["is_built"] == built)
     };
-    assert!(has("local", true) && has("openai", true) && has("general_text", true) && has("tree_text", false));
+    assert!(
+        has("local", true)
+            && has("openai", true)
+            && has("general_text", true)
+            && has("tree_text", true)
+            && has("mem_feedback", false)
+    );
 }
 
 #[test]

@@ -50,6 +50,11 @@ pub struct Condition {
     pub value: Value,
 }
 
+/// The metadata field from when on what a memory says is true: ISO 8601, a date or a moment, in UTC without an offset.
+pub const VALID_FROM: &str = "valid_from";
+/// The metadata field that tells when what a memory says stopped being true; absent while it still is.
+pub const VALID_TO: &str = "valid_to";
+
 /// Which memories to look at. The empty filter ([`Filter::default`]) lets every memory pass.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Filter {
@@ -94,8 +99,8 @@ impl Filter {
 
     /// Whether a memory with this text and this metadata (its JSON form) passes.
     ///
-    /// Fields whose names end in `_at` are compared as moments when both sides are dates in ISO 8601 (without an offset
-    /// UTC is meant), other texts by their characters. A field that is absent or null passes no comparison.
+    /// Fields that hold moments ([`is_moment_field`]) are compared as such when both sides are dates in ISO 8601 (without an
+    /// offset UTC is meant), other texts by their characters. A field that is absent or null passes no comparison.
     pub fn matches(&self, memory: &str, metadata: &Map<String, Value>) -> bool {
         match self {
             Self::Everything => true,
@@ -124,7 +129,7 @@ impl Condition {
 
     /// Whether a memory passes whose field (as [`field_value`] returns it) has this value.
     pub fn accepts(&self, field: &Value) -> bool {
-        let is_date = self.field.ends_with("_at");
+        let is_date = is_moment_field(&self.field);
         let order = || compare(field, &self.value, is_date);
         let same = |left: &Value, right: &Value| match compare(left, right, is_date) {
             Some(order) => order == Ordering::Equal,
@@ -162,6 +167,11 @@ fn compare(left: &Value, right: &Value, is_date: bool) -> Option<Ordering> {
             _ => left.as_f64()?.partial_cmp(&right.as_f64()?),
         },
     }
+}
+
+/// Whether texts of a field are compared as moments: names that end in `_at`, and `valid_from` and `valid_to`.
+pub fn is_moment_field(field: &str) -> bool {
+    field.ends_with("_at") || field == VALID_FROM || field == VALID_TO
 }
 
 /// Returns the moment of a date as filters read it: ISO 8601, without an offset in UTC; `None` for other texts.
@@ -203,6 +213,7 @@ mod tests {
     #[test]
     fn dates_are_moments_whatever_their_offset() {
         let metadata = json!({"created_at": "2026-01-02T00:30:00+02:00", "dated": "2026-01-02T00:30:00+02:00",
+            "valid_to": "2026-01-01T22:30:00.000000+00:00",
             "odd_at": "soon"});
         let passes = |field: &str, operator: Operator, value: Value| {
             let filter = Filter::Is(Condition { field: field.to_owned(), operator, value });
@@ -213,6 +224,10 @@ mod tests {
         assert!(
             passes("created_at", Operator::Gt, json!("2026-01-01"))
                 && passes("created_at", Operator::Lt, json!("2026-01-02"))
+        );
+        assert!(
+            passes("valid_to", Operator::Lte, json!("2026-01-02T00:30:00+02:00")),
+            "facts are true from and to moments"
         );
         assert!(passes("dated", Operator::Gt, json!("2026-01-02")), "other fields are plain text");
         assert!(passes("odd_at", Operator::Eq, json!("soon")) && passes("odd_at", Operator::Gt, json!("now")));

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value};
 
+use super::kinds::MemoryType;
 use super::metadata::{Metadata, MetadataForm};
 use super::python_text;
 use crate::id::MemoryId;
@@ -25,6 +26,13 @@ impl MemoryItem {
     /// Returns an item with default metadata.
     pub fn new(id: MemoryId, memory: impl Into<String>) -> Self {
         Self { id, memory: memory.into(), metadata: Metadata::default() }
+    }
+
+    /// The id of the memory that this one is a working copy of: a node of working memory that only shows another memory;
+    /// `None` for memories of their own.
+    pub fn working_copy_of(&self) -> Option<&str> {
+        let is_working = self.metadata.memory_type() == Some(MemoryType::Working);
+        self.metadata.working_binding.as_deref().filter(|original| is_working && *original != self.id.as_str())
     }
 
     /// Returns the JSON form with every field, absent ones as null.

@@ -176,6 +176,14 @@ impl Metadata {
         }
     }
 
+    /// The fields of a tree node, to be changed, when it is one.
+    pub fn tree_mut(&mut self) -> Option<&mut TreeFields> {
+        match &mut self.form {
+            MetadataForm::Tree(fields) | MetadataForm::Searched(fields, _) => Some(fields),
+            MetadataForm::Base | MetadataForm::Preference(_) => None,
+        }
+    }
+
     /// The shelf it stands on, when it is a tree node.
     pub fn memory_type(&self) -> Option<MemoryType> {
         self.tree().map(|fields| fields.memory_type)

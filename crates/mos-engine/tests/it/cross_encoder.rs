@@ -330,12 +330,12 @@ async fn a_real_encoder_with_a_head_reads_both_parts() {
     };
     let long = "word ".repeat(2000);
     let texts = ["Berlin is the capital of Germany.", "Tea.", "", long.as_str(), "柏林是德国的首都。"];
-    let together = scores(&*open(4096), "What is the capital of Germany?", &texts).await;
-    let apart = scores(&*open(1), "What is the capital of Germany?", &texts).await;
+    let together = scores(&open(4096), "What is the capital of Germany?", &texts).await;
+    let apart = scores(&open(1), "What is the capital of Germany?", &texts).await;
     for (a, b) in together.iter().zip(&apart) {
         assert!((a - b).abs() < 1e-4, "{together:?} {apart:?}");
     }
-    let other = scores(&*open(4096), "Who likes tea?", &texts).await;
+    let other = scores(&open(4096), "Who likes tea?", &texts).await;
     assert!(together.iter().zip(&other).any(|(a, b)| (a - b).abs() > 1e-3), "the question is read: {other:?}");
     assert!((together[0] - together[1]).abs() > 1e-3, "the text is read: {together:?}");
 }

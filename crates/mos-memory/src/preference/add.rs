@@ -10,6 +10,7 @@ use mos_core::{
 use super::PrefText;
 use super::item::{archived, as_preference, joined, replaced};
 use super::judge::{self, Decision, Neighbour};
+use crate::embedded::text_to_embed;
 
 /// How many known preferences a new one is compared with.
 const N_NEIGHBOURS: usize = 5;
@@ -40,7 +41,7 @@ impl PrefText {
             return Ok(Vec::new());
         }
         let space = self.checked_space().await?;
-        let texts: Vec<String> = items.iter().map(|item| item.memory.clone()).collect();
+        let texts: Vec<String> = items.iter().map(text_to_embed).collect();
         let vectors = self.parts.embedder.embed(&texts).await?;
         let mut ids = Vec::with_capacity(items.len());
         let _turn = self.parts.locks.enter(&self.shelf().scope).await;
@@ -115,7 +116,7 @@ impl PrefText {
                 }
                 batch.unchanged.push(known.clone());
                 let vector = self.vector_of(&next, known, new).await?;
-                (self.shelf().version_after(known, next, UpdateType::Duplicate), vector)
+                (self.shelf().next_version(known, next, UpdateType::Duplicate), vector)
             }
         };
         let id = remaining.id.clone();
@@ -140,10 +141,11 @@ impl PrefText {
         if next.memory == known.memory {
             return Ok(None);
         }
-        if next.memory == new.item.memory {
+        let text = text_to_embed(next);
+        if text == text_to_embed(&new.item) {
             return Ok(Some(new.vector.clone()));
         }
-        Ok(self.parts.embedder.embed(std::slice::from_ref(&next.memory)).await?.pop())
+        Ok(self.parts.embedder.embed(&[text]).await?.pop())
     }
 
     /// Archives what does not hold any longer, and returns what remains with the memory of it.

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::item::{as_preference, preference_type};
 use super::{PrefText, is_preference};
+use crate::embedded::text_to_embed;
 use crate::file;
 use crate::shelf::check_text;
 
@@ -89,7 +90,7 @@ impl PrefText {
                 (made_with, vectors)
             }
             _ => {
-                let texts: Vec<String> = dumped.items.iter().map(|item| item.memory.clone()).collect();
+                let texts: Vec<String> = dumped.items.iter().map(text_to_embed).collect();
                 (self.checked_space().await?, self.parts.embedder.embed(&texts).await?)
             }
         };
@@ -131,9 +132,7 @@ fn read_entry(kind: PreferenceType, entry: Value, now: &str) -> Result<(MemoryIt
         .map_err(|error| error.to_string())?;
     let vector = match entry.shift_remove("vector") {
         None | Some(Value::Null) => None,
-        Some(value) => {
-            Some(serde_json::from_value(value).map_err(|_| "`vector` is not a list of numbers".to_owned())?)
-        }
+        Some(value) => Some(serde_json::from_value(value).map_err(|_| "`vector` is not a list of numbers".to_owned())?),
     };
     Ok((as_preference(item, now).map_err(|error| error.to_string())?, vector))
 }

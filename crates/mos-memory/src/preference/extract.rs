@@ -175,7 +175,8 @@ mod tests {
         let explicit = json!({"preferences": [{"preference": "The user prefers 7 Days Inn.", "topic": "hotels",
             "context": "A trip to Guangzhou.", "evidence": "I'll choose 7 Days Inn", "reasoning": "a choice",
             "messages": [3]}]});
-        let implicit = json!([{"preference": "The user seems to prefer cheap chain hotels.", "evidence": "asks for chains"}]);
+        let implicit =
+            json!([{"preference": "The user seems to prefer cheap chain hotels.", "evidence": "asks for chains"}]);
         let items = extract(&model(explicit, implicit), &hotel()).await.unwrap();
         assert_eq!(items.len(), 2);
         let metadata = &items[0].metadata;

@@ -118,7 +118,7 @@ pub(super) fn archived(shelf: &Shelf, known: &MemoryItem, successor: &MemoryId) 
     let mut item = known.clone();
     item.metadata.status = Some(Status::Archived);
     item.metadata.evolve_to.push(successor.to_string());
-    shelf.version_after(known, item, UpdateType::Conflict)
+    shelf.next_version(known, item, UpdateType::Conflict)
 }
 
 /// What a preference keeps of one that it replaces.

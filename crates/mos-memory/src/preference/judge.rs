@@ -71,9 +71,8 @@ pub(super) async fn decide(
             Err(error) => return Err(error),
         }
     }
-    let is_same = |known: &Neighbour| {
-        known.similarity >= MIN_SAME_SIMILARITY && same_terms(&known.item.memory, &new.memory)
-    };
+    let is_same =
+        |known: &Neighbour| known.similarity >= MIN_SAME_SIMILARITY && same_terms(&known.item.memory, &new.memory);
     Ok(neighbours.iter().position(is_same).map(Decision::same).unwrap_or_default())
 }
 
@@ -191,10 +190,7 @@ mod tests {
     fn near(known: &[(&str, f32)]) -> Vec<Neighbour> {
         let known = known.iter().enumerate();
         known
-            .map(|(number, (text, similarity))| Neighbour {
-                item: item(number as u32, text),
-                similarity: *similarity,
-            })
+            .map(|(number, (text, similarity))| Neighbour { item: item(number as u32, text), similarity: *similarity })
             .collect()
     }
 

@@ -80,9 +80,9 @@ impl PrefText {
         let mut items: HashMap<MemoryId, MemoryItem> =
             self.shelf().get_by_ids(&ids).await?.into_iter().map(|item| (item.id.clone(), item)).collect();
         // A preference that was removed between both reads is left out.
-        let found = near.into_iter().filter_map(|one| {
-            items.remove(&one.id).map(|item| Neighbour { item, similarity: one.score })
-        });
+        let found = near
+            .into_iter()
+            .filter_map(|one| items.remove(&one.id).map(|item| Neighbour { item, similarity: one.score }));
         Ok(found.collect())
     }
 }

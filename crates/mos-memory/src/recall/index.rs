@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use mos_core::{Change, EmbeddingSpace, MemoryId, VectorPoint};
+use mos_core::{Change, EmbeddingSpace, MemoryId, MemoryType, VectorPoint};
+use serde_json::Value;
 
 use super::forms::Terms;
 use super::names::Speakers;
@@ -59,6 +60,12 @@ pub(super) struct Index {
     n_row_bytes: usize,
 }
 
+/// Preferences stand in the same scope and are found by a memory of their own: neither the statistics of words nor the
+/// windows of sessions know of them.
+fn is_preference(point: &VectorPoint) -> bool {
+    point.metadata.get("memory_type").and_then(Value::as_str) == Some(MemoryType::Preference.as_str())
+}
+
 impl Index {
     /// Returns an index without memories, for vectors of a space and windows of these weights.
     pub(super) fn of(space: EmbeddingSpace, window: [f32; BEFORE]) -> Self {
@@ -96,12 +103,12 @@ impl Index {
     /// [`Index::settle`].
     pub(super) fn follow(&mut self, change: Change, terms: &Terms) -> Option<(MemoryId, Vec<f32>)> {
         match change {
-            Change::Put { sequence, arrival, point: Some(point), .. } => {
+            Change::Put { sequence, arrival, point: Some(point), .. } if !is_preference(&point) => {
                 self.sequence = sequence;
                 self.put(&point, arrival, terms);
                 Some((point.id, point.vector))
             }
-            Change::Put { sequence, id, point: None, .. } | Change::Deleted { sequence, id } => {
+            Change::Put { sequence, id, .. } | Change::Deleted { sequence, id } => {
                 self.sequence = sequence;
                 self.remove(&id);
                 None

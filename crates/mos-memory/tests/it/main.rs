@@ -7,6 +7,7 @@ mod parametric;
 mod preference;
 mod preference_dump;
 mod rerank;
+mod tree;
 mod web;
 
 use std::sync::Arc;

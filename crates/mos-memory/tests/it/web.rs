@@ -50,7 +50,7 @@ async fn pages_are_outer_memories_with_embeddings_and_sources() {
         assert_eq!(fields.memory_type, MemoryType::Outer);
         let source = &fields.sources.as_ref().unwrap()[0];
         assert_eq!((source.kind.as_str(), source.extra["url"].as_str()), ("web", Some(url.as_str())));
-        let expected = embedder.embed(&[item.memory.clone()]).await.unwrap().remove(0);
+        let expected = embedder.embed(std::slice::from_ref(&item.memory)).await.unwrap().remove(0);
         assert_eq!(fields.embedding, Some(expected));
     }
 }

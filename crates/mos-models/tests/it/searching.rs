@@ -25,7 +25,10 @@ fn tavily(at: &JsonServer) -> TavilyOptions {
 }
 
 /// Every service, each with an answer of its own format that has these entries.
-fn services(at: &JsonServer) -> Vec<(Arc<dyn InternetRetriever>, fn(&[Value]) -> Value)> {
+/// A service, and how it writes pages into an answer.
+type Service = (Arc<dyn InternetRetriever>, fn(&[Value]) -> Value);
+
+fn services(at: &JsonServer) -> Vec<Service> {
     vec![
         (GoogleSearch::open(options(at), "engine").unwrap(), google),
         (BingSearch::open(&options(at)).unwrap(), bing),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use mos_core::{Condition, Filter, Operator, StoreError};
+use mos_core::{Condition, Filter, Operator, StoreError, is_moment_field};
 use serde_json::Value;
 
 use super::columns::{Column, Columns, MAX_COLUMNS};
@@ -226,7 +226,7 @@ fn mark_together(parts: &[Test<'_>], first: usize, marks: &mut [bool], start: bo
 /// Returns the texts one of which the field must be, when that is what a condition says: they are looked up instead of
 /// compared. Dates may be equal without being the same text.
 fn wanted_texts(condition: &Condition) -> Option<Vec<&str>> {
-    if condition.field.ends_with("_at") {
+    if is_moment_field(&condition.field) {
         return None;
     }
     match (condition.operator, &condition.value) {

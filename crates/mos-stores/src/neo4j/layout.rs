@@ -10,7 +10,7 @@
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use mos_core::clock::timestamp_text;
-use mos_core::{Condition, Filter, MemoryId, MemoryItem, Operator, Origin, StoreError};
+use mos_core::{Condition, Filter, MemoryId, MemoryItem, Operator, Origin, StoreError, is_moment_field};
 use neo4rs::{BoltMap, BoltString, BoltType};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -282,7 +282,7 @@ fn collect_necessary(filter: &Filter, pairs: &mut Vec<BoltType>) {
         Filter::All(parts) => parts.iter().for_each(|part| collect_necessary(part, pairs)),
         // Text is equal to text only, here and there; but not where texts are moments.
         Filter::Is(Condition { field, operator: Operator::Eq, value: Value::String(text) })
-            if (is_property(field) || field == "memory") && !field.ends_with("_at") && field != "info" =>
+            if (is_property(field) || field == "memory") && !is_moment_field(field) && field != "info" =>
         {
             pairs.push(row([("field", field.as_str().into()), ("value", text.as_str().into())]));
         }

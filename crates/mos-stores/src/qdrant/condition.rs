@@ -1,7 +1,7 @@
 //! What a memory must meet on the server before it can pass a filter. The server leaves out what cannot pass; whether
 //! what is left passes is decided here, as everywhere.
 
-use mos_core::{Condition, Filter, Operator, Scope};
+use mos_core::{Condition, Filter, Operator, Scope, is_moment_field};
 use qdrant_client::qdrant::condition::ConditionOneOf;
 use qdrant_client::qdrant::r#match::MatchValue;
 use qdrant_client::qdrant::{
@@ -70,7 +70,7 @@ fn comparison(condition: &Condition) -> Option<Wanted> {
         Operator::Eq => equal(field, value),
         Operator::In => {
             let values = value.as_array()?;
-            let is_plain = !field.ends_with("_at");
+            let is_plain = !is_moment_field(field);
             let texts: Option<Vec<String>> = values.iter().map(|one| one.as_str().map(str::to_owned)).collect();
             match texts.filter(|texts| is_plain && !texts.is_empty()) {
                 Some(strings) => Some(matches(&key(field)?, MatchValue::Keywords(RepeatedStrings { strings }))),
@@ -78,7 +78,7 @@ fn comparison(condition: &Condition) -> Option<Wanted> {
             }
         }
         // On the server, a value that is a list meets what one of its elements meets.
-        Operator::Contains if field.ends_with("_at") && value.is_string() => None,
+        Operator::Contains if is_moment_field(field) && value.is_string() => None,
         Operator::Contains => equal(field, value),
         Operator::Gt | Operator::Gte => ordered(field, value, |bound| (Some(bound), None)),
         Operator::Lt | Operator::Lte => ordered(field, value, |bound| (None, Some(bound))),
@@ -89,7 +89,7 @@ fn comparison(condition: &Condition) -> Option<Wanted> {
 fn equal(field: &str, value: &Value) -> Option<Wanted> {
     let key = key(field)?;
     match value {
-        Value::String(_) if field.ends_with("_at") && milliseconds(value).is_some() => {
+        Value::String(_) if is_moment_field(field) && milliseconds(value).is_some() => {
             ordered(field, value, |bound| (Some(bound), Some(bound)))
         }
         Value::String(text) => Some(keyword(&key, text)),
@@ -108,7 +108,7 @@ fn ordered(field: &str, value: &Value, bounds: impl Fn(f64) -> (Option<f64>, Opt
     if let Value::Number(number) = value {
         return Some(between(&key(field)?, number.as_f64()?));
     }
-    if !field.ends_with("_at") || field == MEMORY || !is_plain(field) {
+    if !is_moment_field(field) || field == MEMORY || !is_plain(field) {
         return None;
     }
     let moment = milliseconds(value)?;

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use mos_core::{CubeId, EmbeddingSpace, MemoryId, Scope, StoreError, VectorPoint, moment};
+use mos_core::{CubeId, EmbeddingSpace, MemoryId, Scope, StoreError, VectorPoint, is_moment_field, moment};
 use qdrant_client::qdrant::value::Kind;
 use qdrant_client::qdrant::{ListValue, PointId, PointStruct, Struct, Value as Payload};
 use serde_json::{Map, Value};
@@ -97,7 +97,7 @@ pub(super) fn memory_cube(payload: &HashMap<String, Payload>) -> Option<Scope> {
 /// Returns the point of a memory as of a change.
 pub(super) fn memory(scope: &Scope, sequence: u64, point: &VectorPoint) -> PointStruct {
     let fields = fields(&point.metadata);
-    let moments = fields.iter().filter(|(field, _)| field.ends_with("_at"));
+    let moments = fields.iter().filter(|(field, _)| is_moment_field(field));
     let moments = moments.filter_map(|(field, value)| Some(((*field).clone(), integer_value(milliseconds(value)?))));
     let payload = HashMap::from([
         (CUBE.to_owned(), text(scope.cube.as_str())),

@@ -1,7 +1,9 @@
 //! Adding, reading, changing and removing memories.
 
 use mos_core::memory::SourceKind;
-use mos_core::{AddRequest, CubeId, MemoryId, MemoryItem, Message, Origin, Role, SessionId, UserId};
+use mos_core::{
+    AddRequest, CubeId, Edge, Filter, MemoryId, MemoryItem, Message, Origin, Paging, Role, SessionId, UserId, Version,
+};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
@@ -95,12 +97,38 @@ pub struct Added {
 }
 
 /// The memories of one cube.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct CubeMemories {
     /// The cube.
     pub cube_id: CubeId,
-    /// Its memories, oldest first.
+    /// Its memories, oldest first; those of a tree newest first.
     pub memories: Vec<MemoryItem>,
+    /// What connects them, when the cube is a tree.
+    pub graph: Option<CubeGraph>,
+}
+
+/// What connects the memories of a tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CubeGraph {
+    /// The edges.
+    pub edges: Vec<Edge>,
+    /// How many memories there are.
+    pub n_nodes: usize,
+    /// How many edges there are.
+    pub n_edges: usize,
+}
+
+/// As MemOS writes it: `memories` is a list, that of a tree an object with `nodes`, `edges`, `total_nodes`, `total_edges`.
+impl Serialize for CubeMemories {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let memories = match &self.graph {
+            None => json!(self.memories),
+            Some(CubeGraph { edges, n_nodes, n_edges }) => {
+                json!({"nodes": self.memories, "edges": edges, "total_nodes": n_nodes, "total_edges": n_edges})
+            }
+        };
+        json!({"cube_id": self.cube_id, "memories": memories}).serialize(serializer)
+    }
 }
 
 /// Everything a cube holds, in the shape of MemOS' `get_all`.
@@ -122,7 +150,8 @@ impl Mos {
         user.cloned().unwrap_or_else(|| UserId::new(self.parts.settings.user_id.as_str()))
     }
 
-    /// Stores memories and returns their ids, in order, once they are durable. When there is nothing to store (only
+    /// Stores memories and returns their ids, in order, once they are durable; a tree returns the id of a memory that it
+    /// knows already. When there is nothing to store (only
     /// system messages), no id is returned.
     ///
     /// Preferences are learned from messages as by [`Mos::add_and_learn`]; a failure of that is told of in the log only.
@@ -133,7 +162,9 @@ impl Mos {
         let added = self.add_and_learn(add).await?;
         if added.preferences.is_err() {
             // The error may quote what a model said about the messages.
-            tracing::warn!("memories are stored, but no preferences could be learned from them; `add_and_learn` tells why");
+            tracing::warn!(
+                "memories are stored, but no preferences could be learned from them; `add_and_learn` tells why"
+            );
         }
         Ok(added.ids)
     }
@@ -198,14 +229,23 @@ impl Mos {
         Ok(self.target(user, cube).await?.text_mem().get(id).await?)
     }
 
-    /// Returns every memory of a cube (without an id the default one).
+    /// Returns every memory of a cube (without an id the default one); of a tree, the memories that are not marked as
+    /// deleted, working copies too, and the edges between them.
     ///
     /// # Errors
     /// Rights.
     pub async fn get_all(&self, user: &UserId, cube: Option<&CubeId>) -> Result<MemoryListing> {
         let cube = self.target(user, cube).await?;
-        let memories = cube.text_mem().get_all().await?;
-        Ok(MemoryListing { text_mem: vec![CubeMemories { cube_id: cube.info().cube_id.clone(), memories }] })
+        let cube_id = cube.info().cube_id.clone();
+        let listed = match cube.text_mem().as_tree() {
+            None => CubeMemories { cube_id, memories: cube.text_mem().get_all().await?, graph: None },
+            Some(tree) => {
+                let page = tree.graph(&Filter::Everything, Paging::ALL).await?;
+                let graph = CubeGraph { edges: page.graph.edges, n_nodes: page.n_nodes, n_edges: page.n_edges };
+                CubeMemories { cube_id, memories: page.graph.nodes, graph: Some(graph) }
+            }
+        };
+        Ok(MemoryListing { text_mem: vec![listed] })
     }
 
     /// Replaces text and metadata of a memory and returns it; its id stays, its earlier state is kept.
@@ -221,6 +261,26 @@ impl Mos {
     ) -> Result<MemoryItem> {
         let cube = self.target(user, cube).await?;
         let item = cube.text_mem().update(id, item, Origin::new(user.as_str(), "update")).await?;
+        self.has_changed(&cube.info().cube_id);
+        Ok(item)
+    }
+
+    /// Returns every state of a memory, oldest first: what it said, who changed it, when and why. Also of a memory that was
+    /// removed.
+    ///
+    /// # Errors
+    /// Rights; an error for an id that never was.
+    pub async fn history(&self, user: &UserId, cube: Option<&CubeId>, id: &MemoryId) -> Result<Vec<Version>> {
+        Ok(self.target(user, cube).await?.text_mem().history(id).await?)
+    }
+
+    /// Takes back the last change of a memory and returns what it is now; a removed memory comes back under its id.
+    ///
+    /// # Errors
+    /// Rights; an error for an id that never was, and when there is nothing to go back to.
+    pub async fn undo(&self, user: &UserId, cube: Option<&CubeId>, id: &MemoryId) -> Result<MemoryItem> {
+        let cube = self.target(user, cube).await?;
+        let item = cube.text_mem().undo(id, Origin::new(user.as_str(), "undo")).await?;
         self.has_changed(&cube.info().cube_id);
         Ok(item)
     }

@@ -22,11 +22,11 @@ use mos_memory::AddLocks;
 pub use activation::{CubeActivation, CubeCaches};
 pub use chat::{Chat, ChatReply};
 pub use cubes::{CubeSource, NewCube};
-pub use memories::{Add, Added, CubeMemories, MemoryListing};
+pub use memories::{Add, Added, CubeGraph, CubeMemories, MemoryListing};
 pub use preferences::PREFERENCE_NOTE;
 pub use search::{CubeHits, FoundMemory, Search, SearchResult, SkippedCube};
 
-use mos_memory::Recall;
+use mos_memory::{Recall, TreeShelves};
 use mos_stores::{QdrantVectors, SqliteStore};
 
 use crate::activation::Activations;
@@ -62,6 +62,7 @@ pub(crate) struct Parts {
     pub(crate) queue: Option<Arc<dyn JobQueue>>,
     pub(crate) vectors: Arc<dyn VectorStore>,
     pub(crate) recall: Arc<Recall>,
+    pub(crate) shelves: Arc<TreeShelves>,
     /// `vectors`, when they are on a Qdrant server.
     pub(crate) qdrant: Option<Arc<QdrantVectors>>,
     pub(crate) embedder: Arc<dyn Embedder>,
@@ -197,10 +198,12 @@ impl Mos {
             record: Arc::clone(&self.parts.record),
             vectors: Arc::clone(&self.parts.vectors),
             recall: Arc::clone(&self.parts.recall),
+            shelves: Arc::clone(&self.parts.shelves),
             embedder: Arc::clone(&self.parts.embedder),
             clock: Arc::clone(&self.parts.clock),
             ids: Arc::clone(&self.parts.ids),
             model: self.parts.reading.of(&cube.config, "text_mem"),
+            config: serde_json::Value::Null,
         };
         self.parts.factories.text_memory(&cube.config, parts)
     }

@@ -60,10 +60,8 @@ impl SearchResult {
     /// Returns the preferences that were found as text for a prompt, the stated ones first; `None` without any.
     pub fn pref_string(&self) -> Option<String> {
         let all = || self.pref_mem.iter().flat_map(|cube| cube.memories.iter().map(|found| &found.item));
-        let lists = [
-            ("Stated preferences", PreferenceType::Explicit),
-            ("Concluded preferences", PreferenceType::Implicit),
-        ];
+        let lists =
+            [("Stated preferences", PreferenceType::Explicit), ("Concluded preferences", PreferenceType::Implicit)];
         let lists: Vec<String> = lists
             .into_iter()
             .filter_map(|(heading, kind)| {

@@ -2,7 +2,7 @@
 
 use futures::future::{join_all, try_join, try_join_all};
 use mos_core::text_memory::Signal;
-use mos_core::{CubeId, Filter, Hit, MemoryItem, SearchRequest, SessionId, UserId};
+use mos_core::{CubeId, Filter, Hit, MemoryItem, MemoryType, SearchRequest, SessionId, UserId};
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
@@ -20,6 +20,8 @@ pub struct Search {
     filter: Filter,
     include_preference: Option<bool>,
     pref_top_k: usize,
+    types: Vec<MemoryType>,
+    as_of: Option<String>,
 }
 
 impl Search {
@@ -34,6 +36,8 @@ impl Search {
             filter: Filter::Everything,
             include_preference: None,
             pref_top_k: super::preferences::DEFAULT_TOP_K,
+            types: Vec::new(),
+            as_of: None,
         }
     }
 
@@ -77,6 +81,20 @@ impl Search {
     #[must_use]
     pub fn session(mut self, session: impl Into<SessionId>) -> Self {
         self.session = Some(session.into());
+        self
+    }
+
+    /// Only memories of these types.
+    #[must_use]
+    pub fn types(mut self, types: impl IntoIterator<Item = MemoryType>) -> Self {
+        self.types = types.into_iter().collect();
+        self
+    }
+
+    /// What was true at a moment: `2026-01-31` (the end of that day) or `2026-01-31T18:00:00Z`. Without this, of now.
+    #[must_use]
+    pub fn as_of(mut self, moment: impl Into<String>) -> Self {
+        self.as_of = Some(moment.into());
         self
     }
 
@@ -202,7 +220,8 @@ impl Mos {
             Some(session) => search.filter.and(Filter::equals("session_id", session.as_str())),
         };
         let top_k = search.top_k.unwrap_or(self.parts.settings.top_k);
-        let request = SearchRequest { query: search.query, top_k, filter };
+        let (types, as_of) = (search.types, search.as_of);
+        let request = SearchRequest { query: search.query, top_k, filter, types, as_of };
         let (mut text_mem, mut pref_mem) = (Vec::with_capacity(cubes.len()), Vec::new());
         let mut first_error = None;
         let searched = join_all(cubes.iter().map(|cube| search_cube(cube, &request, preferences.as_ref()))).await;

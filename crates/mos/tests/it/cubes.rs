@@ -162,19 +162,16 @@ async fn a_registration_that_broke_off_is_finished_by_the_next_one() {
 }
 
 #[tokio::test]
-async fn a_cube_of_a_backend_that_is_not_built_is_refused_with_the_ones_that_are() {
+async fn a_cube_without_a_textual_memory_is_refused_with_what_to_do() {
     let (_folder, mos) = house().await;
-    let text = r#"{"text_mem": {"backend": "tree_text", "config": {}}}"#;
-    let file = tempfile::NamedTempFile::with_suffix(".json").unwrap();
-    std::fs::write(file.path(), text).unwrap();
-    let (config, _) = mos::config::GeneralMemCubeConfig::load(file.path()).unwrap();
+    let config = mos::config::GeneralMemCubeConfig::new("ann", "bare", mos::config::MemoryConfig::none());
     let error = mos
-        .create_cube(&ann(), NewCube { cube_id: "tree".into(), name: None, config: Some(config) })
+        .create_cube(&ann(), NewCube { cube_id: "bare".into(), name: None, config: Some(config) })
         .await
         .unwrap_err()
         .to_string();
-    assert!(error.contains("tree_text") && error.contains("general_text, naive_text"), "{error}");
-    assert!(matches!(mos.cube(&ann(), &"tree".into()).await, Err(Error::NoAccess { .. })));
+    assert!(error.contains("bare") && error.contains("text_mem"), "{error}");
+    assert!(matches!(mos.cube(&ann(), &"bare".into()).await, Err(Error::NoAccess { .. })));
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ mod preferences;
 mod qdrant;
 mod retrieval;
 mod servers;
+mod trees;
 mod users;
 
 use std::path::Path;

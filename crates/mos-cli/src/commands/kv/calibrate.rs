@@ -60,8 +60,10 @@ fn measure(
 
 async fn cases_of_cube(context: &Context, mos: &Mos) -> anyhow::Result<Vec<CalibrationCase>> {
     let listing = mos.get_all(&context.user, context.cube.as_ref()).await?;
-    let texts: Vec<String> =
-        listing.text_mem.into_iter().flat_map(|cube| cube.memories).map(|item| item.memory).collect();
+    let memories = listing.text_mem.into_iter().flat_map(|cube| cube.memories);
+    // What working memory only shows would be there twice.
+    let memories = memories.filter(|item| item.working_copy_of().is_none());
+    let texts: Vec<String> = memories.map(|item| item.memory).collect();
     let groups = texts.chunks(TEXTS_PER_CASE).filter(|group| group.len() > 1).take(MAX_CASES);
     let cases: Vec<CalibrationCase> =
         groups.map(|group| CalibrationCase { memories: group.to_vec(), question: QUESTION.to_owned() }).collect();

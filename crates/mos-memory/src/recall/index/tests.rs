@@ -50,6 +50,19 @@ impl Followed {
         self.follow(Change::Put { sequence: self.sequence, arrival, id: id.into(), point: Some(point) });
     }
 
+    /// A preference that arrived in the same session.
+    fn prefer(&mut self, id: &str, arrival: u64, text: &str) {
+        self.sequence += 1;
+        let metadata = json!({"session_id": "s", "memory_type": "PreferenceMemory"});
+        let point = VectorPoint {
+            id: id.into(),
+            vector: Y.to_vec(),
+            memory: Arc::from(text),
+            metadata: Arc::new(metadata.as_object().unwrap().clone()),
+        };
+        self.follow(Change::Put { sequence: self.sequence, arrival, id: id.into(), point: Some(point) });
+    }
+
     fn delete(&mut self, id: &str) {
         self.sequence += 1;
         self.vectors.remove(&MemoryId::from(id));
@@ -97,6 +110,20 @@ fn lengths_are_those_of_the_summed_vectors() {
     for (got, (x, y)) in lengths.iter().zip([(1.42_f32, 1.06_f32), (1.3, 1.5), (0.92, 1.56)]) {
         assert!((got - x.hypot(y)).abs() < 1e-5, "{lengths:?}");
     }
+}
+
+#[test]
+fn preferences_change_neither_words_nor_windows() {
+    let (mut with, mut without) = (Followed::new(), Followed::new());
+    with.put("b", 2, Some("s"), "rain", Y);
+    with.prefer("b", 2, "likes rain");
+    with.prefer("c", 3, "likes a rose");
+    for followed in [&mut with, &mut without] {
+        followed.put("a", 1, Some("s"), "a rose", X);
+        followed.put("d", 4, Some("s"), "the sky", XY);
+    }
+    assert_same(&with, &without);
+    assert_eq!(with.index.len(), 2);
 }
 
 #[test]
