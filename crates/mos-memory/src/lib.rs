@@ -1,7 +1,7 @@
 //! Textual memories of a cube: [`NaiveText`] finds by shared words, [`GeneralText`] by words, meaning, speaker
-//! and time, as [`recall`] ranks them, [`TreeText`] likewise in a graph with shelves. [`rerank`] puts what was found in
-//! order; [`WebSearch`] makes memories of pages of the internet. Beside them [`PrefText`], what users like, and
-//! [`LoraPlaceholder`].
+//! and time, as [`recall`] ranks them, [`TreeText`] likewise in a graph with shelves, which [`organize`] keeps
+//! consistent. [`rerank`] puts what was found in order; [`WebSearch`] makes memories of pages of the internet. Beside them
+//! [`PrefText`], what users like, and [`LoraPlaceholder`].
 //!
 //! Invariant: this crate knows stores and models only by the traits of `mos-core`. Memories are stored through
 //! [`RecordStore::apply`](mos_core::RecordStore::apply), one batch per call.
@@ -18,6 +18,7 @@ mod finder;
 mod general;
 mod moments;
 mod naive;
+pub mod organize;
 mod parametric;
 mod preference;
 pub mod recall;
@@ -33,6 +34,7 @@ mod web;
 pub use extract::Extractor;
 pub use general::{GeneralText, GeneralTextParts};
 pub use naive::NaiveText;
+pub use organize::{OrganizeOptions, Organizer, OrganizerParts};
 pub use parametric::LoraPlaceholder;
 pub use preference::{AddLocks, AddMode, PREFERENCE_FILE_NAME, PrefText, PrefTextParts};
 pub use recall::{Recall, RecallOptions};

@@ -12,7 +12,7 @@ use mos_core::{
 pub const DEFAULT_FILE_NAME: &str = "textual_memory.json";
 
 /// How many earlier states travel inside an item; the record keeps all of them.
-const MAX_HISTORY_IN_ITEM: usize = 20;
+pub(crate) const MAX_HISTORY_IN_ITEM: usize = 20;
 
 /// The longest text of one memory, in bytes.
 const MAX_TEXT_BYTES: usize = 1 << 20;

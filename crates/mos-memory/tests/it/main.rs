@@ -3,6 +3,7 @@
 
 mod general;
 mod naive;
+mod organize;
 mod parametric;
 mod preference;
 mod preference_dump;

@@ -6,6 +6,7 @@ mod chat;
 mod cubes;
 mod memories;
 mod migrate;
+mod organize;
 mod preferences;
 mod qdrant;
 mod retrieval;
