@@ -10,6 +10,7 @@
 
 mod answer;
 mod ask;
+mod by_scope;
 mod conversation;
 mod embedded;
 mod extract;
@@ -33,6 +34,7 @@ mod web;
 
 pub use extract::Extractor;
 pub use general::{GeneralText, GeneralTextParts};
+pub use moments::asked_moment;
 pub use naive::NaiveText;
 pub use organize::{OrganizeOptions, Organizer, OrganizerParts};
 pub use parametric::LoraPlaceholder;

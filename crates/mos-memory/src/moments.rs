@@ -31,7 +31,7 @@ fn day(text: &str) -> Option<Date> {
 ///
 /// # Errors
 /// [`MemoryError::Invalid`] for a text that is no time.
-pub(crate) fn asked_moment(text: &str) -> Result<Timestamp, MemoryError> {
+pub fn asked_moment(text: &str) -> Result<Timestamp, MemoryError> {
     let text = text.trim();
     let end_of_day = |day: Date| TimeZone::UTC.to_timestamp(day.at(23, 59, 59, 999_999_000)).ok();
     let found = match day(text) {

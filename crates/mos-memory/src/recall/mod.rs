@@ -25,7 +25,7 @@ mod turn;
 mod window;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use mos_core::{
     Analyzer, Change, EmbeddingSpace, Filter, MemoryId, RecordStore, Scope, Scored, StoreError, VectorStore,
@@ -37,6 +37,7 @@ pub use question::Question;
 pub use rank::Recalled;
 pub use signals::Signals;
 
+use crate::by_scope::ByScope;
 use forms::Terms;
 use index::{Index, VectorsAtHand};
 use rank::rank;
@@ -51,22 +52,7 @@ pub struct Recall {
     vectors: Arc<dyn VectorStore>,
     terms: Arc<Terms>,
     options: RecallOptions,
-    loaded: Mutex<Loaded>,
-}
-
-#[derive(Debug, Default)]
-struct Loaded {
-    scopes: HashMap<Scope, Entry>,
-    /// Counts uses.
-    now: u64,
-    n_bytes: usize,
-}
-
-#[derive(Debug)]
-struct Entry {
-    index: Arc<RwLock<Index>>,
-    last_use: u64,
-    n_bytes: usize,
+    indexes: ByScope<RwLock<Index>>,
 }
 
 impl Recall {
@@ -78,8 +64,8 @@ impl Recall {
         analyzer: Arc<dyn Analyzer>,
         options: RecallOptions,
     ) -> Arc<Self> {
-        let terms = Arc::new(Terms::new(analyzer));
-        Arc::new(Self { record, vectors, terms, options, loaded: Mutex::default() })
+        let (terms, indexes) = (Arc::new(Terms::new(analyzer)), ByScope::new(options.max_bytes));
+        Arc::new(Self { record, vectors, terms, options, indexes })
     }
 
     /// Reads a question about the memories of a scope whose vectors are of `space`.
@@ -153,27 +139,9 @@ impl Recall {
         Ok(known(near).chain(others).collect())
     }
 
-    fn loaded(&self) -> MutexGuard<'_, Loaded> {
-        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn index(&self, scope: &Scope) -> Arc<RwLock<Index>> {
-        let mut loaded = self.loaded();
-        loaded.now += 1;
-        let now = loaded.now;
-        if let Some(entry) = loaded.scopes.get_mut(scope) {
-            entry.last_use = now;
-            return Arc::clone(&entry.index);
-        }
-        let index = Arc::<RwLock<Index>>::default();
-        let entry = Entry { index: Arc::clone(&index), last_use: now, n_bytes: 0 };
-        loaded.scopes.insert(scope.clone(), entry);
-        index
-    }
-
     /// Returns the index of a scope with everything in it that was written before the call.
     async fn settled(&self, scope: &Scope, space: &EmbeddingSpace) -> Result<Arc<RwLock<Index>>, StoreError> {
-        let index = self.index(scope);
+        let index = self.indexes.get(scope);
         if let Some(have) = self.record.embedding_space(scope).await?
             && have != *space
         {
@@ -196,7 +164,7 @@ impl Recall {
                 break;
             }
         }
-        self.account(scope, &writing);
+        self.indexes.account(scope, writing.n_bytes());
         Ok(index)
     }
 
@@ -232,24 +200,6 @@ impl Recall {
             index
         })
         .await
-    }
-
-    /// Notes the size of a scope and drops the least recently used ones above the limit.
-    fn account(&self, scope: &Scope, index: &Index) {
-        let n_bytes = index.n_bytes();
-        let mut loaded = self.loaded();
-        let Some(entry) = loaded.scopes.get_mut(scope) else { return };
-        let before = std::mem::replace(&mut entry.n_bytes, n_bytes);
-        loaded.n_bytes = loaded.n_bytes - before + n_bytes;
-        while loaded.n_bytes > self.options.max_bytes {
-            let others = loaded.scopes.iter().filter(|(other, _)| *other != scope);
-            let Some(oldest) = others.min_by_key(|(_, entry)| entry.last_use).map(|(other, _)| other.clone()) else {
-                return;
-            };
-            if let Some(entry) = loaded.scopes.remove(&oldest) {
-                loaded.n_bytes -= entry.n_bytes;
-            }
-        }
     }
 }
 

@@ -1,12 +1,13 @@
 //! Which memories stand on which shelf, kept in memory, so that no write has to look through the whole record.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use mos_core::{Change, MemoryId, MemoryItem, MemoryType, RecordStore, Scope, Status, StoreError, moment};
 use serde_json::{Map, Value};
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+
+use crate::by_scope::ByScope;
 
 /// Changes read at a time.
 const PAGE: usize = 1000;
@@ -15,24 +16,15 @@ const PAGE: usize = 1000;
 const MAX_MEMORIES: usize = 2_000_000;
 
 /// What stands on the shelves of all scopes of a record. It follows the record's feed, also for what other processes write.
-#[derive(Debug, Default)]
-pub struct TreeShelves {
-    scopes: Mutex<Scopes>,
-}
-
-#[derive(Debug, Default)]
-struct Scopes {
-    known: HashMap<Scope, Known>,
-    /// Counts uses.
-    now: u64,
-    n_memories: usize,
-}
-
 #[derive(Debug)]
-struct Known {
-    shelved: Arc<AsyncMutex<Shelved>>,
-    last_use: u64,
-    n_memories: usize,
+pub struct TreeShelves {
+    scopes: ByScope<AsyncMutex<Shelved>>,
+}
+
+impl Default for TreeShelves {
+    fn default() -> Self {
+        Self { scopes: ByScope::new(MAX_MEMORIES) }
+    }
 }
 
 impl TreeShelves {
@@ -43,44 +35,10 @@ impl TreeShelves {
         record: &dyn RecordStore,
         scope: &Scope,
     ) -> Result<OwnedMutexGuard<Shelved>, StoreError> {
-        let shelved = self.of(scope);
-        let mut shelved = shelved.lock_owned().await;
+        let mut shelved = self.scopes.get(scope).lock_owned().await;
         shelved.settle(record, scope).await?;
-        self.account(scope, shelved.len());
+        self.scopes.account(scope, shelved.len());
         Ok(shelved)
-    }
-
-    fn scopes(&self) -> MutexGuard<'_, Scopes> {
-        self.scopes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn of(&self, scope: &Scope) -> Arc<AsyncMutex<Shelved>> {
-        let mut scopes = self.scopes();
-        scopes.now += 1;
-        let now = scopes.now;
-        let new = || Known { shelved: Arc::default(), last_use: now, n_memories: 0 };
-        let known = scopes.known.entry(scope.clone()).or_insert_with(new);
-        known.last_use = now;
-        Arc::clone(&known.shelved)
-    }
-
-    /// Notes the size of a scope and drops others above the limit.
-    fn account(&self, scope: &Scope, n_memories: usize) {
-        let mut scopes = self.scopes();
-        let Some(known) = scopes.known.get_mut(scope) else { return };
-        let before = std::mem::replace(&mut known.n_memories, n_memories);
-        scopes.n_memories = scopes.n_memories - before + n_memories;
-        while scopes.n_memories > MAX_MEMORIES {
-            // One that is being used stays.
-            let idle = |known: &Known| Arc::strong_count(&known.shelved) == 1;
-            let others = scopes.known.iter().filter(|(other, known)| *other != scope && idle(known));
-            let Some(oldest) = others.min_by_key(|(_, known)| known.last_use).map(|(other, _)| other.clone()) else {
-                return;
-            };
-            if let Some(known) = scopes.known.remove(&oldest) {
-                scopes.n_memories -= known.n_memories;
-            }
-        }
     }
 }
 

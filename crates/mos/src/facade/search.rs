@@ -206,6 +206,8 @@ impl Mos {
         if search.query.trim().is_empty() {
             return Err(Error::Invalid("the query is empty; ask for something".to_owned()));
         }
+        // Also told to someone who has no cube yet.
+        search.as_of.as_deref().map(mos_memory::asked_moment).transpose()?;
         let user = self.user_or_default(search.user.as_ref());
         let is_named = search.cubes.is_some();
         let mut skipped = Vec::new();

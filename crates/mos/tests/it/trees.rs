@@ -136,6 +136,8 @@ async fn the_truth_of_a_moment_can_be_asked_for() {
     let then = ask(Search::new("where do I live").as_of("2023-06-01")).await.unwrap();
     assert_eq!((then.best().len(), &then.best()[0].1.item.id), (1, &paris));
     assert!(matches!(ask(Search::new("x").as_of("once")).await, Err(Error::Invalid(_))));
+    let nobody = mos.search(Search::new("x").user("without cubes").as_of("once")).await;
+    assert!(matches!(nobody, Err(Error::Invalid(_))), "{nobody:?}");
     let of_type = ask(Search::new("where do I live").types([MemoryType::Skill])).await.unwrap();
     assert!(of_type.best().is_empty());
 }
