@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use jiff::civil::Date;
 use regex::{Captures, Regex};
 
-use crate::time::Days;
+use crate::time::{Days, month};
 
 const MONTHS: &str = "january|february|march|april|may|june|july|august|september|october|november|december|jan|feb|mar|apr|\
                       jun|jul|aug|sept|sep|oct|nov|dec";
@@ -68,12 +68,6 @@ static PATTERNS: LazyLock<Vec<Pattern>> = LazyLock::new(|| {
 
 fn number(text: &str) -> Option<i8> {
     text.parse().ok()
-}
-
-fn month(text: &str) -> Option<i8> {
-    const STEMS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
-    let stem = text.get(..3)?;
-    STEMS.iter().position(|known| *known == stem).map(|place| place as i8 + 1)
 }
 
 fn day(year: &str, month: i8, day: &str) -> Option<Days> {

@@ -128,8 +128,7 @@ fn calendar(found: &Captures<'_>, _: Date) -> Option<Days> {
 /// 5月8日 of the nearest year.
 fn calendar_day(found: &Captures<'_>, said_on: Date) -> Option<Days> {
     let (month, day) = (found[1].parse().ok()?, found[2].parse().ok()?);
-    let near = (said_on.year() - 1..=said_on.year() + 1).filter_map(|year| Date::new(year, month, day).ok());
-    near.map(Days::one).min_by_key(|days| days.distance(Days::one(said_on)))
+    Days::nearest(month, day, said_on)
 }
 
 #[cfg(test)]

@@ -78,6 +78,12 @@ impl Days {
         Self::one(self.first).distance(Self::one(self.last))
     }
 
+    /// Returns a day of the calendar in the year in which it is nearest to `to`; the earlier one of two as near.
+    pub(crate) fn nearest(month: i8, day: i8, to: Date) -> Option<Self> {
+        let near = (to.year() - 1..=to.year() + 1).filter_map(|year| Date::new(year, month, day).ok());
+        near.map(Self::one).min_by_key(|days| days.distance(Self::one(to)))
+    }
+
     /// A month of the calendar, from 1 to 12.
     pub(crate) fn month(year: i16, month: i8) -> Option<Self> {
         let first = Date::new(year, month, 1).ok()?;

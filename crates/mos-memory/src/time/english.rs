@@ -185,7 +185,8 @@ fn season(found: &Captures<'_>, day: Date) -> Option<Days> {
     }
 }
 
-fn month(text: &str) -> Option<i8> {
+/// The number of the month that a word names in English, whole or by its first three letters, in lower case.
+pub(crate) fn month(text: &str) -> Option<i8> {
     const STEMS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
     let stem = text.get(..3)?;
     STEMS.iter().position(|known| *known == stem).map(|place| place as i8 + 1)
@@ -214,8 +215,7 @@ fn calendar_day(number: &str, name: &str, year: Option<&str>, said_on: Date) -> 
     if let Some(year) = year {
         return Date::new(year.parse().ok()?, month, number).ok().map(Days::one);
     }
-    let near = (said_on.year() - 1..=said_on.year() + 1).filter_map(|year| Date::new(year, month, number).ok());
-    near.map(Days::one).min_by_key(|days| days.distance(Days::one(said_on)))
+    Days::nearest(month, number, said_on)
 }
 
 fn iso(found: &Captures<'_>, _: Date) -> Option<Days> {

@@ -12,6 +12,7 @@ mod english;
 use jiff::civil::Date;
 
 pub use days::Days;
+pub(crate) use english::month;
 
 /// The most expressions of one text that are resolved.
 const MAX_EXPRESSIONS: usize = 32;
