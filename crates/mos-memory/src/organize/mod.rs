@@ -96,7 +96,7 @@ impl Organizer {
     /// # Errors
     /// [`StoreError::EmbeddingSpace`](mos_core::StoreError::EmbeddingSpace) when the cube was embedded by another model;
     /// store errors, and errors of the encoder before the first comparison. What was decided before stays.
-    #[instrument(skip_all, fields(cube = %scope.cube, n_ids = ids.len(), n_pairs, n_model_calls), err)]
+    #[instrument(skip_all, fields(cube = %scope.cube, n_ids = ids.len(), n_pairs, n_model_calls), err(level = "debug"))]
     pub async fn conflicts(&self, scope: &Scope, ids: &[MemoryId]) -> Result<Report, MemoryError> {
         let mut run = Run::begin(&self.parts, scope).await?;
         run.conflicts(ids).await?;
@@ -108,7 +108,7 @@ impl Organizer {
     ///
     /// # Errors
     /// As [`Organizer::conflicts`].
-    #[instrument(skip_all, fields(cube = %scope.cube, n_pairs, n_model_calls), err)]
+    #[instrument(skip_all, fields(cube = %scope.cube, n_pairs, n_model_calls), err(level = "debug"))]
     pub async fn topics(&self, scope: &Scope) -> Result<Report, MemoryError> {
         let mut run = Run::begin(&self.parts, scope).await?;
         run.topics().await?;
@@ -120,7 +120,7 @@ impl Organizer {
     ///
     /// # Errors
     /// As [`Organizer::conflicts`].
-    #[instrument(skip_all, fields(cube = %scope.cube, n_ids = ids.len(), n_pairs, n_model_calls), err)]
+    #[instrument(skip_all, fields(cube = %scope.cube, n_ids = ids.len(), n_pairs, n_model_calls), err(level = "debug"))]
     pub async fn relations(&self, scope: &Scope, ids: &[MemoryId]) -> Result<Report, MemoryError> {
         let mut run = Run::begin(&self.parts, scope).await?;
         run.relations(ids).await?;
@@ -132,7 +132,7 @@ impl Organizer {
     ///
     /// # Errors
     /// As [`Organizer::conflicts`].
-    #[instrument(skip_all, fields(cube = %scope.cube, n_pairs, n_model_calls), err)]
+    #[instrument(skip_all, fields(cube = %scope.cube, n_pairs, n_model_calls), err(level = "debug"))]
     pub async fn organize(&self, scope: &Scope, ids: Option<&[MemoryId]>) -> Result<Report, MemoryError> {
         let mut ids = match ids {
             Some(ids) => ids.to_vec(),
@@ -151,7 +151,7 @@ impl Organizer {
     ///
     /// # Errors
     /// As [`Organizer::conflicts`].
-    #[instrument(skip_all, fields(cube = %scope.cube, n_pairs, n_model_calls), err)]
+    #[instrument(skip_all, fields(cube = %scope.cube, n_pairs, n_model_calls), err(level = "debug"))]
     pub async fn go_on(&self, scope: &Scope, left: &LeftOver) -> Result<Report, MemoryError> {
         let mut run = Run::begin(&self.parts, scope).await?;
         run.conflicts(&left.conflicts).await?;

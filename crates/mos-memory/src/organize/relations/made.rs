@@ -1,10 +1,9 @@
 //! Memories that are made of related ones.
 
-use mos_core::memory::{SourceKind, TreeFields};
-use mos_core::{MemoryId, MemoryItem, MemoryType, Metadata, MetadataForm};
+use mos_core::{MemoryId, MemoryItem, MemoryType};
 
 use super::super::facts::REASONING;
-use super::super::topics::{Heading, shared, source_of};
+use super::super::topics::{Heading, Making, made_of};
 
 /// How sure a conclusion is, as MemOS says.
 const INFERRED: f64 = 0.9;
@@ -29,24 +28,5 @@ pub(super) fn sum(id: MemoryId, parts: &[&MemoryItem], heading: Heading, now: &s
 }
 
 fn made(id: MemoryId, of: &[&MemoryItem], heading: Heading, confidence: f64, now: &str) -> MemoryItem {
-    let tree = TreeFields {
-        memory_type: MemoryType::LongTerm,
-        sources: Some(of.iter().map(|item| source_of(item)).collect()),
-        created_at: Some(now.to_owned()),
-        background: Some(heading.summary),
-        ..TreeFields::default()
-    };
-    let metadata = Metadata {
-        user_id: shared(of, |item| item.metadata.user_id.clone()),
-        visibility: shared(of, |item| item.metadata.visibility),
-        kind: Some(REASONING.to_owned()),
-        key: Some(heading.key),
-        confidence: Some(confidence),
-        source: Some(SourceKind::System),
-        tags: Some(heading.tags),
-        updated_at: Some(now.to_owned()),
-        form: MetadataForm::Tree(Box::new(tree)),
-        ..Metadata::default()
-    };
-    MemoryItem { id, memory: heading.value, metadata }
+    made_of(id, of, heading, Making { shelf: MemoryType::LongTerm, kind: REASONING, confidence, now })
 }

@@ -25,7 +25,7 @@ use names::Frequencies;
 use tree::{Tree, topic};
 
 pub(super) use ask::{language, lines, tidy};
-pub(super) use tree::{shared, source_of};
+pub(super) use tree::{Making, made_of};
 
 const STEP: &str = "topics";
 

@@ -66,22 +66,36 @@ pub(super) fn topic(
     heading: Heading,
     now: &str,
 ) -> MemoryItem {
+    made_of(id, children, heading, Making { shelf, kind: TOPIC, confidence: CONFIDENCE, now })
+}
+
+/// How a memory is made of others.
+pub(in super::super) struct Making<'a> {
+    pub(in super::super) shelf: MemoryType,
+    /// The producer's word for it.
+    pub(in super::super) kind: &'a str,
+    pub(in super::super) confidence: f64,
+    pub(in super::super) now: &'a str,
+}
+
+/// A memory that is made of others, which are its sources.
+pub(in super::super) fn made_of(id: MemoryId, of: &[&MemoryItem], heading: Heading, making: Making<'_>) -> MemoryItem {
     let tree = TreeFields {
-        memory_type: shelf,
-        sources: Some(children.iter().map(|child| source_of(child)).collect()),
-        created_at: Some(now.to_owned()),
+        memory_type: making.shelf,
+        sources: Some(of.iter().map(|item| source_of(item)).collect()),
+        created_at: Some(making.now.to_owned()),
         background: Some(heading.summary),
         ..TreeFields::default()
     };
     let metadata = Metadata {
-        user_id: shared(children, |item| item.metadata.user_id.clone()),
-        visibility: shared(children, |item| item.metadata.visibility),
-        kind: Some(TOPIC.to_owned()),
+        user_id: shared(of, |item| item.metadata.user_id.clone()),
+        visibility: shared(of, |item| item.metadata.visibility),
+        kind: Some(making.kind.to_owned()),
         key: Some(heading.key),
-        confidence: Some(CONFIDENCE),
+        confidence: Some(making.confidence),
         source: Some(SourceKind::System),
         tags: Some(heading.tags),
-        updated_at: Some(now.to_owned()),
+        updated_at: Some(making.now.to_owned()),
         form: MetadataForm::Tree(Box::new(tree)),
         ..Metadata::default()
     };
@@ -89,7 +103,7 @@ pub(super) fn topic(
 }
 
 /// The source that a memory is for one that was made of it.
-pub(in super::super) fn source_of(child: &MemoryItem) -> SourceMessage {
+fn source_of(child: &MemoryItem) -> SourceMessage {
     let mut source =
         SourceMessage { kind: "chat".to_owned(), content: Some(child.memory.clone()), ..SourceMessage::default() };
     source.extra.insert("node_id".to_owned(), Value::from(child.id.as_str()));
@@ -97,7 +111,7 @@ pub(in super::super) fn source_of(child: &MemoryItem) -> SourceMessage {
 }
 
 /// What all memories have in common.
-pub(in super::super) fn shared<T: PartialEq>(
+fn shared<T: PartialEq>(
     items: &[&MemoryItem],
     read: impl Fn(&MemoryItem) -> Option<T>,
 ) -> Option<T> {
