@@ -48,6 +48,23 @@ impl Default for HttpOptions {
     }
 }
 
+impl HttpOptions {
+    /// Returns the waits of a request that must be done within `timeout`, for what a search waits for: a slow server is
+    /// given up soon, one that refuses is asked once more.
+    pub fn within(timeout: Duration) -> Self {
+        Self {
+            connect_timeout: timeout.min(Duration::from_secs(10)),
+            first_byte_timeout: timeout,
+            idle_timeout: timeout,
+            total_timeout: timeout,
+            max_retries: 1,
+            max_backoff: Duration::from_secs(2),
+            max_body_bytes: 8 << 20,
+            ..Self::default()
+        }
+    }
+}
+
 /// Where a server is and how to be let in.
 ///
 /// `Debug` shows the address without what may be a credential in it.

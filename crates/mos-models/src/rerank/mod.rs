@@ -3,12 +3,11 @@
 mod wire;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use mos_core::{ModelError, Ranked, RerankCandidate, RerankQuery, Reranker};
 
-use crate::http::{HttpOptions, Server, ServerOptions};
+use crate::http::{Server, ServerOptions};
 use crate::text::first_chars;
 
 /// How much is sent at once.
@@ -47,21 +46,6 @@ impl HttpRerankerOptions {
     /// Returns options for a model at a server, with the defaults of everything else.
     pub fn new(server: ServerOptions, model: impl Into<String>) -> Self {
         Self { server, model: model.into(), name: "http_bge".to_owned(), limits: RerankLimits::default() }
-    }
-
-    /// Returns the waits of a request that must be done within `timeout`: a search waits for its order, so a slow
-    /// server is given up soon.
-    pub fn http(timeout: Duration) -> HttpOptions {
-        HttpOptions {
-            connect_timeout: timeout.min(Duration::from_secs(10)),
-            first_byte_timeout: timeout,
-            idle_timeout: timeout,
-            total_timeout: timeout,
-            max_retries: 1,
-            max_backoff: Duration::from_secs(2),
-            max_body_bytes: 8 << 20,
-            ..HttpOptions::default()
-        }
     }
 }
 

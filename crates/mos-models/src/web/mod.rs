@@ -54,22 +54,8 @@ pub struct WebSearchOptions {
 impl WebSearchOptions {
     /// Returns options with the defaults of everything but the key: at most 20 pages, 10 per request, 15 seconds.
     pub fn new(api_key: Secret) -> Self {
-        let http = Self::http(Duration::from_secs(15));
+        let http = HttpOptions::within(Duration::from_secs(15));
         Self { api_key, endpoint: None, http, max_results: 20, per_request: 10 }
-    }
-
-    /// Returns the waits of a search that must be done within `timeout`.
-    pub fn http(timeout: Duration) -> HttpOptions {
-        HttpOptions {
-            connect_timeout: timeout.min(Duration::from_secs(10)),
-            first_byte_timeout: timeout,
-            idle_timeout: timeout,
-            total_timeout: timeout,
-            max_retries: 1,
-            max_backoff: Duration::from_secs(2),
-            max_body_bytes: 8 << 20,
-            ..HttpOptions::default()
-        }
     }
 }
 

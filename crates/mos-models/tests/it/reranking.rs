@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mos_core::{ModelError, RerankCandidate, RerankQuery, Reranker};
-use mos_models::{HttpReranker, HttpRerankerOptions, RerankLimits};
+use mos_models::{HttpOptions, HttpReranker, HttpRerankerOptions, RerankLimits};
 use mos_testkit::contracts;
 use mos_testkit::json_server::{Answer, JsonServer, Request};
 use serde_json::{Value, json};
@@ -149,7 +149,7 @@ async fn a_busy_server_is_asked_again_and_a_slow_one_is_given_up() {
     assert_eq!(places(&*open(&at, |_| {}), &["a", "bb"], 2).await.unwrap(), [1, 0]);
     assert_eq!(at.take_requests().len(), 3);
     at.answer(Answer::json(&json!({})).after(Duration::from_secs(60)));
-    let impatient = open(&at, |options| options.server.http = HttpRerankerOptions::http(Duration::from_millis(50)));
+    let impatient = open(&at, |options| options.server.http = HttpOptions::within(Duration::from_millis(50)));
     let error = places(&*impatient, &["a"], 1).await.unwrap_err();
     assert!(matches!(&error, ModelError::Unavailable(text) if text.contains("sent nothing for 0.05 s")), "{error}");
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use mos_core::{InternetRetriever, ModelError, WebPage};
 use mos_models::{
-    BingSearch, BochaSearch, GoogleSearch, Secret, TavilyOptions, TavilySearch, WebSearchOptions, XinyuSearch,
+    BingSearch, BochaSearch, GoogleSearch, HttpOptions, Secret, TavilyOptions, TavilySearch, WebSearchOptions,
+    XinyuSearch,
 };
 use mos_testkit::json_server::{Answer, JsonServer, Request};
 use serde_json::{Value, json};
@@ -279,7 +280,7 @@ async fn answers_that_are_not_understood_are_errors_that_name_the_service() {
 async fn a_slow_service_is_given_up_and_named() {
     let at = JsonServer::start().await;
     at.answer(Answer::json(&json!({})).after(Duration::from_secs(60)));
-    let impatient = WebSearchOptions { http: WebSearchOptions::http(Duration::from_millis(50)), ..options(&at) };
+    let impatient = WebSearchOptions { http: HttpOptions::within(Duration::from_millis(50)), ..options(&at) };
     let error = BingSearch::open(&impatient).unwrap().search("q", 5).await.unwrap_err();
     let text = error.to_string();
     assert!(text.contains(&at.url("/search")) && text.contains("sent nothing for 0.05 s"), "{error:?}");

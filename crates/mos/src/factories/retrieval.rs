@@ -10,8 +10,8 @@ use mos_core::{InternetRetriever, ModelError, Reranker};
 use mos_engine::{CrossEncoderOptions, LocalCrossEncoder};
 use mos_memory::rerank::{CosineReranker, DocumentStrategy, KeepOrderOnFailure, NoReranker, StrategyReranker};
 use mos_models::{
-    BingSearch, BochaSearch, GoogleSearch, HttpReranker, HttpRerankerOptions, Secret, ServerOptions, TavilyOptions,
-    TavilySearch, WebSearchOptions, XinyuSearch, fetch,
+    BingSearch, BochaSearch, GoogleSearch, HttpOptions, HttpReranker, HttpRerankerOptions, Secret, ServerOptions,
+    TavilyOptions, TavilySearch, WebSearchOptions, XinyuSearch, fetch,
 };
 
 use super::models::blocking;
@@ -54,7 +54,7 @@ fn http_reranker(config: &HttpConfig, default_strategy: Option<&str>) -> Model<d
     let server = ServerOptions {
         api_key: config.key().filter(|key| !key.is_empty()).map(hide),
         headers: headers.map(|(name, value)| (name.clone(), hide(value))).collect(),
-        http: HttpRerankerOptions::http(Duration::from_secs_f64(config.timeout)),
+        http: HttpOptions::within(Duration::from_secs_f64(config.timeout)),
         ..ServerOptions::new(address)
     };
     let mut options = HttpRerankerOptions::new(server, &config.model);
@@ -134,7 +134,7 @@ fn search(
     WebSearchOptions {
         endpoint: endpoint.map(str::to_owned),
         http: timeout
-            .map_or_else(|| defaults.http.clone(), |seconds| WebSearchOptions::http(Duration::from_secs_f64(seconds))),
+            .map_or_else(|| defaults.http.clone(), |seconds| HttpOptions::within(Duration::from_secs_f64(seconds))),
         max_results,
         per_request,
         ..defaults
