@@ -1,19 +1,17 @@
 //! Rerankers without a model, and the wrappers around those that are one.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures::{StreamExt, stream};
 use mos_core::memory::SourceMessage;
 use mos_core::{
-    ChatEvent, ChatModel, ChatRequest, ChatStream, ChatUsage, Embedder, EmbeddingSpace, FinishReason, MemoryError,
-    MemoryType, ModelError, Ranked, RerankCandidate, RerankQuery, Reranker,
+    Embedder, EmbeddingSpace, MemoryError, MemoryType, ModelError, Ranked, RerankCandidate, RerankQuery, Reranker,
 };
 use mos_memory::rerank::{
     CosineReranker, DocumentStrategy, KeepOrderOnFailure, MemoryReasoner, NoReranker, StrategyReranker,
 };
+use mos_testkit::chat::ScriptedChat;
 use mos_testkit::contracts;
 use mos_testkit::embedder::WordEmbedder;
 
@@ -206,46 +204,11 @@ async fn the_best_turn_of_a_conversation_counts() {
     assert_eq!(background, [Ranked { index: 2, score: 3.0 }]);
 }
 
-/// Answers what was written down before, and fails when nothing is left.
-#[derive(Debug)]
-struct Scripted(Mutex<VecDeque<String>>);
-
-#[async_trait]
-impl ChatModel for Scripted {
-    fn name(&self) -> &str {
-        "scripted"
-    }
-
-    fn is_local(&self) -> bool {
-        false
-    }
-
-    fn context_length(&self) -> Option<usize> {
-        None
-    }
-
-    async fn stream(&self, _: ChatRequest) -> Result<ChatStream, ModelError> {
-        let answer = self.0.lock().unwrap().pop_front();
-        let answer = answer.ok_or_else(|| ModelError::Unavailable("nothing is left to say".to_owned()))?;
-        let usage = ChatUsage {
-            prompt_tokens: 0,
-            cached_tokens: 0,
-            completion_tokens: 0,
-            time_to_first_token: Duration::ZERO,
-            finish: FinishReason::Stop,
-        };
-        Ok(stream::iter([Ok(ChatEvent::Text(answer)), Ok(ChatEvent::Done(usage))]).boxed())
-    }
-}
-
 #[tokio::test]
 async fn a_model_picks_memories_by_their_ids() {
     let items =
         [crate::item(1, "Ann lives in Berlin"), crate::item(2, "Bob likes tea"), crate::item(3, "Ann has a dog")];
-    let reasoner = |answers: &[&str]| {
-        let answers = answers.iter().map(|&answer| answer.to_owned()).collect();
-        MemoryReasoner::new(Arc::new(Scripted(Mutex::new(answers))), 3)
-    };
+    let reasoner = |answers: &[&str]| MemoryReasoner::new(Arc::new(ScriptedChat::new(answers.iter().copied())), 3);
     let (one, three) = (items[0].id.as_str(), items[2].id.as_str());
     let json = format!("{{\"selected_ids\": [\"{three}\", \"{one}\"]}}");
     assert_eq!(reasoner(&[&json]).select("Who is Ann?", &items, 5).await.unwrap(), [2, 0]);
