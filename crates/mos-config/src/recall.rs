@@ -1,6 +1,8 @@
 //! How memories are ranked for a question.
 
-use crate::read::Fields;
+use serde_json::{Map, Value};
+
+use crate::read::{Fields, Setting};
 
 section! {
     /// How much each signal counts in the score of a memory, which is their weighted sum; 0 leaves a signal out.
@@ -38,14 +40,19 @@ section! {
 
 impl Default for RecallWeights {
     fn default() -> Self {
-        Self { words: 1.8, context: 0.75, vector: 0.2, speaker: 2.6, date: 4.4, time: 2.6, question: -0.6 }
+        nothing_given()
     }
 }
 
 impl Default for RecallConfig {
     fn default() -> Self {
-        Self { weights: RecallWeights::default(), session_penalty: 0.15, max_bytes: 256 << 20 }
+        nothing_given()
     }
+}
+
+/// A section of which every key has a default.
+fn nothing_given<T: Setting>() -> T {
+    T::from_json(&Value::Object(Map::new())).expect("every key has a default that is valid, which a test checks")
 }
 
 fn check_weights(weights: &RecallWeights, fields: &mut Fields<'_, '_>) {
@@ -72,5 +79,15 @@ fn check_recall(recall: &RecallConfig, fields: &mut Fields<'_, '_>) {
     }
     if recall.max_bytes == 0 {
         fields.refuse("max_bytes", "must be at least 1; the cube that is searched always stays");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_has_to_be_given() {
+        assert_eq!(RecallConfig::default().weights, RecallWeights::default());
     }
 }

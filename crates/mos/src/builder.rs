@@ -414,3 +414,13 @@ fn lazy_chat_model(
         })
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_and_ranking_agree_on_what_is_usual() {
+        assert_eq!(recall_options(&RecallConfig::default(), false), RecallOptions::default());
+    }
+}
