@@ -68,7 +68,7 @@ impl TextMemory for GeneralText {
         extractor.memories(messages, AnswerForm::General).await
     }
 
-    #[instrument(skip_all, fields(cube = %self.shelf().scope.cube, n_items = items.len()), err)]
+    #[instrument(skip_all, fields(cube = %self.shelf().scope.cube, n_items = items.len()), err(level = "debug"))]
     async fn add(&self, mut items: Vec<MemoryItem>, request: AddRequest) -> Result<Vec<MemoryId>, MemoryError> {
         self.shelf().prepare_new(&mut items)?;
         self.inner.check_space().await?;
@@ -76,7 +76,7 @@ impl TextMemory for GeneralText {
         self.shelf().add(items, Some(embeddings), request).await
     }
 
-    #[instrument(skip_all, fields(cube = %self.shelf().scope.cube, top_k = request.top_k, n_hits), err)]
+    #[instrument(skip_all, fields(cube = %self.shelf().scope.cube, top_k = request.top_k, n_hits), err(level = "debug"))]
     async fn search(&self, request: &SearchRequest) -> Result<Vec<Hit>, MemoryError> {
         let hits = self.inner.find(request, &|_| true).await?;
         Span::current().record("n_hits", hits.len());

@@ -167,12 +167,12 @@ impl PreferenceMemory for PrefText {
         extract::preferences(&making, messages).await
     }
 
-    #[instrument(skip_all, fields(cube = %self.shelf().scope.cube, n_items = items.len()), err)]
+    #[instrument(skip_all, fields(cube = %self.shelf().scope.cube, n_items = items.len()), err(level = "debug"))]
     async fn add(&self, items: Vec<MemoryItem>, request: AddRequest) -> Result<Vec<MemoryId>, MemoryError> {
         self.add_items(items, request).await
     }
 
-    #[instrument(skip_all, fields(cube = %self.shelf().scope.cube, top_k), err)]
+    #[instrument(skip_all, fields(cube = %self.shelf().scope.cube, top_k), err(level = "debug"))]
     async fn search(&self, query: &str, top_k: usize, filter: &Filter) -> Result<Vec<Hit>, MemoryError> {
         self.find(query, top_k, filter).await
     }

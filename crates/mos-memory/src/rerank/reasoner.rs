@@ -42,7 +42,8 @@ impl MemoryReasoner {
         let messages = conversation(query, items, top_k);
         let mut last = String::new();
         for attempt in 1..=self.attempts {
-            let request = ChatRequest { messages: messages.clone(), ..ChatRequest::default() };
+            // What is asked about one tenant must not make the questions of others faster.
+            let request = ChatRequest { messages: messages.clone(), no_cache: true, ..ChatRequest::default() };
             let (answer, _) = self.model.complete(request).await?;
             if let Some(mut picked) = picked(&answer, items) {
                 picked.truncate(top_k);

@@ -69,7 +69,8 @@ where
         let answer: Answer = match ask_json(model, prompts::sufficient(question, &found.hits), ATTEMPTS).await {
             Ok(answer) => answer,
             Err(error) => {
-                tracing::warn!(%error, "the search goes no deeper");
+                // The error goes to the caller, not to the log: it may quote memories.
+                tracing::warn!("the model gave no judgement; the search goes no deeper");
                 found.reason = error.to_string();
                 break;
             }

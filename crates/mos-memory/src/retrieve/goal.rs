@@ -67,7 +67,8 @@ impl Goal {
         let answer: Answer = match ask_json(model, prompts::goal(question, conversation), ATTEMPTS).await {
             Ok(answer) => answer,
             Err(error) => {
-                tracing::warn!(%error, "the question is searched for as it stands");
+                // The error goes to the caller, not to the log: it may quote memories.
+                tracing::warn!("the model gave no goal; the question is searched for as it stands");
                 return Self { failure: Some(error.to_string()), ..Self::fast(question) };
             }
         };

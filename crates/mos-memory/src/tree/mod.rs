@@ -186,13 +186,13 @@ impl TextMemory for TreeText {
         Some(self)
     }
 
-    #[instrument(skip_all, fields(cube = %self.scope().cube, n_items = items.len()), err)]
+    #[instrument(skip_all, fields(cube = %self.scope().cube, n_items = items.len()), err(level = "debug"))]
     async fn add(&self, items: Vec<MemoryItem>, request: AddRequest) -> Result<Vec<MemoryId>, MemoryError> {
         let items = self.prepared(items, self.options.mode)?;
         self.store(items, Vec::new(), request).await
     }
 
-    #[instrument(skip_all, fields(cube = %self.scope().cube, top_k = request.top_k, n_hits), err)]
+    #[instrument(skip_all, fields(cube = %self.scope().cube, top_k = request.top_k, n_hits), err(level = "debug"))]
     async fn search(&self, request: &SearchRequest) -> Result<Vec<Hit>, MemoryError> {
         let hits = self.find(request).await?;
         Span::current().record("n_hits", hits.len());
@@ -252,7 +252,7 @@ impl TreeMemory for TreeText {
         self.shown(self.shelf().get_by_ids(&newest_first).await?).await
     }
 
-    #[instrument(skip_all, fields(cube = %self.scope().cube, n_items = items.len()), err)]
+    #[instrument(skip_all, fields(cube = %self.scope().cube, n_items = items.len()), err(level = "debug"))]
     async fn replace_working_memory(
         &self,
         items: Vec<MemoryItem>,
@@ -291,7 +291,7 @@ impl TreeMemory for TreeText {
         self.remove_of_files(file_ids, origin).await
     }
 
-    #[instrument(skip_all, fields(cube = %self.scope().cube, n_items = items.len()), err)]
+    #[instrument(skip_all, fields(cube = %self.scope().cube, n_items = items.len()), err(level = "debug"))]
     async fn add_raw_files(&self, items: Vec<MemoryItem>, request: AddRequest) -> Result<Vec<MemoryId>, MemoryError> {
         self.store_raw_files(items, request).await
     }
@@ -300,7 +300,7 @@ impl TreeMemory for TreeText {
         self.connect(edges, origin).await
     }
 
-    #[instrument(skip_all, fields(cube = %self.scope().cube), err)]
+    #[instrument(skip_all, fields(cube = %self.scope().cube), err(level = "debug"))]
     async fn back_up(&self, dir: &Path, keep_last_n: usize, origin: Origin) -> Result<BackUp, MemoryError> {
         self.dump_and_remove(dir, keep_last_n, origin).await
     }

@@ -158,7 +158,7 @@ impl Mos {
     ///
     /// # Errors
     /// Rights; [`Error::Invalid`] for an empty question or one that is too long for the model; store and model errors.
-    #[instrument(skip_all, fields(n_memories), err)]
+    #[instrument(skip_all, fields(n_memories), err(level = "debug"))]
     pub async fn chat(&self, chat: Chat) -> Result<ChatReply> {
         if chat.query.trim().is_empty() {
             return Err(Error::Invalid("the question is empty; say something".to_owned()));
