@@ -9,6 +9,8 @@ use qdrant_client::qdrant::value::Kind;
 use qdrant_client::qdrant::{Condition, FieldCondition, Filter, Range, Value};
 use tonic::Status;
 
+use super::unknown;
+
 /// A payload.
 pub(super) type Payload = HashMap<String, Value>;
 
@@ -110,10 +112,6 @@ fn values<'a>(path: &str, payload: &'a Payload) -> Vec<&'a Value> {
         Some(Value { kind: Some(Kind::ListValue(list)) }) => list.values.iter().collect(),
         Some(value) => vec![value],
     }
-}
-
-pub(super) fn unknown(what: &str) -> Status {
-    Status::unimplemented(format!("the test's server does not know {what}"))
 }
 
 #[cfg(test)]

@@ -8,21 +8,18 @@ use qdrant_client::qdrant::points_server::Points;
 use qdrant_client::qdrant::qdrant_server::Qdrant;
 use tonic::{Request, Response, Status};
 
-use super::conditions::unknown;
 use super::engine::Engine;
-
-/// What the server calls itself: the protocol that it speaks, and that it is none of Qdrant's.
-const VERSION: &str = "1.20.0-mos-testkit";
+use super::unknown;
 
 type Answer<T> = Result<Response<T>, Status>;
 
 #[derive(Clone, Debug)]
 pub(super) struct Service {
-    engine: Arc<Engine>,
+    engine: Arc<dyn Engine>,
 }
 
 impl Service {
-    pub(super) fn new(engine: Arc<Engine>) -> Self {
+    pub(super) fn new(engine: Arc<dyn Engine>) -> Self {
         Self { engine }
     }
 }
@@ -42,8 +39,9 @@ macro_rules! service {
             $(async fn $name(&$self, $request: Request<wire::$in>) -> Answer<wire::$out> {
                 #[allow(unused_variables, reason = "some requests say nothing")]
                 let $request = $request.into_inner();
-                let answer: Result<wire::$out, Status> = $body;
-                answer.map(Response::new)
+                let answer = || -> Result<wire::$out, Status> { $body };
+                // Engines may wait for the disk.
+                tokio::task::block_in_place(answer).map(Response::new)
             })*
             $(async fn $refused(&self, _: Request<wire::$refused_in>) -> Answer<wire::$refused_out> {
                 Err(unknown(concat!("the call ", stringify!($refused))))
@@ -65,7 +63,7 @@ fn changed(result: bool) -> wire::CollectionOperationResponse {
 service! {
     impl Qdrant {
         fn health_check(self, request: HealthCheckRequest) -> HealthCheckReply {
-            Ok(wire::HealthCheckReply { title: "mos-testkit".to_owned(), version: VERSION.to_owned(), commit: None })
+            Ok(wire::HealthCheckReply { title: "mos-testkit".to_owned(), version: self.engine.version(), commit: None })
         }
     }
     refused {}
@@ -87,7 +85,7 @@ service! {
             Ok(changed(true))
         }
         fn delete(self, request: DeleteCollection) -> CollectionOperationResponse {
-            Ok(changed(self.engine.remove(&request.collection_name)))
+            Ok(changed(self.engine.remove(&request.collection_name)?))
         }
         fn collection_exists(self, request: CollectionExistsRequest) -> CollectionExistsResponse {
             let exists = self.engine.names().contains(&request.collection_name);
