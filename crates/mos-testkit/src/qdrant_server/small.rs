@@ -58,7 +58,6 @@ impl SmallEngine {
             None => Err(Status::not_found(format!("Not found: Collection `{name}` doesn't exist!"))),
         }
     }
-
 }
 
 impl Engine for SmallEngine {
