@@ -21,7 +21,8 @@ struct Arguments {
 enum Task {
     /// Fetch the small models, start the servers of `services`, run every test, and end what was started.
     Test {
-        /// Also the long ones: many kills, many power cuts, real downloads, every model.
+        /// Also the long ones: many kills, many power cuts, real downloads, every model. Where there is no Qdrant server, one
+        /// over Qdrant's engine is built, which takes minutes once.
         #[arg(long)]
         long: bool,
         /// Start no servers; tests of real ones run only with those that the environment names.
@@ -50,7 +51,8 @@ enum Task {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Start what is not there and wait until it is healthy.
+    /// Start what is not there and wait until it is healthy. What can be had no other way is built, which takes minutes
+    /// once.
     Up {
         /// Print the variables for `eval "$(cargo xtask services up --export)"`.
         #[arg(long)]

@@ -9,6 +9,7 @@ mod neo4j;
 mod postgres;
 mod probe;
 mod process;
+mod qdrant_edge;
 mod recipe;
 mod server;
 mod start;
@@ -20,6 +21,7 @@ use std::fs::File;
 use anyhow::bail;
 
 use process::End;
+pub(crate) use qdrant_edge::tests_of as qdrant_edge_tests;
 use server::{Server, Service};
 use state::{Folder, Runner, State};
 
@@ -34,7 +36,7 @@ pub(crate) fn up(export: bool) -> anyhow::Result<()> {
     let mut state = folder.load()?;
     state.kept = true;
     let given = given(&state, variable);
-    let absent = start::all(&folder, &mut state, &given)?;
+    let absent = start::all(&folder, &mut state, &given, true)?;
     if export {
         for (name, value) in environment(&state, &given) {
             println!("export {name}='{}'", value.replace('\'', r"'\''"));
@@ -100,16 +102,17 @@ pub(crate) struct Lease {
 }
 
 /// Starts what is not there. What was started ends with the last lease, unless `services up` asked for it to stay.
+/// `may_build`: also what takes minutes to build.
 ///
 /// # Errors
 /// When the state cannot be read or written. A service that cannot be had is no error: see [`Lease::notices`].
-pub(crate) fn lease() -> anyhow::Result<Lease> {
+pub(crate) fn lease(may_build: bool) -> anyhow::Result<Lease> {
     let folder = Folder::of_this_checkout()?;
     let lock = folder.lock()?;
     let user = Some(folder.use_servers()?);
     // From here on, whatever goes wrong, what was started is ended: by the lease, which then wants the lock itself.
     let mut lease = Lease { folder, variables: Vec::new(), absent: Vec::new(), user };
-    let started = lease.start();
+    let started = lease.start(may_build);
     drop(lock);
     started.map(|()| lease)
 }
@@ -130,10 +133,10 @@ impl Lease {
         self.absent.iter().map(|one| format!("without {}: {}", one.service.name(), one.reason)).collect()
     }
 
-    fn start(&mut self) -> anyhow::Result<()> {
+    fn start(&mut self, may_build: bool) -> anyhow::Result<()> {
         let mut state = self.folder.load()?;
         let given = given(&state, variable);
-        self.absent = start::all(&self.folder, &mut state, &given)?;
+        self.absent = start::all(&self.folder, &mut state, &given, may_build)?;
         self.variables = environment(&state, &given);
         Ok(())
     }

@@ -11,6 +11,9 @@ use crate::{models, shell};
 /// after the others, alone, and only on a server of ours.
 const WHOLE_DATABASE: (&str, &str, &str) = ("mos-stores/it", "NEO4J_URI", "neo4j::schema");
 
+/// The suite of the server over Qdrant's engine, which is no member of the workspace. It runs where that server was built.
+const QDRANT_EDGE: &str = "qdrant-edge-server";
+
 struct Suite {
     name: String,
     took: Duration,
@@ -45,6 +48,12 @@ pub(crate) fn run(long: bool, with_services: bool, filter: Option<&str>) -> anyh
             suites.push(timed(name, &mut command)?);
         }
     }
+    if let Some(mut command) = services::qdrant_edge_tests()?.filter(|_| long && with_services) {
+        let name = QDRANT_EDGE.to_owned();
+        if filter.is_none_or(|wanted| name.contains(wanted)) {
+            suites.push(timed(name, &mut command)?);
+        }
+    }
     if filter.is_none() {
         let mut command = shell::cargo();
         command.args(["test", "--workspace", "--doc", "--quiet"]);
@@ -73,7 +82,8 @@ fn prepare(long: bool, with_services: bool) -> anyhow::Result<(Executables, Opti
         return Ok((build()?, None));
     }
     let (built, lease) = std::thread::scope(|scope| {
-        let starting = scope.spawn(services::lease);
+        // The server over Qdrant's engine takes minutes to build.
+        let starting = scope.spawn(move || services::lease(long));
         (build(), starting.join())
     });
     // First the lease, so that it ends when the build has failed.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::server::Service;
-use super::{neo4j, postgres, say};
+use super::{neo4j, postgres, qdrant_edge, say};
 use crate::shell;
 
 /// Where one server is to run.
@@ -32,11 +32,11 @@ pub(super) trait Recipe {
     fn prepare(&self, place: Place<'_>) -> anyhow::Result<Command>;
 }
 
-/// Finds the programs of a service, and fetches them where that is possible.
+/// Finds the programs of a service, and fetches them where that is possible. `may_build`: also where that takes minutes.
 ///
 /// # Errors
 /// What is missing, and how to get it.
-pub(super) fn find(service: Service) -> anyhow::Result<Box<dyn Recipe>> {
+pub(super) fn find(service: Service, may_build: bool) -> anyhow::Result<Box<dyn Recipe>> {
     anyhow::ensure!(cfg!(unix), "runs only in Docker on this system; or set {}", service.variable());
     Ok(match service {
         Service::Neo4j => Box::new(neo4j::Neo4j::find()?),
@@ -44,10 +44,14 @@ pub(super) fn find(service: Service) -> anyhow::Result<Box<dyn Recipe>> {
         Service::Redis => {
             Box::new(Redis { program: from_debian(service, "redis-server", || in_path("redis-server"))? })
         }
-        Service::Qdrant => Box::new(Qdrant {
-            program: in_path("qdrant")
-                .context("not here: set QDRANT_URL, run Docker, or put the program `qdrant` on the PATH")?,
-        }),
+        Service::Qdrant => match in_path("qdrant") {
+            Some(program) => Box::new(Qdrant { program }),
+            None if may_build => Box::new(qdrant_edge::QdrantEdge::build()?),
+            None => anyhow::bail!(
+                "not here: set QDRANT_URL, run Docker, put the program `qdrant` on the PATH, or let `cargo xtask services up` \
+                 build a server over Qdrant's engine, which takes minutes"
+            ),
+        },
     })
 }
 

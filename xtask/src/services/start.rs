@@ -26,11 +26,17 @@ pub(super) struct Absent {
     pub(super) reason: String,
 }
 
-/// Brings every service that is not `given` up; those of the state that still answer stay as they are.
+/// Brings every service that is not `given` up; those of the state that still answer stay as they are. `may_build`: also
+/// what takes minutes to build.
 ///
 /// # Errors
 /// When the state cannot be written, or a server of it that is ill cannot be ended.
-pub(super) fn all(folder: &Folder, state: &mut State, given: &[Service]) -> anyhow::Result<Vec<Absent>> {
+pub(super) fn all(
+    folder: &Folder,
+    state: &mut State,
+    given: &[Service],
+    may_build: bool,
+) -> anyhow::Result<Vec<Absent>> {
     let mut missing = Vec::new();
     for service in Service::ALL {
         let known = state.servers.iter().find(|server| server.service == service).cloned();
@@ -50,7 +56,11 @@ pub(super) fn all(folder: &Folder, state: &mut State, given: &[Service]) -> anyh
     if missing.is_empty() {
         return Ok(Vec::new());
     }
-    if compose::works() { in_containers(folder, state, &missing) } else { as_processes(folder, state, &missing) }
+    if compose::works() {
+        in_containers(folder, state, &missing)
+    } else {
+        as_processes(folder, state, &missing, may_build)
+    }
 }
 
 /// Whether a server still runs and answers as it should.
@@ -90,10 +100,15 @@ fn in_containers(folder: &Folder, state: &mut State, missing: &[Service]) -> any
 }
 
 /// All at the same time.
-fn as_processes(folder: &Folder, state: &mut State, missing: &[Service]) -> anyhow::Result<Vec<Absent>> {
+fn as_processes(
+    folder: &Folder,
+    state: &mut State,
+    missing: &[Service],
+    may_build: bool,
+) -> anyhow::Result<Vec<Absent>> {
     let state = &Mutex::new(state);
     let failed = std::thread::scope(|scope| {
-        let start = |service| (service, scope.spawn(move || one(folder, state, service)));
+        let start = |service| (service, scope.spawn(move || one(folder, state, service, may_build)));
         let starts: Vec<_> = missing.iter().copied().map(start).collect();
         let mut failed = Vec::new();
         for (service, start) in starts {
@@ -108,19 +123,18 @@ fn as_processes(folder: &Folder, state: &mut State, missing: &[Service]) -> anyh
     Ok(failed)
 }
 
-fn one(folder: &Folder, state: &Mutex<&mut State>, service: Service) -> anyhow::Result<()> {
-    let started = find_and_start(folder, state, service);
+fn one(folder: &Folder, state: &Mutex<&mut State>, service: Service, may_build: bool) -> anyhow::Result<()> {
+    let started = recipe::find(service, may_build).and_then(|recipe| try_start(folder, state, service, recipe.as_ref()));
     if let Err(error) = &started {
         say(service.name(), &format!("{error:#}"));
     }
     started
 }
 
-fn find_and_start(folder: &Folder, state: &Mutex<&mut State>, service: Service) -> anyhow::Result<()> {
-    let recipe = recipe::find(service)?;
+fn try_start(folder: &Folder, state: &Mutex<&mut State>, service: Service, recipe: &dyn Recipe) -> anyhow::Result<()> {
     let mut attempt = 1;
     loop {
-        match start(folder, state, service, recipe.as_ref()) {
+        match start(folder, state, service, recipe) {
             Err(error) if attempt < ATTEMPTS => say(service.name(), &format!("{error:#}; once more")),
             result => return result,
         }
@@ -208,7 +222,7 @@ mod tests {
     use super::*;
 
     fn bring_up(folder: &Folder, state: &mut State) -> Server {
-        let absent = all(folder, state, &[Service::Neo4j, Service::Qdrant, Service::Postgres]).unwrap();
+        let absent = all(folder, state, &[Service::Neo4j, Service::Qdrant, Service::Postgres], false).unwrap();
         assert!(absent.is_empty(), "{absent:?}");
         assert_eq!(state.servers.len(), 1);
         assert_eq!(folder.load().unwrap(), *state);

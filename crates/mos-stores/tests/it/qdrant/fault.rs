@@ -36,8 +36,8 @@ async fn write(record: &dyn RecordStore, scope: &Scope, writer: usize, step: usi
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_was_away_learns_everything() {
-    let (server, folder) = (TestQdrant::new(), tempfile::tempdir().unwrap());
-    let Some(own) = &server.own else { return };
+    let (server, folder) = (TestQdrant::own(), tempfile::tempdir().unwrap());
+    let own = server.own.as_ref().unwrap();
     let record: Arc<dyn RecordStore> = sqlite(&folder);
     let (cubes, mini) = ([scope("one"), scope("two")], space("mini", DIMENSION));
     let index = server.index(&record);

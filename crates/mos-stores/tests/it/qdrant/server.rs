@@ -39,16 +39,22 @@ pub(super) struct TestQdrant {
 impl TestQdrant {
     pub(super) fn new() -> Self {
         let given = |name: &str| std::env::var(name).ok().filter(|text| !text.trim().is_empty());
-        let prefix = format!("mos-test-{}-{}", std::process::id(), N_MADE.fetch_add(1, Ordering::SeqCst));
-        let n_prefixes = AtomicU64::new(0);
         match given("QDRANT_URL") {
-            Some(url) => Self { own: None, url, key: given("QDRANT_API_KEY"), prefix, n_prefixes },
-            None => {
-                let own = QdrantServer::start(Some(KEY));
-                let url = own.url();
-                Self { own: Some(own), url, key: Some(KEY.to_owned()), prefix, n_prefixes }
-            }
+            Some(url) => Self::at(None, url, given("QDRANT_API_KEY")),
+            None => Self::own(),
         }
+    }
+
+    /// One of the tests' own whatever the environment names: it can be stopped and started.
+    pub(super) fn own() -> Self {
+        let own = QdrantServer::start(Some(KEY));
+        let url = own.url();
+        Self::at(Some(own), url, Some(KEY.to_owned()))
+    }
+
+    fn at(own: Option<QdrantServer>, url: String, key: Option<String>) -> Self {
+        let prefix = format!("mos-test-{}-{}", std::process::id(), N_MADE.fetch_add(1, Ordering::SeqCst));
+        Self { own, url, key, prefix, n_prefixes: AtomicU64::new(0) }
     }
 
     /// Options for the test's collections.
