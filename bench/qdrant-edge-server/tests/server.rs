@@ -134,10 +134,10 @@ fn vector(number: u64) -> Vec<f32> {
 fn point(number: u64, version: i64) -> wire::PointStruct {
     let dense = wire::DenseVector { data: vector(number) };
     let vector = wire::Vector { vector: Some(wire::vector::Vector::Dense(dense)), ..wire::Vector::default() };
-    let payload = [("cube", wire::Value::from(format!("cube {}", number % 2))), ("version", wire::Value::from(version))];
+    let cube = wire::Value::from(format!("cube {}", number % 2));
     wire::PointStruct {
         id: Some(wire::PointId::from(number)),
-        payload: payload.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+        payload: [("cube".to_owned(), cube), ("version".to_owned(), wire::Value::from(version))].into(),
         vectors: Some(wire::Vectors { vectors_options: Some(wire::vectors::VectorsOptions::Vector(vector)) }),
     }
 }
@@ -197,8 +197,8 @@ async fn what_was_acknowledged_survives_a_kill() {
 
     let server = Server::start(folder.path()).await;
     assert!(server.info().await.payload_schema.contains_key("cube"));
-    // What the last round wrote may have been written again by one that was not acknowledged.
-    let certain = (n_rounds - 1) * N_PER_WRITE / 2;
+    // What a round that was not acknowledged may have touched begins here.
+    let certain = n_rounds * N_PER_WRITE / 2;
     let request = wire::GetPoints {
         collection_name: COLLECTION.to_owned(),
         ids: (0..certain).map(wire::PointId::from).collect(),
@@ -244,7 +244,8 @@ async fn sigterm_ends_it_and_its_collections_come_back() {
 
     let server = Server::start(folder.path()).await;
     assert_eq!(server.count().await, 5);
-    let request = wire::DeleteCollection { collection_name: COLLECTION.to_owned(), ..wire::DeleteCollection::default() };
+    let collection_name = COLLECTION.to_owned();
+    let request = wire::DeleteCollection { collection_name, ..wire::DeleteCollection::default() };
     assert!(server.collections().delete(request).await.unwrap().into_inner().result);
     let gone = server.points().upsert(upsert(vec![point(1, 0)])).await.unwrap_err();
     assert_eq!(gone.code(), Code::NotFound);
@@ -291,7 +292,8 @@ async fn the_graph_finds_nearly_all() {
         full_scan_threshold: Some(10),
         ..wire::HnswConfigDiff::default()
     };
-    let optimizers = wire::OptimizersConfigDiff { indexing_threshold: Some(10), ..wire::OptimizersConfigDiff::default() };
+    let indexing_threshold = Some(10);
+    let optimizers = wire::OptimizersConfigDiff { indexing_threshold, ..wire::OptimizersConfigDiff::default() };
     server.create(hnsw, optimizers).await;
     for first in (0..4000).step_by(500) {
         let points = (first..first + 500).map(|number| point(number, 0)).collect();

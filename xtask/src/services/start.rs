@@ -26,8 +26,8 @@ pub(super) struct Absent {
     pub(super) reason: String,
 }
 
-/// Brings every service that is not `given` up; those of the state that still answer stay as they are. `may_build`: also
-/// what takes minutes to build.
+/// Brings every service that is not `given` up; those of the state that still answer stay as they are.
+/// `may_build`: also what takes minutes to build.
 ///
 /// # Errors
 /// When the state cannot be written, or a server of it that is ill cannot be ended.
@@ -124,7 +124,8 @@ fn as_processes(
 }
 
 fn one(folder: &Folder, state: &Mutex<&mut State>, service: Service, may_build: bool) -> anyhow::Result<()> {
-    let started = recipe::find(service, may_build).and_then(|recipe| try_start(folder, state, service, recipe.as_ref()));
+    let found = recipe::find(service, may_build);
+    let started = found.and_then(|recipe| try_start(folder, state, service, recipe.as_ref()));
     if let Err(error) = &started {
         say(service.name(), &format!("{error:#}"));
     }
