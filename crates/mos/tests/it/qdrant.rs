@@ -22,20 +22,25 @@ async fn build(folder: &Path, stores: &Value) -> mos::Result<Mos> {
     Mos::builder(settings).data_dir(folder).embedder(embedder).build().await
 }
 
-/// A server and the settings that name it, in collections of the test's own.
+/// A server, if it is the test's own, and the settings that name it, in collections of the test's own.
 fn qdrant(test: &str) -> (Option<QdrantServer>, Value) {
     let given = |name: &str| std::env::var(name).ok().filter(|text| !text.trim().is_empty());
+    match given("QDRANT_URL") {
+        Some(url) => (None, settings(test, &url, given("QDRANT_API_KEY").as_deref())),
+        None => own_qdrant(test),
+    }
+}
+
+/// One of the test's own whatever the environment names: it can be stopped and started.
+fn own_qdrant(test: &str) -> (Option<QdrantServer>, Value) {
+    let server = QdrantServer::start(Some("hunter2"));
+    let settings = settings(test, &server.url(), Some("hunter2"));
+    (Some(server), settings)
+}
+
+fn settings(test: &str, url: &str, key: Option<&str>) -> Value {
     let prefix = format!("mos-facade-{test}-{}", std::process::id());
-    let (server, url, key) = match given("QDRANT_URL") {
-        Some(url) => (None, url, given("QDRANT_API_KEY")),
-        None => {
-            let server = QdrantServer::start(Some("hunter2"));
-            let url = server.url();
-            (Some(server), url, Some("hunter2".to_owned()))
-        }
-    };
-    let config = json!({"collection_name": prefix, "url": url, "api_key": key});
-    (server, json!({"backend": "qdrant", "config": config}))
+    json!({"backend": "qdrant", "config": {"collection_name": prefix, "url": url, "api_key": key}})
 }
 
 async fn found(mos: &Mos, user: &str, cube: &CubeId) -> mos::Result<Vec<String>> {
@@ -45,8 +50,18 @@ async fn found(mos: &Mos, user: &str, cube: &CubeId) -> mos::Result<Vec<String>>
 
 #[tokio::test(flavor = "multi_thread")]
 async fn memories_in_sqlite_are_found_through_qdrant() {
-    let folder = tempfile::tempdir().unwrap();
     let (server, vectors) = qdrant("sqlite");
+    let is_own = server.is_some();
+    find_through(server, vectors).await;
+    if !is_own {
+        let (server, vectors) = own_qdrant("outage");
+        find_through(server, vectors).await;
+    }
+}
+
+/// Searches, and goes on when the server was away, if it is the test's own.
+async fn find_through(server: Option<QdrantServer>, vectors: Value) {
+    let folder = tempfile::tempdir().unwrap();
     let stores = json!({"vectors": vectors});
     let mos = build(folder.path(), &stores).await.unwrap();
     mos.create_user("ann", None).await.unwrap();

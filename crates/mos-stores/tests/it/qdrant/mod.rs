@@ -1,4 +1,5 @@
-//! Vectors on a Qdrant server: the one that `QDRANT_URL` names, else one of the tests' own that speaks its protocol.
+//! Vectors on a Qdrant server: the one that `QDRANT_URL` names, else one of the tests' own that speaks its protocol. Where the
+//! server goes away, it is one of the tests' own.
 
 mod fault;
 mod filters;
