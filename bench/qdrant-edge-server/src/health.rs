@@ -31,8 +31,14 @@ pub(crate) async fn answer(listener: TcpListener) {
 
 async fn answer_one(stream: TcpStream) -> io::Result<()> {
     let (from, mut to) = stream.into_split();
+    let mut from = BufReader::new(from.take(MAX_REQUEST));
     let mut request = String::new();
-    BufReader::new(from.take(MAX_REQUEST)).read_line(&mut request).await?;
+    from.read_line(&mut request).await?;
+    // To the empty line at its end: a connection that is closed over something unread breaks, and the answer with it.
+    let mut header = String::new();
+    while from.read_line(&mut header).await? > 0 && !header.trim().is_empty() {
+        header.clear();
+    }
     let status = if request.starts_with("GET /readyz ") { "200 OK" } else { "404 Not Found" };
     let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
     to.write_all(answer.as_bytes()).await?;
