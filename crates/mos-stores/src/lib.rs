@@ -29,6 +29,8 @@ mod prepare;
 #[cfg(feature = "qdrant")]
 mod qdrant;
 mod queue;
+#[cfg(any(feature = "neo4j", feature = "qdrant", feature = "redis"))]
+mod server_version;
 #[cfg(any(feature = "neo4j", feature = "qdrant"))]
 mod similar;
 mod sqlite;

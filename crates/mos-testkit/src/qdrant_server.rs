@@ -64,6 +64,11 @@ impl QdrantServer {
         format!("http://{}", self.address)
     }
 
+    /// Has the server tell another version.
+    pub fn tell_version(&self, version: &str) {
+        *self.engine.version.lock().unwrap_or_else(PoisonError::into_inner) = Some(version.to_owned());
+    }
+
     /// Ends the server without warning: connections break, what was acknowledged is kept.
     pub fn stop(&self) {
         if let Some(runtime) = self.running.lock().unwrap_or_else(PoisonError::into_inner).take() {

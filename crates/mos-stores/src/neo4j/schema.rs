@@ -12,6 +12,7 @@ use super::fault::Fault;
 use super::options::{Neo4jOptions, Tenancy};
 use super::statements::{self, query};
 use super::values::{integer, map, texts};
+use crate::server_version::is_older;
 
 /// The newest layout of the database this program knows; a node `MosMeta` keeps the one it has.
 pub const SCHEMA_VERSION: i64 = 1;
@@ -185,7 +186,7 @@ async fn server(connection: &Connection) -> Result<ComponentRow, StoreError> {
         StoreError::Invalid(format!("the server at {} does not tell its version; is it Neo4j?", connection.address()))
     })?;
     let version = component.versions.first().map_or("", String::as_str);
-    if is_old(version) {
+    if is_older(version, OLDEST_SERVER) {
         return Err(StoreError::Invalid(format!(
             "the Neo4j server at {} has version `{version}`; {}.{} or later is needed",
             connection.address(),
@@ -194,11 +195,6 @@ async fn server(connection: &Connection) -> Result<ComponentRow, StoreError> {
         )));
     }
     Ok(component)
-}
-
-fn is_old(version: &str) -> bool {
-    let mut numbers = version.split(['.', '-']).map(|number| number.parse::<u32>().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < OLDEST_SERVER
 }
 
 /// Whether the database has no layout yet. Refuses one that a newer program made.
@@ -288,16 +284,6 @@ async fn wait_until_online(connection: &Connection, names: &[&str]) -> Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn old_servers_are_known_by_their_version() {
-        for old in ["4.4.38", "5.9.0", "5.25.1", "unknown", ""] {
-            assert!(is_old(old), "{old}");
-        }
-        for good in ["5.26.0", "5.26.30", "5.27-aura", "2025.01.0"] {
-            assert!(!is_old(good), "{good}");
-        }
-    }
 
     #[test]
     fn names_stand_in_the_statements_that_make_them() {

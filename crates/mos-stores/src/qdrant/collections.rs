@@ -5,13 +5,17 @@ use qdrant_client::qdrant::payload_index_params::IndexParams;
 use qdrant_client::qdrant::vectors_config::Config;
 use qdrant_client::qdrant::{
     CollectionInfo, CreateCollection, CreateFieldIndexCollection, Distance, FieldType, GetCollectionInfoRequest,
-    HnswConfigDiff, IntegerIndexParams, KeywordIndexParams, ListCollectionsRequest, PayloadIndexParams, VectorParams,
+    HealthCheckReply, HealthCheckRequest, HnswConfigDiff, IntegerIndexParams, KeywordIndexParams, ListCollectionsRequest, PayloadIndexParams, VectorParams,
     VectorsConfig,
 };
 
-use super::connection::{Collections, Connection, Points};
+use super::connection::{Collections, Connection, Points, Root};
 use super::fault::{BACKEND, Fault};
 use super::point::{CUBE, CURSOR_OF, MEMORY_ID, SEQUENCE, model_mark};
+use crate::server_version::is_older;
+
+/// The first version whose indexes can leave the graph out (`enable_hnsw`).
+const OLDEST_SERVER: (u32, u32) = (1, 16);
 
 /// Edges of a node in the graph of each cube. There is none over all cubes: every search names one.
 const EDGES_WITHIN_CUBE: u64 = 16;
@@ -60,8 +64,9 @@ pub(super) async fn ours(connection: &Connection, prefix: &str) -> Result<Vec<St
 /// Makes the collection of a space, with its indexes, where it is missing. Any number of programs may do so at once.
 ///
 /// # Errors
-/// [`StoreError::Invalid`] when a collection of that name holds other vectors.
+/// [`StoreError::Invalid`] when a collection of that name holds other vectors, or the server is too old.
 pub(super) async fn ensure(connection: &Connection, name: &str, space: &EmbeddingSpace) -> Result<(), StoreError> {
+    check_version(connection.address(), &health(connection).await?.version)?;
     let info = match info(connection, name).await? {
         Some(info) => info,
         None => {
@@ -90,6 +95,23 @@ pub(super) async fn ensure(connection: &Connection, name: &str, space: &Embeddin
             async move { client.create_field_index(request).await }
         };
         connection.points(make).await.map_err(Fault::into_store_error)?;
+    }
+    Ok(())
+}
+
+/// Returns what the server says of itself.
+pub(super) async fn health(connection: &Connection) -> Result<HealthCheckReply, StoreError> {
+    let ask = |mut client: Root| async move { client.health_check(HealthCheckRequest {}).await };
+    connection.root(ask).await.map_err(Fault::into_store_error)
+}
+
+/// Refuses a server that is too old.
+pub(super) fn check_version(address: &str, version: &str) -> Result<(), StoreError> {
+    if is_older(version, OLDEST_SERVER) {
+        let (major, minor) = OLDEST_SERVER;
+        return Err(StoreError::Invalid(format!(
+            "the {BACKEND} server at {address} has version `{version}`; {major}.{minor} or later is needed"
+        )));
     }
     Ok(())
 }

@@ -28,14 +28,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use mos_core::{EmbeddingSpace, Filter, MemoryId, RecordStore, Scope, Scored, StoreError, VectorStore};
-use qdrant_client::qdrant::HealthCheckRequest;
 
 pub use options::QdrantOptions;
 pub use reconcile::Drift;
 
 use calls::Calls;
 use connection::Connection;
-use fault::Fault;
 use follow::{Remembered, Turns};
 use worker::Worker;
 
@@ -143,7 +141,8 @@ impl QdrantVectors {
     /// Returns what is worth knowing about the server: version, collections, points.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] when it cannot be reached, [`StoreError::Refused`] when it refuses the key.
+    /// [`StoreError::Unavailable`] when it cannot be reached, [`StoreError::Refused`] when it refuses the key,
+    /// [`StoreError::Invalid`] when it is too old.
     pub async fn facts(&self) -> Result<Vec<(&'static str, String)>, StoreError> {
         facts(&self.inner.connection, &self.inner.prefix).await
     }
@@ -158,8 +157,8 @@ impl QdrantVectors {
 }
 
 async fn facts(connection: &Connection, prefix: &str) -> Result<Vec<(&'static str, String)>, StoreError> {
-    let call = |mut client: connection::Root| async move { client.health_check(HealthCheckRequest {}).await };
-    let health = connection.root(call).await.map_err(Fault::into_store_error)?;
+    let health = collections::health(connection).await?;
+    collections::check_version(connection.address(), &health.version)?;
     let collections = collections::ours(connection, prefix).await?;
     let mut n_points = 0;
     for name in &collections {

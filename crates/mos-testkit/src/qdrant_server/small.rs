@@ -27,6 +27,8 @@ use super::unknown;
 #[derive(Debug, Default)]
 pub(super) struct SmallEngine {
     collections: Mutex<BTreeMap<String, Collection>>,
+    /// What it says to be instead of what it is.
+    pub(super) version: Mutex<Option<String>>,
 }
 
 #[derive(Debug)]
@@ -62,7 +64,8 @@ impl SmallEngine {
 
 impl Engine for SmallEngine {
     fn version(&self) -> String {
-        "1.20.0-mos-testkit".to_owned()
+        let told = self.version.lock().unwrap_or_else(PoisonError::into_inner);
+        told.clone().unwrap_or_else(|| "1.20.0-mos-testkit".to_owned())
     }
 
     fn names(&self) -> Vec<String> {

@@ -9,6 +9,7 @@ use redis::{Client, ConnectionAddr, ConnectionInfo, FromRedisValue, IntoConnecti
 
 use super::fault::{may_pass, store_error};
 use crate::queue::QueueLimits;
+use crate::server_version::is_older;
 
 /// The oldest server whose scripts can be told not to begin when memory is full.
 const OLDEST_VERSION: (u32, u32) = (7, 0);
@@ -172,9 +173,7 @@ fn check_server(info: &str, address: &str) -> Result<(), StoreError> {
     let setting = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
     let invalid = |what: String| Err(StoreError::Invalid(format!("the Redis server at {address} {what}")));
     let version = setting("redis_version").unwrap_or_default();
-    let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
-    let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    if found < OLDEST_VERSION {
+    if is_older(version, OLDEST_VERSION) {
         return invalid(format!("has version `{version}`; the queue needs 7.0 or later"));
     }
     let policy = setting("maxmemory_policy").unwrap_or_default();

@@ -80,6 +80,22 @@ async fn a_wrong_key_is_refused_and_never_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_old_server_is_refused_before_anything_is_made_there() {
+    let (server, record) = (TestQdrant::own(), record().await);
+    let own = server.own.as_ref().unwrap();
+    own.tell_version("1.15.4");
+    let index = server.index(&record);
+    for error in [search(&index).await.unwrap_err(), index.facts().await.unwrap_err()] {
+        let text = full_text(&error);
+        assert!(matches!(error, StoreError::Invalid(_)), "{text}");
+        assert!(text.contains("1.15.4") && text.contains("1.16"), "{text}");
+    }
+    assert!(server.collections().await.is_empty());
+    own.tell_version("1.16.0");
+    assert_eq!(search(&index).await.unwrap(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_absent_server_is_told_in_words() {
     let record = record().await;
     // Nobody listens on port 9.
