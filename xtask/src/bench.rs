@@ -49,7 +49,7 @@ pub(crate) fn run(part: Option<&str>) -> anyhow::Result<()> {
 /// One batch next to one statement for each memory, on a real server.
 fn neo4j() -> anyhow::Result<()> {
     println!("\n== neo4j import");
-    let lease = services::lease()?;
+    let lease = services::lease(false)?;
     let mut command = shell::cargo();
     command.args(["test", "--release", "--quiet", "--package", "mos-stores", "--test", "it", "neo4j::import"]);
     command.args(["--", "--ignored", "--nocapture"]);

@@ -68,6 +68,11 @@ pub(crate) enum Command {
     },
     /// Remove one memory, or all of a cube.
     Delete(DeleteArguments),
+    /// Settle what contradicts or repeats, group memories into topics, link what belongs together.
+    ///
+    /// Topics and links are made in `tree_text` cubes only. Nothing is erased: what gives way is closed or archived, and `mos history` and `mos undo`
+    /// know it. A second call has nothing to do.
+    Organize(OrganizeArguments),
     /// Users.
     #[command(subcommand)]
     User(UserCommand),
@@ -124,6 +129,10 @@ pub(crate) struct ChatArguments {
     #[arg(long)]
     pub(crate) no_remember: bool,
 
+    /// Print on standard error which memories and preferences an answer is made from.
+    #[arg(long)]
+    pub(crate) show_memories: bool,
+
     /// The conversation's id.
     #[arg(long, value_name = "ID")]
     pub(crate) session: Option<String>,
@@ -165,6 +174,17 @@ pub(crate) struct SearchArguments {
     /// What was true at this time, for example 2026-01-31 (the end of that day) or 2026-01-31T18:00:00Z.
     #[arg(long, value_name = "TIME")]
     pub(crate) as_of: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OrganizeArguments {
+    /// Ask no language model: similarity, words, names and time do what they can.
+    #[arg(long, conflicts_with = "any_model")]
+    pub(crate) no_model: bool,
+
+    /// Also let a model judge that computes in this process; small ones judge badly.
+    #[arg(long)]
+    pub(crate) any_model: bool,
 }
 
 #[derive(Debug, Args)]

@@ -20,11 +20,13 @@ use mos_stores::{
 use crate::activation::{ActivationBackend, ActivationParts, Activations};
 use crate::embed_cache::CachedEmbedder;
 use crate::error::{Error, Result};
-use crate::facade::{Mos, NewCube, Parts, default_cube_id};
+use crate::facade::{MAX_LEARNING, Mos, NewCube, Parts, default_cube_id};
 use crate::factories::{Factories, ModelContext, UserStoreParts, vectors};
 use crate::folders;
 use crate::lazy::{Lazy, LazyEmbedder};
+use crate::organizing::Organizing;
 use crate::reading::ReadingModels;
+use crate::tasks::Tasks;
 use crate::transcript::Transcripts;
 
 /// Builds a [`Mos`] from settings, with parts of your own where you give them.
@@ -196,11 +198,13 @@ impl MosBuilder {
             None => lazy_embedder(&self.settings, &self.factories, &context),
         };
         let embedder: Arc<dyn Embedder> = Arc::new(CachedEmbedder::new(embedder));
-        let has_own_model = self.chat_model.is_some();
+        let given_model = self.chat_model.clone();
+        let has_own_model = given_model.is_some();
         let chat_model = Arc::new(lazy_chat_model(self.chat_model, &self.settings, &self.factories, &context));
         let reading = ReadingModels::new(
             &self.settings.chat_model,
             Arc::clone(&chat_model),
+            given_model,
             self.factories.clone(),
             context.clone(),
         );
@@ -237,6 +241,8 @@ impl MosBuilder {
             chat_model,
             reading,
             preference_locks: Arc::default(),
+            organizing: Organizing::default(),
+            learning: Tasks::new(MAX_LEARNING),
             activation,
             transcripts: Transcripts::default(),
         };

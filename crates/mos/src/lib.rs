@@ -33,9 +33,11 @@ mod factories;
 mod folders;
 mod lazy;
 pub mod migrate;
+mod organizing;
 pub mod prompt;
 mod reading;
 mod services;
+mod tasks;
 mod transcript;
 
 pub use activation::{ActivationBackend, ActivationParts, KvCaches, ServerPrompts};
@@ -44,7 +46,8 @@ pub use doctor::{Finding, Report};
 pub use error::{Error, Result};
 pub use facade::{
     Add, Added, Chat, ChatReply, CubeActivation, CubeCaches, CubeGraph, CubeHandle, CubeHits, CubeMemories, CubeSource,
-    FoundMemory, MemoryListing, Mos, NewCube, PREFERENCE_NOTE, Search, SearchResult, SkippedCube, default_cube_id,
+    FoundMemory, MemoryListing, Mos, NewCube, Organize, OrganizeModel, PREFERENCE_NOTE, Search, SearchResult,
+    SkippedCube, default_cube_id,
 };
 pub use factories::{
     ActivationMemoryFactory, Backend, ChatModelFactory, EmbedderFactory, Factories, InternetRetrieverFactory,
@@ -57,7 +60,11 @@ pub use mos_core as core;
 pub use mos_engine as engine;
 pub use mos_engine::{CancelToken, cpu_path};
 pub use mos_kv as kv;
+pub use mos_memory::organize::{
+    Failure as OrganizeFailure, LeftOver, OrganizeOptions, Report as OrganizeReport, Step as OrganizeStep,
+};
 pub use mos_models::fetch;
+pub use organizing::OrganizeStatus;
 pub use services::check_services;
 
 /// Returns the optional parts of this build.

@@ -1,6 +1,9 @@
 //! What a model is told, and where the memories stand in it.
 
-use mos_core::{MemoryItem, Message};
+use mos_core::filter::{VALID_FROM, VALID_TO};
+use mos_core::language::{Language, detect};
+use mos_core::{MemoryItem, Message, Role, moment};
+use serde_json::Value;
 
 /// The instructions a chat starts with, unless configured otherwise.
 ///
@@ -17,43 +20,137 @@ pub const MIN_RELATIVE_SCORE: f32 = 0.25;
 /// Where memories go in a prompt that names a place for them.
 pub const MEMORIES_PLACEHOLDER: &str = "{memories}";
 
+/// The longest time of an application that stands beside a memory, in characters.
+const MAX_TIME: usize = 40;
+
 /// Returns the memories as a numbered list, one a line; empty for none. This is MemOS' form.
 ///
 /// Line breaks inside a memory become spaces, so that no memory can pose as another line of the prompt.
 pub fn numbered<'a>(memories: impl IntoIterator<Item = &'a MemoryItem>) -> String {
-    let lines = memories.into_iter().enumerate().map(|(index, item)| format!("{}. {}", index + 1, one_line(item)));
-    lines.collect::<Vec<_>>().join("\n")
+    numbered_lines(memories.into_iter().map(|item| one_line(&item.memory)))
 }
 
 /// Returns the memories as a list with dashes, one a line; empty for none. Small models copy numbers into their answers.
 pub fn dashed<'a>(memories: impl IntoIterator<Item = &'a MemoryItem>) -> String {
-    memories.into_iter().map(|item| format!("- {}", one_line(item))).collect::<Vec<_>>().join("\n")
+    dashed_lines(memories.into_iter().map(|item| one_line(&item.memory)))
 }
 
-fn one_line(item: &MemoryItem) -> String {
-    item.memory.split_whitespace().collect::<Vec<_>>().join(" ")
+/// Memories as they stand in the prompt of one question: what has stopped being true says so, and when the question asks
+/// for a time, each says its own, where it is known.
+#[derive(Clone, Debug)]
+pub struct Notes {
+    now: String,
+    has_times: bool,
+    language: Language,
+}
+
+impl Notes {
+    /// For a question that is asked at `now` (ISO 8601).
+    pub fn on(question: &str, now: impl Into<String>) -> Self {
+        Self { now: now.into(), has_times: asks_for_time(question), language: detect(question) }
+    }
+
+    /// As [`numbered`].
+    pub fn numbered<'a>(&self, memories: impl IntoIterator<Item = &'a MemoryItem>) -> String {
+        numbered_lines(memories.into_iter().map(|item| self.line(item)))
+    }
+
+    /// As [`dashed`].
+    pub fn dashed<'a>(&self, memories: impl IntoIterator<Item = &'a MemoryItem>) -> String {
+        dashed_lines(memories.into_iter().map(|item| self.line(item)))
+    }
+
+    fn line(&self, item: &MemoryItem) -> String {
+        let text = one_line(&item.memory);
+        let since = if self.has_times { told_time(item) } else { None };
+        match (since, self.end(item), self.language) {
+            (None, None, _) => text,
+            (Some(since), None, Language::English) => format!("({since}) {text}"),
+            (Some(since), None, Language::Chinese) => format!("（{since}）{text}"),
+            (None, Some(end), Language::English) => format!("(no longer true since {end}) {text}"),
+            (None, Some(end), Language::Chinese) => format!("（{end} 起不再成立）{text}"),
+            (Some(since), Some(end), Language::English) => format!("({since}, no longer true since {end}) {text}"),
+            (Some(since), Some(end), Language::Chinese) => format!("（{since}，{end} 起不再成立）{text}"),
+        }
+    }
+
+    /// The day on which a memory stopped being true; `None` while it is true.
+    fn end(&self, item: &MemoryItem) -> Option<String> {
+        let end = item.metadata.extra.get(VALID_TO).and_then(Value::as_str)?;
+        let is_past = moment(end)? <= moment(&self.now)?;
+        is_past.then(|| day(end))
+    }
+}
+
+/// Since when a memory is true, else when it was said; a time of the application stands as it was given.
+fn told_time(item: &MemoryItem) -> Option<String> {
+    let metadata = &item.metadata;
+    let since = metadata.extra.get(VALID_FROM).and_then(Value::as_str);
+    let said = || metadata.info.as_ref()?.get("chat_time")?.as_str();
+    let made = || metadata.tree()?.created_at.as_deref();
+    since.or_else(said).or_else(made).map(day).filter(|day| !day.is_empty())
+}
+
+/// The day of a moment; of another text its beginning.
+fn day(text: &str) -> String {
+    let text = one_line(text);
+    match (moment(&text), text.get(.."2026-01-02".len())) {
+        (Some(_), Some(day)) => day.to_owned(),
+        _ => text.chars().take(MAX_TIME).collect(),
+    }
+}
+
+/// Whether a question asks for a time, in English or Chinese.
+fn asks_for_time(question: &str) -> bool {
+    const CHINESE: [&str; 9] = ["什么时候", "何时", "几号", "几月", "哪年", "哪一年", "哪天", "哪一天", "多久"];
+    const UNITS: [&str; 10] = ["year", "years", "month", "months", "week", "weeks", "day", "days", "date", "time"];
+    let question = question.to_lowercase();
+    if CHINESE.iter().any(|words| question.contains(words)) {
+        return true;
+    }
+    let words: Vec<&str> = question.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
+    let asks_for_unit = |pair: &[&str]| match pair {
+        [asking, unit] => ["what", "which", "how"].contains(asking) && (UNITS.contains(unit) || *unit == "long"),
+        _ => false,
+    };
+    let asks_how_many = |three: &[&str]| matches!(three, ["how", "many", unit] if UNITS.contains(unit));
+    words.contains(&"when") || words.windows(2).any(asks_for_unit) || words.windows(3).any(asks_how_many)
+}
+
+fn numbered_lines(lines: impl Iterator<Item = String>) -> String {
+    lines.enumerate().map(|(index, line)| format!("{}. {line}", index + 1)).collect::<Vec<_>>().join("\n")
+}
+
+fn dashed_lines(lines: impl Iterator<Item = String>) -> String {
+    lines.map(|line| format!("- {line}")).collect::<Vec<_>>().join("\n")
+}
+
+pub(crate) fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// The prompt for a model that runs here: what is stable comes first, so that its state can be kept.
 ///
-/// Order: base text, earlier turns as they were sent, then recalled memories with the question. Without a configured
-/// base text the model is asked to be brief.
-pub fn local(base: Option<&str>, earlier: &[Message], memories: &str, query: &str) -> Vec<Message> {
+/// Order: base text, earlier turns as they were sent, then recalled memories, preferences and the question. Without a
+/// configured base text the model is asked to be brief.
+pub fn local(base: Option<&str>, earlier: &[Message], memories: &str, preferences: &str, query: &str) -> Vec<Message> {
     let mut messages = Vec::with_capacity(earlier.len() + 2);
     messages.push(Message::system(base.unwrap_or(BASE_PROMPT).replace(MEMORIES_PLACEHOLDER, "").trim_end()));
     messages.extend_from_slice(earlier);
     let brevity = if base.is_none() { format!(" {BREVITY}") } else { String::new() };
-    messages.push(Message::user(match memories {
-        "" => format!("{query}{brevity}"),
-        memories => format!("{memories}\n\n{query}{brevity}"),
-    }));
+    messages.push(Message::user(paragraphs(&[memories, preferences, &format!("{query}{brevity}")])));
     messages
 }
 
-/// The prompt for a model elsewhere: memories in the system message, where MemOS puts them.
+/// Those texts that say something, with an empty line between them.
+fn paragraphs(texts: &[&str]) -> String {
+    texts.iter().filter(|text| !text.is_empty()).copied().collect::<Vec<_>>().join("\n\n")
+}
+
+/// The prompt for a model elsewhere: memories in the system message, where MemOS puts them, and behind them preferences.
 ///
 /// `{memories}` in the base text is replaced; without it the list follows under a heading.
-pub fn remote(base: Option<&str>, earlier: &[Message], memories: &str, query: &str) -> Vec<Message> {
+pub fn remote(base: Option<&str>, earlier: &[Message], memories: &str, preferences: &str, query: &str) -> Vec<Message> {
     let base = base.unwrap_or(BASE_PROMPT);
     let system = if base.contains(MEMORIES_PLACEHOLDER) {
         base.replace(MEMORIES_PLACEHOLDER, memories)
@@ -63,10 +160,20 @@ pub fn remote(base: Option<&str>, earlier: &[Message], memories: &str, query: &s
         format!("{base}\n\n## Memories:\n{memories}")
     };
     let mut messages = Vec::with_capacity(earlier.len() + 2);
-    messages.push(Message::system(system));
+    messages.push(Message::system(paragraphs(&[&system, preferences])));
     messages.extend_from_slice(earlier);
     messages.push(Message::user(query));
     messages
+}
+
+/// The language of a conversation: that of the question, but a few Latin words after an answer in Chinese do not change it.
+pub(crate) fn language_of(question: &str, earlier: &[Message]) -> Language {
+    const FEW: usize = 3;
+    let answer = earlier.iter().rev().find(|message| message.role == Role::Assistant);
+    match (detect(question), answer) {
+        (Language::English, Some(answer)) if question.split_whitespace().count() <= FEW => detect(&answer.text()),
+        (language, _) => language,
+    }
 }
 
 /// Whether a user's words tell something worth keeping: not a question, and more than a greeting.
@@ -87,7 +194,8 @@ pub fn tells_something(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mos_core::{MemoryId, Role};
+    use mos_core::MemoryId;
+    use serde_json::json;
 
     fn item(text: &str) -> MemoryItem {
         MemoryItem::new(MemoryId::new("00000000-0000-4000-8000-000000000001"), text)
@@ -103,20 +211,64 @@ mod tests {
     #[test]
     fn a_local_prompt_keeps_everything_stable_in_front() {
         let earlier = [Message::user("hi"), Message::assistant("hello")];
-        let messages = local(Some("base {memories}"), &earlier, "- dog", "name?");
+        let messages = local(Some("base {memories}"), &earlier, "- dog", "", "name?");
         assert_eq!(messages[0].text(), "base");
         assert_eq!(&messages[1..3], &earlier);
         assert_eq!(messages[3].text(), "- dog\n\nname?");
-        assert_eq!(local(None, &[], "- dog", "name?")[1].text(), "- dog\n\nname? Answer in one short sentence.");
-        assert_eq!(local(Some("base"), &[], "", "hello")[1].text(), "hello");
+        assert_eq!(local(None, &[], "- dog", "", "name?")[1].text(), "- dog\n\nname? Answer in one short sentence.");
+        assert_eq!(local(Some("base"), &[], "", "", "hello")[1].text(), "hello");
+        assert_eq!(local(Some("base"), &[], "- dog", "- tea", "hello")[1].text(), "- dog\n\n- tea\n\nhello");
     }
 
     #[test]
     fn a_remote_prompt_has_the_memories_in_the_system_message() {
-        assert_eq!(remote(Some("b"), &[], "1. x", "q")[0].text(), "b\n\n## Memories:\n1. x");
-        assert_eq!(remote(Some("b"), &[], "", "q")[0].text(), "b");
-        assert_eq!(remote(Some("<{memories}>"), &[], "1. x", "q")[0].text(), "<1. x>");
-        assert_eq!(remote(Some("b"), &[], "", "q")[1].role, Role::User);
+        assert_eq!(remote(Some("b"), &[], "1. x", "", "q")[0].text(), "b\n\n## Memories:\n1. x");
+        assert_eq!(remote(Some("b"), &[], "", "", "q")[0].text(), "b");
+        assert_eq!(remote(Some("<{memories}>"), &[], "1. x", "", "q")[0].text(), "<1. x>");
+        assert_eq!(remote(Some("<{memories}>"), &[], "1. x", "tea", "q")[0].text(), "<1. x>\n\ntea");
+        assert_eq!(remote(Some("b"), &[], "", "", "q")[1].role, Role::User);
+    }
+
+    #[test]
+    fn what_is_no_longer_true_says_so_and_times_stand_where_they_are_asked_for() {
+        let metadata = json!({"valid_from": "2024-01-01T09:00:00.000000+00:00", "valid_to": "2025-06-01"});
+        let value =
+            json!({"id": "00000000-0000-4000-8000-000000000001", "memory": "lives in Paris", "metadata": metadata});
+        let paris = MemoryItem::from_value(value, String::new).unwrap();
+        let mut talk = item("went to the zoo yesterday");
+        let info = json!({"chat_time": "1:56 pm on 8 May,\n2023"});
+        talk.metadata.info = info.as_object().cloned();
+        let both = [&paris, &talk];
+        let notes = |question: &str| Notes::on(question, "2026-01-01T00:00:00+00:00");
+        let asked = notes("where does she live?").numbered(both);
+        assert_eq!(asked, "1. (no longer true since 2025-06-01) lives in Paris\n2. went to the zoo yesterday");
+        let asked = notes("When was she in the zoo?").dashed(both);
+        let zoo = "(1:56 pm on 8 May, 2023) went to the zoo yesterday";
+        assert_eq!(asked, format!("- (2024-01-01, no longer true since 2025-06-01) lives in Paris\n- {zoo}"));
+        assert_eq!(notes("她住在哪里？").dashed([&paris]), "- （2025-06-01 起不再成立）lives in Paris");
+        let before = Notes::on("where does she live?", "2025-01-01T00:00:00+00:00");
+        assert_eq!(before.dashed([&paris]), "- lives in Paris", "it is true until then");
+    }
+
+    #[test]
+    fn questions_for_a_time_are_known() {
+        for question in
+            ["When did I move?", "what year was it", "How long ago?", "how many weeks is that", "我什么时候搬家的"]
+        {
+            assert!(asks_for_time(question), "{question}");
+        }
+        for question in ["Where do I live?", "what is the name of my dog", "how many dogs", "我住在哪里"] {
+            assert!(!asks_for_time(question), "{question}");
+        }
+    }
+
+    #[test]
+    fn a_few_latin_words_do_not_change_the_language_of_a_conversation() {
+        let chinese = [Message::user("有哪些酒店？"), Message::assistant("可以考虑七天、全季和希尔顿。")];
+        assert_eq!(language_of("7 Days Inn", &chinese), Language::Chinese);
+        assert_eq!(language_of("Please answer in English from now on", &chinese), Language::English);
+        assert_eq!(language_of("推荐一家酒店", &[Message::assistant("Hello, how are you?")]), Language::Chinese);
+        assert_eq!(language_of("7 Days Inn", &[]), Language::English);
     }
 
     #[test]

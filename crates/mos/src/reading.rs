@@ -28,14 +28,16 @@ impl fmt::Debug for ReadingModels {
 }
 
 impl ReadingModels {
-    /// Returns models over the chat model of the settings.
+    /// Returns models over the chat model of the settings, or over one that was given instead.
     pub(crate) fn new(
         config: &ChatModelConfig,
         model: Arc<Lazy<dyn ChatModel>>,
+        given: Option<Arc<dyn ChatModel>>,
         factories: Factories,
         context: ModelContext,
     ) -> Self {
-        Self { factories, context, of_settings: Arc::new(lazy(config, model)), of_cubes: Mutex::default() }
+        let of_settings = given.unwrap_or_else(|| Arc::new(lazy(config, model)));
+        Self { factories, context, of_settings, of_cubes: Mutex::default() }
     }
 
     /// Returns the model that one of a cube's memories (`text_mem`, `pref_mem`) names as `extractor_llm`, else that of the
@@ -43,13 +45,20 @@ impl ReadingModels {
     ///
     /// Configurations of cubes are kept without secrets: a model that needs a key is reached through the settings.
     pub(crate) fn of(&self, cube_config: &Value, slot: &str) -> Arc<dyn ChatModel> {
-        let Some(named) = cube_config.pointer(&format!("/{slot}/config/extractor_llm")).filter(|named| is_whole(named))
-        else {
-            return Arc::clone(&self.of_settings);
-        };
+        self.named(cube_config, slot).unwrap_or_else(|| self.of_settings())
+    }
+
+    /// Returns the model of the settings.
+    pub(crate) fn of_settings(&self) -> Arc<dyn ChatModel> {
+        Arc::clone(&self.of_settings)
+    }
+
+    /// Returns the model that one of a cube's memories names; `None` when it names none that can be used.
+    pub(crate) fn named(&self, cube_config: &Value, slot: &str) -> Option<Arc<dyn ChatModel>> {
+        let named = cube_config.pointer(&format!("/{slot}/config/extractor_llm")).filter(|named| is_whole(named))?;
         let mut kept = self.of_cubes.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, model)) = kept.iter().find(|(config, _)| config == named) {
-            return Arc::clone(model);
+            return Some(Arc::clone(model));
         }
         match ChatModelConfig::from_json(named) {
             Ok(config) => {
@@ -58,11 +67,11 @@ impl ReadingModels {
                     kept.remove(0);
                 }
                 kept.push((named.clone(), Arc::clone(&model)));
-                model
+                Some(model)
             }
             Err(error) => {
                 tracing::warn!(%error, "a cube's extractor_llm cannot be used; the chat model of the settings reads for it");
-                Arc::clone(&self.of_settings)
+                None
             }
         }
     }
@@ -102,7 +111,7 @@ mod tests {
         let unused: Lazy<dyn ChatModel> =
             Lazy::new(Arc::new(|| Box::pin(async { Err(ModelError::NotFound("never opened".to_owned())) })));
         let context = ModelContext { models_dir: std::path::PathBuf::new() };
-        ReadingModels::new(&Settings::default().chat_model, Arc::new(unused), Factories::default(), context)
+        ReadingModels::new(&Settings::default().chat_model, Arc::new(unused), None, Factories::default(), context)
     }
 
     fn cube(extractor: Value) -> Value {

@@ -3,9 +3,9 @@
 use std::io::BufRead;
 
 use futures::StreamExt;
-use mos::{Chat, ChatReply, Mos};
-use mos_core::{ChatEvent, ChatUsage, MemoryError, StoreError};
-use serde_json::json;
+use mos::{Chat, ChatReply, FoundMemory, Mos};
+use mos_core::{ChatEvent, ChatUsage, CubeId, MemoryError, StoreError};
+use serde_json::{Value, json};
 
 use crate::arguments::ChatArguments;
 use crate::context::Context;
@@ -18,7 +18,8 @@ pub(super) async fn run(context: &Context, arguments: ChatArguments) -> anyhow::
     let model = progress::spinning("loading the model", mos.chat_model()).await?;
     if let Some(question) = &arguments.once {
         let reply = mos.chat(request(context, &arguments, question)).await?;
-        return answer(context, reply).await;
+        answer(context, &arguments, reply).await?;
+        return finish(context, &mos).await;
     }
     let interactive = is_interactive();
     if interactive {
@@ -28,7 +29,15 @@ pub(super) async fn run(context: &Context, arguments: ChatArguments) -> anyhow::
             model.name()
         ));
     }
-    converse(context, &arguments, &mos, interactive).await
+    let done = converse(context, &arguments, &mos, interactive).await;
+    let finished = finish(context, &mos).await;
+    done.and(finished)
+}
+
+/// Waits for what is learned and organised beside the answers.
+async fn finish(context: &Context, mos: &Mos) -> anyhow::Result<()> {
+    progress::spinning("learning preferences", mos.wait_for_learning()).await;
+    super::organize::wait(context, mos, context.cube.as_ref()).await
 }
 
 fn request(context: &Context, arguments: &ChatArguments, question: &str) -> Chat {
@@ -92,7 +101,7 @@ async fn reply(
     if interactive {
         context.output.raw("mos> ")?;
     }
-    answer(context, reply).await
+    answer(context, arguments, reply).await
 }
 
 async fn next_line() -> anyhow::Result<Option<String>> {
@@ -105,16 +114,36 @@ async fn next_line() -> anyhow::Result<Option<String>> {
 }
 
 /// Prints an answer as it comes, or at its end as JSON.
-async fn answer(context: &Context, mut reply: ChatReply) -> anyhow::Result<()> {
+async fn answer(context: &Context, arguments: &ChatArguments, mut reply: ChatReply) -> anyhow::Result<()> {
+    if arguments.show_memories {
+        show(context, "memory", &reply.memories);
+        show(context, "preference", &reply.preferences);
+    }
     if context.output.json {
-        let memories: Vec<_> =
-            reply.memories.iter().map(|(cube, found)| json!({"cube_id": cube, "memory": found})).collect();
+        let (memories, preferences) = (json_of(&reply.memories), json_of(&reply.preferences));
         let activation = std::mem::take(&mut reply.activation);
         let (text, usage) = reply.complete().await?;
-        let told = json!({"answer": text, "memories": memories, "activation": activation, "usage": usage});
+        let told = json!({
+            "answer": text,
+            "memories": memories,
+            "preferences": preferences,
+            "activation": activation,
+            "usage": usage,
+        });
         return context.output.value(&told, |_| text.clone());
     }
     print_stream(context, &mut reply).await.map(drop)
+}
+
+fn show(context: &Context, what: &str, found: &[(CubeId, FoundMemory)]) {
+    for (cube, found) in found {
+        let (score, item) = (found.score, &found.item);
+        context.output.note(&format!("{what}  {score:.3}  {}  ({} in {cube})", item.memory, item.id));
+    }
+}
+
+fn json_of(found: &[(CubeId, FoundMemory)]) -> Vec<Value> {
+    found.iter().map(|(cube, found)| json!({"cube_id": cube, "memory": found})).collect()
 }
 
 /// Prints the text of an answer as it comes and returns what it took.

@@ -40,7 +40,7 @@ pub(super) async fn add(context: &Context, arguments: AddArguments) -> anyhow::R
         add_batch(context, &mos, add.user(context.user.clone()).cube(cube.clone()), &bar).await?;
     }
     bar.finish_and_clear();
-    Ok(())
+    super::organize::wait(context, &mos, Some(&cube)).await
 }
 
 fn with_key(add: Add, key: Option<String>) -> Add {

@@ -11,6 +11,7 @@ mod memories;
 mod messages;
 mod migrate;
 mod models;
+mod organize;
 mod users;
 
 use clap::CommandFactory;
@@ -42,6 +43,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::History { id } => memories::history(&context, &id).await,
         Command::Undo { id } => memories::undo(&context, &id).await,
         Command::Delete(delete) => memories::delete(&context, delete).await,
+        Command::Organize(arguments) => organize::run(&context, &arguments).await,
         Command::User(command) => users::run(&context, command).await,
         Command::Cube(command) => cubes::run(&context, command).await,
         Command::Kv(command) => kv::run(&context, command).await,

@@ -1,4 +1,7 @@
-use crate::{run_with_input, stdout};
+use mos_testkit::model_server::{ModelServer, Reply};
+use serde_json::{Value, json as object};
+
+use crate::{json, run, run_with_input, stdout, write};
 
 #[test]
 fn a_conversation_goes_on_after_a_line_that_cannot_be_answered() {
@@ -22,4 +25,44 @@ fn a_conversation_ends_with_its_input() {
     let output = run_with_input(data.path(), &["chat", "--user", "ann"], "memories\n");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(output.stdout.is_empty());
+}
+
+/// Answers chats, and what is asked to learn preferences from them.
+fn answer(request: &Value) -> Reply {
+    let system = request["messages"][0]["content"].as_str().unwrap_or_default();
+    let stated = object!({"preferences": [
+        {"preference": "The user prefers tea to coffee.", "evidence": "I prefer tea to coffee", "messages": [1]}]});
+    Reply::text(match system {
+        system if system.contains("preferences that the user states") => stated.to_string(),
+        system if system.contains("without having stated them") => r#"{"preferences": []}"#.to_owned(),
+        _ => "Tea it is.".to_owned(),
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chat_learns_a_preference_and_the_next_one_shows_that_it_follows_it() {
+    let server = ModelServer::start().await;
+    server.answer_with(answer);
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let settings = object!({
+        "chat_model": {"backend": "openai", "config": {
+            "model_name_or_path": "scripted", "api_key": "sk-test", "api_base": server.openai_url(), "max_retries": 0}},
+        "enable_preference_memory": true,
+    });
+    let settings = write(data, "settings.json", &settings.to_string());
+    // Programs wait in threads of their own, so that the server goes on.
+    tokio::task::block_in_place(|| {
+        let chat = |question: &str| json(data, &["chat", "--once", question, "--config", &settings]);
+        assert_eq!(chat("I prefer tea to coffee.")["preferences"], object!([]));
+        let told = chat("Which drink do I prefer, tea or coffee?");
+        assert_eq!(told["preferences"][0]["memory"]["memory"], "The user prefers tea to coffee.");
+        let shown = ["chat", "--once", "Which drink do I prefer?", "--show-memories", "--config", &settings];
+        let shown = run(data, &shown);
+        let (out, errors) = (String::from_utf8(shown.stdout).unwrap(), String::from_utf8(shown.stderr).unwrap());
+        assert_eq!(out.trim(), "Tea it is.");
+        let has = |what: &str, text: &str| errors.lines().any(|line| line.starts_with(what) && line.contains(text));
+        assert!(has("preference ", "The user prefers tea to coffee."), "{errors}");
+        assert!(has("memory ", "I prefer tea to coffee."), "{errors}");
+    });
 }

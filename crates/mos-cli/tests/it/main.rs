@@ -8,6 +8,7 @@ mod eval;
 mod journeys;
 mod kv;
 mod migrating;
+mod organizing;
 mod qdrant;
 mod registering;
 mod surviving;

@@ -6,7 +6,7 @@ use mos_core::graph::{Direction, Edge, kinds};
 use mos_core::{Filter, MemoryError, MemoryId, MemoryItem};
 
 use super::alike::is_repeated;
-use super::facts::{InTime, facts, in_time, order, shelf_of};
+use super::facts::{InTime, facts_beside, in_time, order};
 use super::judge::{self, Verdict};
 use super::marks::{PairMark, has_pair, pair_fingerprint};
 use super::run::{MAX_LOOKS, Run, is_race};
@@ -109,7 +109,7 @@ impl Run<'_> {
         };
         let options = &self.parts.options;
         let limit = options.n_near.max(options.n_slot) + 1;
-        let filter = facts(shelf_of(item));
+        let filter = facts_beside(item);
         let found = self.parts.vectors.nearest(self.scope, &self.space, &vector, limit, &filter).await?;
         Ok(found.into_iter().filter(|one| one.id != item.id).map(|one| (one.id, one.score)).collect())
     }
@@ -124,7 +124,7 @@ impl Run<'_> {
         let mut ids: BTreeSet<MemoryId> = related.into_iter().collect();
         let slots: BTreeSet<&str> = own.iter().map(|statement| statement.slot.as_str()).collect();
         for slot in slots {
-            let filter = facts(shelf_of(item)).and(same_user(item));
+            let filter = facts_beside(item).and(same_user(item));
             let limit = self.parts.options.n_slot;
             let found = self.parts.record.full_text(self.scope, slots::cues(slot), limit, &filter).await?;
             ids.extend(found.into_iter().map(|one| one.id));

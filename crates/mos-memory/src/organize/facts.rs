@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use mos_core::memory::{ArchivedVersion, UpdateType};
-use mos_core::{Filter, MemoryItem, MemoryType, Status, moment};
+use mos_core::{Filter, MemoryItem, MemoryType, MetadataForm, Status, moment};
 use serde_json::{Map, Value};
 
 use crate::shelf::MAX_HISTORY_IN_ITEM;
@@ -22,29 +22,48 @@ pub(super) const VALID_FROM: &str = "valid_from";
 pub(super) const VALID_TO: &str = "valid_to";
 pub(super) const CONFLICT_CANDIDATE: &str = "conflict_candidate";
 
-/// Memories in use that somebody added, as opposed to those that organising made; of one shelf or of all.
+/// Memories in use that somebody added, as opposed to those that organising made; of one shelf or of all, with those that
+/// stand on none.
 pub(super) fn facts(shelf: Option<MemoryType>) -> Filter {
+    added(match shelf {
+        Some(shelf) => on(shelf),
+        None => Filter::Any(vec![Filter::one_of("memory_type", SHELVES.map(MemoryType::as_str)), on_no_shelf()]),
+    })
+}
+
+/// Those facts that one may contradict or repeat: of its shelf, or such as it that stand on none.
+pub(super) fn facts_beside(item: &MemoryItem) -> Filter {
+    added(shelf_of(item).map_or_else(on_no_shelf, on))
+}
+
+fn added(of_shelves: Filter) -> Filter {
     let made = Filter::one_of("type", [TOPIC, REASONING]);
-    in_use(shelf).and(Filter::Not(Box::new(made)))
+    in_use().and(of_shelves).and(Filter::Not(Box::new(made)))
 }
 
 /// Topics in use of a shelf.
 pub(super) fn topics(shelf: MemoryType) -> Filter {
-    in_use(Some(shelf)).and(Filter::equals("type", TOPIC))
+    in_use().and(on(shelf)).and(Filter::equals("type", TOPIC))
 }
 
-fn in_use(shelf: Option<MemoryType>) -> Filter {
-    let shelves = match shelf {
-        Some(shelf) => Filter::equals("memory_type", shelf.as_str()),
-        None => Filter::one_of("memory_type", SHELVES.map(MemoryType::as_str)),
-    };
-    Filter::equals("status", Status::Activated.as_str()).and(shelves)
+fn in_use() -> Filter {
+    Filter::equals("status", Status::Activated.as_str())
+}
+
+fn on(shelf: MemoryType) -> Filter {
+    Filter::equals("memory_type", shelf.as_str())
+}
+
+/// Memories of cubes that are no trees say no type.
+fn on_no_shelf() -> Filter {
+    Filter::Not(Box::new(Filter::one_of("memory_type", MemoryType::WORDS.iter().copied())))
 }
 
 /// Whether a memory passes [`facts`].
 pub(super) fn is_fact(item: &MemoryItem) -> bool {
     let is_made = item.metadata.kind.as_deref().is_some_and(|kind| [TOPIC, REASONING].contains(&kind));
-    item.metadata.status == Some(Status::Activated) && shelf_of(item).is_some() && !is_made
+    let has_place = shelf_of(item).is_some() || item.metadata.form == MetadataForm::Base;
+    item.metadata.status == Some(Status::Activated) && has_place && !is_made
 }
 
 /// The organised shelf that a memory stands on.
@@ -257,13 +276,22 @@ mod tests {
     }
 
     #[test]
-    fn only_added_memories_of_the_two_shelves_take_part() {
-        assert!(is_fact(&item(1, json!({"memory_type": "UserMemory"}))));
+    fn only_added_memories_of_the_two_shelves_and_of_none_take_part() {
+        for one in [json!({"memory_type": "UserMemory"}), json!({"info": {"role": "user"}})] {
+            let item = item(1, one);
+            assert!(is_fact(&item));
+            assert!(facts(None).matches(&item.memory, &item.metadata.to_map()));
+            assert!(facts_beside(&item).matches(&item.memory, &item.metadata.to_map()));
+        }
+        let (typed, untyped) = (item(1, json!({"memory_type": "UserMemory"})), item(2, json!({})));
+        assert!(!facts_beside(&typed).matches("text", &untyped.metadata.to_map()));
+        assert!(!facts_beside(&untyped).matches("text", &typed.metadata.to_map()));
         for other in [
             json!({"memory_type": "WorkingMemory"}),
             json!({"memory_type": "LongTermMemory", "type": "topic"}),
             json!({"memory_type": "LongTermMemory", "status": "archived"}),
-            json!({}),
+            json!({"memory_type": "PreferenceMemory"}),
+            json!({"status": "archived"}),
         ] {
             let item = item(1, other);
             assert!(!is_fact(&item));

@@ -42,7 +42,7 @@ use mos_core::{
 use tracing::{Span, instrument};
 
 pub use options::OrganizeOptions;
-pub use report::{Failure, LeftOver, Report};
+pub use report::{Failure, LeftOver, Report, Step};
 
 use facts::facts;
 use run::Run;
@@ -73,7 +73,8 @@ pub struct OrganizerParts {
 
 /// Keeps memories consistent. One serves all cubes of a record.
 ///
-/// Long-term and user memories in use take part; working copies follow their originals. Every call has the whole budget of
+/// Long-term and user memories in use take part, and such as have no type, of cubes that are no trees (which have no topics);
+/// working copies follow their originals. Every call has the whole budget of
 /// [`OrganizeOptions`]; what it leaves is in [`Report::left`]. Memories that a model fails on stay as they are and are left,
 /// too.
 #[derive(Clone, Debug)]
@@ -132,18 +133,35 @@ impl Organizer {
     ///
     /// # Errors
     /// As [`Organizer::conflicts`].
-    #[instrument(skip_all, fields(cube = %scope.cube, n_pairs, n_model_calls), err(level = "debug"))]
     pub async fn organize(&self, scope: &Scope, ids: Option<&[MemoryId]>) -> Result<Report, MemoryError> {
+        self.steps(scope, ids, &Step::ALL).await
+    }
+
+    /// Does some of it, in the order of [`Step::ALL`], for some memories or (with `None`) for all of the cube, oldest first,
+    /// within one budget. Topics are always those of the whole cube.
+    ///
+    /// # Errors
+    /// As [`Organizer::conflicts`].
+    #[instrument(skip_all, fields(cube = %scope.cube, n_pairs, n_model_calls), err(level = "debug"))]
+    pub async fn steps(&self, scope: &Scope, ids: Option<&[MemoryId]>, steps: &[Step]) -> Result<Report, MemoryError> {
+        let is_asked = |step: Step| steps.contains(&step);
         let mut ids = match ids {
             Some(ids) => ids.to_vec(),
-            None => self.all(scope).await?,
+            None if is_asked(Step::Conflicts) || is_asked(Step::Relations) => self.all(scope).await?,
+            None => Vec::new(),
         };
         let mut run = Run::begin(&self.parts, scope).await?;
-        run.conflicts(&ids).await?;
-        // Merged memories are linked as well.
-        ids.extend(run.report.created.iter().cloned());
-        run.topics().await?;
-        run.relations(&ids).await?;
+        if is_asked(Step::Conflicts) {
+            run.conflicts(&ids).await?;
+            // Merged memories are linked as well.
+            ids.extend(run.report.created.iter().cloned());
+        }
+        if is_asked(Step::Topics) {
+            run.topics().await?;
+        }
+        if is_asked(Step::Relations) {
+            run.relations(&ids).await?;
+        }
         Ok(ended(run))
     }
 
@@ -151,16 +169,28 @@ impl Organizer {
     ///
     /// # Errors
     /// As [`Organizer::conflicts`].
-    #[instrument(skip_all, fields(cube = %scope.cube, n_pairs, n_model_calls), err(level = "debug"))]
     pub async fn go_on(&self, scope: &Scope, left: &LeftOver) -> Result<Report, MemoryError> {
+        self.go_on_in(scope, left, &Step::ALL).await
+    }
+
+    /// Does what an earlier run has left of some steps.
+    ///
+    /// # Errors
+    /// As [`Organizer::conflicts`].
+    #[instrument(skip_all, fields(cube = %scope.cube, n_pairs, n_model_calls), err(level = "debug"))]
+    pub async fn go_on_in(&self, scope: &Scope, left: &LeftOver, steps: &[Step]) -> Result<Report, MemoryError> {
         let mut run = Run::begin(&self.parts, scope).await?;
-        run.conflicts(&left.conflicts).await?;
+        if steps.contains(&Step::Conflicts) {
+            run.conflicts(&left.conflicts).await?;
+        }
         let mut related = left.relations.clone();
         related.extend(run.report.created.iter().cloned());
-        if left.topics {
+        if left.topics && steps.contains(&Step::Topics) {
             run.topics().await?;
         }
-        run.relations(&related).await?;
+        if steps.contains(&Step::Relations) {
+            run.relations(&related).await?;
+        }
         Ok(ended(run))
     }
 

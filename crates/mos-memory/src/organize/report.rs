@@ -8,6 +8,23 @@ use serde::Serialize;
 /// The most failures that are told one by one.
 const MAX_FAILURES: usize = 100;
 
+/// A part of the work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Step {
+    /// What contradicts or repeats each other is settled.
+    Conflicts,
+    /// What belongs together gets a topic.
+    Topics,
+    /// What has to do with each other is linked.
+    Relations,
+}
+
+impl Step {
+    /// Every part, in the order in which they are done.
+    pub const ALL: [Self; 3] = [Self::Conflicts, Self::Topics, Self::Relations];
+}
+
 /// What one run has done, what failed, and what is left to do. Everything that it counts is on disk.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Report {
@@ -98,6 +115,32 @@ impl Report {
         counts.iter().any(|count| *count > 0) || !self.relations.is_empty()
     }
 
+    /// Takes what a following run has done into this report; what is left is what that one left.
+    pub fn absorb(&mut self, next: Self) {
+        self.n_pairs += next.n_pairs;
+        self.n_model_calls += next.n_model_calls;
+        self.n_independent += next.n_independent;
+        self.n_closed += next.n_closed;
+        self.n_merged += next.n_merged;
+        self.n_replaced += next.n_replaced;
+        self.n_deduplicated += next.n_deduplicated;
+        self.n_conflict_candidates += next.n_conflict_candidates;
+        self.n_joined += next.n_joined;
+        self.n_topics += next.n_topics;
+        self.n_top_topics += next.n_top_topics;
+        for (kind, n_edges) in next.relations {
+            *self.relations.entry(kind).or_default() += n_edges;
+        }
+        self.n_inferred += next.n_inferred;
+        self.n_aggregates += next.n_aggregates;
+        self.created.extend(next.created);
+        self.n_failures += next.n_failures;
+        let room = MAX_FAILURES.saturating_sub(self.failures.len());
+        self.failures.extend(next.failures.into_iter().take(room));
+        next.notes.iter().for_each(|note| self.note(note));
+        self.left = next.left;
+    }
+
     pub(super) fn fail(&mut self, step: &'static str, memories: Vec<MemoryId>, reason: String) {
         self.n_failures += 1;
         if self.failures.len() < MAX_FAILURES {
@@ -113,5 +156,30 @@ impl Report {
 
     pub(super) fn count_relation(&mut self, kind: &str) {
         *self.relations.entry(kind.to_owned()).or_default() += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_of_runs_that_follow_each_other_are_one() {
+        let ids = |number: u32| vec![MemoryId::new(format!("00000000-0000-4000-8000-{number:012}"))];
+        let run = |number: u32, relation: &str| {
+            let mut report = Report { n_pairs: 2, n_closed: 1, created: ids(number), ..Report::default() };
+            report.count_relation(relation);
+            report.fail("conflicts", ids(number), "the model is away".to_owned());
+            report.note("no model");
+            report.left.conflicts = ids(number);
+            report
+        };
+        let mut whole = run(1, "CAUSE");
+        whole.absorb(run(2, "CAUSE"));
+        whole.absorb(Report { left: LeftOver::default(), ..run(3, "RELATE") });
+        assert_eq!((whole.n_pairs, whole.n_closed, whole.n_failures, whole.failures.len()), (6, 3, 3, 3));
+        assert_eq!(whole.relations, BTreeMap::from([("CAUSE".to_owned(), 2), ("RELATE".to_owned(), 1)]));
+        assert_eq!((whole.created.len(), whole.notes.len()), (3, 1));
+        assert!(whole.left.is_empty(), "what was left in between is done");
     }
 }

@@ -5,12 +5,12 @@ use std::task::{Context, Poll};
 
 use futures::{Stream, StreamExt};
 use mos_core::{
-    ActivationId, ChatEvent, ChatModel, ChatRequest, ChatStream, ChatUsage, CubeId, Message, ModelError, Sampling,
-    SessionId, UserId,
+    ActivationId, ChatEvent, ChatModel, ChatRequest, ChatStream, ChatUsage, CubeId, MemoryItem, Message, ModelError,
+    Sampling, SessionId, UserId,
 };
 use tracing::instrument;
 
-use super::{FoundMemory, Mos, Search, SkippedCube};
+use super::{CubeHandle, FoundMemory, Mos, Search, SearchResult, SkippedCube, preferences};
 use crate::error::{Error, Result};
 use crate::prompt;
 use crate::transcript::Trim;
@@ -25,6 +25,7 @@ pub struct Chat {
     base_prompt: Option<String>,
     sampling: Option<Sampling>,
     remember: bool,
+    include_preference: Option<bool>,
     no_cache: bool,
 }
 
@@ -39,6 +40,7 @@ impl Chat {
             base_prompt: None,
             sampling: None,
             remember: false,
+            include_preference: None,
             no_cache: false,
         }
     }
@@ -80,10 +82,19 @@ impl Chat {
     }
 
     /// Stores what the user tells in the first cube of the chat, before the answer starts. Questions and single words
-    /// are not stored.
+    /// are not stored. With the settings' `enable_preference_memory` the preferences that show in what is told and in the
+    /// answer are learned afterwards; [`Mos::wait_for_learning`] waits for that.
     #[must_use]
     pub fn remember(mut self, remember: bool) -> Self {
         self.remember = remember;
+        self
+    }
+
+    /// Whether the user's preferences stand in the prompt, of the cubes that have a memory of them; without this as the
+    /// settings' `enable_preference_memory` says.
+    #[must_use]
+    pub fn include_preference(mut self, include_preference: bool) -> Self {
+        self.include_preference = Some(include_preference);
         self
     }
 
@@ -100,6 +111,8 @@ impl Chat {
 pub struct ChatReply {
     /// The memories that stand in the prompt, best first.
     pub memories: Vec<(CubeId, FoundMemory)>,
+    /// The preferences that stand in the prompt: of each cube the stated ones first, each best first.
+    pub preferences: Vec<(CubeId, FoundMemory)>,
     /// Cubes that could not be searched.
     pub skipped: Vec<SkippedCube>,
     /// The activation memory that stands before the conversation, in order.
@@ -113,7 +126,10 @@ type FinishTurn = Box<dyn FnOnce(&str) + Send>;
 
 impl std::fmt::Debug for ChatReply {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ChatReply").field("n_memories", &self.memories.len()).finish_non_exhaustive()
+        f.debug_struct("ChatReply")
+            .field("n_memories", &self.memories.len())
+            .field("n_preferences", &self.preferences.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -153,6 +169,27 @@ impl ChatReply {
     }
 }
 
+/// What was found for a chat.
+#[derive(Debug, Default)]
+struct Recalled {
+    memories: Vec<(CubeId, FoundMemory)>,
+    preferences: Vec<(CubeId, FoundMemory)>,
+    skipped: Vec<SkippedCube>,
+}
+
+/// The least score that still belongs into a prompt beside the best one; scores below zero have one below them.
+fn least_score(best: f32) -> f32 {
+    best - best.abs() * (1.0 - prompt::MIN_RELATIVE_SCORE)
+}
+
+/// The preferences of all cubes that fit the question about as well as the best one does.
+fn fitting_preferences(found: &SearchResult) -> Vec<(CubeId, FoundMemory)> {
+    let all = || found.pref_mem.iter().flat_map(|cube| cube.memories.iter().map(move |one| (&cube.cube_id, one)));
+    let Some(best) = all().map(|(_, one)| one.score).max_by(f32::total_cmp) else { return Vec::new() };
+    let least = least_score(best);
+    all().filter(|(_, one)| one.score >= least).map(|(cube, one)| (cube.clone(), one.clone())).collect()
+}
+
 impl Mos {
     /// Answers with the help of the user's memories, token by token.
     ///
@@ -164,21 +201,25 @@ impl Mos {
             return Err(Error::Invalid("the question is empty; say something".to_owned()));
         }
         let user = self.user_or_default(chat.user.as_ref());
-        let (memories, skipped) = self.recall(&user, &chat).await?;
-        if chat.remember && prompt::tells_something(&chat.query) {
-            self.remember(&user, &chat).await?;
-        }
+        let recalled = self.recall(&user, &chat).await?;
+        let is_told = chat.remember && prompt::tells_something(&chat.query);
+        let learner = if is_told { self.remember(&user, &chat).await? } else { None };
         let (model, activation) = self.answering_model(&user, chat.cubes.as_deref()).await?;
-        let (stream, question) = self.start(&user, &chat, model.as_ref(), &memories).await?;
-        tracing::Span::current().record("n_memories", memories.len());
-        let (this, session, is_local) = (self.clone(), chat.session, model.is_local());
+        let (stream, question) = self.start(&user, &chat, model.as_ref(), &recalled).await?;
+        tracing::Span::current().record("n_memories", recalled.memories.len());
+        let (this, is_local) = (self.clone(), model.is_local());
         let finish: FinishTurn = Box::new(move |answer| {
             let trim = if is_local { Trim::OlderHalf } else { Trim::OldestTurn };
             let max_turns = this.parts.settings.max_turns_window;
             let answer = Message::assistant(answer);
-            this.parts.transcripts.push(&user, session.as_ref(), question, answer, max_turns, trim);
+            if let Some(cube) = learner {
+                let turn = vec![Message::user(chat.query.as_str()), answer.clone()];
+                this.learn_later(cube, user.clone(), chat.session.clone(), turn);
+            }
+            this.parts.transcripts.push(&user, chat.session.as_ref(), question, answer, max_turns, trim);
         });
-        Ok(ChatReply { memories, skipped, activation, stream, text: String::new(), finish: Some(finish) })
+        let Recalled { memories, preferences, skipped } = recalled;
+        Ok(ChatReply { memories, preferences, skipped, activation, stream, text: String::new(), finish: Some(finish) })
     }
 
     /// Forgets what a user said in chats; memories stay.
@@ -200,32 +241,49 @@ impl Mos {
         Ok(self.parts.transcripts.get(user, session))
     }
 
-    async fn recall(&self, user: &UserId, chat: &Chat) -> Result<(Vec<(CubeId, FoundMemory)>, Vec<SkippedCube>)> {
-        if !self.parts.settings.enable_textual_memory {
+    async fn recall(&self, user: &UserId, chat: &Chat) -> Result<Recalled> {
+        let settings = &self.parts.settings;
+        let include_preference = chat.include_preference.unwrap_or(settings.enable_preference_memory);
+        if !settings.enable_textual_memory && !include_preference {
             self.checked_user(user).await?;
-            return Ok((Vec::new(), Vec::new()));
+            return Ok(Recalled::default());
         }
-        let mut search = Search::new(chat.query.as_str()).user(user.clone()).include_preference(false);
+        let mut search = Search::new(chat.query.as_str())
+            .user(user.clone())
+            .include_preference(include_preference)
+            .pref_top_k(preferences::CHAT_TOP_K);
         if let Some(cubes) = &chat.cubes {
             search = search.cubes(cubes.iter().cloned());
         }
         let found = self.search(search).await?;
-        let best = found.best();
-        let least = best.first().map_or(0.0, |(_, first)| first.score * prompt::MIN_RELATIVE_SCORE);
-        let kept = best.into_iter().take(self.parts.settings.top_k).filter(|(_, memory)| memory.score >= least);
-        let kept = kept.map(|(cube, memory)| (cube.clone(), memory.clone())).collect();
-        Ok((kept, found.skipped))
+        let mut recalled = Recalled { preferences: fitting_preferences(&found), ..Recalled::default() };
+        if settings.enable_textual_memory {
+            let best = found.best();
+            let least = best.first().map_or(0.0, |(_, first)| least_score(first.score));
+            let kept = best.into_iter().take(settings.top_k).filter(|(_, memory)| memory.score >= least);
+            recalled.memories = kept.map(|(cube, memory)| (cube.clone(), memory.clone())).collect();
+        }
+        recalled.skipped = found.skipped;
+        Ok(recalled)
     }
 
-    async fn remember(&self, user: &UserId, chat: &Chat) -> Result<()> {
-        let mut add = super::Add::messages(vec![Message::user(chat.query.as_str())]).user(user.clone());
-        if let Some(cube) = chat.cubes.as_ref().and_then(|cubes| cubes.first()) {
+    /// Stores what the user tells, and returns the cube whose preferences are to be learned from the turn, if any.
+    async fn remember(&self, user: &UserId, chat: &Chat) -> Result<Option<CubeHandle>> {
+        let mut add =
+            super::Add::messages(vec![Message::user(chat.query.as_str())]).user(user.clone()).without_preferences();
+        let cube = chat.cubes.as_ref().and_then(|cubes| cubes.first());
+        if let Some(cube) = cube {
             add = add.cube(cube.clone());
         }
         if let Some(session) = &chat.session {
             add = add.session(session.clone());
         }
-        self.add(add).await.map(drop)
+        self.add(add).await?;
+        if !self.parts.settings.enable_preference_memory {
+            return Ok(None);
+        }
+        let cube = self.target(user, cube).await?;
+        Ok(Some(cube).filter(|cube| cube.pref_mem().is_some()))
     }
 
     /// The request, and the question as it is sent (which is what the history keeps).
@@ -234,15 +292,20 @@ impl Mos {
         chat: &Chat,
         user: &UserId,
         model: &dyn ChatModel,
-        memories: &[(CubeId, FoundMemory)],
+        recalled: &Recalled,
         earlier: &[Message],
     ) -> (ChatRequest, Message) {
         let base = chat.base_prompt.as_deref().or(self.parts.settings.base_prompt.as_deref());
-        let items = memories.iter().map(|(_, found)| &found.item);
+        let memories = recalled.memories.iter().map(|(_, found)| &found.item);
+        let preferred: Vec<&MemoryItem> = recalled.preferences.iter().map(|(_, found)| &found.item).collect();
+        let notes = prompt::Notes::on(&chat.query, self.parts.clock.now_text());
+        let language = prompt::language_of(&chat.query, earlier);
         let messages = if model.is_local() {
-            prompt::local(base, earlier, &prompt::dashed(items), &chat.query)
+            let preferences = preferences::told_briefly(&preferred, language);
+            prompt::local(base, earlier, &notes.dashed(memories), &preferences, &chat.query)
         } else {
-            prompt::remote(base, earlier, &prompt::numbered(items), &chat.query)
+            let preferences = preferences::told_in_full(&preferred, language);
+            prompt::remote(base, earlier, &notes.numbered(memories), &preferences, &chat.query)
         };
         let question = messages.last().cloned().unwrap_or_else(|| Message::user(chat.query.as_str()));
         let request = ChatRequest {
@@ -263,13 +326,13 @@ impl Mos {
         user: &UserId,
         chat: &Chat,
         model: &dyn ChatModel,
-        memories: &[(CubeId, FoundMemory)],
+        recalled: &Recalled,
     ) -> Result<(ChatStream, Message)> {
         let session = chat.session.as_ref();
         let mut earlier = self.parts.transcripts.get(user, session);
         let mut n_forgotten = 0;
         loop {
-            let (request, question) = self.request(chat, user, model, memories, &earlier);
+            let (request, question) = self.request(chat, user, model, recalled, &earlier);
             match model.stream(request).await {
                 Ok(stream) => {
                     self.parts.transcripts.forget_oldest(user, session, n_forgotten);

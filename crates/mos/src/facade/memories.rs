@@ -17,6 +17,7 @@ pub struct Add {
     cube: Option<CubeId>,
     session: Option<SessionId>,
     idempotency_key: Option<String>,
+    learns: bool,
     content: AddContent,
 }
 
@@ -39,7 +40,7 @@ impl Add {
     }
 
     fn of(content: AddContent) -> Self {
-        Self { user: None, cube: None, session: None, idempotency_key: None, content }
+        Self { user: None, cube: None, session: None, idempotency_key: None, learns: true, content }
     }
 
     /// Whose memory it is; without this the settings' user.
@@ -60,6 +61,13 @@ impl Add {
     #[must_use]
     pub fn session(mut self, session: impl Into<SessionId>) -> Self {
         self.session = Some(session.into());
+        self
+    }
+
+    /// No preferences are learned from it.
+    #[must_use]
+    pub(super) fn without_preferences(mut self) -> Self {
+        self.learns = false;
         self
     }
 
@@ -195,8 +203,9 @@ impl Mos {
         let request = AddRequest { origin, idempotency_key: idempotency_key.clone() };
         let ids = cube.text_mem().add(items, request).await?;
         self.has_changed(&cube.info().cube_id);
+        self.organize_added(&cube, &ids);
         let preferences = match &add.content {
-            AddContent::Messages(messages) if self.parts.settings.enable_preference_memory => {
+            AddContent::Messages(messages) if add.learns && self.parts.settings.enable_preference_memory => {
                 self.learn(&cube, &user, add.session.as_ref(), messages, idempotency_key).await
             }
             _ => Ok(Vec::new()),

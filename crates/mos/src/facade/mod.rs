@@ -4,6 +4,7 @@ mod activation;
 mod chat;
 mod cubes;
 mod memories;
+mod organize;
 mod preferences;
 mod search;
 mod users;
@@ -23,6 +24,8 @@ pub use activation::{CubeActivation, CubeCaches};
 pub use chat::{Chat, ChatReply};
 pub use cubes::{CubeSource, NewCube};
 pub use memories::{Add, Added, CubeGraph, CubeMemories, MemoryListing};
+pub use organize::{Organize, OrganizeModel};
+pub(crate) use preferences::MAX_LEARNING;
 pub use preferences::PREFERENCE_NOTE;
 pub use search::{CubeHits, FoundMemory, Search, SearchResult, SkippedCube};
 
@@ -33,7 +36,9 @@ use crate::activation::Activations;
 use crate::error::{Error, Result};
 use crate::factories::{Factories, PreferenceMemoryParts, TextMemoryParts};
 use crate::lazy::Lazy;
+use crate::organizing::Organizing;
 use crate::reading::ReadingModels;
+use crate::tasks::Tasks;
 use crate::transcript::Transcripts;
 
 /// A memory operating system: users, cubes, memories, chat.
@@ -71,6 +76,10 @@ pub(crate) struct Parts {
     pub(crate) reading: ReadingModels,
     /// Lets one adder of preferences at a time into a cube.
     pub(crate) preference_locks: Arc<AddLocks>,
+    /// Whose turn it is to organise a cube, and what waits for it.
+    pub(crate) organizing: Organizing,
+    /// Preferences that are being learned from chats.
+    pub(crate) learning: Tasks,
     pub(crate) activation: Activations,
     pub(crate) transcripts: Transcripts,
 }

@@ -53,6 +53,29 @@ async fn recalled_memories_stand_numbered_in_the_system_message() {
 }
 
 #[tokio::test]
+async fn what_is_no_longer_true_is_told_as_past_and_times_are_told_when_they_are_asked_for() {
+    let server = ModelServer::start().await;
+    let (_folder, mos) = talking_house(&server, 9).await;
+    let told = |text: &str, chat_time: &str| -> Add {
+        let message = json!([{"role": "user", "content": text, "chat_time": chat_time}]);
+        Add::messages(serde_json::from_value(message).unwrap()).user("ann")
+    };
+    let paris = mos.add(told("I live in Paris", "2024-01-01T09:00:00")).await.unwrap().remove(0);
+    mos.add(told("I live in Berlin", "2025-06-01T09:00:00")).await.unwrap();
+    let mut item = mos.get(&ann(), None, &paris).await.unwrap();
+    item.metadata.extra.insert("valid_to".to_owned(), json!("2025-06-01T09:00:00.000000+00:00"));
+    mos.update(&ann(), None, &paris, item).await.unwrap();
+    for question in ["Where do I live?", "Since when do I live in Berlin?"] {
+        server.reply(Reply::text("In Berlin."));
+        say(&mos, question).await;
+    }
+    let system = |index: usize| sent(&server, index)[0]["content"].as_str().unwrap().to_owned();
+    let (where_, when) = (system(0), system(1));
+    assert!(where_.contains("1. I live in Berlin\n2. (no longer true since 2025-06-01) I live in Paris"), "{where_}");
+    assert!(when.contains("1. (2025-06-01) I live in Berlin"), "{when}");
+}
+
+#[tokio::test]
 async fn a_base_prompt_says_where_the_memories_go() {
     let server = ModelServer::start().await;
     let (_folder, mos) = talking_house(&server, 9).await;

@@ -7,6 +7,7 @@ mod cubes;
 mod memories;
 mod migrate;
 mod organize;
+mod organizing;
 mod preferences;
 mod qdrant;
 mod retrieval;

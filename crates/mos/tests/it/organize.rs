@@ -135,7 +135,7 @@ async fn what_the_model_is_asked_holds_both_memories_and_the_cube_s_words_only()
 }
 
 /// 25 memories in the order in which somebody may have told them: a dog, a kitchen, a journey.
-const TOLD: [&str; 25] = [
+pub(crate) const TOLD: [&str; 25] = [
     "My puppy Rex chewed up another pair of slippers",
     "I baked a loaf of sourdough bread on Sunday",
     "We booked flights to Japan for the spring",
@@ -168,15 +168,19 @@ fn subject(text: &str) -> usize {
     TOLD.iter().position(|known| *known == text).map_or(usize::MAX, |place| place % 3)
 }
 
-/// The encoder that comes with the program finds the topics without any model that could name them.
-#[tokio::test]
-async fn a_real_encoder_tells_a_dog_a_kitchen_and_a_journey_apart() {
+/// The encoder that comes with the program.
+pub(crate) fn minilm() -> Arc<dyn Embedder> {
     let models = std::env::var_os("MOS_MODELS_DIR").map(std::path::PathBuf::from).unwrap_or_else(|| {
         let home = std::env::var_os("HOME").or_else(|| std::env::var_os("USERPROFILE")).unwrap();
         std::path::Path::new(&home).join(".cache/mos/models")
     });
-    let embedder = mos_engine::LocalEmbedder::open(&mos_engine::EmbedderOptions::new(models.join("all-minilm-l6-v2")));
-    let embedder: Arc<dyn Embedder> = embedder.unwrap();
+    mos_engine::LocalEmbedder::open(&mos_engine::EmbedderOptions::new(models.join("all-minilm-l6-v2"))).unwrap()
+}
+
+/// The encoder that comes with the program finds the topics without any model that could name them.
+#[tokio::test]
+async fn a_real_encoder_tells_a_dog_a_kitchen_and_a_journey_apart() {
+    let embedder = minilm();
     let record: Arc<dyn RecordStore> = mos_stores::InMemoryStore::new(Arc::new(SystemClock));
     let scope = Scope::of(&CubeId::from("cube"));
     let texts = TOLD.map(str::to_owned);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mos::config::{GeneralMemCubeConfig, Setting};
-use mos::{Add, CubeSource, Error, Mos, NewCube, Search, Settings};
+use mos::{Add, Chat, CubeSource, Error, Mos, NewCube, Search, Settings};
 use mos_core::{CubeId, MemoryError, Message, ModelError, PreferenceType};
 use mos_testkit::embedder::WordEmbedder;
 use mos_testkit::model_server::{ModelServer, Reply};
@@ -117,6 +117,61 @@ async fn the_hotel_that_was_chosen_is_told_when_preferences_are_asked_for() {
     assert!(elsewhere.text_mem[0].memories.is_empty());
     let one = mos.search(search().pref_top_k(1).filter(mos_core::Filter::equals("topic", "maps"))).await.unwrap();
     assert!(one.pref_mem[0].memories.is_empty(), "filters concern preferences too");
+}
+
+/// As [`answer`], and answers chats.
+fn answer_or_talk(request: &Value) -> Reply {
+    let system = request["messages"][0]["content"].as_str().unwrap_or_default();
+    if system.starts_with(mos::prompt::BASE_PROMPT) { Reply::text("7 Days Inn, again?") } else { answer(request) }
+}
+
+/// What the last chat was asked with, by its system message.
+fn asked(server: &ModelServer) -> String {
+    let systems = server.requests().into_iter().map(|request| request.body["messages"][0]["content"].clone());
+    let mut chats = systems.filter(|system| system.as_str().unwrap().starts_with(mos::prompt::BASE_PROMPT));
+    chats.next_back().unwrap().as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_chat_follows_preferences_unless_it_is_told_not_to() {
+    let server = ModelServer::start().await;
+    server.answer_with(answer_or_talk);
+    let (_folder, mos) = learning_house(&server).await;
+    mos.learn_preferences(&ann(), None, None, &hotel()).await.unwrap();
+    let reply = mos.chat(Chat::new(QUESTION).user("ann")).await.unwrap();
+    assert_eq!(reply.preferences[0].1.item.memory, "The user prefers the hotel chain 7 Days Inn.");
+    reply.complete().await.unwrap();
+    let system = asked(&server);
+    assert!(system.contains("## Stated preferences:\n1. The user prefers the hotel chain 7 Days Inn."), "{system}");
+    assert!(system.ends_with(mos::PREFERENCE_NOTE), "{system}");
+
+    let reply = mos.chat(Chat::new(QUESTION).user("ann").include_preference(false)).await.unwrap();
+    assert!(reply.preferences.is_empty());
+    reply.complete().await.unwrap();
+    assert!(!asked(&server).contains("preferences"));
+    let reply = mos.chat(Chat::new(QUESTION).user("bob")).await.unwrap();
+    assert!(reply.preferences.is_empty(), "bob has none");
+}
+
+#[tokio::test]
+async fn a_chat_learns_preferences_after_its_answer() {
+    let server = ModelServer::start().await;
+    server.answer_with(answer_or_talk);
+    let (_folder, mos) = learning_house(&server).await;
+    let say = async |chat: Chat| mos.chat(chat.user("ann")).await.unwrap().complete().await.unwrap();
+    say(Chat::new("I'll choose 7 Days Inn.")).await;
+    say(Chat::new("Is 7 Days Inn far away?").remember(true)).await;
+    mos.wait_for_learning().await;
+    assert_eq!(server.requests().len(), 2, "nothing was to be remembered");
+    say(Chat::new("I'll choose 7 Days Inn.").remember(true).session("s")).await;
+    mos.wait_for_learning().await;
+    let requests = server.requests();
+    let system = requests[2].body["messages"][0]["content"].as_str().unwrap();
+    assert!(system.starts_with(mos::prompt::BASE_PROMPT) && requests.len() > 3, "the answer comes first");
+    let kept = mos.cube(&ann(), &"notes".into()).await.unwrap().pref_mem().unwrap().get_all().await.unwrap();
+    let [stated] = kept[&PreferenceType::Explicit].as_slice() else { panic!("{kept:?}") };
+    assert_eq!(stated.memory, "The user prefers the hotel chain 7 Days Inn.");
+    assert_eq!(stated.metadata.session_id.as_deref(), Some("s"));
 }
 
 #[tokio::test]

@@ -111,10 +111,7 @@ fn source_of(child: &MemoryItem) -> SourceMessage {
 }
 
 /// What all memories have in common.
-fn shared<T: PartialEq>(
-    items: &[&MemoryItem],
-    read: impl Fn(&MemoryItem) -> Option<T>,
-) -> Option<T> {
+fn shared<T: PartialEq>(items: &[&MemoryItem], read: impl Fn(&MemoryItem) -> Option<T>) -> Option<T> {
     let first = read(items.first()?)?;
     items.iter().all(|item| read(item).as_ref() == Some(&first)).then_some(first)
 }
