@@ -55,7 +55,7 @@ async fn naive_memory_ranks_and_dumps_as_recorded() {
     write(source.path(), DEFAULT_FILE_NAME, &dump);
     let memory = NaiveText::new(shelf());
     assert_eq!(memory.load(source.path(), Origin::new("test", "load")).await.unwrap(), 3);
-    assert_eq!(texts(&memory.search(&SearchRequest::new("red sky", 2)).await.unwrap()), ranking);
+    assert_eq!(texts(&memory.search(&SearchRequest::new("red sky", 2)).await.unwrap().hits), ranking);
     memory.dump(target.path()).await.unwrap();
     assert_eq!(read(target.path()), dump);
 }

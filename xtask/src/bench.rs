@@ -38,6 +38,7 @@ pub(crate) fn run(part: Option<&str>) -> anyhow::Result<()> {
     }
     if wanted("memory") {
         let folder = scratch("memory")?;
+        example("mos-memory", "recall_speed", &[folder.as_os_str().to_string_lossy().as_ref()])?;
         example("mos", "facade_speed", &[folder.as_os_str().to_string_lossy().as_ref(), "10000"])?;
     }
     if wanted("neo4j") {

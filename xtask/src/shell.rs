@@ -18,9 +18,18 @@ pub(crate) fn target() -> PathBuf {
 }
 
 /// `cargo` as it runs this program, in the workspace's folder.
+///
+/// What cargo tells this program of its package is kept from it: some build scripts ask for it, and would run again, with
+/// everything that depends on them, whenever a build by hand follows one from here.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
+    for (name, _) in std::env::vars_os() {
+        let is_of_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+        if name.to_str().is_some_and(is_of_package) {
+            command.env_remove(name);
+        }
+    }
     command
 }
 

@@ -174,6 +174,44 @@ pub(crate) struct SearchArguments {
     /// What was true at this time, for example 2026-01-31 (the end of that day) or 2026-01-31T18:00:00Z.
     #[arg(long, value_name = "TIME")]
     pub(crate) as_of: Option<String>,
+
+    /// How much is thought before: `fast` asks no language model, `fine` lets one say what the question is after, `mixture`
+    /// does both.
+    #[arg(long, value_name = "MODE", default_value = "fast", value_parser = ["fast", "fine", "mixture"])]
+    pub(crate) mode: String,
+
+    /// Let a language model judge whether the memories answer, and search for what is missing, in at most three stages.
+    #[arg(long)]
+    pub(crate) deep: bool,
+
+    /// Let a language model split a hard question, and search for the easier ones too.
+    #[arg(long)]
+    pub(crate) sub_questions: bool,
+
+    /// Keep the order of recall although the cube has a reranker.
+    #[arg(long)]
+    pub(crate) no_rerank: bool,
+
+    /// Search the internet too; the cube or the settings name the service (internet_retriever).
+    #[arg(long)]
+    pub(crate) internet: bool,
+
+    /// Memories of this conversation come earlier; the others are found all the same.
+    #[arg(long, value_name = "ID")]
+    pub(crate) prefer_session: Option<String>,
+
+    /// Which memories are left out as repetitions: none, those of the same `text`, those that are `sim`ilar too, or as
+    /// `mmr` weighs relevance against novelty.
+    #[arg(long, value_name = "HOW", default_value = "text", value_parser = ["no", "text", "sim", "mmr"])]
+    pub(crate) dedup: String,
+
+    /// The least relativity, from 0 to 1.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0.0)]
+    pub(crate) relevance: f32,
+
+    /// Tell why each memory was found: signals, queries, reranker, sources.
+    #[arg(long)]
+    pub(crate) explain: bool,
 }
 
 #[derive(Debug, Args)]

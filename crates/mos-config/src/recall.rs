@@ -21,6 +21,10 @@ section! {
         default time: f64 = 2.6,
         /// 1 for a memory that is a question itself; what answers is seldom one.
         default question: f64 = -0.6,
+        /// Up to 1 for a memory with a key or tags that are asked for, or at an edge of a good one.
+        default graph: f64 = 6.0,
+        /// 1 for a memory of the session that comes first, when a search names one.
+        default session_priority: f64 = 3.0,
     }
     check: check_weights;
 }
@@ -32,6 +36,8 @@ section! {
         default weights: RecallWeights = RecallWeights::default(),
         /// What each hit of a session costs the session's other memories; 0 for no such cost.
         default session_penalty: f64 = 0.15,
+        /// How many edges away from a good memory others are looked for, at most 3; 0: edges are not looked at.
+        default graph_hops: usize = 1,
         /// Bytes of RAM that the indexes of all cubes may take together.
         default max_bytes: u64 = 256 << 20,
     }
@@ -56,7 +62,7 @@ fn nothing_given<T: Setting>() -> T {
 }
 
 fn check_weights(weights: &RecallWeights, fields: &mut Fields<'_, '_>) {
-    let RecallWeights { words, context, vector, speaker, date, time, question } = weights;
+    let RecallWeights { words, context, vector, speaker, date, time, question, graph, session_priority } = weights;
     let all = [
         ("words", words),
         ("context", context),
@@ -65,6 +71,8 @@ fn check_weights(weights: &RecallWeights, fields: &mut Fields<'_, '_>) {
         ("date", date),
         ("time", time),
         ("question", question),
+        ("graph", graph),
+        ("session_priority", session_priority),
     ];
     for (key, weight) in all {
         if !(-1000.0..=1000.0).contains(weight) {
@@ -76,6 +84,9 @@ fn check_weights(weights: &RecallWeights, fields: &mut Fields<'_, '_>) {
 fn check_recall(recall: &RecallConfig, fields: &mut Fields<'_, '_>) {
     if !(0.0..=1000.0).contains(&recall.session_penalty) {
         fields.refuse("session_penalty", "must be from 0 to 1000");
+    }
+    if recall.graph_hops > 3 {
+        fields.refuse("graph_hops", "must be from 0 to 3");
     }
     if recall.max_bytes == 0 {
         fields.refuse("max_bytes", "must be at least 1; the cube that is searched always stays");

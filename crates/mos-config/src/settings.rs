@@ -13,6 +13,7 @@ use crate::read::{Fields, Reader, Setting};
 use crate::reader::MemReaderConfig;
 use crate::recall::RecallConfig;
 use crate::references;
+use crate::retrieval::{InternetRetrieverConfig, RerankerConfig};
 use crate::scheduler::SchedulerConfig;
 use crate::secret::Secrets;
 use crate::store::{QueueConfig, StoreConfig, UserManagerConfig, VectorStoreConfig};
@@ -45,6 +46,11 @@ section! {
         default vectors: VectorStoreConfig = default_part("vectors"),
         /// How memories are ranked for a question.
         default recall: RecallConfig = RecallConfig::default(),
+        /// How found memories are ordered, for cubes that name no reranker. Absent: as recall ranks them.
+        omitted reranker: Option<RerankerConfig>,
+        /// How the internet is searched, for cubes that name no retriever, or one whose key is not kept with them. Absent: not
+        /// at all.
+        omitted internet_retriever: Option<InternetRetrieverConfig>,
         /// Where jobs for later are kept. Absent: in the record, when it keeps jobs.
         omitted queue: Option<QueueConfig>,
         /// How raw input becomes memories.
@@ -219,6 +225,8 @@ impl Settings {
             "store",
             "vectors",
             "recall",
+            "reranker",
+            "internet_retriever",
             "queue",
             "base_prompt",
             "text_mem_type",

@@ -24,6 +24,7 @@ pub mod preference;
 pub mod queue;
 pub mod record;
 pub mod rerank;
+pub mod search;
 pub mod text_memory;
 pub mod tree_memory;
 pub mod users;
@@ -48,9 +49,13 @@ pub use preference::{ConversationInfo, PreferenceMemory};
 pub use queue::{
     ClaimRequest, Claimed, DeadJob, Failed, Job, JobQueue, JobState, NewJob, PushReceipt, QueueStats, Ticket,
 };
-pub use record::{Change, EmbeddingWrite, Origin, Receipt, RecordStore, Scope, ScopeLifecycle, Version, WriteBatch};
-pub use rerank::{Ranked, RerankCandidate, RerankQuery, Reranker};
-pub use text_memory::{AddRequest, Hit, SearchRequest, TextMemory};
+pub use record::{
+    Change, ChangedFields, EmbeddingWrite, FieldsOf, News, Origin, Receipt, RecordStore, Scope, ScopeLifecycle,
+    Version, WriteBatch,
+};
+pub use rerank::{Ranked, Ranking, RerankCandidate, RerankQuery, Reranker};
+pub use search::{Duplicates, Found, Hit, KindLimits, QueryPath, Reranked, SearchMode, SearchRequest, Signal};
+pub use text_memory::{AddRequest, TextMemory};
 pub use tree_memory::{BackUp, FoundBy, RelevantSubgraph, SubgraphRequest, TreeMemory};
 pub use users::{Access, Cube, User, UserRole, UserStore};
 pub use validate::{FieldError, ValidationError};

@@ -12,7 +12,8 @@ use crate::id::{MemoryId, SessionId, UserId};
 use crate::memory::{MemoryItem, PreferenceType};
 use crate::message::Message;
 use crate::record::Origin;
-use crate::text_memory::{AddRequest, Hit};
+use crate::search::Found;
+use crate::text_memory::AddRequest;
 
 /// Whose conversation it is that preferences are looked for in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,11 +50,11 @@ pub trait PreferenceMemory: fmt::Debug + Send + Sync {
     async fn add(&self, items: Vec<MemoryItem>, request: AddRequest) -> Result<Vec<MemoryId>, MemoryError>;
 
     /// Returns the activated preferences that pass the filter and fit a question: at most `top_k` stated ones, best first,
-    /// followed by at most `top_k` concluded ones, best first.
+    /// followed by at most `top_k` concluded ones, best first. A reranker that failed is a note.
     ///
     /// # Errors
     /// [`MemoryError::Invalid`] for an empty query; store and model errors.
-    async fn search(&self, query: &str, top_k: usize, filter: &Filter) -> Result<Vec<Hit>, MemoryError>;
+    async fn search(&self, query: &str, top_k: usize, filter: &Filter) -> Result<Found, MemoryError>;
 
     /// Returns one preference, whatever its status.
     ///

@@ -4,6 +4,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::archive::RecordArchive;
 use crate::embed::EmbeddingSpace;
@@ -141,6 +142,38 @@ pub enum Change {
     },
 }
 
+/// A memory that changed, with some fields of its metadata.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChangedFields {
+    /// Number of the change.
+    pub sequence: u64,
+    /// The memory.
+    pub id: MemoryId,
+    /// `None` when it was removed.
+    pub state: Option<FieldsOf>,
+}
+
+/// Some fields of a memory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FieldsOf {
+    /// Its number among the first writes, as in [`Change::Put`].
+    pub arrival: u64,
+    /// The values in the order in which they were asked for; null for an absent one.
+    pub values: Vec<Value>,
+}
+
+/// What a reader that follows the feed asks before it answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// Whether there are changes that it does not know.
+    pub is_behind: bool,
+    /// Whether the scope may have edges; false only when it has none.
+    pub may_have_edges: bool,
+    /// The model of the scope's embeddings, as [`RecordStore::embedding_space`] tells it. Where nothing has changed after
+    /// this, the embeddings that the reader knows are of this model.
+    pub space: Option<EmbeddingSpace>,
+}
+
 /// One state of a memory, now or earlier.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Version {
@@ -148,6 +181,8 @@ pub struct Version {
     pub number: u64,
     /// The memory after the change; `None` when the change removed it.
     pub item: Option<MemoryItem>,
+    /// The edges that a removal took away with the memory, sorted by source, target and type; none for other changes.
+    pub edges: Vec<Edge>,
     /// Who and why.
     pub origin: Origin,
     /// When, ISO 8601.
@@ -196,6 +231,34 @@ pub trait RecordStore: GraphStore {
     /// # Errors
     /// [`StoreError`] when the store cannot be read.
     async fn changes(&self, scope: &Scope, after: u64, limit: usize) -> Result<Vec<Change>, StoreError>;
+
+    /// Returns whether the scope has changed after `after`, of which model its embeddings are, and whether it may have edges;
+    /// cheap, whatever the scope holds.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read.
+    async fn news(&self, scope: &Scope, after: u64) -> Result<News, StoreError> {
+        // In this order: another model shows in the feed.
+        let space = self.embedding_space(scope).await?;
+        let is_behind = !self.changes(scope, after, 1).await?.is_empty();
+        Ok(News { is_behind, may_have_edges: true, space })
+    }
+
+    /// As [`RecordStore::changes`], with nothing of a memory but some fields of its metadata (those on its first level): for
+    /// readers that follow large scopes and need little of each memory.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read.
+    async fn changed_fields(
+        &self,
+        scope: &Scope,
+        fields: &[&str],
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<ChangedFields>, StoreError> {
+        let page = self.changes(scope, after, limit).await?;
+        projection::project(self, scope, fields, page).await
+    }
 
     /// Returns the embeddings of those among `ids` that have one, in the order asked, at unit length.
     ///
@@ -252,6 +315,50 @@ pub trait RecordStore: GraphStore {
         let deleted = Filter::equals("status", "deleted").and(Filter::equals(soft_deletion::RECORD, record));
         let unchanged = self.list(scope, &deleted, Paging::ALL).await?.entries;
         soft_deletion::replace(self, scope, unchanged, origin, soft_deletion::unmark).await
+    }
+}
+
+/// Fields of memories that a store reads whole.
+mod projection {
+    use std::collections::HashMap;
+
+    use serde_json::{Map, Value};
+
+    use super::{Change, ChangedFields, FieldsOf, MemoryId, RecordStore, Scope, StoreError};
+
+    pub(super) async fn project<S: RecordStore + ?Sized>(
+        store: &S,
+        scope: &Scope,
+        fields: &[&str],
+        page: Vec<Change>,
+    ) -> Result<Vec<ChangedFields>, StoreError> {
+        // The feed tells nothing of memories without an embedding but that they changed.
+        let bare = |change: &Change| match change {
+            Change::Put { id, point: None, .. } => Some(id.clone()),
+            Change::Put { .. } | Change::Deleted { .. } => None,
+        };
+        let bare: Vec<MemoryId> = page.iter().filter_map(bare).collect();
+        let mut read: HashMap<MemoryId, Map<String, Value>> = HashMap::new();
+        if !bare.is_empty() {
+            let found = store.nodes(scope, &bare).await?;
+            read.extend(found.into_iter().map(|item| (item.id.clone(), item.metadata.to_map())));
+        }
+        let values = |metadata: Option<&Map<String, Value>>| -> Vec<Value> {
+            let value = |field: &&str| metadata.and_then(|metadata| metadata.get(*field)).cloned().unwrap_or_default();
+            fields.iter().map(value).collect()
+        };
+        let projected = page.into_iter().map(|change| match change {
+            Change::Deleted { sequence, id } => ChangedFields { sequence, id, state: None },
+            Change::Put { sequence, arrival, id, point } => {
+                // One that is gone by now has no fields: a later change tells of it.
+                let values = match &point {
+                    Some(point) => values(Some(&*point.metadata)),
+                    None => values(read.get(&id)),
+                };
+                ChangedFields { sequence, id, state: Some(FieldsOf { arrival, values }) }
+            }
+        });
+        Ok(projected.collect())
     }
 }
 

@@ -99,6 +99,19 @@ impl Ranked {
     }
 }
 
+/// What became of a reranking.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ranking {
+    /// A new order.
+    Ordered(Vec<Ranked>),
+    /// The order in which the candidates were given stays, because nothing else was wanted or (then it says so) because the
+    /// new one could not be found.
+    AsGiven {
+        /// Why there is no order, in words; `None` when none was wanted.
+        failure: Option<String>,
+    },
+}
+
 /// Puts candidates in the order in which they answer a question.
 #[async_trait]
 pub trait Reranker: fmt::Debug + Send + Sync {
@@ -116,6 +129,15 @@ pub trait Reranker: fmt::Debug + Send + Sync {
         candidates: &[RerankCandidate<'_>],
         top_k: usize,
     ) -> Result<Vec<Ranked>, ModelError>;
+
+    /// Returns the order of all candidates as [`Reranker::rerank`] does, or that theirs stays: what searches ask, which
+    /// tell a failure as a note where the configuration wants it so.
+    ///
+    /// # Errors
+    /// [`ModelError`] when the order cannot be found and the search is to fail then.
+    async fn order(&self, query: RerankQuery<'_>, candidates: &[RerankCandidate<'_>]) -> Result<Ranking, ModelError> {
+        self.rerank(query, candidates, candidates.len()).await.map(Ranking::Ordered)
+    }
 }
 
 #[cfg(test)]

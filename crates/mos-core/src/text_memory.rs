@@ -4,14 +4,13 @@ use std::fmt;
 use std::path::Path;
 
 use async_trait::async_trait;
-use serde::Serialize;
 
 use crate::error::MemoryError;
-use crate::filter::Filter;
 use crate::id::MemoryId;
-use crate::memory::{MemoryItem, MemoryType};
+use crate::memory::MemoryItem;
 use crate::message::Message;
 use crate::record::{Origin, Version};
+pub use crate::search::{Found, Hit, SearchRequest, Signal};
 use crate::tree_memory::TreeMemory;
 
 /// How memories are added.
@@ -27,49 +26,6 @@ impl From<Origin> for AddRequest {
     fn from(origin: Origin) -> Self {
         Self { origin, idempotency_key: None }
     }
-}
-
-/// What to look for.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SearchRequest {
-    /// The question, in plain words.
-    pub query: String,
-    /// The most hits to return.
-    pub top_k: usize,
-    /// Which memories to look at; memories that are not `activated` are never returned.
-    pub filter: Filter,
-    /// Only memories of these types; empty: of any.
-    pub types: Vec<MemoryType>,
-    /// The moment whose truth is asked for (ISO 8601; a day alone means its end): only memories that were true then are
-    /// returned. `None` means now: what stopped being true stands behind what still is, with the signal `superseded`.
-    pub as_of: Option<String>,
-}
-
-impl SearchRequest {
-    /// Returns a request for the `top_k` best memories of now, without a filter.
-    pub fn new(query: impl Into<String>, top_k: usize) -> Self {
-        Self { query: query.into(), top_k, filter: Filter::Everything, types: Vec::new(), as_of: None }
-    }
-}
-
-/// What one recall path said about a hit.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Signal {
-    /// The path: `vector`, `full_text`, `words` ...
-    pub name: &'static str,
-    /// Its own score, before fusion.
-    pub score: f32,
-}
-
-/// A memory that was found, and why.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Hit {
-    /// The memory.
-    pub item: MemoryItem,
-    /// The fused score; hits come in falling order of it.
-    pub score: f32,
-    /// What each recall path said.
-    pub signals: Vec<Signal>,
 }
 
 /// Textual memories of one cube. Implementations hold their scope; access rights are checked by the caller.
@@ -105,11 +61,13 @@ pub trait TextMemory: fmt::Debug + Send + Sync {
     /// Nothing is stored then.
     async fn add(&self, items: Vec<MemoryItem>, request: AddRequest) -> Result<Vec<MemoryId>, MemoryError>;
 
-    /// Returns the memories that fit a question, best first.
+    /// Returns the memories that fit a question, best first, with notes: what could not be done, and why nothing was found.
     ///
     /// # Errors
-    /// [`MemoryError::Invalid`] for an empty query or an `as_of` that is no time; store and model errors.
-    async fn search(&self, request: &SearchRequest) -> Result<Vec<Hit>, MemoryError>;
+    /// [`MemoryError::Invalid`] for a request that [`SearchRequest::check`] refuses or an `as_of` that is no time; store
+    /// errors and errors of the encoder. A language model, a reranker or a retriever that fails is a note, unless it is
+    /// configured to fail the search.
+    async fn search(&self, request: &SearchRequest) -> Result<Found, MemoryError>;
 
     /// Returns one memory.
     ///
@@ -149,7 +107,8 @@ pub trait TextMemory: fmt::Debug + Send + Sync {
     async fn history(&self, id: &MemoryId) -> Result<Vec<Version>, MemoryError>;
 
     /// Goes back to the last state of a memory that differs from the present one, and returns it: as a new version, so
-    /// that the history stays. A memory that was removed comes back under its id, without the edges that it had.
+    /// that the history stays. A memory that was removed comes back under its id, with the edges that its removal took away,
+    /// but for those whose other end is gone by now.
     ///
     /// # Errors
     /// [`MemoryError::NotFound`] when there never was such a memory; [`MemoryError::Invalid`] when there is no other

@@ -68,6 +68,8 @@ fn only(settings: &mut Settings) {
         &mut weights.date,
         &mut weights.time,
         &mut weights.question,
+        &mut weights.graph,
+        &mut weights.session_priority,
         &mut settings.recall.session_penalty,
     ] {
         *weight = 0.0;

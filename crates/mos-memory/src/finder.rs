@@ -1,33 +1,42 @@
 //! What textual memories with embeddings do in the same way: embedding, finding, and the vectors of dumps.
+//!
+//! A search is `plan` (what is searched for, with a model where that is asked for) → `gather` (recall of every query, and
+//! pages of the internet) → `order` (reranker, repetitions, limits); `find` puts these together and searches again when the
+//! hits do not answer.
+
+mod find;
+mod gather;
+mod order;
+mod plan;
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use mos_core::{
-    Embedder, EmbeddingSpace, EmbeddingWrite, Hit, MemoryError, MemoryId, MemoryItem, SearchRequest, StoreError,
-};
+use mos_core::{Embedder, EmbeddingSpace, EmbeddingWrite, MemoryError, MemoryId, MemoryItem, StoreError};
 use serde_json::{Map, Value};
 
 use crate::embedded::text_to_embed;
 use crate::file;
-use crate::moments;
-use crate::recall::{Recall, Recalled};
-use crate::search::{of_types, true_first};
-use crate::shelf::{Shelf, activated, check_query};
+use crate::recall::Recall;
+use crate::retrieve::Retrieval;
+use crate::shelf::Shelf;
 
-/// By how much more is recalled when too little of it could be returned.
-const MORE: usize = 4;
-
-/// The memories of a cube, what ranks them, and what turns texts into vectors.
+/// The memories of a cube, what ranks them, what turns texts into vectors, and what else takes part in searches.
 #[derive(Clone, Debug)]
 pub(crate) struct Finder {
     pub(crate) shelf: Shelf,
     pub(crate) recall: Arc<Recall>,
     pub(crate) embedder: Arc<dyn Embedder>,
+    pub(crate) retrieval: Retrieval,
 }
 
 impl Finder {
+    /// Returns what finds by recall alone.
+    pub(crate) fn new(shelf: Shelf, recall: Arc<Recall>, embedder: Arc<dyn Embedder>) -> Self {
+        Self { shelf, recall, embedder, retrieval: Retrieval::default() }
+    }
+
     pub(crate) async fn embed(&self, items: &[MemoryItem]) -> Result<EmbeddingWrite, MemoryError> {
         let texts: Vec<String> = items.iter().map(text_to_embed).collect();
         let space = self.embedder.space().await?;
@@ -51,61 +60,6 @@ impl Finder {
             }
             _ => Ok(got),
         }
-    }
-
-    /// Returns the memories that fit a question and that `keeps` keeps, best first.
-    ///
-    /// Unless the request asks about a moment, what has stopped being true stands behind what is true, with the signal
-    /// `superseded`. It takes at most a fifth of the places (none of fewer than five) where enough is true.
-    pub(crate) async fn find(
-        &self,
-        request: &SearchRequest,
-        keeps: &(dyn Fn(&MemoryItem) -> bool + Send + Sync),
-    ) -> Result<Vec<Hit>, MemoryError> {
-        check_query(&request.query)?;
-        let as_of = request.as_of.as_deref().map(moments::asked_moment).transpose()?;
-        let (shelf, top_k) = (&self.shelf, request.top_k);
-        if top_k == 0 || shelf.record.embedding_space(&shelf.scope).await?.is_none() {
-            return Ok(Vec::new());
-        }
-        let space = self.check_space().await?;
-        let mut filter = activated(&request.filter.clone().and(of_types(&request.types)));
-        if let Some(at) = as_of {
-            filter = filter.and(moments::true_at(at));
-        }
-        let question = self.recall.understand(&shelf.scope, &space, &request.query).await?;
-        let query = self.embed_query(&question.neutral).await?;
-        let mut limit = top_k;
-        loop {
-            let recalled = self.recall.search(&shelf.scope, &space, &question, &query, limit, &filter).await?;
-            let is_all = recalled.len() < limit;
-            let mut hits = self.read(recalled).await?;
-            hits.retain(|hit| keeps(&hit.item));
-            if as_of.is_some() && (is_all || hits.len() >= top_k) {
-                hits.truncate(top_k);
-                return Ok(hits);
-            }
-            if as_of.is_none() {
-                let now = shelf.clock.now();
-                let n_true = hits.iter().filter(|hit| !moments::is_superseded(&hit.item, now)).count();
-                if is_all || n_true >= top_k {
-                    return Ok(true_first(hits, top_k, |hit| moments::is_superseded(&hit.item, now)));
-                }
-            }
-            limit = limit.saturating_mul(MORE);
-        }
-    }
-
-    /// Reads what was recalled. A memory that was deleted meanwhile is left out.
-    async fn read(&self, recalled: Vec<Recalled>) -> Result<Vec<Hit>, MemoryError> {
-        let ids: Vec<MemoryId> = recalled.iter().map(|one| one.id.clone()).collect();
-        let mut items: HashMap<MemoryId, MemoryItem> =
-            self.shelf.get_by_ids(&ids).await?.into_iter().map(|item| (item.id.clone(), item)).collect();
-        let hits = recalled.into_iter().filter_map(|one| {
-            let item = items.remove(&one.id)?;
-            Some(Hit { item, score: one.score, signals: one.signals.named() })
-        });
-        Ok(hits.collect())
     }
 
     /// Returns the vectors of the memories that have one.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use mos_core::{
-    AddRequest, Embedder, Hit, MemoryError, MemoryId, MemoryItem, Message, Origin, SearchRequest, TextMemory, Version,
-    WriteBatch,
+    AddRequest, Embedder, Found, MemoryError, MemoryId, MemoryItem, Message, Origin, SearchRequest, TextMemory,
+    Version, WriteBatch,
 };
 use serde_json::{Map, Value, json};
 use tracing::{Span, instrument};
@@ -15,6 +15,7 @@ use crate::extract::{AnswerForm, Extractor, no_model};
 use crate::file;
 use crate::finder::Finder;
 use crate::recall::Recall;
+use crate::retrieve::Retrieval;
 use crate::shelf::{Shelf, check_text};
 
 /// What a [`GeneralText`] is made of.
@@ -41,13 +42,20 @@ impl GeneralText {
     /// Returns the memory of a cube.
     pub fn new(parts: GeneralTextParts) -> Self {
         let GeneralTextParts { shelf, recall, embedder } = parts;
-        Self { inner: Finder { shelf, recall, embedder }, extractor: None }
+        Self { inner: Finder::new(shelf, recall, embedder), extractor: None }
     }
 
     /// Lets it extract memories from conversations.
     #[must_use]
     pub fn with_extractor(mut self, extractor: Extractor) -> Self {
         self.extractor = Some(extractor);
+        self
+    }
+
+    /// Lets models and services take part in searches. Without them memories are found by recall alone.
+    #[must_use]
+    pub fn with_retrieval(mut self, retrieval: Retrieval) -> Self {
+        self.inner.retrieval = retrieval;
         self
     }
 
@@ -77,10 +85,10 @@ impl TextMemory for GeneralText {
     }
 
     #[instrument(skip_all, fields(cube = %self.shelf().scope.cube, top_k = request.top_k, n_hits), err(level = "debug"))]
-    async fn search(&self, request: &SearchRequest) -> Result<Vec<Hit>, MemoryError> {
-        let hits = self.inner.find(request, &|_| true).await?;
-        Span::current().record("n_hits", hits.len());
-        Ok(hits)
+    async fn search(&self, request: &SearchRequest) -> Result<Found, MemoryError> {
+        let found = self.inner.find(request, &|_| true).await?;
+        Span::current().record("n_hits", found.hits.len());
+        Ok(found)
     }
 
     async fn get(&self, id: &MemoryId) -> Result<MemoryItem, MemoryError> {

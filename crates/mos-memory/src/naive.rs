@@ -1,26 +1,26 @@
 //! `naive_text`: found by shared words, needs no model.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use async_trait::async_trait;
-use mos_core::text_memory::Signal;
 use mos_core::{
-    AddRequest, Hit, MemoryError, MemoryId, MemoryItem, Message, Origin, SearchRequest, TextMemory, Version,
-    WriteBatch, graph::Paging,
+    AddRequest, Filter, Found, Hit, MemoryError, MemoryId, MemoryItem, Message, Origin, SearchRequest, Signal,
+    TextMemory, Version, WriteBatch, graph::Paging,
 };
 use serde_json::Value;
 
 use crate::extract::{AnswerForm, Extractor, no_model};
 use crate::file;
 use crate::moments;
-use crate::search::{of_types, true_first};
-use crate::shelf::{Shelf, activated, check_query};
+use crate::search::{of_types, only_relevant, settled};
+use crate::shelf::{Shelf, activated};
 
 /// Memories found by the number of words they share with the question.
 ///
 /// Words are what stands between white space, compared letter by letter; a memory counts once per shared word.
-/// Ties keep the order of storing. A memory that shares no word is not found.
+/// Ties keep the order of storing. A memory that shares no word is not found. The relativity of a hit is the share of the
+/// question's words that it has.
 #[derive(Debug)]
 pub struct NaiveText {
     shelf: Shelf,
@@ -39,6 +39,47 @@ impl NaiveText {
         self.extractor = Some(extractor);
         self
     }
+
+    /// Says why a search found nothing, of which so many memories passed the filter.
+    async fn why_nothing(&self, request: &SearchRequest, n_passing: usize) -> Result<String, MemoryError> {
+        if request.top_k == 0 {
+            return Ok("top_k is 0, so nothing was searched for".to_owned());
+        }
+        if n_passing > 0 {
+            return Ok(format!("none of the {n_passing} memories shares a word with the question"));
+        }
+        let n_memories = self.shelf.record.count(&self.shelf.scope, &activated(&Filter::Everything)).await?;
+        Ok(match n_memories {
+            0 => "the cube has no memories yet".to_owned(),
+            _ => format!("the filter lets none of the cube's {n_memories} memories pass"),
+        })
+    }
+}
+
+/// What a request asks for that takes a model or vectors.
+fn unheeded(request: &SearchRequest) -> Vec<&'static str> {
+    let parts = [
+        (request.mode.asks_a_model(), "the mode"),
+        (request.sub_questions, "splitting the question"),
+        (request.deep, "a deep search"),
+        (request.internet, "a search of the internet"),
+        (request.session.is_some(), "the conversation that comes first"),
+    ];
+    parts.into_iter().filter(|(is_asked, _)| *is_asked).map(|(_, part)| part).collect()
+}
+
+fn sharing_words(memories: Vec<MemoryItem>, question: &str) -> Vec<Hit> {
+    let asked: HashSet<&str> = question.split_whitespace().collect();
+    let hit = |item: MemoryItem| {
+        let n_shared = {
+            let words: HashSet<&str> = item.memory.split_whitespace().collect();
+            words.intersection(&asked).count()
+        };
+        let score = n_shared as f32;
+        let relativity = score / asked.len().max(1) as f32;
+        (n_shared > 0).then(|| Hit::new(item, score, relativity, vec![Signal { name: "words", score }]))
+    };
+    memories.into_iter().filter_map(hit).collect()
 }
 
 #[async_trait]
@@ -57,30 +98,30 @@ impl TextMemory for NaiveText {
         self.shelf.add(items, None, request).await
     }
 
-    async fn search(&self, request: &SearchRequest) -> Result<Vec<Hit>, MemoryError> {
-        check_query(&request.query)?;
-        let asked: HashSet<&str> = request.query.split_whitespace().collect();
-        let mut filter = activated(&request.filter.clone().and(of_types(&request.types)));
+    async fn search(&self, request: &SearchRequest) -> Result<Found, MemoryError> {
+        request.check()?;
         let as_of = request.as_of.as_deref().map(moments::asked_moment).transpose()?;
+        let mut found = Found::default();
+        for part in unheeded(request) {
+            found.note(format!("`naive_text` only compares words: {part} had no effect"));
+        }
+        let mut filter = activated(&request.filter.clone().and(of_types(&request.types)));
         if let Some(at) = as_of {
             filter = filter.and(moments::true_at(at));
         }
         let memories = self.shelf.record.list(&self.shelf.scope, &filter, Paging::ALL).await?.entries;
-        let mut hits: Vec<Hit> = memories
-            .into_iter()
-            .filter_map(|item| {
-                let words: HashSet<&str> = item.memory.split_whitespace().collect();
-                let score = words.intersection(&asked).count() as f32;
-                (score > 0.0).then(|| Hit { item, score, signals: vec![Signal { name: "words", score }] })
-            })
-            .collect();
+        let n_passing = memories.len();
+        let mut hits = sharing_words(memories, &request.query);
         hits.sort_by(|left, right| right.score.total_cmp(&left.score));
-        if as_of.is_none() {
-            let now = self.shelf.clock.now();
-            return Ok(true_first(hits, request.top_k, |hit| moments::is_superseded(&hit.item, now)));
+        let now = self.shelf.clock.now();
+        let is_superseded = |hit: &Hit| as_of.is_none() && moments::is_superseded(&hit.item, now);
+        found.hits = settled(hits, request, &HashMap::new(), is_superseded);
+        if found.hits.is_empty() {
+            let reason = self.why_nothing(request, n_passing).await?;
+            found.note(reason);
         }
-        hits.truncate(request.top_k);
-        Ok(hits)
+        only_relevant(&mut found, request.relevance);
+        Ok(found)
     }
 
     async fn get(&self, id: &MemoryId) -> Result<MemoryItem, MemoryError> {

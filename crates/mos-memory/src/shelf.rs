@@ -1,11 +1,12 @@
 //! What every textual memory does in the same way with the record of its cube.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use mos_core::memory::{ArchivedVersion, UpdateType};
 use mos_core::{
-    AddRequest, Clock, EmbeddingWrite, Filter, MemoryError, MemoryId, MemoryItem, MemoryType, Origin, RecordStore,
-    Scope, Status, StoreError, Version, WriteBatch, graph::Paging,
+    AddRequest, Clock, Edge, EmbeddingWrite, Filter, MemoryError, MemoryId, MemoryItem, MemoryType, Origin,
+    RecordStore, Scope, Status, StoreError, Version, WriteBatch, graph::Paging,
 };
 
 /// The name of a memory's file in a cube's directory, unless configured otherwise.
@@ -148,28 +149,58 @@ impl Shelf {
                 last
             }
         };
-        Ok(Undo { next: self.next_version(&before, wanted, UpdateType::Unrelated), present })
+        let edges = match present {
+            Some(_) => Vec::new(),
+            None => versions.last().map(|removal| removal.edges.clone()).unwrap_or_default(),
+        };
+        Ok(Undo { next: self.next_version(&before, wanted, UpdateType::Unrelated), present, edges })
     }
 
     /// Writes what [`Shelf::find_undo`] has found.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] when the memory was changed meanwhile.
+    /// [`StoreError::Conflict`] when the memory was changed meanwhile. Edges whose other end is gone are left out.
     pub(crate) async fn undo(
         &self,
         undo: Undo,
         embeddings: Option<EmbeddingWrite>,
         origin: Origin,
     ) -> Result<MemoryItem, MemoryError> {
+        let Undo { present, next, edges } = undo;
+        let mut put_edges = self.with_both_ends(&next.id, edges).await?;
         let batch = WriteBatch {
-            absent: if undo.present.is_none() { vec![undo.next.id.clone()] } else { Vec::new() },
-            unchanged: undo.present.into_iter().collect(),
-            put: vec![undo.next.clone()],
+            absent: if present.is_none() { vec![next.id.clone()] } else { Vec::new() },
+            unchanged: present.into_iter().collect(),
+            put: vec![next.clone()],
             embeddings,
             ..WriteBatch::new(origin)
         };
-        self.record.apply(&self.scope, batch).await?;
-        Ok(undo.next)
+        loop {
+            let batch = WriteBatch { put_edges: put_edges.clone(), ..batch.clone() };
+            let error = match self.record.apply(&self.scope, batch).await {
+                Ok(_) => return Ok(next),
+                Err(error) => error,
+            };
+            // Another memory at one of the edges may have been removed meanwhile.
+            let left = self.with_both_ends(&next.id, put_edges.clone()).await?;
+            if !matches!(error, StoreError::Invalid(_)) || left.len() == put_edges.len() {
+                return Err(error.into());
+            }
+            put_edges = left;
+        }
+    }
+
+    /// Leaves out the edges of a memory whose other end is gone.
+    async fn with_both_ends(&self, id: &MemoryId, mut edges: Vec<Edge>) -> Result<Vec<Edge>, MemoryError> {
+        if edges.is_empty() {
+            return Ok(edges);
+        }
+        let ends: HashSet<MemoryId> =
+            edges.iter().flat_map(|edge| [&edge.source, &edge.target]).filter(|end| *end != id).cloned().collect();
+        let ends: Vec<MemoryId> = ends.into_iter().collect();
+        let there: HashSet<MemoryId> = self.get_by_ids(&ends).await?.into_iter().map(|item| item.id).collect();
+        edges.retain(|edge| [&edge.source, &edge.target].into_iter().all(|end| end == id || there.contains(end)));
+        Ok(edges)
     }
 
     /// Checks new items and fills in the time of their making.
@@ -211,6 +242,8 @@ pub(crate) struct Undo {
     pub(crate) present: Option<MemoryItem>,
     /// The earlier state as the next version.
     pub(crate) next: MemoryItem,
+    /// Those that the removal took away.
+    pub(crate) edges: Vec<Edge>,
 }
 
 /// Whether two states differ in nothing but the numbers and times of changes.

@@ -2,7 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use mos_core::{ArchiveBatch, ArchivedReceipt, EmbeddingSpace, MemoryId, Origin, PastVersion, StoreError, Version};
+use mos_core::{
+    ArchiveBatch, ArchivedReceipt, Edge, EmbeddingSpace, MemoryId, Origin, PastVersion, StoreError, Version,
+};
 use serde_json::{Map, Value};
 
 use crate::TextAnalyzer;
@@ -28,6 +30,8 @@ pub(crate) struct PreparedVersion {
     pub(crate) origin: Origin,
     pub(crate) at: String,
     pub(crate) state: Option<(String, Map<String, Value>)>,
+    /// Those that the removal took away.
+    pub(crate) edges: Vec<Edge>,
 }
 
 /// A batch that is right as far as it can be told without looking into the store.
@@ -77,7 +81,7 @@ pub(crate) fn prepare_archive(batch: ArchiveBatch, analyzer: &TextAnalyzer) -> R
     }
     let mut memories = Vec::with_capacity(batch.memories.len());
     for archived in batch.memories {
-        let Version { number, item, origin, at } = archived.version;
+        let Version { number, item, origin, at, .. } = archived.version;
         let Some(item) = item.filter(|item| item.id == archived.id) else {
             return invalid(format!("the present state of memory `{}` is not there", archived.id));
         };
@@ -97,7 +101,7 @@ pub(crate) fn prepare_archive(batch: ArchiveBatch, analyzer: &TextAnalyzer) -> R
 }
 
 fn prepare_version(archived: PastVersion) -> PreparedVersion {
-    let Version { number, item, origin, at } = archived.version;
+    let Version { number, item, edges, origin, at } = archived.version;
     let state = item.map(|mut item| {
         // The copies of earlier states that it carries are in the history already.
         item.metadata.history.clear();
@@ -105,7 +109,7 @@ fn prepare_version(archived: PastVersion) -> PreparedVersion {
         let metadata = codec::stored_metadata(&item);
         (item.memory, metadata)
     });
-    PreparedVersion { id: archived.id, number, origin, at, state }
+    PreparedVersion { id: archived.id, number, origin, at, state, edges }
 }
 
 /// Refuses embeddings of another model than the scope's.

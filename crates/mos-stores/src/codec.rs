@@ -1,6 +1,6 @@
 //! The form in which memories and vectors are kept.
 
-use mos_core::{MemoryId, MemoryItem, MetadataForm, StoreError};
+use mos_core::{Edge, MemoryId, MemoryItem, MetadataForm, StoreError};
 use serde_json::{Map, Value};
 
 /// Stands in for the id while metadata is read: ids of memories are opaque, only the reader wants a UUID.
@@ -90,6 +90,30 @@ pub(crate) fn unit(what: &str, mut vector: Vec<f32>) -> Result<Vec<f32>, StoreEr
     Ok(vector)
 }
 
+/// Returns edges as they are kept with a removal: JSON, a list of `[source, target, type]`; `None` for no edges.
+pub(crate) fn edges_text(edges: &[Edge]) -> Option<String> {
+    let one = |edge: &Edge| Value::from(vec![edge.source.as_str(), edge.target.as_str(), edge.kind.as_str()]);
+    (!edges.is_empty()).then(|| edges.iter().map(one).collect::<Value>().to_string())
+}
+
+/// Reads what [`edges_text`] has written for the removal of a memory.
+///
+/// # Errors
+/// [`StoreError::Corrupt`].
+pub(crate) fn parse_edges(id: &MemoryId, text: Option<&str>) -> Result<Vec<Edge>, StoreError> {
+    let Some(text) = text else { return Ok(Vec::new()) };
+    let edges: Vec<(String, String, String)> = serde_json::from_str(text).map_err(|error| StoreError::Corrupt {
+        what: format!("the history of memory `{id}`"),
+        detail: format!("the edges that its removal took away cannot be read: {error}; restore the data from a backup"),
+    })?;
+    let edge = |(source, target, kind): (String, String, String)| Edge {
+        source: MemoryId::new(source),
+        target: MemoryId::new(target),
+        kind,
+    };
+    Ok(edges.into_iter().map(edge).collect())
+}
+
 /// Returns a vector as little-endian bytes.
 pub(crate) fn vector_bytes(vector: &[f32]) -> Vec<u8> {
     vector.iter().flat_map(|number| number.to_le_bytes()).collect()
@@ -130,6 +154,17 @@ mod tests {
         assert_eq!(round_trip(&tree), tree);
         tree.metadata.form = MetadataForm::Searched(Box::default(), 0.5);
         assert_eq!(round_trip(&tree), tree);
+    }
+
+    #[test]
+    fn edges_come_back_as_they_were() {
+        let edge =
+            |source: &str, target: &str| Edge { source: source.into(), target: target.into(), kind: "K\"".into() };
+        let edges = vec![edge("a", "b"), edge("记", "a/../b")];
+        let text = edges_text(&edges).unwrap();
+        assert_eq!(parse_edges(&"a".into(), Some(&text)).unwrap(), edges);
+        assert_eq!((edges_text(&[]), parse_edges(&"a".into(), None).unwrap()), (None, Vec::new()));
+        assert!(matches!(parse_edges(&"a".into(), Some("[[1]]")), Err(StoreError::Corrupt { .. })));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use mos_core::{
     ActivationMemory, ChatModel, Clock, CubeId, Embedder, IdSource, JobQueue, MemoryError, RandomIds, RecordStore,
     ScopeLifecycle, StoreError, SystemClock, UserId, UserStore,
 };
-use mos_memory::recall::Weights;
+use mos_memory::recall::{GraphOptions, Weights};
 use mos_memory::{Recall, RecallOptions};
 use mos_stores::{
     InMemoryStore, Neo4jOptions, Neo4jStore, RedisOptions, RedisQueue, SqliteOptions, SqliteStore, Tenancy,
@@ -26,6 +26,7 @@ use crate::folders;
 use crate::lazy::{Lazy, LazyEmbedder};
 use crate::organizing::Organizing;
 use crate::reading::ReadingModels;
+use crate::retrieving::{Making, Retrieving};
 use crate::tasks::Tasks;
 use crate::transcript::Transcripts;
 
@@ -208,6 +209,14 @@ impl MosBuilder {
             self.factories.clone(),
             context.clone(),
         );
+        let making = Making {
+            factories: self.factories.clone(),
+            context: context.clone(),
+            embedder: Arc::clone(&embedder),
+            clock: Arc::clone(&self.clock),
+            ids: Arc::clone(&self.ids),
+        };
+        let retrieving = Retrieving::new(&self.settings, making);
         let is_kept = !matches!(self.settings.store, StoreConfig::Memory(_));
         let activation_parts = ActivationParts {
             settings: self.settings.clone(),
@@ -240,6 +249,7 @@ impl MosBuilder {
             embedder,
             chat_model,
             reading,
+            retrieving,
             preference_locks: Arc::default(),
             organizing: Organizing::default(),
             learning: Tasks::new(MAX_LEARNING),
@@ -277,7 +287,10 @@ fn recall_options(config: &RecallConfig, is_far: bool) -> RecallOptions {
             date: weights.date as f32,
             time: weights.time as f32,
             question: weights.question as f32,
+            graph: weights.graph as f32,
+            session_priority: weights.session_priority as f32,
         },
+        graph: GraphOptions { n_hops: config.graph_hops, ..defaults.graph },
         session_penalty: config.session_penalty as f32,
         ..defaults
     }

@@ -14,6 +14,7 @@ use mos_core::{
     ChatModel, Clock, CubeId, Embedder, IdSource, InternetRetriever, ModelError, ParametricMemory, PreferenceMemory,
     RecordStore, Reranker, Scope, ScopeLifecycle, StoreError, TextMemory, UserId, UserStore, VectorStore,
 };
+use mos_memory::retrieve::Retrieval;
 use mos_memory::{
     AddLocks, AddMode, DEFAULT_FILE_NAME, Extractor, GeneralText, GeneralTextParts, LoraPlaceholder, NaiveText,
     PREFERENCE_FILE_NAME, PrefText, PrefTextParts, Recall, Shelf, TreeShelves,
@@ -61,6 +62,8 @@ pub struct TextMemoryParts {
     pub ids: Arc<dyn IdSource>,
     /// Reads conversations; loads itself at its first use.
     pub model: Arc<dyn ChatModel>,
+    /// What takes part in searches beside recall; all of it opens itself at its first use.
+    pub retrieval: Retrieval,
     /// The memory's own configuration in the cube's: `text_mem.config`.
     pub config: Value,
 }
@@ -82,6 +85,8 @@ pub struct PreferenceMemoryParts {
     pub ids: Arc<dyn IdSource>,
     /// Reads conversations and compares preferences; loads itself at its first use.
     pub model: Arc<dyn ChatModel>,
+    /// Orders what was found, when one is configured; opens itself at its first use.
+    pub reranker: Option<Arc<dyn Reranker>>,
     /// Whether a new preference is compared with all near ones, not only with the nearest.
     pub is_fine: bool,
     /// Lets one adder at a time into a cube.
@@ -208,8 +213,9 @@ impl Default for Factories {
             "general_text",
             Arc::new(|parts, file_name| {
                 let (shelf, extractor) = (shelf(&parts, file_name), extractor(&parts));
-                let parts = GeneralTextParts { shelf, recall: parts.recall, embedder: parts.embedder };
-                Arc::new(GeneralText::new(parts).with_extractor(extractor))
+                let TextMemoryParts { recall, embedder, retrieval, .. } = parts;
+                let memory = GeneralText::new(GeneralTextParts { shelf, recall, embedder });
+                Arc::new(memory.with_extractor(extractor).with_retrieval(retrieval))
             }),
         );
         factories
@@ -238,7 +244,7 @@ fn pref_text(parts: PreferenceMemoryParts, file_name: String) -> PrefText {
         shelf: Shelf { scope: parts.scope, record: parts.record, clock: parts.clock, file_name },
         vectors: parts.vectors,
         embedder: parts.embedder,
-        reranker: None,
+        reranker: parts.reranker,
         model: Some(parts.model),
         mode: if parts.is_fine { AddMode::Fine } else { AddMode::Fast },
         ids: parts.ids,

@@ -36,6 +36,7 @@ pub mod migrate;
 mod organizing;
 pub mod prompt;
 mod reading;
+mod retrieving;
 mod services;
 mod tasks;
 mod transcript;

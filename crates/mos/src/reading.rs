@@ -53,9 +53,19 @@ impl ReadingModels {
         Arc::clone(&self.of_settings)
     }
 
-    /// Returns the model that one of a cube's memories names; `None` when it names none that can be used.
+    /// Returns the model that plans searches of a cube: its `dispatcher_llm`, else the model that reads for it.
+    pub(crate) fn of_searches(&self, cube_config: &Value) -> Arc<dyn ChatModel> {
+        let own = self.at(cube_config, "/text_mem/config/dispatcher_llm");
+        own.unwrap_or_else(|| self.of(cube_config, "text_mem"))
+    }
+
+    /// Returns the model that one of a cube's memories names as `extractor_llm`; `None` when it names none that can be used.
     pub(crate) fn named(&self, cube_config: &Value, slot: &str) -> Option<Arc<dyn ChatModel>> {
-        let named = cube_config.pointer(&format!("/{slot}/config/extractor_llm")).filter(|named| is_whole(named))?;
+        self.at(cube_config, &format!("/{slot}/config/extractor_llm"))
+    }
+
+    fn at(&self, cube_config: &Value, place: &str) -> Option<Arc<dyn ChatModel>> {
+        let named = cube_config.pointer(place).filter(|named| is_whole(named))?;
         let mut kept = self.of_cubes.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, model)) = kept.iter().find(|(config, _)| config == named) {
             return Some(Arc::clone(model));
@@ -70,7 +80,7 @@ impl ReadingModels {
                 Some(model)
             }
             Err(error) => {
-                tracing::warn!(%error, "a cube's extractor_llm cannot be used; the chat model of the settings reads for it");
+                tracing::warn!(%error, "a cube's own model cannot be used; the chat model of the settings takes its place");
                 None
             }
         }
@@ -131,6 +141,17 @@ mod tests {
         assert_eq!(name(&cube(openai(""))), of_settings);
         assert_eq!(name(&cube(openai("sk-x"))), "gpt");
         assert_eq!(name(&cube(json!({"backend": "no such"}))), of_settings);
+    }
+
+    #[test]
+    fn searches_are_planned_by_the_model_for_that_else_by_the_one_that_reads() {
+        let models = models();
+        let named = |name: &str| json!({"backend": "ollama", "config": {"model_name_or_path": name}});
+        let config = |dispatcher: Value| json!({"text_mem": {"config": {"extractor_llm": named("reader"), "dispatcher_llm": dispatcher}}});
+        assert_eq!(models.of_searches(&config(named("planner"))).name(), "planner");
+        assert_eq!(models.of_searches(&config(Value::Null)).name(), "reader");
+        assert_eq!(models.of(&config(named("planner")), "text_mem").name(), "reader");
+        assert_eq!(models.of_searches(&json!({})).name(), "smollm2-135m-instruct");
     }
 
     #[test]

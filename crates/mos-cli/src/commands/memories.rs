@@ -1,12 +1,12 @@
-//! `mos add`, `search`, `get`, `list`, `history`, `undo`, `delete`.
+//! `mos add`, `get`, `list`, `history`, `undo`, `delete`.
 
 use indicatif::ProgressBar;
-use mos::{Add, Mos, Search};
+use mos::{Add, Mos};
 use mos_core::{MemoryId, MemoryItem, Version};
 use serde_json::{Value, json};
 
 use super::messages;
-use crate::arguments::{AddArguments, DeleteArguments, SearchArguments};
+use crate::arguments::{AddArguments, DeleteArguments};
 use crate::context::Context;
 use crate::progress;
 
@@ -62,43 +62,6 @@ async fn add_batch(context: &Context, mos: &Mos, add: Add, bar: &ProgressBar) ->
     })
 }
 
-pub(super) async fn search(context: &Context, arguments: SearchArguments) -> anyhow::Result<()> {
-    let mos = context.open().await?;
-    let mut search = Search::new(arguments.query).user(context.user.clone());
-    if let Some(cube) = &context.cube {
-        search = search.cubes([cube.clone()]);
-    }
-    if let Some(top_k) = arguments.top_k {
-        search = search.top_k(top_k);
-    }
-    if let Some(session) = arguments.session {
-        search = search.session(session.as_str());
-    }
-    if let Some(as_of) = arguments.as_of {
-        search = search.as_of(as_of);
-    }
-    let found = progress::spinning("searching", mos.search(search)).await?;
-    context.output.value(&found, |found| {
-        let mut lines: Vec<String> = found
-            .best()
-            .into_iter()
-            .map(|(cube, hit)| {
-                let signals: Vec<String> =
-                    hit.signals.iter().map(|signal| format!("{} {:.3}", signal.name, signal.score)).collect();
-                format!(
-                    "{:.3}  {}\n       {} in {cube} ({})",
-                    hit.score,
-                    hit.item.memory,
-                    hit.item.id,
-                    signals.join(", ")
-                )
-            })
-            .collect();
-        lines.extend(found.pref_string());
-        if lines.is_empty() { "nothing found".to_owned() } else { lines.join("\n") }
-    })
-}
-
 pub(super) async fn get(context: &Context, id: &str) -> anyhow::Result<()> {
     let mos = context.open().await?;
     let item = mos.get(&context.user, context.cube.as_ref(), &MemoryId::parse(id)?).await?;
@@ -129,13 +92,13 @@ pub(super) async fn history(context: &Context, id: &str) -> anyhow::Result<()> {
 
 /// A state for programs.
 fn state(version: &Version) -> Value {
-    let Version { number, item, origin, at } = version;
+    let Version { number, item, origin, at, .. } = version;
     json!({"number": number, "at": at, "origin": origin, "memory": item})
 }
 
 /// A state for people: when, who and why, what it said, and from which messages.
 fn told(version: &Version) -> String {
-    let Version { number, item, origin, at } = version;
+    let Version { number, item, origin, at, .. } = version;
     let Some(item) = item else {
         return format!("{number}  {at}  {} ({})  removed", origin.actor, origin.reason);
     };

@@ -12,6 +12,7 @@ mod messages;
 mod migrate;
 mod models;
 mod organize;
+mod search;
 mod users;
 
 use clap::CommandFactory;
@@ -37,7 +38,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Demo(demo) => demo::run(&context, demo).await,
         Command::Chat(chat) => chat::run(&context, chat).await,
         Command::Add(add) => memories::add(&context, add).await,
-        Command::Search(search) => memories::search(&context, search).await,
+        Command::Search(search) => search::search(&context, search).await,
         Command::Get { id } => memories::get(&context, &id).await,
         Command::List => memories::list(&context).await,
         Command::History { id } => memories::history(&context, &id).await,

@@ -11,6 +11,7 @@ mod migrating;
 mod organizing;
 mod qdrant;
 mod registering;
+mod searching;
 mod surviving;
 
 use std::io::Write;

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use mos_core::graph::Paging;
 use mos_core::{
-    AddRequest, ChatModel, ConversationInfo, Embedder, EmbeddingSpace, Filter, Hit, IdSource, MemoryError, MemoryId,
+    AddRequest, ChatModel, ConversationInfo, Embedder, EmbeddingSpace, Filter, Found, IdSource, MemoryError, MemoryId,
     MemoryItem, MemoryType, Message, Origin, PreferenceMemory, PreferenceType, Reranker, Status, StoreError,
     VectorStore, WriteBatch,
 };
@@ -173,7 +173,7 @@ impl PreferenceMemory for PrefText {
     }
 
     #[instrument(skip_all, fields(cube = %self.shelf().scope.cube, top_k), err(level = "debug"))]
-    async fn search(&self, query: &str, top_k: usize, filter: &Filter) -> Result<Vec<Hit>, MemoryError> {
+    async fn search(&self, query: &str, top_k: usize, filter: &Filter) -> Result<Found, MemoryError> {
         self.find(query, top_k, filter).await
     }
 

@@ -2,24 +2,25 @@
 
 use std::collections::HashMap;
 
-use mos_core::text_memory::Signal;
 use mos_core::{
-    EmbeddingSpace, Filter, Hit, MemoryError, MemoryId, MemoryItem, PreferenceType, RerankCandidate, RerankQuery,
+    EmbeddingSpace, Filter, Found, Hit, MemoryError, MemoryId, MemoryItem, PreferenceType, Ranking, RerankCandidate,
+    RerankQuery, Signal,
 };
 
 use super::judge::Neighbour;
 use super::{PrefText, activated};
+use crate::rerank::reordered;
 use crate::shelf::check_query;
 
 /// Of each type so many times the wanted preferences are recalled, so that the reranker has something to choose from.
 const RECALL_FACTOR: usize = 2;
 
 impl PrefText {
-    pub(super) async fn find(&self, query: &str, top_k: usize, filter: &Filter) -> Result<Vec<Hit>, MemoryError> {
+    pub(super) async fn find(&self, query: &str, top_k: usize, filter: &Filter) -> Result<Found, MemoryError> {
         check_query(query)?;
         let space = self.checked_space().await?;
         if top_k == 0 || self.shelf().record.embedding_space(&self.shelf().scope).await?.is_none() {
-            return Ok(Vec::new());
+            return Ok(Found::default());
         }
         let embedded = self.parts.embedder.embed(&[query.to_owned()]).await?;
         let vector = embedded.first().map(Vec::as_slice).unwrap_or_default();
@@ -27,10 +28,11 @@ impl PrefText {
             let filter = Filter::equals("preference_type", kind.as_str()).and(filter.clone());
             self.best_of(&space, query, vector, top_k, filter)
         };
-        let (mut hits, implicit) =
+        let (mut found, implicit) =
             futures::try_join!(of_type(PreferenceType::Explicit), of_type(PreferenceType::Implicit))?;
-        hits.extend(implicit);
-        Ok(hits)
+        found.hits.extend(implicit.hits);
+        implicit.notes.into_iter().for_each(|note| found.note(note));
+        Ok(found)
     }
 
     /// Returns the best preferences that pass the filter, best first.
@@ -41,30 +43,34 @@ impl PrefText {
         vector: &[f32],
         top_k: usize,
         filter: Filter,
-    ) -> Result<Vec<Hit>, MemoryError> {
+    ) -> Result<Found, MemoryError> {
         let limit = top_k.saturating_mul(RECALL_FACTOR);
         let recalled = self.nearest(space, vector, limit, &filter).await?;
-        let hit = |known: Neighbour| Hit {
-            score: known.similarity,
-            signals: vec![Signal { name: "vector", score: known.similarity }],
-            item: known.item,
+        let hit = |known: Neighbour| {
+            let signal = Signal { name: "vector", score: known.similarity };
+            Hit::new(known.item, known.similarity, known.similarity.clamp(0.0, 1.0), vec![signal])
         };
-        let hits: Vec<Hit> = recalled.into_iter().map(hit).collect();
-        let Some(reranker) = self.parts.reranker.as_deref().filter(|_| !hits.is_empty()) else {
-            return Ok(hits.into_iter().take(top_k).collect());
-        };
-        let ranked = {
-            let candidates: Vec<RerankCandidate<'_>> = hits.iter().map(|hit| RerankCandidate::of(&hit.item)).collect();
-            reranker.rerank(RerankQuery::new(query, Some(vector)), &candidates, top_k).await?
-        };
-        let mut hits: Vec<Option<Hit>> = hits.into_iter().map(Some).collect();
-        let ordered = ranked.into_iter().filter_map(|one| {
-            let mut hit = hits.get_mut(one.index)?.take()?;
-            hit.score = one.score;
-            hit.signals.push(Signal { name: "rerank", score: one.score });
-            Some(hit)
-        });
-        Ok(ordered.collect())
+        let mut found = Found { hits: recalled.into_iter().map(hit).collect(), notes: Vec::new() };
+        if let Some(reranker) = self.parts.reranker.as_deref().filter(|_| !found.hits.is_empty()) {
+            let ranking = {
+                let candidates: Vec<RerankCandidate<'_>> =
+                    found.hits.iter().map(|hit| RerankCandidate::of(&hit.item)).collect();
+                reranker.order(RerankQuery::new(query, Some(vector)), &candidates).await?
+            };
+            match ranking {
+                Ranking::Ordered(ranked) => {
+                    found.hits = reordered(found.hits, &ranked, reranker.name());
+                    found.hits.iter_mut().for_each(score_by_reranker);
+                }
+                Ranking::AsGiven { failure: Some(failure) } => found.note(format!(
+                    "the reranker `{}` failed, so preferences come by their likeness to the question: {failure}",
+                    reranker.name()
+                )),
+                Ranking::AsGiven { failure: None } => {}
+            }
+        }
+        found.hits.truncate(top_k);
+        Ok(found)
     }
 
     /// Returns the activated preferences nearest to a vector that pass the filter, most similar first.
@@ -84,5 +90,13 @@ impl PrefText {
             .into_iter()
             .filter_map(|one| items.remove(&one.id).map(|item| Neighbour { item, similarity: one.score }));
         Ok(found.collect())
+    }
+}
+
+/// A preference has the score of the reranker, which stands among its signals.
+fn score_by_reranker(hit: &mut Hit) {
+    if let Some(reranked) = &hit.reranked {
+        hit.score = reranked.score;
+        hit.signals.push(Signal { name: "rerank", score: reranked.score });
     }
 }

@@ -1,15 +1,17 @@
 //! The memories of one scope as the ranking needs them, kept up to date by the record's feed.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use mos_core::{Change, EmbeddingSpace, MemoryId, MemoryType, VectorPoint};
 use serde_json::Value;
 
+use super::Hints;
 use super::forms::Terms;
+use super::labels::{Labelled, Labels};
 use super::names::Speakers;
 use super::options::WordOptions;
 use super::postings::{Postings, Words};
-use super::question::Question;
+use super::question::{Question, ReadAt};
 use super::sessions::{Around, BEFORE, Sessions};
 use super::turn::Turn;
 use super::window;
@@ -25,6 +27,9 @@ const BYTES_OF_AN_ENTRY: usize = 48;
 struct Row {
     turn: Turn,
     words: Words,
+    labelled: Labelled,
+    /// The memories around it in its session.
+    around: Around,
     /// Dot products with the one to four memories before it in its session.
     before: [f32; BEFORE],
     /// Length of the vector of the window around it.
@@ -33,7 +38,9 @@ struct Row {
 
 impl Row {
     fn n_bytes(&self) -> usize {
-        self.turn.n_bytes() + self.words.n_bytes() + (BEFORE + 1) * size_of::<f32>() + BYTES_OF_AN_ENTRY
+        let numbers = (BEFORE + 1) * size_of::<f32>() + size_of::<Around>();
+        let labels = size_of::<Labelled>() + self.labelled.n_bytes();
+        self.turn.n_bytes() + self.words.n_bytes() + labels + numbers + BYTES_OF_AN_ENTRY
     }
 }
 
@@ -49,6 +56,7 @@ pub(super) struct Index {
     free: Vec<u32>,
     row_of: HashMap<MemoryId, u32>,
     postings: Postings,
+    labels: Labels,
     sessions: Sessions,
     speakers: Speakers,
     /// Rows whose dot products with those before them must be made anew.
@@ -80,12 +88,17 @@ impl Index {
         self.space.as_ref()
     }
 
+    /// Whether it has memories, nothing is left undone, and the vectors are of a space.
+    pub(super) fn is_of(&self, space: &EmbeddingSpace) -> bool {
+        self.len() > 0 && !self.is_unsettled() && self.space() == Some(space)
+    }
+
     /// How many memories it has.
     pub(super) fn len(&self) -> usize {
         self.row_of.len()
     }
 
-    /// Whether lengths of windows are missing.
+    /// Whether lengths of windows, or who stands around whom, are not what they should be.
     pub(super) fn is_unsettled(&self) -> bool {
         !self.unsettled.is_empty() || !self.exposed.is_empty()
     }
@@ -95,6 +108,7 @@ impl Index {
         self.n_row_bytes
             + self.rows.capacity() * size_of::<Option<Row>>()
             + self.postings.n_term_bytes()
+            + self.labels.n_bytes()
             + self.sessions.n_bytes()
             + self.speakers.n_bytes()
     }
@@ -124,6 +138,8 @@ impl Index {
             (self.rows.len() - 1) as u32
         });
         let words = self.postings.add(row, terms.of(&point.memory));
+        let labelled = Labelled::read(point);
+        self.labels.add(row, &labelled);
         self.row_of.insert(turn.id.clone(), row);
         if let Some(speaker) = &turn.speaker {
             self.speakers.add(speaker);
@@ -132,7 +148,7 @@ impl Index {
             self.sessions.insert(session, arrival, row);
         }
         self.unsettle(&turn, row);
-        let whole = Row { turn, words, before: [0.0; BEFORE], window_length: 1.0 };
+        let whole = Row { turn, words, labelled, around: [None; BEFORE], before: [0.0; BEFORE], window_length: 1.0 };
         self.n_row_bytes += whole.n_bytes();
         self.rows[row as usize] = Some(whole);
     }
@@ -142,6 +158,7 @@ impl Index {
         let Some(gone) = self.rows[row as usize].take() else { return };
         self.n_row_bytes -= gone.n_bytes();
         self.postings.remove(row, &gone.words);
+        self.labels.remove(row, &gone.labelled);
         if let Some(speaker) = &gone.turn.speaker {
             self.speakers.remove(speaker);
         }
@@ -191,13 +208,14 @@ impl Index {
                 row.before = before;
             }
             windows.insert(row);
-            windows.extend(self.around(row).into_iter().flatten());
+            windows.extend(self.find_around(row).into_iter().flatten());
         }
         for row in windows {
-            let around = self.around(row);
+            let around = self.find_around(row);
             let dot = |later: u32, distance: usize| self.row(later).map_or(0.0, |row| row.before[distance - 1]);
             let length = window::length(row, around, self.window, dot);
             if let Some(row) = self.row_mut(row) {
+                row.around = around;
                 row.window_length = length;
             }
         }
@@ -226,8 +244,13 @@ impl Index {
         session.map_or([None; BEFORE], |(session, arrival)| self.sessions.before(session, arrival))
     }
 
-    /// Returns the memories at -2, -1, +1 and +2 of the same session.
+    /// Returns the memories at -2, -1, +1 and +2 of the same session, as they were when the index was settled last.
     pub(super) fn around(&self, row: u32) -> Around {
+        self.row(row).map_or([None; BEFORE], |row| row.around)
+    }
+
+    /// Looks up who stands at -2, -1, +1 and +2 of the same session.
+    fn find_around(&self, row: u32) -> Around {
         let turn = self.turn(row);
         let session = turn.and_then(|turn| Some((turn.session.as_deref()?, turn.arrival)));
         session.map_or([None; BEFORE], |(session, arrival)| self.sessions.around(session, arrival))
@@ -255,8 +278,22 @@ impl Index {
     }
 
     /// Reads a question about these memories.
-    pub(super) fn understand(&self, text: &str, terms: &Terms) -> Question {
-        Question::read(text, &self.speakers, self.span(), terms)
+    pub(super) fn understand(&self, text: &str, terms: &Terms, may_have_edges: bool) -> Question {
+        Question {
+            keys: self.labels.named(text, |phrase| terms.is_empty_word(phrase)),
+            read_at: ReadAt { sequence: self.sequence, may_have_edges },
+            ..Question::read(text, &self.speakers, self.span(), terms)
+        }
+    }
+
+    /// Returns the rows with a key or tags that are asked for, each with how much of what is asked for it has, up to 1.
+    pub(super) fn label_shares(&self, question: &Question, hints: &Hints) -> BTreeMap<u32, f32> {
+        self.labels.shares(&question.keys, &hints.keys, &hints.tags)
+    }
+
+    /// How many rows there are, those without a memory included.
+    pub(super) fn n_rows(&self) -> usize {
+        self.rows.len()
     }
 
     /// The days from the first to the last on which something was said.

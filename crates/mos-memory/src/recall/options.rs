@@ -18,6 +18,8 @@ pub struct RecallOptions {
     pub window: [f32; 4],
     /// How much each signal counts.
     pub weights: Weights,
+    /// How far edges are followed.
+    pub graph: GraphOptions,
     /// What each hit of a session costs the session's other memories.
     pub session_penalty: f32,
     /// How many of the best are ordered with the penalty.
@@ -33,9 +35,29 @@ impl Default for RecallOptions {
             words: WordOptions::default(),
             window: [0.5, 0.7, 0.7, 0.5],
             weights: Weights::default(),
+            graph: GraphOptions::default(),
             session_penalty: 0.15,
             n_penalised: 100,
         }
+    }
+}
+
+/// How memories are found over edges.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GraphOptions {
+    /// How many edges away from a good memory others are looked for, at most 3; 0: edges are not looked at.
+    pub n_hops: usize,
+    /// How many of the best memories are gone out from, and how many of those that are reached after that.
+    pub n_seeds: usize,
+    /// How many memories each step reaches.
+    pub n_neighbours: usize,
+    /// What an edge that counts fully leaves of what speaks for the memory at its other end.
+    pub decay: f32,
+}
+
+impl Default for GraphOptions {
+    fn default() -> Self {
+        Self { n_hops: 1, n_seeds: 20, n_neighbours: 200, decay: 0.5 }
     }
 }
 
@@ -73,10 +95,24 @@ pub struct Weights {
     pub time: f32,
     /// 1 for a memory that is a question itself.
     pub question: f32,
+    /// Up to 1 for a memory with a key or tags that are asked for, or at an edge of a good one.
+    pub graph: f32,
+    /// 1 for a memory of the session that comes first.
+    pub session_priority: f32,
 }
 
 impl Default for Weights {
     fn default() -> Self {
-        Self { words: 1.8, context: 0.75, vector: 0.2, speaker: 2.6, date: 4.4, time: 2.6, question: -0.6 }
+        Self {
+            words: 1.8,
+            context: 0.75,
+            vector: 0.2,
+            speaker: 2.6,
+            date: 4.4,
+            time: 2.6,
+            question: -0.6,
+            graph: 6.0,
+            session_priority: 3.0,
+        }
     }
 }

@@ -37,10 +37,23 @@ pub struct Question {
     pub(super) days: Vec<Days>,
     /// Whether it asks for a time.
     pub(super) asks_when: bool,
+    /// Keys that it names, in the form in which labels are compared.
+    pub(super) keys: Vec<String>,
+    /// What was known of the scope when it was read.
+    pub(super) read_at: ReadAt,
+}
+
+/// What was known of a scope when a question was read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct ReadAt {
+    /// Number of the last change.
+    pub(super) sequence: u64,
+    /// Whether there may be edges.
+    pub(super) may_have_edges: bool,
 }
 
 impl Question {
-    /// Reads a question about what `speakers` said on the days of `span`.
+    /// Reads a question about what `speakers` said on the days of `span`, without the keys that it names.
     pub(super) fn read(text: &str, speakers: &Speakers, span: Option<Days>, terms: &Terms) -> Self {
         let mentions = speakers.mentions(text, |word| terms.is_empty_word(word));
         let (neutral, nameless) = rewrite(text, &mentions);
@@ -51,6 +64,8 @@ impl Question {
             speaker: subject(text, &mentions),
             days: dates::asked(text, span),
             asks_when: asks_when(text),
+            keys: Vec::new(),
+            read_at: ReadAt::default(),
         }
     }
 }

@@ -1,14 +1,15 @@
-//! The order of memories for a question.
+//! What speaks for each memory, and the order that follows.
 
-use std::collections::HashMap;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use mos_core::MemoryId;
+use mos_core::{MemoryId, SessionId};
 
+use super::Asked;
 use super::dates::nearness;
 use super::index::Index;
 use super::options::RecallOptions;
-use super::question::Question;
 use super::signals::Signals;
 use super::window;
 
@@ -30,47 +31,106 @@ pub struct Recalled {
 #[derive(Clone, Debug)]
 pub(super) struct Ranked {
     pub(super) row: u32,
+    pub(super) arrival: u64,
     pub(super) score: f32,
     pub(super) signals: Signals,
 }
 
-/// Returns the candidates, best first; ties in the order of their first writes. `similar` is the similarity of the question
-/// to rows; those that are not in it count as 0.
-pub(super) fn rank(
-    index: &Index,
-    question: &Question,
-    similar: &HashMap<u32, f32>,
-    candidates: &[u32],
-    options: &RecallOptions,
-) -> Vec<Ranked> {
-    let words = index.word_scores(&question.terms, &options.words);
-    let similarity = |row: u32| similar.get(&row).copied().unwrap_or_default();
-    let mut ranked: Vec<Ranked> = Vec::with_capacity(candidates.len());
-    for &row in candidates {
-        let Some(turn) = index.turn(row) else { continue };
+impl Ranked {
+    /// Takes in what comes over edges, when that is more than what is known already.
+    pub(super) fn connect(&mut self, share: f32, options: &RecallOptions) {
+        if share > self.signals.graph {
+            self.signals.graph = share;
+            self.score = self.signals.score(&options.weights);
+        }
+    }
+}
+
+/// Says for one question what speaks for each memory.
+#[derive(Debug)]
+pub(super) struct Judge<'a> {
+    index: &'a Index,
+    asked: &'a Asked<'a>,
+    options: &'a RecallOptions,
+    /// By row: what shared words are worth.
+    words: Vec<f32>,
+    /// Rows with a key or tags that are asked for.
+    labels: BTreeMap<u32, f32>,
+}
+
+impl<'a> Judge<'a> {
+    pub(super) fn new(index: &'a Index, asked: &'a Asked<'a>, options: &'a RecallOptions) -> Self {
+        let words = index.word_scores(&asked.question.terms, &options.words);
+        let labels = index.label_shares(asked.question, asked.hints);
+        Self { index, asked, options, words, labels }
+    }
+
+    /// The rows with a key or tags that are asked for, those that have most first.
+    pub(super) fn labelled(&self) -> Vec<u32> {
+        let mut labelled: Vec<(u32, f32)> = self.labels.iter().map(|(row, share)| (*row, *share)).collect();
+        labelled.sort_by(|left, right| right.1.total_cmp(&left.1).then(left.0.cmp(&right.0)));
+        labelled.into_iter().map(|(row, _)| row).collect()
+    }
+
+    /// Returns a row with its signals; `None` for one that holds no memory. `similarity` is that of the question to a row.
+    pub(super) fn judge(&self, row: u32, similarity: impl Fn(u32) -> f32) -> Option<Ranked> {
+        let Self { index, options, .. } = self;
+        let question = self.asked.question;
+        let turn = index.turn(row)?;
+        let own = similarity(row);
         let window = window::similarity(row, index.around(row), options.window, similarity) / index.window_length(row);
         let is_meant = question.speaker.is_some() && question.speaker == turn.speaker;
+        let priority = self.asked.hints.session.as_ref();
         let signals = Signals {
-            words: words[row as usize],
+            words: self.words.get(row as usize).copied().unwrap_or_default(),
             context: SIMILARITY_UNIT * window,
-            vector: SIMILARITY_UNIT * similarity(row),
+            vector: SIMILARITY_UNIT * own,
             speaker: one_if(is_meant),
             date: nearness(turn.days.iter().copied(), &question.days),
             time: one_if(question.asks_when && turn.tells_time),
             question: one_if(turn.is_question),
+            graph: self.labels.get(&row).copied().unwrap_or_default(),
+            session_priority: one_if(priority.is_some_and(|session| is_of(turn.session.as_deref(), session))),
             session: 0.0,
         };
-        ranked.push(Ranked { row, score: signals.score(&options.weights), signals });
+        Some(Ranked { row, arrival: turn.arrival, score: signals.score(&options.weights), signals })
     }
-    let arrival = |one: &Ranked| index.turn(one.row).map_or(u64::MAX, |turn| turn.arrival);
-    ranked.sort_by(|left, right| right.score.total_cmp(&left.score).then_with(|| arrival(left).cmp(&arrival(right))));
-    let session = |one: &Ranked| index.turn(one.row).and_then(|turn| turn.session.clone());
-    penalise(&mut ranked, session, options);
-    ranked
+}
+
+/// Whether a session of the index, which begins with its user, is the one that is meant.
+fn is_of(session: Option<&str>, meant: &SessionId) -> bool {
+    session.and_then(|session| session.split_once('\n')).is_some_and(|(_, name)| name == meant.as_str().trim())
 }
 
 fn one_if(holds: bool) -> f32 {
     f32::from(u8::from(holds))
+}
+
+/// A higher score first, then the earlier first write.
+pub(super) fn best_first(left: &Ranked, right: &Ranked) -> Ordering {
+    let tie = || (left.arrival, left.row).cmp(&(right.arrival, right.row));
+    right.score.total_cmp(&left.score).then_with(tie)
+}
+
+/// Keeps the `limit` best, in any order.
+pub(super) fn keep_best(ranked: &mut Vec<Ranked>, limit: usize) {
+    if limit < ranked.len() {
+        if limit > 0 {
+            ranked.select_nth_unstable_by(limit - 1, best_first);
+        }
+        ranked.truncate(limit);
+    }
+}
+
+/// Returns the `limit` best, best first, ties in the order of their first writes.
+pub(super) fn order(index: &Index, mut ranked: Vec<Ranked>, limit: usize, options: &RecallOptions) -> Vec<Ranked> {
+    // Whoever comes after these cannot come before them: the penalty changes the order of the best alone.
+    keep_best(&mut ranked, limit.max(options.n_penalised));
+    ranked.sort_unstable_by(best_first);
+    let session = |one: &Ranked| index.turn(one.row).and_then(|turn| turn.session.clone());
+    penalise(&mut ranked, session, options);
+    ranked.truncate(limit);
+    ranked
 }
 
 /// Orders the best anew, so that not all come from one session: each that is taken costs the others of its session
@@ -103,11 +163,16 @@ mod tests {
     use super::*;
 
     fn ranked(scores: &[f32]) -> Vec<Ranked> {
-        let one = |(row, score): (usize, &f32)| Ranked { row: row as u32, score: *score, signals: Signals::default() };
+        let one = |(row, score): (usize, &f32)| Ranked {
+            row: row as u32,
+            arrival: row as u64,
+            score: *score,
+            signals: Signals::default(),
+        };
         scores.iter().enumerate().map(one).collect()
     }
 
-    fn order(scores: &[f32], sessions: &[&str], n_penalised: usize) -> Vec<u32> {
+    fn order_of(scores: &[f32], sessions: &[&str], n_penalised: usize) -> Vec<u32> {
         let mut ranked = ranked(scores);
         let session = |one: &Ranked| Some(sessions[one.row as usize]).filter(|name| !name.is_empty()).map(Arc::from);
         penalise(&mut ranked, session, &RecallOptions { n_penalised, ..RecallOptions::default() });
@@ -117,20 +182,41 @@ mod tests {
 
     #[test]
     fn other_sessions_come_forward() {
-        assert_eq!(order(&[5.0, 4.9, 4.8, 1.0], &["a", "a", "b", "b"], 100), [0, 2, 1, 3]);
+        assert_eq!(order_of(&[5.0, 4.9, 4.8, 1.0], &["a", "a", "b", "b"], 100), [0, 2, 1, 3]);
         // Two of `a` cost the third 0.3.
-        assert_eq!(order(&[5.0, 4.9, 4.8, 4.7, 4.6], &["a", "a", "a", "b", "b"], 100), [0, 1, 3, 2, 4]);
+        assert_eq!(order_of(&[5.0, 4.9, 4.8, 4.7, 4.6], &["a", "a", "a", "b", "b"], 100), [0, 1, 3, 2, 4]);
     }
 
     #[test]
     fn memories_without_a_session_cost_nobody_anything() {
-        assert_eq!(order(&[5.0, 4.9, 4.8], &["", "", ""], 100), [0, 1, 2]);
-        assert_eq!(order(&[5.0, 5.0, 5.0], &["a", "", ""], 100), [0, 1, 2], "ties keep their order");
+        assert_eq!(order_of(&[5.0, 4.9, 4.8], &["", "", ""], 100), [0, 1, 2]);
+        assert_eq!(order_of(&[5.0, 5.0, 5.0], &["a", "", ""], 100), [0, 1, 2], "ties keep their order");
     }
 
     #[test]
     fn only_the_best_are_ordered_anew() {
-        assert_eq!(order(&[5.0, 4.9, 4.85, 4.0], &["a", "a", "b", "b"], 2), [0, 1, 2, 3]);
-        assert!(order(&[], &[], 100).is_empty());
+        assert_eq!(order_of(&[5.0, 4.9, 4.85, 4.0], &["a", "a", "b", "b"], 2), [0, 1, 2, 3]);
+        assert!(order_of(&[], &[], 100).is_empty());
+    }
+
+    #[test]
+    fn the_best_are_those_of_the_whole_order() {
+        let scores: Vec<f32> = (0_u32..200).map(|row| (row.wrapping_mul(2_654_435_761) >> 28) as f32).collect();
+        let mut whole = ranked(&scores);
+        whole.sort_by(best_first);
+        for limit in [0, 1, 7, 100, 199, 200, 1000] {
+            let mut best = ranked(&scores);
+            keep_best(&mut best, limit);
+            best.sort_unstable_by(best_first);
+            let rows = |ranked: &[Ranked]| ranked.iter().take(limit).map(|one| one.row).collect::<Vec<_>>();
+            assert_eq!(rows(&best), rows(&whole), "{limit}");
+        }
+    }
+
+    #[test]
+    fn a_session_is_meant_whoever_has_it() {
+        assert!(is_of(Some("ann\nmonday"), &SessionId::from("monday")));
+        assert!(is_of(Some("\nmonday"), &SessionId::from("monday")));
+        assert!(!is_of(Some("monday\ntuesday"), &SessionId::from("monday")) && !is_of(None, &SessionId::from("x")));
     }
 }

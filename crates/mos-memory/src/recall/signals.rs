@@ -21,6 +21,11 @@ pub struct Signals {
     pub time: f32,
     /// 1 for a memory that is a question itself.
     pub question: f32,
+    /// Up to 1: 1 for a memory whose key is asked for; the part that it has of the tags that are asked for, from two on; what
+    /// comes over edges from good memories.
+    pub graph: f32,
+    /// 1 for a memory of the session that comes first.
+    pub session_priority: f32,
     /// What better memories of its session cost it, from 0 down; it is added to the score as it is.
     pub session: f32,
 }
@@ -36,6 +41,9 @@ impl Signals {
             + weights.time * self.time
             + weights.question * self.question
             + self.session
+            // Last: what has neither keeps its score to the bit.
+            + weights.graph * self.graph
+            + weights.session_priority * self.session_priority
     }
 
     /// Returns the signals by name; those that are 0 say nothing and are left out, but for `vector`.
@@ -48,6 +56,8 @@ impl Signals {
             ("date", self.date),
             ("time", self.time),
             ("question", self.question),
+            ("graph", self.graph),
+            ("session_priority", self.session_priority),
             ("session", self.session),
         ];
         let says = |(name, score): &(&'static str, f32)| *name == "vector" || *score != 0.0;
@@ -69,6 +79,8 @@ mod tests {
         assert!((penalised.score(&Weights::default()) - 14.7).abs() < 1e-5);
         let asking = Signals { question: 1.0, ..signals };
         assert!((asking.score(&Weights::default()) - 14.4).abs() < 1e-5);
+        let connected = Signals { graph: 0.5, session_priority: 1.0, ..signals };
+        assert!((connected.score(&Weights::default()) - 21.0).abs() < 1e-5);
     }
 
     #[test]

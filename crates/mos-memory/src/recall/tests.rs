@@ -1,12 +1,13 @@
 //! Whole searches over a record and an exact index.
 
-use mos_core::{Embedder, EmbeddingWrite, MemoryItem, Origin, SystemClock, WriteBatch};
+use mos_core::{Embedder, EmbeddingWrite, Filter, MemoryItem, Origin, SystemClock, WriteBatch};
 use mos_stores::{ExactVectors, InMemoryStore, TextAnalyzer};
 use mos_testkit::embedder::WordEmbedder;
 use serde_json::{Map, Value, json};
 
 use super::*;
 
+mod connected;
 mod formulas;
 
 struct House {
@@ -14,6 +15,7 @@ struct House {
     embedder: WordEmbedder,
     recall: Arc<Recall>,
     scope: Scope,
+    hints: Hints,
 }
 
 impl House {
@@ -21,7 +23,8 @@ impl House {
         let record: Arc<dyn RecordStore> = InMemoryStore::new(Arc::new(SystemClock));
         let vectors = ExactVectors::following(Arc::clone(&record));
         let recall = Recall::following(Arc::clone(&record), vectors, Arc::new(TextAnalyzer::new()), options);
-        Self { record, embedder: WordEmbedder::new("words", 64), recall, scope: Scope { cube: "cube".into() } }
+        let (embedder, scope) = (WordEmbedder::new("words", 64), Scope { cube: "cube".into() });
+        Self { record, embedder, recall, scope, hints: Hints::default() }
     }
 
     async fn apply(&self, batch: WriteBatch) {
@@ -50,7 +53,8 @@ impl House {
         let space = self.embedder.space().await.unwrap();
         let question = self.recall.understand(&self.scope, &space, question).await.unwrap();
         let query = self.embedder.embed(std::slice::from_ref(&question.neutral)).await.unwrap().remove(0);
-        self.recall.search(&self.scope, &space, &question, &query, limit, filter).await.unwrap()
+        let asked = Asked { question: &question, query: &query, hints: &self.hints };
+        self.recall.search(&self.scope, &space, &asked, limit, filter).await.unwrap()
     }
 
     async fn found(&self, question: &str) -> Vec<String> {

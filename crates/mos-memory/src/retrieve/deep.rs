@@ -112,7 +112,7 @@ mod tests {
         let number = text.bytes().fold(0_u64, |number, byte| number * 256 % 999_999_999_989 + u64::from(byte));
         let id = format!("00000000-0000-4000-8000-{number:012}");
         let item = mos_core::MemoryItem::from_value(json!({"id": id, "memory": text}), String::new).unwrap();
-        Hit { item, score: 1.0, signals: Vec::new() }
+        Hit::new(item, 1.0, 1.0, Vec::new())
     }
 
     async fn run(answers: &[&str], limit: usize) -> (Deepened, Vec<String>, usize) {

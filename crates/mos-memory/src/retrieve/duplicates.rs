@@ -2,91 +2,65 @@
 
 use std::collections::{HashMap, HashSet};
 
-use mos_core::{Hit, MemoryId};
+use mos_core::{Duplicates, Hit, MemoryId};
 
-/// Which hits count as repetitions.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub enum Duplicates {
-    /// None: every hit is returned.
-    Keep,
-    /// Those with the same text, but for blanks and case.
-    #[default]
-    SameText,
-    /// Also those whose vectors have at least this cosine similarity with one of a better hit.
-    Similar(f32),
-    /// None is left out, but the order weighs relevance against what better hits say already: maximal marginal relevance
-    /// (Carbonell and Goldstein 1998). 1 is relevance alone, 0 novelty alone.
-    MarginalRelevance(f32),
-}
-
-impl Duplicates {
-    /// Whether [`Duplicates::apply`] looks at vectors.
-    pub fn needs_vectors(self) -> bool {
-        matches!(self, Self::Similar(_) | Self::MarginalRelevance(_))
-    }
-
-    /// Returns at most `limit` of the hits, which come best first. `vectors` are those of the memories, unit length; a
-    /// memory without one resembles none.
-    pub fn apply(self, hits: Vec<Hit>, vectors: &HashMap<MemoryId, Vec<f32>>, limit: usize) -> Vec<Hit> {
-        match self {
-            Self::Keep => hits.into_iter().take(limit).collect(),
-            Self::SameText => distinct_texts(hits).take(limit).collect(),
-            Self::Similar(least) => dissimilar(distinct_texts(hits), vectors, least, limit),
-            Self::MarginalRelevance(lambda) => marginal(distinct_texts(hits).collect(), vectors, lambda, limit),
-        }
+/// Returns the places of the hits that are no repetitions of better ones, in the order chosen; `hits` come best first. At most
+/// `limit` of them. `vectors` are those of the memories, unit length; a memory without one resembles none.
+pub(crate) fn kept(how: Duplicates, hits: &[&Hit], vectors: &HashMap<MemoryId, Vec<f32>>, limit: usize) -> Vec<usize> {
+    match how {
+        Duplicates::Keep => (0..hits.len().min(limit)).collect(),
+        Duplicates::SameText => distinct_texts(hits).take(limit).collect(),
+        Duplicates::Similar(least) => dissimilar(hits, vectors, least, limit),
+        Duplicates::MarginalRelevance(lambda) => marginal(hits, vectors, lambda, limit),
     }
 }
 
-fn distinct_texts(hits: Vec<Hit>) -> impl Iterator<Item = Hit> {
+/// How many different texts there are among the hits.
+pub(crate) fn n_distinct<'a>(hits: impl Iterator<Item = &'a Hit>) -> usize {
+    hits.map(|hit| normalised(&hit.item.memory)).collect::<HashSet<String>>().len()
+}
+
+fn distinct_texts<'a>(hits: &'a [&'a Hit]) -> impl Iterator<Item = usize> + 'a {
     let mut seen: HashSet<String> = HashSet::new();
-    hits.into_iter().filter(move |hit| seen.insert(normalised(&hit.item.memory)))
+    (0..hits.len()).filter(move |&place| seen.insert(normalised(&hits[place].item.memory)))
 }
 
 fn normalised(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase()
 }
 
-fn dissimilar(
-    hits: impl Iterator<Item = Hit>,
-    vectors: &HashMap<MemoryId, Vec<f32>>,
-    least: f32,
-    limit: usize,
-) -> Vec<Hit> {
-    let mut kept: Vec<Hit> = Vec::new();
-    for hit in hits {
+fn dissimilar(hits: &[&Hit], vectors: &HashMap<MemoryId, Vec<f32>>, least: f32, limit: usize) -> Vec<usize> {
+    let mut kept: Vec<usize> = Vec::new();
+    for place in distinct_texts(hits) {
         if kept.len() == limit {
             break;
         }
-        if kept.iter().all(|better| similarity(vectors, &better.item.id, &hit.item.id) < least) {
-            kept.push(hit);
+        let repeats = |&better: &usize| similarity(vectors, &hits[better].item.id, &hits[place].item.id) >= least;
+        if !kept.iter().any(repeats) {
+            kept.push(place);
         }
     }
     kept
 }
 
-/// Scores are brought to `[0, 1]` first, so that they can be weighed against similarities.
-fn marginal(hits: Vec<Hit>, vectors: &HashMap<MemoryId, Vec<f32>>, lambda: f32, limit: usize) -> Vec<Hit> {
-    let (mut low, mut high) = (f32::INFINITY, f32::NEG_INFINITY);
-    for hit in &hits {
-        (low, high) = (low.min(hit.score), high.max(hit.score));
-    }
-    let relevance = |hit: &Hit| if high > low { (hit.score - low) / (high - low) } else { 1.0 };
-    let mut rest: Vec<(f32, f32, Hit)> = hits.into_iter().map(|hit| (relevance(&hit), 0.0, hit)).collect();
-    let mut chosen: Vec<Hit> = Vec::new();
+/// Relativities and similarities are both from 0 to 1, so that they can be weighed.
+fn marginal(hits: &[&Hit], vectors: &HashMap<MemoryId, Vec<f32>>, lambda: f32, limit: usize) -> Vec<usize> {
+    let mut rest: Vec<(usize, f32)> = distinct_texts(hits).map(|place| (place, 0.0)).collect();
+    let mut chosen: Vec<usize> = Vec::new();
+    let worth = |(place, nearest): (usize, f32)| lambda * hits[place].relativity - (1.0 - lambda) * nearest;
     while chosen.len() < limit && !rest.is_empty() {
         let mut best = 0;
-        for (index, (relevance, nearest, _)) in rest.iter().enumerate().skip(1) {
-            let worth = |relevance: f32, nearest: f32| lambda * relevance - (1.0 - lambda) * nearest;
+        for (index, one) in rest.iter().enumerate().skip(1) {
             // The earlier one of equals: hits come best first.
-            if worth(*relevance, *nearest) > worth(rest[best].0, rest[best].1) {
+            if worth(*one) > worth(rest[best]) {
                 best = index;
             }
         }
-        let (_, _, hit) = rest.remove(best);
-        for (_, nearest, other) in &mut rest {
-            *nearest = nearest.max(similarity(vectors, &hit.item.id, &other.item.id));
+        let (place, _) = rest.remove(best);
+        for (other, nearest) in &mut rest {
+            *nearest = nearest.max(similarity(vectors, &hits[place].item.id, &hits[*other].item.id));
         }
-        chosen.push(hit);
+        chosen.push(place);
     }
     chosen
 }
@@ -107,20 +81,27 @@ mod tests {
     fn hit(number: u8, text: &str, score: f32) -> Hit {
         let id = format!("00000000-0000-4000-8000-0000000000{number:02}");
         let item = mos_core::MemoryItem::from_value(json!({"id": id, "memory": text}), String::new).unwrap();
-        Hit { item, score, signals: Vec::new() }
+        Hit::new(item, score, score.min(1.0), Vec::new())
     }
 
-    fn texts(hits: &[Hit]) -> Vec<&str> {
-        hits.iter().map(|hit| hit.item.memory.as_str()).collect()
+    fn texts<'a>(
+        how: Duplicates,
+        hits: &'a [Hit],
+        vectors: &HashMap<MemoryId, Vec<f32>>,
+        limit: usize,
+    ) -> Vec<&'a str> {
+        let borrowed: Vec<&Hit> = hits.iter().collect();
+        kept(how, &borrowed, vectors, limit).into_iter().map(|place| hits[place].item.memory.as_str()).collect()
     }
 
     #[test]
     fn the_best_of_equal_texts_stays() {
         let hits = vec![hit(1, "I like tea", 3.0), hit(2, "i  like Tea ", 2.0), hit(3, "coffee", 1.0)];
         let none = HashMap::new();
-        assert_eq!(texts(&Duplicates::SameText.apply(hits.clone(), &none, 9)), ["I like tea", "coffee"]);
-        assert_eq!(Duplicates::Keep.apply(hits.clone(), &none, 9).len(), 3);
-        assert_eq!(Duplicates::SameText.apply(hits, &none, 1).len(), 1);
+        assert_eq!(texts(Duplicates::SameText, &hits, &none, 9), ["I like tea", "coffee"]);
+        assert_eq!(texts(Duplicates::Keep, &hits, &none, 9).len(), 3);
+        assert_eq!(texts(Duplicates::SameText, &hits, &none, 1).len(), 1);
+        assert_eq!(n_distinct(hits.iter()), 2);
     }
 
     #[test]
@@ -129,13 +110,18 @@ mod tests {
         let vectors: HashMap<MemoryId, Vec<f32>> = [(0, [1.0, 0.0]), (1, [0.99, 0.141]), (2, [0.0, 1.0])]
             .map(|(index, vector): (usize, [f32; 2])| (hits[index].item.id.clone(), vector.to_vec()))
             .into();
-        let apply = |how: Duplicates| how.apply(hits.clone(), &vectors, 9);
-        assert_eq!(texts(&apply(Duplicates::Similar(0.95))), ["tea", "train", "no vector"]);
-        assert_eq!(texts(&apply(Duplicates::Similar(0.999))), ["tea", "green tea", "train", "no vector"]);
-        assert_eq!(texts(&apply(Duplicates::MarginalRelevance(1.0))), ["tea", "green tea", "train", "no vector"]);
+        let apply = |how: Duplicates| texts(how, &hits, &vectors, 9);
+        assert_eq!(apply(Duplicates::Similar(0.95)), ["tea", "train", "no vector"]);
+        assert_eq!(apply(Duplicates::Similar(0.999)), ["tea", "green tea", "train", "no vector"]);
+        assert_eq!(apply(Duplicates::MarginalRelevance(1.0)), ["tea", "green tea", "train", "no vector"]);
         let novel = apply(Duplicates::MarginalRelevance(0.5));
         assert_eq!(novel.len(), 4, "nothing is left out");
-        let place = |text: &str| novel.iter().position(|hit| hit.item.memory == text);
-        assert!(place("train") < place("green tea"), "{:?}", texts(&novel));
+        let place = |text: &str| novel.iter().position(|found| *found == text);
+        assert!(place("train") < place("green tea"), "{novel:?}");
+        assert_eq!(
+            texts(Duplicates::MarginalRelevance(0.5), &hits, &vectors, 2),
+            ["tea", "train"],
+            "the choice differs"
+        );
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use mos_core::{Hit, MemoryType};
+use mos_core::{Hit, KindLimits, MemoryType};
 
 /// How many hits of the special kinds may be returned beside the plain ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,9 +18,20 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// MemOS' numbers beside `plain`, for those kinds that are asked for.
+    /// None of the special kinds.
     pub fn new(plain: usize) -> Self {
         Self { plain, tools: 0, skills: 0, preferences: 0 }
+    }
+
+    /// What a request for `top_k` plain memories says about the others.
+    pub(crate) fn asked(top_k: usize, kinds: KindLimits) -> Self {
+        Self { plain: top_k, tools: kinds.tools, skills: kinds.skills, preferences: top_k }
+    }
+
+    /// How many hits there can be at most.
+    pub(crate) fn total(self) -> usize {
+        let special = self.tools.saturating_mul(2).saturating_add(self.skills).saturating_add(self.preferences);
+        self.plain.saturating_add(special)
     }
 
     fn of(self, kind: Option<MemoryType>) -> usize {
@@ -61,7 +72,7 @@ mod tests {
     fn hit(number: u8, kind: &str) -> Hit {
         let id = format!("00000000-0000-4000-8000-0000000000{number:02}");
         let value = json!({"id": id, "memory": kind, "metadata": {"memory_type": kind}});
-        Hit { item: mos_core::MemoryItem::from_value(value, String::new).unwrap(), score: 1.0, signals: Vec::new() }
+        Hit::new(mos_core::MemoryItem::from_value(value, String::new).unwrap(), 1.0, 1.0, Vec::new())
     }
 
     #[test]

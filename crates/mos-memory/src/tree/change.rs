@@ -11,7 +11,7 @@ use super::shape::shape_like;
 use super::shelves::Shelved;
 use super::working::{is_to_be_shown, next_copy};
 use super::{MAX_ATTEMPTS, TreeText};
-use crate::shelf::check_text;
+use crate::shelf::{Undo, check_text};
 
 /// A memory as it was read, and its next state.
 type Step = (MemoryItem, MemoryItem);
@@ -78,11 +78,10 @@ impl TreeText {
     /// Goes back to the state of a memory before its last change.
     pub(super) async fn go_back(&self, id: &MemoryId, origin: Origin) -> Result<MemoryItem, MemoryError> {
         let undo = self.shelf().find_undo(id).await?;
-        let next = undo.next.clone();
-        let embeddings = self.embedded(&next).await?;
-        let Some(present) = undo.present else {
-            let undo = crate::shelf::Undo { present: None, next };
-            return self.shelf().undo(undo, embeddings, origin).await;
+        let embeddings = self.embedded(&undo.next).await?;
+        let (present, next) = match undo {
+            Undo { present: Some(present), next, .. } => (present, next),
+            removed => return self.shelf().undo(removed, embeddings, origin).await,
         };
         let shelved = self.shelved().await?;
         let batch = self.steps(&shelved, vec![(present, next.clone())], origin).await?;

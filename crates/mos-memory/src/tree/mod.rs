@@ -28,14 +28,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use mos_core::{
-    AddRequest, Analyzer, BackUp, Edge, Embedder, Filter, GraphPage, Hit, IdSource, MemoryError, MemoryId, MemoryItem,
-    MemoryType, Origin, Paging, RecordStore, RelevantSubgraph, Scope, SearchRequest, SubgraphRequest, TextMemory,
-    TreeMemory, VectorStore, Version,
+    AddRequest, Analyzer, BackUp, Edge, Embedder, Filter, Found, GraphPage, IdSource, MemoryError, MemoryId,
+    MemoryItem, MemoryType, Origin, Paging, RecordStore, RelevantSubgraph, Scope, SearchRequest, SubgraphRequest,
+    TextMemory, TreeMemory, VectorStore, Version,
 };
 use tracing::{Span, instrument};
 
 use crate::finder::Finder;
 use crate::recall::Recall;
+use crate::retrieve::Retrieval;
 use crate::shelf::Shelf;
 
 pub use shelves::TreeShelves;
@@ -130,7 +131,14 @@ impl TreeText {
     /// Returns the memory of a cube.
     pub fn new(parts: TreeTextParts) -> Self {
         let TreeTextParts { shelf, recall, vectors, embedder, analyzer, ids, shelves, options } = parts;
-        Self { inner: Finder { shelf, recall, embedder }, vectors, analyzer, ids, shelves, options }
+        Self { inner: Finder::new(shelf, recall, embedder), vectors, analyzer, ids, shelves, options }
+    }
+
+    /// Lets models and services take part in searches. Without them memories are found by recall alone.
+    #[must_use]
+    pub fn with_retrieval(mut self, retrieval: Retrieval) -> Self {
+        self.inner.retrieval = retrieval;
+        self
     }
 
     fn shelf(&self) -> &Shelf {
@@ -160,7 +168,7 @@ impl TreeText {
     }
 
     /// Returns the memories that fit a question. Asked for working memory, those that it shows.
-    async fn find(&self, request: &SearchRequest) -> Result<Vec<Hit>, MemoryError> {
+    async fn find(&self, request: &SearchRequest) -> Result<Found, MemoryError> {
         let is_own = |item: &MemoryItem| item.working_copy_of().is_none();
         if !request.types.contains(&MemoryType::Working) {
             return self.inner.find(request, &is_own).await;
@@ -193,10 +201,10 @@ impl TextMemory for TreeText {
     }
 
     #[instrument(skip_all, fields(cube = %self.scope().cube, top_k = request.top_k, n_hits), err(level = "debug"))]
-    async fn search(&self, request: &SearchRequest) -> Result<Vec<Hit>, MemoryError> {
-        let hits = self.find(request).await?;
-        Span::current().record("n_hits", hits.len());
-        Ok(hits)
+    async fn search(&self, request: &SearchRequest) -> Result<Found, MemoryError> {
+        let found = self.find(request).await?;
+        Span::current().record("n_hits", found.hits.len());
+        Ok(found)
     }
 
     async fn get(&self, id: &MemoryId) -> Result<MemoryItem, MemoryError> {

@@ -1,16 +1,21 @@
 //! Which memories stand on which shelf, kept in memory, so that no write has to look through the whole record.
+//!
+//! The first use of a scope in a process goes through its feed once, a page at a time, with four short fields of each memory
+//! (no texts, vectors or sources); later ones read what was written since. About 200 bytes stay for each memory.
 
 use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
-use mos_core::{Change, MemoryId, MemoryItem, MemoryType, RecordStore, Scope, Status, StoreError, moment};
-use serde_json::{Map, Value};
+use mos_core::{ChangedFields, FieldsOf, MemoryId, MemoryType, RecordStore, Scope, Status, StoreError, moment};
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 use crate::by_scope::ByScope;
 
 /// Changes read at a time.
 const PAGE: usize = 1000;
+
+/// What is asked of each memory: nothing else of it is read, whatever it holds.
+const FIELDS: [&str; 4] = ["memory_type", "status", "updated_at", "working_binding"];
 
 /// How many memories of all scopes together are kept; the scopes that were used least recently go first.
 const MAX_MEMORIES: usize = 2_000_000;
@@ -64,18 +69,10 @@ impl Shelved {
     /// Takes in what was written since.
     pub(super) async fn settle(&mut self, record: &dyn RecordStore, scope: &Scope) -> Result<(), StoreError> {
         loop {
-            let page = record.changes(scope, self.sequence, PAGE).await?;
+            let page = record.changed_fields(scope, &FIELDS, self.sequence, PAGE).await?;
             let is_last = page.len() < PAGE;
-            // The feed tells nothing of memories without an embedding but that they changed.
-            let bare = |change: &Change| match change {
-                Change::Put { id, point: None, .. } => Some(id.clone()),
-                Change::Put { .. } | Change::Deleted { .. } => None,
-            };
-            let bare: Vec<MemoryId> = page.iter().filter_map(bare).collect();
-            let read = if bare.is_empty() { Vec::new() } else { record.nodes(scope, &bare).await? };
-            let read: HashMap<MemoryId, MemoryItem> = read.into_iter().map(|item| (item.id.clone(), item)).collect();
             for change in page {
-                self.follow(change, &read);
+                self.follow(change);
             }
             if is_last {
                 return Ok(());
@@ -83,25 +80,13 @@ impl Shelved {
         }
     }
 
-    fn follow(&mut self, change: Change, read: &HashMap<MemoryId, MemoryItem>) {
-        match change {
-            Change::Put { sequence, arrival, id, point } => {
-                self.sequence = sequence;
-                self.remove(&id);
-                let found = match point {
-                    Some(point) => place(&id, &point.metadata, arrival),
-                    // One that is gone by now is told of later.
-                    None => read.get(&id).and_then(|item| place(&id, &item.metadata.to_map(), arrival)),
-                };
-                if let Some((kind, place)) = found {
-                    self.type_of.insert(id.clone(), kind);
-                    self.shelves.entry(kind).or_default().insert(id, place);
-                }
-            }
-            Change::Deleted { sequence, id } => {
-                self.sequence = sequence;
-                self.remove(&id);
-            }
+    fn follow(&mut self, change: ChangedFields) {
+        let ChangedFields { sequence, id, state } = change;
+        self.sequence = sequence;
+        self.remove(&id);
+        if let Some((kind, place)) = state.and_then(|state| place(&id, &state)) {
+            self.type_of.insert(id.clone(), kind);
+            self.shelves.entry(kind).or_default().insert(id, place);
         }
     }
 
@@ -161,14 +146,15 @@ impl Shelved {
     }
 }
 
-fn place(id: &MemoryId, metadata: &Map<String, Value>, arrival: u64) -> Option<(MemoryType, Place)> {
-    let text = |key: &str| metadata.get(key).and_then(Value::as_str);
-    let kind = text("memory_type").and_then(MemoryType::parse)?;
-    let original = text("working_binding").filter(|original| kind == MemoryType::Working && *original != id.as_str());
+/// Reads the fields of [`FIELDS`]; `None` for what stands on no shelf.
+fn place(id: &MemoryId, state: &FieldsOf) -> Option<(MemoryType, Place)> {
+    let [kind, status, updated_at, original] = state.values.as_slice() else { return None };
+    let kind = kind.as_str().and_then(MemoryType::parse)?;
+    let original = original.as_str().filter(|original| kind == MemoryType::Working && *original != id.as_str());
     let place = Place {
-        is_activated: text("status") == Some(Status::Activated.as_str()),
-        updated_at: text("updated_at").and_then(moment).unwrap_or(Timestamp::MIN),
-        arrival,
+        is_activated: status.as_str() == Some(Status::Activated.as_str()),
+        updated_at: updated_at.as_str().and_then(moment).unwrap_or(Timestamp::MIN),
+        arrival: state.arrival,
         copy_of: original.map(MemoryId::from),
     };
     Some((kind, place))
@@ -176,16 +162,17 @@ fn place(id: &MemoryId, metadata: &Map<String, Value>, arrival: u64) -> Option<(
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use mos_core::MemoryItem;
+    use serde_json::{Value, json};
 
     use super::*;
 
     fn put(shelved: &mut Shelved, id: &str, arrival: u64, metadata: Value) {
         let value = json!({"id": "00000000-0000-4000-8000-000000000000", "memory": "x", "metadata": metadata});
-        let item = MemoryItem::from_value(value, String::new).unwrap();
-        let read = HashMap::from([(MemoryId::from(id), item)]);
-        let sequence = shelved.sequence + 1;
-        shelved.follow(Change::Put { sequence, arrival, id: id.into(), point: None }, &read);
+        let metadata = MemoryItem::from_value(value, String::new).unwrap().metadata.to_map();
+        let values = FIELDS.iter().map(|field| metadata.get(*field).cloned().unwrap_or_default()).collect();
+        let state = Some(FieldsOf { arrival, values });
+        shelved.follow(ChangedFields { sequence: shelved.sequence + 1, id: id.into(), state });
     }
 
     fn working(updated_at: &str) -> Value {
@@ -217,7 +204,7 @@ mod tests {
         put(&mut shelved, "own", 3, json!({"memory_type": "WorkingMemory", "working_binding": "own"}));
         assert_eq!(shelved.copies_of(&["a".into(), "own".into()]), ["copy".into()]);
         assert_eq!(shelved.shown(), HashMap::from([("a".into(), "copy".into())]));
-        shelved.follow(Change::Deleted { sequence: 9, id: "copy".into() }, &HashMap::new());
+        shelved.follow(ChangedFields { sequence: 9, id: "copy".into(), state: None });
         assert!(shelved.shown().is_empty() && shelved.len() == 2 && shelved.sequence == 9);
     }
 

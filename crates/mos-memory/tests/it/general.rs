@@ -18,7 +18,7 @@ fn general(record: &Arc<dyn RecordStore>, cube: &str, model: &str, dimension: us
 }
 
 async fn found(memory: &GeneralText, query: &str) -> Vec<String> {
-    let hits = memory.search(&SearchRequest::new(query, 5)).await.unwrap();
+    let hits = memory.search(&SearchRequest::new(query, 5)).await.unwrap().hits;
     texts(hits.iter().map(|hit| &hit.item)).into_iter().map(str::to_owned).collect()
 }
 
@@ -28,7 +28,7 @@ async fn what_was_added_is_found_and_each_hit_says_why() {
     let memory = general(&record, "cube", "words", 64);
     let items = vec![item(1, "my dog is called Max"), item(2, "the weather is cold"), item(3, "call me tomorrow")];
     memory.add(items, origin().into()).await.unwrap();
-    let hits = memory.search(&SearchRequest::new("what is my dog called", 2)).await.unwrap();
+    let hits = memory.search(&SearchRequest::new("what is my dog called", 2)).await.unwrap().hits;
     assert_eq!(hits[0].item.memory, "my dog is called Max");
     assert!(hits[0].score > hits[1].score);
     let signals: Vec<&str> = hits[0].signals.iter().map(|signal| signal.name).collect();
@@ -68,7 +68,7 @@ async fn filters_work_inside_the_search() {
     memory.add(items.collect(), origin().into()).await.unwrap();
     let mut request = SearchRequest::new("dog number 1", 3);
     request.filter = Filter::equals("session_id", "wanted");
-    let hits = memory.search(&request).await.unwrap();
+    let hits = memory.search(&request).await.unwrap().hits;
     assert_eq!(texts(hits.iter().map(|hit| &hit.item)), ["dog number 59"]);
 }
 

@@ -8,6 +8,7 @@ mod parametric;
 mod preference;
 mod preference_dump;
 mod rerank;
+mod searching;
 mod tree;
 mod web;
 

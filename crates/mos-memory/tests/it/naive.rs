@@ -14,12 +14,15 @@ async fn sample() -> (tempfile::TempDir, NaiveText) {
 #[tokio::test]
 async fn the_most_shared_words_come_first_and_ties_keep_their_order() {
     let (_folder, memory) = sample().await;
-    let hits = memory.search(&SearchRequest::new("red sky", 2)).await.unwrap();
+    let hits = memory.search(&SearchRequest::new("red sky", 2)).await.unwrap().hits;
     assert_eq!(texts(hits.iter().map(|hit| &hit.item)), ["red sky at night", "I like red apples"]);
     assert_eq!(hits[0].score, 2.0);
-    let all = memory.search(&SearchRequest::new("red sky", 9)).await.unwrap();
+    let all = memory.search(&SearchRequest::new("red sky", 9)).await.unwrap().hits;
     assert_eq!(texts(all.iter().map(|hit| &hit.item))[2], "blue sky today");
-    assert!(memory.search(&SearchRequest::new("RED nothing", 9)).await.unwrap().is_empty(), "case matters");
+    assert_eq!((hits[0].relativity, hits[1].relativity), (1.0, 0.5), "the share of the question's words");
+    let none = memory.search(&SearchRequest::new("RED nothing", 9)).await.unwrap();
+    assert!(none.hits.is_empty(), "case matters");
+    assert_eq!(none.notes, ["none of the 3 memories shares a word with the question"]);
 }
 
 #[tokio::test]

@@ -72,7 +72,7 @@ async fn add(memory: &PrefText, item: MemoryItem) -> MemoryId {
 }
 
 async fn found(memory: &PrefText, query: &str) -> Vec<String> {
-    hit_texts(&memory.search(query, 5, &Filter::Everything).await.unwrap())
+    hit_texts(&memory.search(query, 5, &Filter::Everything).await.unwrap().hits)
 }
 
 fn hit_texts(hits: &[Hit]) -> Vec<String> {
@@ -148,7 +148,8 @@ async fn a_model_that_says_same_brings_the_known_one_up_to_date() {
     assert_eq!((now.metadata.version, now.metadata.history.len()), (2, 1));
     assert_eq!(message_ids(&now), ["m1", "m2"]);
     assert_eq!(now.metadata.tags.as_deref(), Some(["hotels".to_owned()].as_slice()));
-    let hits = memory.search("quiet hotels near the station user prefers the", 5, &Filter::Everything).await.unwrap();
+    let hits =
+        memory.search("quiet hotels near the station user prefers the", 5, &Filter::Everything).await.unwrap().hits;
     assert!(hits[0].score > 0.99, "its vector is that of the new text: {}", hits[0].score);
     assert_eq!(record.history(&scope(), &id).await.unwrap().len(), 2);
 }
@@ -244,14 +245,14 @@ async fn stated_preferences_come_first_and_only_what_passes() {
         sent_away,
     ];
     memory.add(items, origin().into()).await.unwrap();
-    let hits = memory.search("prefers trains", 1, &Filter::Everything).await.unwrap();
+    let hits = memory.search("prefers trains", 1, &Filter::Everything).await.unwrap().hits;
     assert_eq!(hit_texts(&hits), ["prefers trains at night", "prefers trains"]);
     assert!(hits[1].score > hits[0].score && hits[0].signals[0].name == "vector");
-    let only = memory.search("prefers trains", 3, &Filter::equals("memory", "prefers tea")).await.unwrap();
+    let only = memory.search("prefers trains", 3, &Filter::equals("memory", "prefers tea")).await.unwrap().hits;
     assert_eq!(hit_texts(&only), ["prefers tea"]);
-    assert!(memory.search("prefers", 0, &Filter::Everything).await.unwrap().is_empty());
+    assert!(memory.search("prefers", 0, &Filter::Everything).await.unwrap().hits.is_empty());
     assert!(matches!(memory.search(" ", 1, &Filter::Everything).await, Err(MemoryError::Invalid(_))));
-    assert!(memory.search("🙂", 3, &Filter::equals("memory", "x")).await.unwrap().is_empty());
+    assert!(memory.search("🙂", 3, &Filter::equals("memory", "x")).await.unwrap().hits.is_empty());
     assert_eq!(memory.get_all().await.unwrap().values().map(Vec::len).sum::<usize>(), 4, "deleted ones are hidden");
 }
 
@@ -282,7 +283,7 @@ async fn a_reranker_orders_each_type_and_hits_tell_its_score() {
     let memory = PrefText::new(PrefTextParts { reranker: Some(Arc::new(LongestFirst)), ..parts(&record, None) });
     let items = vec![stated(1, "prefers tea"), stated(2, "prefers tea with a lot of milk"), concluded(3, "hates tea")];
     memory.add(items, origin().into()).await.unwrap();
-    let hits = memory.search("prefers tea", 1, &Filter::Everything).await.unwrap();
+    let hits = memory.search("prefers tea", 1, &Filter::Everything).await.unwrap().hits;
     assert_eq!(hit_texts(&hits), ["prefers tea with a lot of milk", "hates tea"]);
     let signals: Vec<&str> = hits[0].signals.iter().map(|signal| signal.name).collect();
     assert_eq!((signals, hits[0].score), (vec!["vector", "rerank"], 30.0));
@@ -295,17 +296,20 @@ async fn textual_memories_of_the_cube_do_not_show_preferences_unless_asked() {
     add(&memory, stated(1, "prefers tea")).await;
     text.add(vec![item(2, "drank tea today")], origin().into()).await.unwrap();
     for query in ["tea", "prefers tea"] {
-        let hits = text.search(&SearchRequest::new(query, 9)).await.unwrap();
+        let hits = text.search(&SearchRequest::new(query, 9)).await.unwrap().hits;
         assert_eq!(hit_texts(&hits), ["drank tea today"]);
     }
     let naive = NaiveText::new(shelf(&record, "cube"));
-    assert_eq!(hit_texts(&naive.search(&SearchRequest::new("prefers tea", 9)).await.unwrap()), ["drank tea today"]);
+    assert_eq!(
+        hit_texts(&naive.search(&SearchRequest::new("prefers tea", 9)).await.unwrap().hits),
+        ["drank tea today"]
+    );
     assert_eq!(texts(&text.get_all().await.unwrap()), ["drank tea today"]);
     assert_eq!(found(&memory, "tea").await, ["prefers tea"]);
     let mut asked = SearchRequest::new("tea", 9);
     asked.filter = Filter::equals("memory_type", "PreferenceMemory");
-    assert_eq!(hit_texts(&naive.search(&asked).await.unwrap()), ["prefers tea"]);
-    assert!(text.search(&asked).await.unwrap().is_empty(), "what ranks texts knows of no preferences");
+    assert_eq!(hit_texts(&naive.search(&asked).await.unwrap().hits), ["prefers tea"]);
+    assert!(text.search(&asked).await.unwrap().hits.is_empty(), "what ranks texts knows of no preferences");
     let other = PrefText::new(PrefTextParts {
         shelf: mos_memory::Shelf { scope: Scope { cube: "other".into() }, ..shelf(&record, "cube") },
         ..parts(&record, None)

@@ -35,7 +35,7 @@ async fn dump_then_load_is_the_identity_in_memos_shape() {
     assert_eq!(memory.load(folder.path(), origin()).await.unwrap(), 2);
     let after = (memory.get_all().await.unwrap(), record.embeddings(&scope(), &ids).await.unwrap());
     assert_eq!(after, before);
-    let hits = memory.search("tea", 1, &Filter::Everything).await.unwrap();
+    let hits = memory.search("tea", 1, &Filter::Everything).await.unwrap().hits;
     assert_eq!(hits[0].item.memory, "prefers tea");
 }
 
@@ -59,7 +59,7 @@ async fn a_file_of_memos_is_read_and_embedded_anew() {
     assert_eq!(kept.metadata.user_id.as_deref(), Some("ann"));
     assert_eq!(kept.metadata.tree().unwrap().created_at.as_deref(), Some("2025-10-01T10:00:00"));
     assert_eq!(memory.get_all().await.unwrap()[&PreferenceType::Implicit].len(), 1);
-    assert_eq!(memory.search("tea", 1, &Filter::Everything).await.unwrap().len(), 1);
+    assert_eq!(memory.search("tea", 1, &Filter::Everything).await.unwrap().hits.len(), 1);
     assert_eq!(memory.load(folder.path(), origin()).await.unwrap(), 1, "known ids are replaced");
     assert_eq!(memory.get_all().await.unwrap()[&PreferenceType::Implicit].len(), 1);
 }

@@ -22,7 +22,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use mos_core::{Change, EmbeddingSpace, Filter, MemoryId, RecordStore, Scope, Scored, StoreError, VectorStore};
+use mos_core::{Change, EmbeddingSpace, Filter, MemoryId, News, RecordStore, Scope, Scored, StoreError, VectorStore};
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use crate::codec;
@@ -188,14 +188,17 @@ impl ExactVectors {
     async fn settled(&self, scope: &Scope, space: &EmbeddingSpace) -> Result<Option<Arc<RwLock<Index>>>, StoreError> {
         let index = self.index(scope);
         for _ in 0..MAX_ROUNDS {
-            let Some(have) = self.record.embedding_space(scope).await? else { return Ok(None) };
+            let known = index.read().await.sequence;
+            let News { is_behind, space: have, .. } = self.record.news(scope, known).await?;
+            let Some(have) = have else { return Ok(None) };
             if have != *space {
                 return Err(StoreError::EmbeddingSpace { cube: scope.cube.to_string(), have, got: space.clone() });
             }
             // Changing the space shows in the feed. No news after the space was read: the vectors are of that space.
-            if !self.catch_up(scope, &index).await? {
+            if !is_behind {
                 return Ok(Some(index));
             }
+            self.catch_up(scope, &index).await?;
         }
         // Writes keep coming in; the space was right before each of the last rounds.
         Ok(Some(index))

@@ -12,8 +12,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use async_trait::async_trait;
 use mos_core::{
     Access, Change, Clock, Cube, CubeId, Direction, Edge, EmbeddingSpace, Filter, Graph, GraphPage, GraphStore,
-    GroupCount, MemoryId, MemoryItem, Page, Paging, Receipt, RecordArchive, RecordStore, Scope, ScopeLifecycle, Scored,
-    StoreError, Tagged, User, UserArchive, UserId, UserRole, UserStore, Version, WriteBatch,
+    GroupCount, MemoryId, MemoryItem, News, Page, Paging, Receipt, RecordArchive, RecordStore, Scope, ScopeLifecycle,
+    Scored, StoreError, Tagged, User, UserArchive, UserId, UserRole, UserStore, Version, WriteBatch,
 };
 use serde_json::{Map, Value};
 
@@ -223,6 +223,10 @@ impl RecordStore for InMemoryStore {
 
     async fn changes(&self, scope: &Scope, after: u64, limit: usize) -> Result<Vec<Change>, StoreError> {
         Ok(self.view(scope, |state| state.changes(after, limit)))
+    }
+
+    async fn news(&self, scope: &Scope, after: u64) -> Result<News, StoreError> {
+        Ok(self.view(scope, |state| state.news(after)))
     }
 
     async fn embeddings(&self, scope: &Scope, ids: &[MemoryId]) -> Result<Vec<(MemoryId, Vec<f32>)>, StoreError> {

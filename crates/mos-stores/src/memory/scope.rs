@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use mos_core::{
-    Change, Edge, EmbeddingSpace, Filter, MemoryId, MemoryItem, Origin, Receipt, Scope, Scored, StoreError,
+    Change, Edge, EmbeddingSpace, Filter, MemoryId, MemoryItem, News, Origin, Receipt, Scope, Scored, StoreError,
     VectorPoint, Version,
 };
 use serde_json::{Map, Value};
@@ -79,8 +79,10 @@ impl ScopeState {
         if batch.clear {
             n_deleted += self.clear(&batch.origin, &batch.at, sequence);
         }
+        let mut taken = self.edges_at(&batch.delete);
         for id in &batch.delete {
-            n_deleted += usize::from(self.delete(id, &batch.origin, &batch.at, sequence));
+            let edges = taken.remove(id).unwrap_or_default();
+            n_deleted += usize::from(self.delete(id, edges, &batch.origin, &batch.at, sequence));
         }
         let put: Vec<MemoryId> = batch.put.iter().map(|prepared| prepared.item.id.clone()).collect();
         for prepared in batch.put {
@@ -142,14 +144,32 @@ impl ScopeState {
 
     pub(super) fn clear(&mut self, origin: &Origin, at: &str, sequence: &mut u64) -> usize {
         let ids: Vec<MemoryId> = self.order.values().cloned().collect();
+        let mut taken = self.edges_at(&ids);
         for id in &ids {
-            self.delete(id, origin, at, sequence);
+            self.delete(id, taken.remove(id).unwrap_or_default(), origin, at, sequence);
         }
         self.space = None;
         ids.len()
     }
 
-    fn delete(&mut self, id: &MemoryId, origin: &Origin, at: &str, sequence: &mut u64) -> bool {
+    /// The edges at each of some memories that has any, sorted.
+    fn edges_at(&self, ids: &[MemoryId]) -> HashMap<MemoryId, Vec<Edge>> {
+        let ids: HashSet<&MemoryId> = ids.iter().collect();
+        let mut at: HashMap<MemoryId, Vec<Edge>> = HashMap::new();
+        if ids.is_empty() {
+            return at;
+        }
+        for edge in &self.edges {
+            for end in BTreeSet::from([&edge.source, &edge.target]) {
+                if ids.contains(end) {
+                    at.entry(end.clone()).or_default().push(edge.clone());
+                }
+            }
+        }
+        at
+    }
+
+    fn delete(&mut self, id: &MemoryId, edges: Vec<Edge>, origin: &Origin, at: &str, sequence: &mut u64) -> bool {
         let Some(node) = self.nodes.remove(id) else { return false };
         self.order.remove(&node.order);
         self.edges.retain(|edge| edge.source != *id && edge.target != *id);
@@ -157,24 +177,24 @@ impl ScopeState {
         self.statistics.n_terms -= u64::from(node.n_terms);
         *sequence += 1;
         self.tombstones.insert(id.clone(), *sequence);
-        self.remember(id, None, origin, at);
+        self.remember(id, None, edges, origin, at);
         true
     }
 
-    fn remember(&mut self, id: &MemoryId, item: Option<MemoryItem>, origin: &Origin, at: &str) {
+    fn remember(&mut self, id: &MemoryId, item: Option<MemoryItem>, edges: Vec<Edge>, origin: &Origin, at: &str) {
         let versions = self.versions.entry(id.clone()).or_default();
         // The copies of earlier states that the state before carried are in the history already.
         if let Some(before) = versions.last_mut().and_then(|version| version.item.as_mut()) {
             before.metadata.history.clear();
         }
         let number = versions.last().map_or(0, |version| version.number) + 1;
-        versions.push(Version { number, item, origin: origin.clone(), at: at.to_owned() });
+        versions.push(Version { number, item, edges, origin: origin.clone(), at: at.to_owned() });
     }
 
     fn put(&mut self, prepared: PreparedItem, origin: &Origin, at: &str, sequence: &mut u64) {
         *sequence += 1;
         let id = prepared.item.id.clone();
-        self.remember(&id, Some(prepared.item.clone()), origin, at);
+        self.remember(&id, Some(prepared.item.clone()), Vec::new(), origin, at);
         self.tombstones.remove(&id);
         let (mut order, mut vectors) = (self.next_order, HashMap::new());
         match self.nodes.remove(&id) {
@@ -341,6 +361,15 @@ impl ScopeState {
             None => Change::Deleted { sequence, id: id.clone() },
         };
         told.into_iter().take(limit).map(change).collect()
+    }
+
+    pub(super) fn news(&self, after: u64) -> News {
+        let mut sequences = self.nodes.values().map(|node| node.sequence).chain(self.tombstones.values().copied());
+        News {
+            is_behind: sequences.any(|sequence| sequence > after),
+            may_have_edges: !self.edges.is_empty(),
+            space: self.space.clone(),
+        }
     }
 
     fn point(&self, id: &MemoryId, node: &Node) -> Option<VectorPoint> {

@@ -118,7 +118,7 @@ impl ScopeState {
         for term in prepared.terms {
             *frequencies.entry(term).or_insert(0) += 1;
         }
-        self.place_version(&id, Version { number, item: Some(prepared.item.clone()), origin, at });
+        self.place_version(&id, Version { number, item: Some(prepared.item.clone()), edges: Vec::new(), origin, at });
         let vectors = self.space.clone().zip(vector).into_iter().collect();
         let (item, metadata) = (prepared.item, prepared.metadata);
         let node = Node { item, metadata, frequencies, n_terms, sequence: *sequence, order, vectors };
@@ -126,9 +126,9 @@ impl ScopeState {
     }
 
     fn restore_version(&mut self, version: PreparedVersion) -> Result<(), StoreError> {
-        let PreparedVersion { id, number, origin, at, state } = version;
+        let PreparedVersion { id, number, origin, at, state, edges } = version;
         let item = state.map(|(memory, metadata)| codec::restore_item(id.clone(), memory, metadata)).transpose()?;
-        self.place_version(&id, Version { number, item, origin, at });
+        self.place_version(&id, Version { number, item, edges, origin, at });
         Ok(())
     }
 

@@ -65,8 +65,9 @@ impl Work for Apply {
         let known = writing.known(&self.batch, &self.analyzer).await?;
         check(&mut writing, &self.batch, &known).await?;
         let gone = writing.gone(&self.batch).await?;
+        let taken = writing.taken(&self.batch, &known).await?;
         let counters = writing.counters()?;
-        let mut draft = Draft::new(&self.tenant, &self.batch, counters, &known, &gone);
+        let mut draft = Draft::new(&self.tenant, &self.batch, counters, &known, &gone, &taken);
         draft.apply(&self.scope)?;
         let n_deleted = draft.n_deleted;
         let (counters, rows) = draft.into_rows();
@@ -271,6 +272,30 @@ impl<'a> Writing<'a> {
             gone.extend(rows.into_iter().map(|row| (row.id, row.number)));
         }
         Ok(gone)
+    }
+
+    /// Returns the edges at each of the memories that the batch removes, as far as it has any, sorted.
+    async fn taken(&mut self, batch: &PreparedBatch, known: &[KnownRow]) -> Result<HashMap<String, Vec<Edge>>, Fault> {
+        let removed: BTreeSet<&str> = match batch.clear {
+            true => known.iter().map(|row| row.id.as_str()).collect(),
+            false => batch.delete.iter().map(MemoryId::as_str).collect(),
+        };
+        let ids: Vec<&str> = removed.iter().copied().collect();
+        let mut edges: BTreeSet<Edge> = BTreeSet::new();
+        for part in ids.chunks(MAX_IDS) {
+            let any: Option<&str> = None;
+            let statement = self.query(statements::EDGES).param("ids", texts(part.iter().copied())).param("kind", any);
+            edges.extend(self.transaction.rows::<EdgeRow>(statement).await?.into_iter().map(EdgeRow::edge));
+        }
+        let mut taken: HashMap<String, Vec<Edge>> = HashMap::new();
+        for edge in edges {
+            for end in BTreeSet::from([edge.source.as_str(), edge.target.as_str()]) {
+                if removed.contains(end) {
+                    taken.entry(end.to_owned()).or_default().push(edge.clone());
+                }
+            }
+        }
+        Ok(taken)
     }
 
     pub(super) async fn write_parts(

@@ -46,7 +46,7 @@ fn archived(row: MemoryRow) -> Result<ArchivedMemory, StoreError> {
     Ok(ArchivedMemory {
         order: row.order,
         id,
-        version: Version { number: row.number, item: Some(item), origin, at: row.at },
+        version: Version { number: row.number, item: Some(item), edges: Vec::new(), origin, at: row.at },
     })
 }
 
@@ -231,7 +231,8 @@ impl Import {
         }
         for one in &self.batch.versions {
             let state = one.state.as_ref().map(|(memory, metadata)| (memory.as_str(), metadata));
-            rows.versions.push(version_row(&self.tenant, one.id.as_str(), state, one.number, &one.at, &one.origin));
+            let (id, at, origin) = (one.id.as_str(), &one.at, &one.origin);
+            rows.versions.push(version_row(&self.tenant, id, state, one.number, at, origin, &one.edges));
         }
         rows
     }

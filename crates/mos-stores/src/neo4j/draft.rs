@@ -105,6 +105,8 @@ pub(super) struct Draft<'a> {
     slots: Vec<Slot<'a>>,
     ids: Vec<&'a str>,
     places: HashMap<&'a str, usize>,
+    /// The edges at memories that the batch removes.
+    taken: &'a HashMap<String, Vec<Edge>>,
     rows: Rows,
     pub(super) n_deleted: usize,
     /// The vectors of the batch are in the space that is searched.
@@ -113,13 +115,14 @@ pub(super) struct Draft<'a> {
 
 impl<'a> Draft<'a> {
     /// Begins with the memories that the batch names as they are stored (`known`, all of them when it clears), and the
-    /// numbers of the last versions of removed ones (`gone`).
+    /// numbers of the last versions of removed ones (`gone`), and the edges at those that it removes (`taken`).
     pub(super) fn new(
         tenant: &'a str,
         batch: &'a PreparedBatch,
         counters: Counters,
         known: &'a [KnownRow],
         gone: &'a [(String, u64)],
+        taken: &'a HashMap<String, Vec<Edge>>,
     ) -> Self {
         let mut draft = Self {
             tenant,
@@ -129,6 +132,7 @@ impl<'a> Draft<'a> {
             slots: Vec::new(),
             ids: Vec::new(),
             places: HashMap::new(),
+            taken,
             rows: Rows::default(),
             n_deleted: 0,
             is_searched: false,
@@ -210,7 +214,9 @@ impl<'a> Draft<'a> {
         let Some(present) = self.slot(id).present.take() else { return false };
         self.archive(id, &present);
         let number = present.number + 1;
-        self.rows.versions.push(version_row(self.tenant, id, None, number, &self.batch.at, &self.batch.origin));
+        let (at, origin) = (&self.batch.at, &self.batch.origin);
+        let edges = self.taken.get(id).map_or(&[][..], Vec::as_slice);
+        self.rows.versions.push(version_row(self.tenant, id, None, number, at, origin, edges));
         self.counters.sequence += 1;
         self.counters.n_documents = self.counters.n_documents.saturating_sub(1);
         self.counters.n_terms = self.counters.n_terms.saturating_sub(present.n_terms);
@@ -232,7 +238,7 @@ impl<'a> Draft<'a> {
                 metadata.shift_remove("history");
                 let state = Some((prepared.item.memory.as_str(), &metadata));
                 let (at, origin) = (&self.batch.at, &self.batch.origin);
-                self.rows.versions.push(version_row(self.tenant, id, state, present.number, at, origin));
+                self.rows.versions.push(version_row(self.tenant, id, state, present.number, at, origin, &[]));
             }
         }
     }

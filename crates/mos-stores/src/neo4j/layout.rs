@@ -10,7 +10,7 @@
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use mos_core::clock::timestamp_text;
-use mos_core::{Condition, Filter, MemoryId, MemoryItem, Operator, Origin, StoreError, is_moment_field};
+use mos_core::{Condition, Edge, Filter, MemoryId, MemoryItem, Operator, Origin, StoreError, is_moment_field};
 use neo4rs::{BoltMap, BoltString, BoltType};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -142,7 +142,8 @@ pub(super) fn node_row(
     ])
 }
 
-/// Returns the row that writes a state of a memory that is over as soon as it is written.
+/// Returns the row that writes a state of a memory that is over as soon as it is written; `edges` are those that a removal
+/// took away.
 pub(super) fn version_row(
     tenant: &str,
     id: &str,
@@ -150,6 +151,7 @@ pub(super) fn version_row(
     number: u64,
     at: &str,
     origin: &Origin,
+    edges: &[Edge],
 ) -> BoltType {
     let (memory, metadata, sources) = match state {
         None => (None, None, None),
@@ -170,6 +172,7 @@ pub(super) fn version_row(
         ("memory", memory.into()),
         ("metadata", metadata.into()),
         ("sources", sources.into()),
+        ("edges", codec::edges_text(edges).into()),
     ])
 }
 

@@ -283,6 +283,8 @@ pub(super) struct VersionRow {
     memory: Option<String>,
     metadata: Option<String>,
     sources: Option<Vec<String>>,
+    /// Those that a removal took away.
+    edges: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -301,7 +303,13 @@ pub(super) async fn history(connection: &Connection, tenant: &str, id: &MemoryId
     let mut versions = rows.into_iter().map(version).collect::<Result<Vec<_>, _>>()?;
     for row in connection.read::<PresentRow>(statement(statements::PRESENT)).await? {
         let origin = Origin { actor: row.actor, reason: row.reason, message_id: row.message_id };
-        versions.push(Version { number: row.number, item: Some(row.item.item()?), origin, at: row.at });
+        versions.push(Version {
+            number: row.number,
+            item: Some(row.item.item()?),
+            edges: Vec::new(),
+            origin,
+            at: row.at,
+        });
     }
     versions.sort_by_key(|version| version.number);
     // A write between the two statements shows a state twice.
@@ -311,6 +319,7 @@ pub(super) async fn history(connection: &Connection, tenant: &str, id: &MemoryId
 
 pub(super) fn version(row: VersionRow) -> Result<Version, StoreError> {
     let origin = Origin { actor: row.actor, reason: row.reason, message_id: row.message_id };
+    let edges = codec::parse_edges(&MemoryId::new(row.id.as_str()), row.edges.as_deref())?;
     let item = match (row.memory, row.metadata) {
         (Some(memory), Some(metadata)) => Some(ItemRow::kept(row.id, memory, metadata, row.sources).item()?),
         (None, None) => None,
@@ -321,7 +330,7 @@ pub(super) fn version(row: VersionRow) -> Result<Version, StoreError> {
             });
         }
     };
-    Ok(Version { number: row.number, item, origin, at: row.at })
+    Ok(Version { number: row.number, item, edges, origin, at: row.at })
 }
 
 /// Returns the error for an answer that this program does not understand.

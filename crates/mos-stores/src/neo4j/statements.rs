@@ -71,16 +71,16 @@ statements! {
          RETURN ", item!());
     HISTORY = "MATCH (v:MosVersion {tenant: $tenant, id: $id})
          RETURN v.number AS number, v.actor AS actor, v.reason AS reason, v.message_id AS message_id, v.at AS at,
-                v.id AS id, v.memory AS memory, v.metadata AS metadata, v.sources AS sources";
+                v.id AS id, v.memory AS memory, v.metadata AS metadata, v.sources AS sources, v.edges AS edges";
     /// The rest of a memory's versions.
     REST_OF_VERSIONS = "MATCH (v:MosVersion {tenant: $tenant, id: $id}) WHERE v.number > $number
          RETURN v.number AS number, v.actor AS actor, v.reason AS reason, v.message_id AS message_id, v.at AS at,
-                v.id AS id, v.memory AS memory, v.metadata AS metadata, v.sources AS sources
+                v.id AS id, v.memory AS memory, v.metadata AS metadata, v.sources AS sources, v.edges AS edges
          ORDER BY v.number LIMIT $limit";
     VERSIONS_AFTER = "MATCH (v:MosVersion) WHERE v.tenant = $tenant AND v.id > $id
          WITH v ORDER BY v.id, v.number LIMIT $limit
          RETURN v.number AS number, v.actor AS actor, v.reason AS reason, v.message_id AS message_id, v.at AS at,
-                v.id AS id, v.memory AS memory, v.metadata AS metadata, v.sources AS sources";
+                v.id AS id, v.memory AS memory, v.metadata AS metadata, v.sources AS sources, v.edges AS edges";
     ARCHIVED = concat!(
         "MATCH (n:Memory) USING INDEX SEEK n:Memory(user_name, mos_order)
          WHERE n.user_name = $tenant AND n.mos_order > $after WITH n ORDER BY n.mos_order LIMIT $limit

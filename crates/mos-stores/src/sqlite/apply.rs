@@ -1,13 +1,14 @@
 //! A batch inside the writer's transaction.
 
-use mos_core::{Edge, EmbeddingSpace, MemoryId, Origin, Receipt, Scope, StoreError};
+use mos_core::{EmbeddingSpace, MemoryId, Origin, Receipt, Scope, StoreError};
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::edges::edges_of_node;
 use super::fault::Fault;
 use super::{queue, terms};
 use crate::codec;
 use crate::prepare::{
-    PreparedBatch, PreparedEmbeddings, PreparedItem, ReadItem, changed, closed, loose_edge, loose_embedding, present,
+    PreparedBatch, PreparedEmbeddings, PreparedItem, ReadItem, changed, closed, loose_embedding, present,
 };
 use crate::queue::QueueLimits;
 
@@ -42,8 +43,9 @@ pub(super) fn apply(
     if batch.clear {
         n_deleted += writing.clear()?;
     }
-    for id in &batch.delete {
-        n_deleted += usize::from(writing.delete(id)?);
+    let taken = batch.delete.iter().map(|id| writing.edges_at(id)).collect::<Result<Vec<_>, Fault>>()?;
+    for (id, edges) in batch.delete.iter().zip(taken) {
+        n_deleted += usize::from(writing.delete(id, edges)?);
     }
     for item in &batch.put {
         writing.put(item)?;
@@ -53,6 +55,9 @@ pub(super) fn apply(
     }
     for edge in &batch.put_edges {
         writing.put_edge(edge)?;
+    }
+    if !batch.put_edges.is_empty() {
+        writing.note_edges()?;
     }
     if let Some(embeddings) = &batch.embeddings {
         writing.embed(embeddings)?;
@@ -302,7 +307,7 @@ impl<'a> Writing<'a> {
         Ok(statement.query_row(params![self.scope_key, id.as_str()], read).optional()?)
     }
 
-    fn node(&self, id: &MemoryId) -> Result<Option<i64>, Fault> {
+    pub(super) fn node(&self, id: &MemoryId) -> Result<Option<i64>, Fault> {
         let mut statement =
             self.connection.prepare_cached("SELECT node_key FROM nodes WHERE scope = ?1 AND id = ?2")?;
         Ok(statement.query_row(params![self.scope_key, id.as_str()], |row| row.get(0)).optional()?)
@@ -313,8 +318,12 @@ impl<'a> Writing<'a> {
         execute(self.connection, concat!(archive!(), " WHERE scope = ?1"), [self.scope_key])?;
         execute(
             self.connection,
-            "INSERT INTO versions (scope, id, number, actor, reason, message_id, changed_at)
-             SELECT scope, id, number + 1, ?2, ?3, ?4, ?5 FROM nodes WHERE scope = ?1",
+            concat!(
+                "INSERT INTO versions (scope, id, number, actor, reason, message_id, changed_at, edges)
+                 SELECT scope, id, number + 1, ?2, ?3, ?4, ?5, ",
+                edges_of_node!(),
+                " FROM nodes AS n WHERE scope = ?1"
+            ),
             params![self.scope_key, self.origin.actor, self.origin.reason, self.origin.message_id, self.at],
         )?;
         self.remove_all()
@@ -334,20 +343,25 @@ impl<'a> Writing<'a> {
             params![self.scope_key, self.sequence],
         )?;
         execute(self.connection, "DELETE FROM nodes WHERE scope = ?1", [self.scope_key])?;
-        execute(self.connection, "UPDATE scopes SET space = NULL WHERE scope_key = ?1", [self.scope_key])?;
+        execute(
+            self.connection,
+            "UPDATE scopes SET space = NULL, may_have_edges = 0 WHERE scope_key = ?1",
+            [self.scope_key],
+        )?;
         self.sequence += n_documents;
         self.added_documents -= n_documents;
         self.added_terms -= n_terms;
         Ok(usize::try_from(n_documents).unwrap_or(0))
     }
 
-    fn delete(&mut self, id: &MemoryId) -> Result<bool, Fault> {
+    /// `edges`: those that go with it.
+    fn delete(&mut self, id: &MemoryId, edges: Option<String>) -> Result<bool, Fault> {
         let Some(known) = self.known(id)? else { return Ok(false) };
         self.archive(known.node)?;
         execute(
             self.connection,
-            "INSERT INTO versions (scope, id, number, actor, reason, message_id, changed_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT INTO versions (scope, id, number, actor, reason, message_id, changed_at, edges)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             params![
                 self.scope_key,
                 id.as_str(),
@@ -355,7 +369,8 @@ impl<'a> Writing<'a> {
                 self.origin.actor,
                 self.origin.reason,
                 self.origin.message_id,
-                self.at
+                self.at,
+                edges
             ],
         )?;
         terms::remove(self.connection, known.node)?;
@@ -441,27 +456,6 @@ impl<'a> Writing<'a> {
             self.added_terms += prepared.terms.len() as i64 - known.n_terms;
         }
         Ok(())
-    }
-
-    fn remove_edge(&self, edge: &Edge) -> Result<(), Fault> {
-        let (Some(source), Some(target)) = (self.node(&edge.source)?, self.node(&edge.target)?) else {
-            return Ok(());
-        };
-        execute(
-            self.connection,
-            "DELETE FROM edges WHERE source = ?1 AND target = ?2 AND kind = ?3",
-            params![source, target, edge.kind],
-        )
-    }
-
-    fn put_edge(&self, edge: &Edge) -> Result<(), Fault> {
-        let end = |id| self.node(id)?.ok_or_else(|| Fault::from(loose_edge(edge, id)));
-        let (source, target) = (end(&edge.source)?, end(&edge.target)?);
-        execute(
-            self.connection,
-            "INSERT OR IGNORE INTO edges (source, target, kind) VALUES (?1, ?2, ?3)",
-            params![source, target, edge.kind],
-        )
     }
 
     fn embed(&mut self, embeddings: &PreparedEmbeddings) -> Result<(), Fault> {

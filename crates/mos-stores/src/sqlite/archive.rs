@@ -16,7 +16,7 @@ use super::{SqliteStore, blocking, terms};
 use crate::archive::{PreparedArchive, PreparedMemory, PreparedVersion, check_same_space, prepare_archive};
 use crate::codec;
 
-/// Columns of a version, as [`history_entry`] reads them, after what tells its place.
+/// Columns of a version, as [`history_entry`] reads them, without the last one: its edges. What tells its place follows.
 macro_rules! version_columns {
     () => {
         "number, actor, reason, message_id, changed_at, memory, metadata"
@@ -89,7 +89,7 @@ fn position(connection: &Connection, scope: &Scope) -> Result<u64, Fault> {
 }
 
 fn archived(row: &Row<'_>) -> Result<ArchivedMemory, Fault> {
-    let (order, id): (i64, String) = (row.get(7)?, row.get(8)?);
+    let (order, id): (i64, String) = (row.get(8)?, row.get(9)?);
     let id = MemoryId::new(id);
     Ok(ArchivedMemory { order: order.unsigned_abs(), version: history_entry(&id, row)?, id })
 }
@@ -104,7 +104,7 @@ fn memories(
     let sql = concat!(
         "SELECT ",
         version_columns!(),
-        ", node_key, id FROM nodes WHERE scope = ?1 AND node_key > ?2 ORDER BY node_key LIMIT ?3"
+        ", NULL, node_key, id FROM nodes WHERE scope = ?1 AND node_key > ?2 ORDER BY node_key LIMIT ?3"
     );
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params![scope, after.map_or(-1, as_integer), as_integer(limit)])?;
@@ -117,7 +117,7 @@ fn memories(
 
 fn memories_of(connection: &Connection, scope: &Scope, ids: &[MemoryId]) -> Result<Vec<ArchivedMemory>, Fault> {
     let Some(scope) = scope_key(connection, scope)? else { return Ok(Vec::new()) };
-    let sql = concat!("SELECT ", version_columns!(), ", node_key, id FROM nodes WHERE scope = ?1 AND id = ?2");
+    let sql = concat!("SELECT ", version_columns!(), ", NULL, node_key, id FROM nodes WHERE scope = ?1 AND id = ?2");
     let mut statement = connection.prepare_cached(sql)?;
     let mut memories = Vec::new();
     for id in ids {
@@ -141,13 +141,13 @@ fn versions(
     let sql = concat!(
         "SELECT ",
         version_columns!(),
-        ", id FROM versions WHERE scope = ?1 AND (id, number) > (?2, ?3) ORDER BY id, number LIMIT ?4"
+        ", edges, id FROM versions WHERE scope = ?1 AND (id, number) > (?2, ?3) ORDER BY id, number LIMIT ?4"
     );
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params![scope, id, as_integer(number), as_integer(limit)])?;
     let mut versions = Vec::new();
     while let Some(row) = rows.next()? {
-        let id = MemoryId::new(row.get::<_, String>(7)?);
+        let id = MemoryId::new(row.get::<_, String>(8)?);
         versions.push(PastVersion { version: history_entry(&id, row)?, id });
     }
     Ok(versions)
@@ -302,8 +302,9 @@ impl Writing<'_> {
         };
         execute(
             self.connection,
-            "INSERT OR REPLACE INTO versions (scope, id, number, actor, reason, message_id, changed_at, memory, metadata)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            "INSERT OR REPLACE INTO versions (scope, id, number, actor, reason, message_id, changed_at, memory, metadata,
+                                              edges)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
             params![
                 self.scope_key,
                 version.id.as_str(),
@@ -313,7 +314,8 @@ impl Writing<'_> {
                 version.origin.message_id,
                 version.at,
                 memory,
-                metadata
+                metadata,
+                codec::edges_text(&version.edges)
             ],
         )
     }

@@ -7,6 +7,7 @@ mod apply;
 mod archive;
 mod check;
 mod connection;
+mod edges;
 mod fault;
 mod graph;
 mod queue;
@@ -24,9 +25,9 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use mos_core::{
-    Access, Change, Clock, Cube, CubeId, Direction, Edge, EmbeddingSpace, Filter, GraphPage, GraphStore, GroupCount,
-    MemoryId, MemoryItem, Page, Paging, Receipt, RecordArchive, RecordStore, Scope, ScopeLifecycle, Scored, StoreError,
-    Tagged, User, UserArchive, UserId, UserRole, UserStore, Version, WriteBatch,
+    Access, Change, ChangedFields, Clock, Cube, CubeId, Direction, Edge, EmbeddingSpace, Filter, GraphPage, GraphStore,
+    GroupCount, MemoryId, MemoryItem, News, Page, Paging, Receipt, RecordArchive, RecordStore, Scope, ScopeLifecycle,
+    Scored, StoreError, Tagged, User, UserArchive, UserId, UserRole, UserStore, Version, WriteBatch,
 };
 use rusqlite::{Connection, ErrorCode};
 use serde_json::Value;
@@ -309,6 +310,22 @@ impl RecordStore for SqliteStore {
     async fn changes(&self, scope: &Scope, after: u64, limit: usize) -> Result<Vec<Change>, StoreError> {
         let scope = scope.clone();
         self.read(move |connection| read::changes(connection, &scope, after, limit)).await
+    }
+
+    async fn changed_fields(
+        &self,
+        scope: &Scope,
+        fields: &[&str],
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<ChangedFields>, StoreError> {
+        let (scope, fields) = (scope.clone(), fields.iter().map(|field| (*field).to_owned()).collect::<Vec<_>>());
+        self.read(move |connection| read::changed_fields(connection, &scope, &fields, after, limit)).await
+    }
+
+    async fn news(&self, scope: &Scope, after: u64) -> Result<News, StoreError> {
+        let scope = scope.clone();
+        self.read(move |connection| read::news(connection, &scope, after)).await
     }
 
     async fn embeddings(&self, scope: &Scope, ids: &[MemoryId]) -> Result<Vec<(MemoryId, Vec<f32>)>, StoreError> {

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use mos_core::{
-    Change, EmbeddingSpace, Filter, MemoryId, MemoryItem, Origin, Page, Paging, Scope, StoreError, VectorPoint, Version,
+    Change, ChangedFields, EmbeddingSpace, FieldsOf, Filter, MemoryId, MemoryItem, News, Origin, Page, Paging, Scope,
+    StoreError, VectorPoint, Version,
 };
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::types::Value as SqlValue;
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use super::apply::{current_space, scope_key, space_key};
 use super::fault::Fault;
@@ -148,21 +150,86 @@ pub(super) fn changes(connection: &Connection, scope: &Scope, after: u64, limit:
     let Some(scope) = scope_key(connection, scope)? else { return Ok(Vec::new()) };
     let after = i64::try_from(after).unwrap_or(i64::MAX);
     let mut changes = puts(connection, scope, after, limit)?;
-    let mut statement = connection.prepare_cached(
-        "SELECT sequence, id FROM tombstones WHERE scope = ?1 AND sequence > ?2 ORDER BY sequence LIMIT ?3",
-    )?;
-    let deleted = statement.query_map(params![scope, after, as_limit(limit)], |row| {
-        let (sequence, id): (i64, String) = (row.get(0)?, row.get(1)?);
-        Ok(Change::Deleted { sequence: sequence.unsigned_abs(), id: MemoryId::new(id) })
-    })?;
-    for change in deleted {
-        changes.push(change?);
-    }
+    let removed = |(sequence, id)| Change::Deleted { sequence, id };
+    changes.extend(tombstones(connection, scope, after, limit)?.into_iter().map(removed));
     changes.sort_by_key(|change| match change {
         Change::Put { sequence, .. } | Change::Deleted { sequence, .. } => *sequence,
     });
     changes.truncate(limit);
     Ok(changes)
+}
+
+pub(super) fn changed_fields(
+    connection: &Connection,
+    scope: &Scope,
+    fields: &[String],
+    after: u64,
+    limit: usize,
+) -> Result<Vec<ChangedFields>, Fault> {
+    let Some(scope) = scope_key(connection, scope)? else { return Ok(Vec::new()) };
+    if let Some(field) = fields.iter().find(|field| field.contains(['"', '\\'])) {
+        return Err(StoreError::Invalid(format!("`{field}` is no name of a field that can be asked for")).into());
+    }
+    // `SQLite` goes through the metadata and makes nothing of what is not asked for.
+    let columns: Vec<String> = (0..fields.len()).map(|number| format!("metadata -> ?{}", number + 4)).collect();
+    let sql = format!(
+        "SELECT sequence, id, node_key, json_array({}) FROM nodes WHERE scope = ?1 AND sequence > ?2
+         ORDER BY sequence LIMIT ?3",
+        columns.join(", ")
+    );
+    let after = i64::try_from(after).unwrap_or(i64::MAX);
+    let numbers = [scope, after, as_limit(limit)].into_iter().map(SqlValue::from);
+    let paths = fields.iter().map(|field| SqlValue::from(format!("$.\"{field}\"")));
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(params_from_iter(numbers.chain(paths)))?;
+    let mut changes = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (sequence, id): (i64, String) = (row.get(0)?, row.get(1)?);
+        let values =
+            serde_json::from_str(row.get_ref(3)?.as_str().map_err(rusqlite::Error::from)?).map_err(|error| {
+                let detail = format!("its metadata cannot be read: {error}; restore the data from a backup");
+                StoreError::Corrupt { what: format!("memory `{id}`"), detail }
+            })?;
+        let state = Some(FieldsOf { arrival: row.get::<_, i64>(2)?.unsigned_abs(), values });
+        changes.push(ChangedFields { sequence: sequence.unsigned_abs(), id: MemoryId::new(id), state });
+    }
+    let removed = |(sequence, id)| ChangedFields { sequence, id, state: None };
+    changes.extend(tombstones(connection, scope, after, limit)?.into_iter().map(removed));
+    changes.sort_by_key(|change| change.sequence);
+    changes.truncate(limit);
+    Ok(changes)
+}
+
+/// Numbers and memories of removals.
+fn tombstones(connection: &Connection, scope: i64, after: i64, limit: usize) -> Result<Vec<(u64, MemoryId)>, Fault> {
+    let mut statement = connection.prepare_cached(
+        "SELECT sequence, id FROM tombstones WHERE scope = ?1 AND sequence > ?2 ORDER BY sequence LIMIT ?3",
+    )?;
+    let deleted = statement.query_map(params![scope, after, as_limit(limit)], |row| {
+        let (sequence, id): (i64, String) = (row.get(0)?, row.get(1)?);
+        Ok((sequence.unsigned_abs(), MemoryId::new(id)))
+    })?;
+    Ok(deleted.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn news(connection: &Connection, scope: &Scope, after: u64) -> Result<News, Fault> {
+    let mut statement = connection.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM nodes WHERE scope = scope_key AND sequence > ?2)
+             OR EXISTS (SELECT 1 FROM tombstones WHERE scope = scope_key AND sequence > ?2),
+             may_have_edges, model, dimension
+         FROM scopes LEFT JOIN spaces ON space_key = space WHERE cube_id = ?1",
+    )?;
+    let after = i64::try_from(after).unwrap_or(i64::MAX);
+    let read = |row: &Row<'_>| {
+        let space: (Option<String>, Option<i64>) = (row.get(2)?, row.get(3)?);
+        let space = space.0.zip(space.1);
+        let space =
+            space.map(|(model, dimension)| EmbeddingSpace { model, dimension: dimension.unsigned_abs() as usize });
+        Ok(News { is_behind: row.get(0)?, may_have_edges: row.get(1)?, space })
+    };
+    let news = statement.query_row(params![scope.cube.as_str(), after], read).optional()?;
+    // Before its first write it has nothing.
+    Ok(news.unwrap_or_default())
 }
 
 fn puts(connection: &Connection, scope: i64, after: i64, limit: usize) -> Result<Vec<Change>, Fault> {
@@ -217,10 +284,10 @@ pub(super) fn embeddings(
 pub(super) fn history(connection: &Connection, scope: &Scope, id: &MemoryId) -> Result<Vec<Version>, Fault> {
     let Some(scope) = scope_key(connection, scope)? else { return Ok(Vec::new()) };
     let mut statement = connection.prepare_cached(
-        "SELECT number, actor, reason, message_id, changed_at, memory, metadata FROM versions
+        "SELECT number, actor, reason, message_id, changed_at, memory, metadata, edges FROM versions
          WHERE scope = ?1 AND id = ?2
          UNION ALL
-         SELECT number, actor, reason, message_id, changed_at, memory, metadata FROM nodes
+         SELECT number, actor, reason, message_id, changed_at, memory, metadata, NULL FROM nodes
          WHERE scope = ?1 AND id = ?2
          ORDER BY number",
     )?;
@@ -232,6 +299,7 @@ pub(super) fn history(connection: &Connection, scope: &Scope, id: &MemoryId) -> 
     Ok(versions)
 }
 
+/// Reads number, actor, reason, message, time, text, metadata and edges of a version.
 pub(super) fn history_entry(id: &MemoryId, row: &Row<'_>) -> Result<Version, Fault> {
     let state: (Option<String>, Option<String>) = (row.get(5)?, row.get(6)?);
     let item = match state {
@@ -248,9 +316,11 @@ pub(super) fn history_entry(id: &MemoryId, row: &Row<'_>) -> Result<Version, Fau
             .into());
         }
     };
+    let edges: Option<String> = row.get(7)?;
     Ok(Version {
         number: row.get::<_, i64>(0)?.unsigned_abs(),
         item,
+        edges: codec::parse_edges(id, edges.as_deref())?,
         origin: Origin { actor: row.get(1)?, reason: row.get(2)?, message_id: row.get(3)? },
         at: row.get(4)?,
     })

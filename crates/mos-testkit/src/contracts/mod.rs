@@ -10,6 +10,7 @@ pub mod scopes;
 pub mod users;
 pub mod vectors;
 
+mod followed;
 mod full_text;
 pub mod graph;
 mod samples;

@@ -9,7 +9,7 @@ use mos_core::{
 use serde_json::json;
 
 use super::samples::{apply, batch, deletes, edge, embedded, ids, item, puts, refused, scope, space, vectors};
-use super::{full_text, graph};
+use super::{followed, full_text, graph};
 
 /// Runs the suite; `make` returns a fresh, empty store.
 ///
@@ -26,6 +26,8 @@ pub async fn run(make: impl AsyncFn() -> Arc<dyn RecordStore>) {
     what_a_batch_relies_on_must_still_be_so(&*make().await).await;
     late_embeddings_are_passed_over(&*make().await).await;
     every_state_is_kept(&*make().await).await;
+    followed::removals_keep_the_edges_that_they_take_away(&*make().await).await;
+    followed::news_are_told_cheaply(&*make().await).await;
     edges_join_memories(&*make().await).await;
     clear_forgets_memories_and_space(&*make().await).await;
     embeddings_are_kept_at_unit_length(&*make().await).await;
@@ -35,6 +37,7 @@ pub async fn run(make: impl AsyncFn() -> Arc<dyn RecordStore>) {
     the_feed_gives_the_present_state(&*make().await).await;
     the_feed_tells_the_order_of_first_writes(&*make().await).await;
     the_feed_tells_only_the_last_change(&*make().await).await;
+    followed::the_feed_tells_some_fields(&*make().await).await;
     full_text::words_are_found_by_their_stems(&*make().await).await;
     full_text::scores_are_bm25(&*make().await).await;
     full_text::full_text_filters_inside_and_breaks_ties_by_id(&*make().await).await;
@@ -51,7 +54,7 @@ async fn listed_ids(store: &dyn RecordStore, scope: &Scope) -> Vec<String> {
     listed(store, scope).await.into_iter().map(|item| item.id.to_string()).collect()
 }
 
-fn rich_item(id: &str) -> MemoryItem {
+pub(super) fn rich_item(id: &str) -> MemoryItem {
     let value = json!({
         "id": "11111111-2222-4333-8444-555555555555",
         "memory": "Max lives near Central Park",

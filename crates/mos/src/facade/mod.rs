@@ -38,6 +38,7 @@ use crate::factories::{Factories, PreferenceMemoryParts, TextMemoryParts};
 use crate::lazy::Lazy;
 use crate::organizing::Organizing;
 use crate::reading::ReadingModels;
+use crate::retrieving::Retrieving;
 use crate::tasks::Tasks;
 use crate::transcript::Transcripts;
 
@@ -74,6 +75,8 @@ pub(crate) struct Parts {
     pub(crate) chat_model: Arc<Lazy<dyn ChatModel>>,
     /// Models that read conversations.
     pub(crate) reading: ReadingModels,
+    /// Rerankers and internet retrievers.
+    pub(crate) retrieving: Retrieving,
     /// Lets one adder of preferences at a time into a cube.
     pub(crate) preference_locks: Arc<AddLocks>,
     /// Whose turn it is to organise a cube, and what waits for it.
@@ -212,6 +215,7 @@ impl Mos {
             clock: Arc::clone(&self.parts.clock),
             ids: Arc::clone(&self.parts.ids),
             model: self.parts.reading.of(&cube.config, "text_mem"),
+            retrieval: self.parts.retrieving.of(&cube.config, self.parts.reading.of_searches(&cube.config)),
             config: serde_json::Value::Null,
         };
         self.parts.factories.text_memory(&cube.config, parts)
@@ -227,6 +231,7 @@ impl Mos {
             clock: Arc::clone(&self.parts.clock),
             ids: Arc::clone(&self.parts.ids),
             model: self.parts.reading.of(&cube.config, "pref_mem"),
+            reranker: self.parts.retrieving.reranker(&cube.config, "pref_mem"),
             is_fine: self.parts.settings.preference_adder_mode.as_deref() == Some("fine"),
             locks: Arc::clone(&self.parts.preference_locks),
         };

@@ -1,10 +1,12 @@
 //! Searching the cubes of a user.
 
 use futures::future::{join_all, try_join, try_join_all};
-use mos_core::text_memory::Signal;
-use mos_core::{CubeId, Filter, Hit, MemoryItem, MemoryType, SearchRequest, SessionId, UserId};
+use mos_core::{
+    CubeId, Duplicates, Filter, Found, Hit, KindLimits, MemoryItem, MemoryType, Message, QueryPath, Reranked,
+    SearchMode, SearchRequest, SessionId, Signal, UserId,
+};
 use serde::{Serialize, Serializer};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{CubeHandle, Mos};
 use crate::error::{Error, Result};
@@ -14,14 +16,12 @@ use crate::error::{Error, Result};
 pub struct Search {
     user: Option<UserId>,
     cubes: Option<Vec<CubeId>>,
-    query: String,
     top_k: Option<usize>,
     session: Option<SessionId>,
-    filter: Filter,
     include_preference: Option<bool>,
     pref_top_k: usize,
-    types: Vec<MemoryType>,
-    as_of: Option<String>,
+    /// All but the number of hits and the filter of the session.
+    request: SearchRequest,
 }
 
 impl Search {
@@ -30,14 +30,11 @@ impl Search {
         Self {
             user: None,
             cubes: None,
-            query: query.into(),
             top_k: None,
             session: None,
-            filter: Filter::Everything,
             include_preference: None,
             pref_top_k: super::preferences::DEFAULT_TOP_K,
-            types: Vec::new(),
-            as_of: None,
+            request: SearchRequest::new(query, 0),
         }
     }
 
@@ -84,56 +81,178 @@ impl Search {
         self
     }
 
+    /// Memories of this conversation come earlier; the others are found all the same.
+    #[must_use]
+    pub fn prefer_session(mut self, session: impl Into<SessionId>) -> Self {
+        self.request.session = Some(session.into());
+        self
+    }
+
     /// Only memories of these types.
     #[must_use]
     pub fn types(mut self, types: impl IntoIterator<Item = MemoryType>) -> Self {
-        self.types = types.into_iter().collect();
+        self.request.types = types.into_iter().collect();
         self
     }
 
     /// What was true at a moment: `2026-01-31` (the end of that day) or `2026-01-31T18:00:00Z`. Without this, of now.
     #[must_use]
     pub fn as_of(mut self, moment: impl Into<String>) -> Self {
-        self.as_of = Some(moment.into());
+        self.request.as_of = Some(moment.into());
         self
     }
 
-    /// Only memories and preferences that pass.
+    /// Only memories and preferences that pass. Pages of the internet are not asked.
     #[must_use]
     pub fn filter(mut self, filter: Filter) -> Self {
-        self.filter = filter;
+        self.request.filter = filter;
         self
+    }
+
+    /// How much is thought before: without this [`SearchMode::Fast`], which asks no language model.
+    #[must_use]
+    pub fn mode(mut self, mode: SearchMode) -> Self {
+        self.request.mode = mode;
+        self
+    }
+
+    /// What was said before, oldest first, for questions that refer to it; modes that ask a model look at the end of it.
+    #[must_use]
+    pub fn conversation(mut self, messages: impl IntoIterator<Item = Message>) -> Self {
+        self.request.conversation = messages.into_iter().collect();
+        self
+    }
+
+    /// Lets a model split a hard question, and searches for the easier ones too. Cubes whose `search_strategy` says `cot`
+    /// always do so.
+    #[must_use]
+    pub fn sub_questions(mut self, sub_questions: bool) -> Self {
+        self.request.sub_questions = sub_questions;
+        self
+    }
+
+    /// Lets a model judge whether the hits answer the question, and searches for what is missing, in at most three stages.
+    #[must_use]
+    pub fn deep(mut self, deep: bool) -> Self {
+        self.request.deep = deep;
+        self
+    }
+
+    /// Whether a cube's reranker orders the hits; without this it does, where there is one.
+    #[must_use]
+    pub fn rerank(mut self, rerank: bool) -> Self {
+        self.request.rerank = rerank;
+        self
+    }
+
+    /// Searches the internet too, where the cube or the settings name a retriever. Without this it is searched only when a
+    /// model says so in a mode that asks one. Its pages are of the type `OuterMemory` and are stored nowhere.
+    #[must_use]
+    pub fn internet(mut self, internet: bool) -> Self {
+        self.request.internet = internet;
+        self
+    }
+
+    /// Which hits are left out as repetitions; without this those of the same text.
+    #[must_use]
+    pub fn duplicates(mut self, duplicates: Duplicates) -> Self {
+        self.request.duplicates = duplicates;
+        self
+    }
+
+    /// The least relativity of memories and preferences, from 0 (without this: no limit) to 1.
+    #[must_use]
+    pub fn relevance(mut self, relevance: f32) -> Self {
+        self.request.relevance = relevance;
+        self
+    }
+
+    /// Limits for tools and skills, which then come beside the `top_k` of all other kinds; without this they are counted
+    /// like those.
+    #[must_use]
+    pub fn kinds(mut self, kinds: KindLimits) -> Self {
+        self.request.kinds = Some(kinds);
+        self
+    }
+
+    /// The request to one cube.
+    fn into_request(self, top_k: usize) -> SearchRequest {
+        let filter = match &self.session {
+            None => self.request.filter,
+            Some(session) => self.request.filter.and(Filter::equals("session_id", session.as_str())),
+        };
+        SearchRequest { top_k: self.top_k.unwrap_or(top_k), filter, ..self.request }
     }
 }
 
-/// A memory that was found, and why. Serialises as the memory with `score` and `signals` beside its fields.
+/// A memory that was found, and why. Serialises as the memory with `metadata.relativity`, and beside its fields `score`,
+/// `signals`, `paths`, `sources` (without their texts) and, when a reranker gave the order, `rerank`.
 #[derive(Clone, Debug)]
 pub struct FoundMemory {
     /// The memory.
     pub item: MemoryItem,
-    /// The fused score.
+    /// The fused score of recall.
     pub score: f32,
+    /// How well it fits, from 0 to 1.
+    pub relativity: f32,
     /// What each recall path said.
     pub signals: Vec<Signal>,
+    /// What the reranker said, when one gave the order.
+    pub reranked: Option<Reranked>,
+    /// Which queries found it.
+    pub paths: Vec<QueryPath>,
+}
+
+impl FoundMemory {
+    /// Returns what the memory was drawn from, without the texts: for a message its id, role and time, for a file its path
+    /// and the place in it, for a page its address; as far as that is known.
+    pub fn sources(&self) -> Vec<Value> {
+        if let Some(sources) = self.item.metadata.tree().and_then(|fields| fields.sources.as_ref()) {
+            let without_text = |mut source: Value| {
+                if let Some(source) = source.as_object_mut() {
+                    source.shift_remove("content");
+                }
+                source
+            };
+            return sources.iter().map(|source| without_text(source.to_value(false))).collect();
+        }
+        let Some(info) = &self.item.metadata.info else { return Vec::new() };
+        let mut source = Map::from_iter([("type".to_owned(), json!("chat"))]);
+        for key in ["role", "name", "chat_time", "message_id"] {
+            if let Some(value) = info.get(key).filter(|value| !value.is_null()) {
+                source.insert(key.to_owned(), value.clone());
+            }
+        }
+        if source.len() > 1 { vec![Value::Object(source)] } else { Vec::new() }
+    }
 }
 
 impl Serialize for FoundMemory {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let mut value = self.item.to_value();
+        if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.insert("relativity".to_owned(), json!(self.relativity));
+        }
         value["score"] = json!(self.score);
         value["signals"] = self
             .signals
             .iter()
             .map(|signal| (signal.name.to_owned(), json!(signal.score)))
-            .collect::<serde_json::Map<String, Value>>()
+            .collect::<Map<String, Value>>()
             .into();
+        if let Some(reranked) = &self.reranked {
+            value["rerank"] = json!(reranked);
+        }
+        value["paths"] = json!(self.paths);
+        value["sources"] = Value::Array(self.sources());
         value.serialize(serializer)
     }
 }
 
 impl From<Hit> for FoundMemory {
     fn from(hit: Hit) -> Self {
-        Self { item: hit.item, score: hit.score, signals: hit.signals }
+        let Hit { item, score, relativity, signals, reranked, paths } = hit;
+        Self { item, score, relativity, signals, reranked, paths }
     }
 }
 
@@ -144,6 +263,9 @@ pub struct CubeHits {
     pub cube_id: CubeId,
     /// Best first.
     pub memories: Vec<FoundMemory>,
+    /// What could not be done, and why nothing was found, one sentence each. Serialised when there are any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// A cube that could not be searched.
@@ -169,15 +291,21 @@ pub struct SearchResult {
 }
 
 impl SearchResult {
-    /// Returns the textual memories of all cubes, best first.
+    /// Returns the textual memories of all cubes, best first: by relativity, those of one cube in its order.
     pub fn best(&self) -> Vec<(&CubeId, &FoundMemory)> {
         let mut all: Vec<(&CubeId, &FoundMemory)> = self
             .text_mem
             .iter()
             .flat_map(|cube| cube.memories.iter().map(move |found| (&cube.cube_id, found)))
             .collect();
-        all.sort_by(|left, right| right.1.score.total_cmp(&left.1.score));
+        all.sort_by(|left, right| right.1.relativity.total_cmp(&left.1.relativity));
         all
+    }
+
+    /// Returns the notes of all cubes, each with its cube.
+    pub fn notes(&self) -> impl Iterator<Item = (&CubeId, &str)> {
+        let cubes = self.text_mem.iter().chain(&self.pref_mem);
+        cubes.flat_map(|cube| cube.notes.iter().map(move |note| (&cube.cube_id, note.as_str())))
     }
 }
 
@@ -200,14 +328,16 @@ impl Mos {
     /// in the way of the others: [`SearchResult::skipped`] tells why.
     ///
     /// # Errors
-    /// Rights (every named cube is checked); [`Error::Invalid`] for an empty query; store and model errors of a named
-    /// cube, or when no cube at all could be searched.
+    /// Rights (every named cube is checked); [`Error::Invalid`] for an empty query and numbers that are not from 0 to 1; store
+    /// and model errors of a named cube, or when no cube at all could be searched. A language model, a reranker or an
+    /// internet retriever that fails is a note of the cube.
     pub async fn search(&self, search: Search) -> Result<SearchResult> {
-        if search.query.trim().is_empty() {
+        if search.request.query.trim().is_empty() {
             return Err(Error::Invalid("the query is empty; ask for something".to_owned()));
         }
         // Also told to someone who has no cube yet.
-        search.as_of.as_deref().map(mos_memory::asked_moment).transpose()?;
+        search.request.check()?;
+        search.request.as_of.as_deref().map(mos_memory::asked_moment).transpose()?;
         let user = self.user_or_default(search.user.as_ref());
         let is_named = search.cubes.is_some();
         let mut skipped = Vec::new();
@@ -216,14 +346,8 @@ impl Mos {
             None => self.registered_cubes(&user, &mut skipped).await?,
         };
         let include_preference = search.include_preference.unwrap_or(self.parts.settings.enable_preference_memory);
-        let preferences = include_preference.then(|| (search.filter.clone(), search.pref_top_k));
-        let filter = match &search.session {
-            None => search.filter,
-            Some(session) => search.filter.and(Filter::equals("session_id", session.as_str())),
-        };
-        let top_k = search.top_k.unwrap_or(self.parts.settings.top_k);
-        let (types, as_of) = (search.types, search.as_of);
-        let request = SearchRequest { query: search.query, top_k, filter, types, as_of };
+        let preferences = include_preference.then(|| (search.request.filter.clone(), search.pref_top_k));
+        let request = search.into_request(self.parts.settings.top_k);
         let (mut text_mem, mut pref_mem) = (Vec::with_capacity(cubes.len()), Vec::new());
         let mut first_error = None;
         let searched = join_all(cubes.iter().map(|cube| search_cube(cube, &request, preferences.as_ref()))).await;
@@ -276,10 +400,18 @@ async fn search_cube(
             _ => Ok(None),
         }
     };
-    let (hits, preferences) = try_join(cube.text_mem().search(request), preferences).await?;
-    let found = |hits: Vec<Hit>| CubeHits {
+    let (found, preferences) = try_join(cube.text_mem().search(request), preferences).await?;
+    let preferences = preferences.map(|mut found| {
+        found.hits.retain(|hit| hit.relativity >= request.relevance);
+        cube_hits(cube, found)
+    });
+    Ok((cube_hits(cube, found), preferences))
+}
+
+fn cube_hits(cube: &CubeHandle, found: Found) -> CubeHits {
+    CubeHits {
         cube_id: cube.info().cube_id.clone(),
-        memories: hits.into_iter().map(FoundMemory::from).collect(),
-    };
-    Ok((found(hits), preferences.map(found)))
+        memories: found.hits.into_iter().map(FoundMemory::from).collect(),
+        notes: found.notes,
+    }
 }

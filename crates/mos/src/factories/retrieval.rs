@@ -44,7 +44,7 @@ async fn reranker(config: RerankerConfig, parts: RerankerParts) -> Model<dyn Rer
 
 fn cosine_reranker(config: &CosineConfig, parts: RerankerParts) -> Model<dyn Reranker> {
     let weights = config.level_weights.clone().unwrap_or_default();
-    Ok(Arc::new(CosineReranker::new(parts.embedder, weights)?))
+    Ok(Arc::new(KeepOrderOnFailure::new(Arc::new(CosineReranker::new(parts.embedder, weights)?))))
 }
 
 fn http_reranker(config: &HttpConfig, default_strategy: Option<&str>) -> Model<dyn Reranker> {
@@ -75,7 +75,8 @@ async fn cross_encoder(config: &CrossEncoderReranker, parts: RerankerParts) -> M
     };
     let reranker = blocking(move || LocalCrossEncoder::open(&options)).await?;
     let strategy = config.reranker_strategy.as_deref();
-    with_strategy(reranker, strategy, config.rerank_source.as_deref(), config.concate_len)
+    let reranker = with_strategy(reranker, strategy, config.rerank_source.as_deref(), config.concate_len)?;
+    Ok(Arc::new(KeepOrderOnFailure::new(reranker)))
 }
 
 /// Wraps a model that reads texts, when more than the memories' own texts are to be read.

@@ -17,7 +17,7 @@ pub(super) fn add_tree_memory(factories: &mut Factories) {
         "tree_text",
         Arc::new(move |parts, file_name| {
             let shelf = shelf(&parts, file_name);
-            Arc::new(TreeText::new(TreeTextParts {
+            let memory = TreeText::new(TreeTextParts {
                 shelf,
                 recall: parts.recall,
                 vectors: parts.vectors,
@@ -26,7 +26,8 @@ pub(super) fn add_tree_memory(factories: &mut Factories) {
                 ids: parts.ids,
                 shelves: parts.shelves,
                 options: options(&parts.config),
-            }))
+            });
+            Arc::new(memory.with_retrieval(parts.retrieval))
         }),
     );
 }

@@ -11,6 +11,7 @@ mod organizing;
 mod preferences;
 mod qdrant;
 mod retrieval;
+mod searching;
 mod servers;
 mod trees;
 mod users;

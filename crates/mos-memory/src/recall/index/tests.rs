@@ -208,7 +208,7 @@ fn bytes_are_counted_and_given_back() {
 fn questions_are_read_with_the_scopes_speakers_and_days() {
     let mut followed = Followed::new();
     followed.put("a", 1, Some("s"), "a rose", X);
-    let question = followed.index.understand("What did Anna see in May?", &followed.terms);
+    let question = followed.index.understand("What did Anna see in May?", &followed.terms, false);
     assert_eq!(question.neutral, "What did they see in May?");
     assert_eq!(question.days.len(), 4);
 }

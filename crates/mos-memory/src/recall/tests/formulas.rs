@@ -1,5 +1,7 @@
 //! Scores of whole searches, compared with the formulas written down memory by memory, without any index.
 
+use std::collections::HashSet;
+
 use super::*;
 
 /// The memories of a conversation in order, with what the formulas need.

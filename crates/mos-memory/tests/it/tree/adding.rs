@@ -63,8 +63,8 @@ async fn a_search_of_a_type_returns_that_type_and_working_memory_means_what_it_s
         }
         tree.add(vec![with(4, "dog four", json!({"memory_type": "SkillMemory"}))], origin().into()).await.unwrap();
         let of = |kinds: &[MemoryType]| SearchRequest { types: kinds.to_vec(), ..SearchRequest::new("dog", 9) };
-        let found = |hits: Vec<mos_core::Hit>| {
-            let mut texts: Vec<String> = hits.into_iter().map(|hit| hit.item.memory).collect();
+        let found = |found: mos_core::Found| {
+            let mut texts: Vec<String> = found.hits.into_iter().map(|hit| hit.item.memory).collect();
             texts.sort();
             texts
         };
@@ -72,7 +72,7 @@ async fn a_search_of_a_type_returns_that_type_and_working_memory_means_what_it_s
         assert_eq!(found(tree.search(&of(&[MemoryType::Working])).await.unwrap()), ["dog three", "dog two"]);
         let both = [MemoryType::Working, MemoryType::Skill];
         assert_eq!(found(tree.search(&of(&both)).await.unwrap()), ["dog four", "dog three", "dog two"]);
-        assert!(tree.search(&of(&[MemoryType::Outer])).await.unwrap().is_empty());
+        assert!(tree.search(&of(&[MemoryType::Outer])).await.unwrap().hits.is_empty());
     }
 }
 

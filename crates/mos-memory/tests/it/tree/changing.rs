@@ -30,6 +30,34 @@ async fn an_update_keeps_id_and_shelf_counts_the_version_and_reaches_the_working
 }
 
 #[tokio::test]
+async fn a_removed_memory_comes_back_with_its_edges() {
+    for house in House::all() {
+        let tree = house.tree();
+        let id = |number| item(number, "").id;
+        let items = vec![item(1, "likes tea"), item(2, "plays chess"), item(3, "has a cat"), item(4, "reads a lot")];
+        tree.add(items, origin().into()).await.unwrap();
+        let edge = |source, target, kind: &str| Edge { source: id(source), target: id(target), kind: kind.to_owned() };
+        let edges = vec![edge(1, 2, "CAUSE"), edge(1, 4, "CONDITION"), edge(3, 1, "RELATE")];
+        tree.add_edges(edges.clone(), origin()).await.unwrap();
+        let there = async || house.record.all_edges(&super::scope()).await.unwrap();
+
+        tree.delete(&[id(1), id(3)], origin()).await.unwrap();
+        assert_eq!(there().await, []);
+        tree.undo(&id(1), origin()).await.unwrap();
+        assert_eq!(there().await, edges[..2], "the other end of the third is gone");
+        tree.undo(&id(3), origin()).await.unwrap();
+        assert_eq!(there().await, edges, "it comes back with that end");
+
+        tree.delete(&[id(1)], origin()).await.unwrap();
+        tree.delete(&[id(4)], origin()).await.unwrap();
+        tree.undo(&id(1), origin()).await.unwrap();
+        assert_eq!(there().await, [edges[0].clone(), edges[2].clone()]);
+        tree.undo(&id(4), origin()).await.unwrap();
+        assert_eq!(there().await.len(), 2, "when it was removed, nothing was at it any more");
+    }
+}
+
+#[tokio::test]
 async fn undo_goes_back_and_forth_and_brings_removed_memories_back() {
     for house in House::all() {
         let tree = house.tree();
@@ -144,7 +172,7 @@ async fn a_query_that_nothing_fits_returns_nothing() {
     assert!(hits(&tree, "anything", 5).await.is_empty(), "an empty cube");
     tree.add(vec![item(1, "likes tea")], origin().into()).await.unwrap();
     let request = SearchRequest { filter: Filter::equals("key", "no such"), ..SearchRequest::new("tea", 5) };
-    assert!(tree.search(&request).await.unwrap().is_empty());
+    assert!(tree.search(&request).await.unwrap().hits.is_empty());
     assert_eq!(hits(&tree, "🙂", 5).await.len(), 1);
     assert_eq!(hits(&tree, &"tea ".repeat(12_000), 5).await.len(), 1);
     assert!(hits(&tree, "tea", 0).await.is_empty());

@@ -4,8 +4,10 @@ mod adding;
 mod changing;
 mod dumping;
 mod duplicates;
+mod large;
 mod shelves;
 mod truth;
+mod written_by_memos;
 
 use std::sync::Arc;
 
@@ -112,7 +114,7 @@ async fn on_shelf(tree: &TreeText, wanted: MemoryType) -> Vec<String> {
 }
 
 async fn hits(tree: &TreeText, query: &str, top_k: usize) -> Vec<Hit> {
-    tree.search(&SearchRequest::new(query, top_k)).await.unwrap()
+    tree.search(&SearchRequest::new(query, top_k)).await.unwrap().hits
 }
 
 fn ids(hits: &[Hit]) -> Vec<MemoryId> {

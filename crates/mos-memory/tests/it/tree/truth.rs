@@ -41,7 +41,7 @@ async fn a_search_as_of_a_time_returns_what_was_true_then() {
         let tree = moved(&house).await;
         let at = async |moment: &str| {
             let request = SearchRequest { as_of: Some(moment.to_owned()), ..SearchRequest::new("where do I live", 5) };
-            let found = tree.search(&request).await.unwrap();
+            let found = tree.search(&request).await.unwrap().hits;
             assert!(found.iter().all(|hit| hit.signals.iter().all(|signal| signal.name != "superseded")));
             found.into_iter().map(|hit| hit.item.memory).collect::<Vec<_>>()
         };
