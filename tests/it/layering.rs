@@ -12,6 +12,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("mos-engine", &["mos-core", "mos-config"]),
     ("mos-kv", &["mos-core", "mos-engine"]),
     ("mos-stores", &["mos-core", "mos-config"]),
+    ("mos-reader", &["mos-core", "mos-config"]),
     ("mos-memory", &["mos-core", "mos-config"]),
     ("mos-cube", &["mos-core", "mos-config"]),
     ("mos", &["mos-core", "mos-config", "mos-models", "mos-engine", "mos-kv", "mos-stores", "mos-memory", "mos-cube"]),

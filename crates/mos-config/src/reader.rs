@@ -53,6 +53,22 @@ section! {
     check: check_headings;
 }
 
+section! {
+    /// Cuts between words.
+    pub struct SimpleChunker {
+        /// How texts are cut; sizes are characters.
+        group common: CommonChunker,
+    }
+}
+
+section! {
+    /// Cuts between paragraphs, then lines, sentences and words.
+    pub struct CharacterTextChunker {
+        /// How texts are cut; sizes are characters.
+        group common: CommonChunker,
+    }
+}
+
 fn default_headings() -> Vec<Vec<String>> {
     (1..=3).map(|level| vec!["#".repeat(level), format!("Header {level}")]).collect()
 }
@@ -73,6 +89,10 @@ backends! {
         Sentence(SentenceChunker) = "sentence",
         /// At headings.
         Markdown(MarkdownChunker) = "markdown",
+        /// Between words.
+        Simple(SimpleChunker) = "simple",
+        /// Between paragraphs, then lines, sentences and words.
+        CharacterText(CharacterTextChunker) = "charactertext",
     }
 }
 

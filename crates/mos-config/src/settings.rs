@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::embedder::EmbedderConfig;
 use crate::error::ConfigError;
+use crate::fetch::FetchConfig;
 use crate::layers;
 use crate::llm::ChatModelConfig;
 use crate::memory::MemoryConfig;
@@ -53,6 +54,8 @@ section! {
         omitted internet_retriever: Option<InternetRetrieverConfig>,
         /// Where jobs for later are kept. Absent: in the record, when it keeps jobs.
         omitted queue: Option<QueueConfig>,
+        /// Whether and from where files at addresses are fetched.
+        default fetch: FetchConfig = FetchConfig::default(),
         /// How raw input becomes memories.
         default mem_reader: Option<MemReaderConfig> = None,
         /// The work in the background.
@@ -228,6 +231,7 @@ impl Settings {
             "reranker",
             "internet_retriever",
             "queue",
+            "fetch",
             "base_prompt",
             "text_mem_type",
             "activation_ram_bytes",

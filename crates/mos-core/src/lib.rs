@@ -12,6 +12,7 @@ pub mod chat;
 pub mod clock;
 pub mod embed;
 pub mod error;
+pub mod fetch;
 pub mod filter;
 pub mod graph;
 pub mod id;
@@ -39,6 +40,7 @@ pub use chat::{ChatEvent, ChatModel, ChatRequest, ChatStream, ChatUsage, FinishR
 pub use clock::{Clock, SystemClock};
 pub use embed::{Embedder, EmbeddingSpace};
 pub use error::{BoxError, MemoryError, ModelError, StoreError};
+pub use fetch::{FetchError, Fetched, Fetcher};
 pub use filter::{Condition, Filter, Operator, field_value, is_moment_field, moment};
 pub use graph::{Direction, Edge, Graph, GraphPage, GraphStore, GroupCount, Page, Paging, Subgraph, Tagged};
 pub use id::{ActivationId, CubeId, IdSource, JobId, MemoryId, RandomIds, SessionId, UserId};

@@ -100,7 +100,7 @@ impl fmt::Debug for ServerOptions {
 }
 
 /// Returns an address without credentials and query.
-fn place(url: &Url) -> String {
+pub(crate) fn place(url: &Url) -> String {
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
     let host = url.host_str().unwrap_or_default();
     format!("{}://{host}{port}{}", url.scheme(), url.path().trim_end_matches('/'))
@@ -409,7 +409,7 @@ impl Retries<'_> {
 }
 
 /// Returns the cause at the bottom, without the address, which may hold credentials.
-fn innermost(error: &reqwest::Error) -> String {
+pub(crate) fn innermost(error: &reqwest::Error) -> String {
     let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
     let mut text = None;
     while let Some(deeper) = cause {

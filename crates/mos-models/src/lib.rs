@@ -2,8 +2,8 @@
 //!
 //! [`OpenAiChat`] and [`OpenAiEmbedder`] talk to any server in OpenAI's format, [`OllamaChat`] and
 //! [`OllamaEmbedder`] to Ollama in its own, [`HttpReranker`] to reranking servers; [`GoogleSearch`], [`BingSearch`],
-//! [`BochaSearch`], [`TavilySearch`] and [`XinyuSearch`] search the internet; [`fetch`] brings small models onto this
-//! machine.
+//! [`BochaSearch`], [`TavilySearch`] and [`XinyuSearch`] search the internet; [`HttpFetcher`] fetches
+//! files that stand at an address; [`fetch`] brings small models onto this machine.
 //!
 //! Invariants: a request is repeated only before the first text of its answer; every wait, body and retry is
 //! bounded; dropping a stream drops its connection; credentials appear in no error, log or `Debug` output.
@@ -14,6 +14,7 @@ mod answer;
 mod backup;
 mod embed;
 pub mod fetch;
+mod fetch_url;
 mod http;
 mod ollama;
 mod openai;
@@ -25,6 +26,7 @@ mod web;
 
 pub use backup::{BackupChat, BackupEmbedder};
 pub use embed::{EmbedLimits, OllamaEmbedder, OpenAiEmbedder, RemoteEmbedderOptions};
+pub use fetch_url::{HttpFetcher, HttpFetcherOptions};
 pub use http::{HttpOptions, ServerOptions};
 pub use ollama::{OllamaChat, OllamaOptions};
 pub use openai::{OpenAiChat, OpenAiOptions};

@@ -5,6 +5,7 @@
 mod chat;
 mod embeddings;
 mod fetching;
+mod fetching_files;
 mod local_hub;
 mod reranking;
 mod searching;

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use futures::{Stream, StreamExt};
 use mos_core::{
     ActivationId, ChatEvent, ChatModel, ChatRequest, ChatStream, ChatUsage, CubeId, MemoryItem, Message, ModelError,
-    PreferenceType, Sampling, SessionId, UserId,
+    Sampling, SessionId, UserId,
 };
 use tracing::instrument;
 
@@ -182,19 +182,12 @@ fn least_score(best: f32) -> f32 {
     best - best.abs() * (1.0 - prompt::MIN_RELATIVE_SCORE)
 }
 
-/// The preferences of all cubes that fit the question about as well as the best of their type does, the stated ones first.
-/// Those that the user has stated are not measured by what was concluded.
+/// The preferences of all cubes that fit the question about as well as the best one does.
 fn fitting_preferences(found: &SearchResult) -> Vec<(CubeId, FoundMemory)> {
-    let mut fitting = Vec::new();
-    for kind in [PreferenceType::Explicit, PreferenceType::Implicit] {
-        let all = found.pref_mem.iter().flat_map(|cube| cube.memories.iter().map(move |one| (&cube.cube_id, one)));
-        let of_type: Vec<_> = all.filter(|(_, one)| preferences::is_of_type(&one.item, kind)).collect();
-        let best = of_type.iter().map(|(_, one)| one.score).max_by(f32::total_cmp);
-        let least = best.map_or(0.0, least_score);
-        let kept = of_type.into_iter().filter(|(_, one)| one.score >= least);
-        fitting.extend(kept.map(|(cube, one)| (cube.clone(), one.clone())));
-    }
-    fitting
+    let all = || found.pref_mem.iter().flat_map(|cube| cube.memories.iter().map(move |one| (&cube.cube_id, one)));
+    let Some(best) = all().map(|(_, one)| one.score).max_by(f32::total_cmp) else { return Vec::new() };
+    let least = least_score(best);
+    all().filter(|(_, one)| one.score >= least).map(|(cube, one)| (cube.clone(), one.clone())).collect()
 }
 
 impl Mos {

@@ -1,0 +1,142 @@
+//! Presentations: slides in their order, titles as headings, tables, notes of the speaker.
+
+use super::archive::Archive;
+use super::guard::Stop;
+use super::package::{self, Relation};
+use super::xml::{Grids, Node, attribute, attribute_with_prefix, grid_markdown, walk};
+use super::{Document, DocumentKind, ParseError, ParseLimits, Position};
+
+const KIND: DocumentKind = DocumentKind::Pptx;
+const PRESENTATION: &str = "ppt/presentation.xml";
+
+/// # Errors
+/// [`ParseError`] for a damaged, locked or oversized file.
+pub(super) fn parse(bytes: Vec<u8>, limits: &ParseLimits, stop: &Stop) -> Result<Document, ParseError> {
+    let mut archive = Archive::open(KIND, bytes, limits)?;
+    let mut document = Document::new(KIND);
+    document.title = package::title(&mut archive, KIND)?;
+    let slides = slides(&mut archive)?;
+    if slides.len() > limits.max_pages {
+        return Err(ParseError::TooMuch { kind: KIND, what: "slides", limit: limits.max_pages });
+    }
+    for (slide, name) in (1_u32..).zip(&slides) {
+        stop.check(KIND)?;
+        let Some(xml) = package::part(&mut archive, name)? else {
+            document.note(format!("slide {slide} is missing"));
+            continue;
+        };
+        let n_before = document.blocks.len();
+        let mut headings = Vec::new();
+        for shape in shapes(&xml)? {
+            if shape.is_title && headings.is_empty() {
+                headings.push(shape.text.replace('\n', " "));
+                document.title.get_or_insert_with(|| headings[0].clone());
+                let position = Position { slide: Some(slide), headings: headings.clone(), ..Position::default() };
+                document.push(&format!("## {}", headings[0]), position, true);
+            } else {
+                let position = Position { slide: Some(slide), headings: headings.clone(), ..Position::default() };
+                document.push(&shape.text, position, false);
+            }
+        }
+        notes(&mut archive, name, slide, &headings, &mut document)?;
+        if document.blocks.len() == n_before {
+            document.note(format!("slide {slide} has no text"));
+        }
+    }
+    Ok(document)
+}
+
+/// Returns the slides' names in their order.
+fn slides(archive: &mut Archive<'_>) -> Result<Vec<String>, ParseError> {
+    let xml = package::required_part(archive, KIND, PRESENTATION)?;
+    let relations = package::relations(archive, KIND, PRESENTATION)?;
+    let mut slides = Vec::new();
+    walk(KIND, &xml, |node| {
+        if let Node::Open("sldId", tag) = node
+            && let Some(relation) = attribute_with_prefix(tag, "r:id").and_then(|id| relations.get(&id))
+        {
+            slides.push(relation.target.clone());
+        }
+        Ok(())
+    })?;
+    Ok(slides)
+}
+
+fn notes(
+    archive: &mut Archive<'_>,
+    slide_name: &str,
+    slide: u32,
+    headings: &[String],
+    document: &mut Document,
+) -> Result<(), ParseError> {
+    let relations = package::relations(archive, KIND, slide_name)?;
+    let Some(Relation { target, .. }) = relations.into_values().find(|relation| relation.what == "notesSlide") else {
+        return Ok(());
+    };
+    let Some(xml) = package::part(archive, &target)? else { return Ok(()) };
+    let texts: Vec<String> = shapes(&xml)?.into_iter().map(|shape| shape.text).collect();
+    if !texts.is_empty() {
+        let position = Position { slide: Some(slide), headings: headings.to_vec(), ..Position::default() };
+        document.push(&format!("Notes: {}", texts.join("\n")), position, false);
+    }
+    Ok(())
+}
+
+/// Text that stands together on a slide.
+#[derive(Debug, Default)]
+struct Shape {
+    text: String,
+    is_title: bool,
+}
+
+/// Returns the shapes of a slide that have text, titles first.
+fn shapes(xml: &str) -> Result<Vec<Shape>, ParseError> {
+    let mut shapes: Vec<Shape> = Vec::new();
+    let mut shape = Shape::default();
+    let mut grids = Grids::default();
+    let (mut paragraph, mut level) = (String::new(), 0_usize);
+    let (mut is_text, mut is_left_out, mut n_skipped) = (false, false, 0_usize);
+    walk(KIND, xml, |node| {
+        match node {
+            Node::Open("Fallback", _) => n_skipped += 1,
+            Node::Close("Fallback") => n_skipped = n_skipped.saturating_sub(1),
+            _ if n_skipped > 0 => {}
+            Node::Open("sp", _) => {
+                is_left_out = false;
+                shape = Shape::default();
+            }
+            Node::Open("ph", tag) => match attribute(tag, "type").as_deref() {
+                Some("title" | "ctrTitle") => shape.is_title = true,
+                Some("sldNum" | "dt" | "ftr" | "hdr" | "sldImg") => is_left_out = true,
+                _ => {}
+            },
+            Node::Close("sp") => {
+                let done = std::mem::take(&mut shape);
+                if !is_left_out && !done.text.trim().is_empty() {
+                    shapes.push(Shape { text: done.text.trim().to_owned(), ..done });
+                }
+            }
+            Node::Open("pPr", tag) => level = attribute(tag, "lvl").and_then(|level| level.parse().ok()).unwrap_or(0),
+            Node::Open("t", _) => is_text = true,
+            Node::Close("t") => is_text = false,
+            Node::Open("br", _) => paragraph.push('\n'),
+            Node::Text(text) if is_text => paragraph.push_str(text),
+            Node::Close("p") => {
+                let done = std::mem::take(&mut paragraph);
+                let indent = std::mem::take(&mut level);
+                if !grids.text(done.trim()) && !done.trim().is_empty() {
+                    let mark = if indent > 0 { format!("{}- ", "  ".repeat(indent.min(9) - 1)) } else { String::new() };
+                    shape.text.push_str(&format!("{mark}{}\n", done.trim()));
+                }
+            }
+            _ => {
+                if let Some(rows) = grids.step(&node) {
+                    shapes.push(Shape { text: grid_markdown(&rows), is_title: false });
+                }
+            }
+        }
+        Ok(())
+    })?;
+    shapes.sort_by_key(|shape| !shape.is_title);
+    Ok(shapes)
+}

@@ -1,0 +1,48 @@
+//! Files of text under any name.
+
+use mos_reader::parse::{DocumentKind, ParseLimits, parse};
+
+use crate::read;
+
+#[test]
+fn a_wrong_name_does_not_matter() {
+    let markdown = "# Report\n\nAll is well.\n\n## Costs\n\nNone.\n";
+    for name in ["report.pdf", "report.docx", "report.md", "report"] {
+        let document = read(name, markdown.as_bytes());
+        assert_eq!((document.kind, document.title.as_deref()), (DocumentKind::Markdown, Some("Report")), "{name}");
+        assert_eq!(document.blocks[3].position.headings, ["Report", "Costs"], "{name}");
+    }
+    let html = "<!DOCTYPE html><title>T</title><h1>H</h1><p>Text of the page.</p>";
+    let document = read("notes.txt", html.as_bytes());
+    assert_eq!(document.kind, DocumentKind::Html);
+    assert!(document.text().contains("Text of the page."));
+    assert_eq!(read("data.csv", b"{\"a\": [1, 2]}").kind, DocumentKind::Json);
+}
+
+#[test]
+fn encodings_are_recognised() {
+    let text = "Ångström schrieb: „Maß und Größe“.\n\nПотом он ушёл домой, и стало тихо.\n";
+    let wide: Vec<u8> = [0xff, 0xfe].into_iter().chain(text.encode_utf16().flat_map(u16::to_le_bytes)).collect();
+    assert_eq!(read("a.txt", &wide).blocks[1].text, "Потом он ушёл домой, и стало тихо.");
+    let mut marked = b"\xEF\xBB\xBF".to_vec();
+    marked.extend(text.bytes());
+    assert_eq!(read("a.txt", &marked).blocks[0].text, "Ångström schrieb: „Maß und Größe“.");
+    assert!(read("a.txt", &marked).notes.is_empty());
+}
+
+#[test]
+fn empty_files_are_no_errors() {
+    for name in ["a.txt", "a.md", "a.csv", "a.json", "a.html", "a"] {
+        let document = read(name, b" \r\n ");
+        assert!(document.blocks.is_empty(), "{name}");
+        assert_eq!(document.notes.len(), 1, "{name}: {:?}", document.notes);
+    }
+}
+
+#[test]
+fn offsets_of_blocks_are_those_of_the_text() {
+    let document = read("a.md", b"# A\n\none\n\ntwo\n");
+    assert_eq!(document.text(), "# A\n\none\n\ntwo");
+    let limits = ParseLimits { max_text_bytes: 5, ..ParseLimits::default() };
+    assert!(parse(None, b"longer than five", &limits).is_err());
+}
