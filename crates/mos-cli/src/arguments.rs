@@ -140,13 +140,31 @@ pub(crate) struct ChatArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct AddArguments {
-    /// The text to remember.
-    #[arg(required_unless_present = "messages", conflicts_with = "messages")]
+    /// The text to remember; `-` reads it from standard input.
+    #[arg(required_unless_present_any = ["messages", "file", "url"], conflicts_with_all = ["messages", "file", "url"])]
     pub(crate) text: Option<String>,
 
     /// A file with a JSON list of messages (`{"role": "user", "content": "..."}`); `-` reads standard input.
     #[arg(long, value_name = "FILE")]
     pub(crate) messages: Option<PathBuf>,
+
+    /// Files, and folders with everything below them: text, Markdown, HTML, PDF, office documents ... Files that are known
+    /// already are passed over, so that the same command can be run again.
+    #[arg(long, value_name = "PATH", num_args = 1.., conflicts_with_all = ["messages", "idempotency_key"])]
+    pub(crate) file: Vec<PathBuf>,
+
+    /// Files at addresses; the settings' `fetch` must allow them.
+    #[arg(long, value_name = "URL", num_args = 1.., conflicts_with_all = ["messages", "idempotency_key"])]
+    pub(crate) url: Vec<String>,
+
+    /// Let a model draw memories from what is read, beside what was given. Without this, files and conversations are kept in
+    /// pieces as they are.
+    #[arg(long, conflicts_with = "idempotency_key")]
+    pub(crate) fine: bool,
+
+    /// Show what a reader would remember, and why not the rest; nothing is stored.
+    #[arg(long, conflicts_with = "idempotency_key")]
+    pub(crate) dry_run: bool,
 
     /// The conversation it arose in.
     #[arg(long, value_name = "ID")]

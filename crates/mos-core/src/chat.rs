@@ -52,6 +52,9 @@ pub struct ChatRequest {
     /// Who shares what a local model keeps computed: only requests of the same scope. Whoever serves several users
     /// gives each a scope of their own, or answers tell by their speed what others have asked.
     pub cache_scope: String,
+    /// The JSON schema that the answer must keep. A server that cannot be held to it is asked all the same, so whoever reads
+    /// the answer checks it.
+    pub answer_schema: Option<serde_json::Value>,
 }
 
 /// Why an answer ended.

@@ -7,7 +7,9 @@
 
 pub mod activation;
 pub mod analyzer;
+pub mod answer;
 pub mod archive;
+pub mod ask;
 pub mod chat;
 pub mod clock;
 pub mod embed;
@@ -23,6 +25,7 @@ pub mod message;
 pub mod parametric;
 pub mod preference;
 pub mod queue;
+pub mod reader;
 pub mod record;
 pub mod rerank;
 pub mod search;
@@ -50,6 +53,10 @@ pub use parametric::ParametricMemory;
 pub use preference::{ConversationInfo, PreferenceMemory};
 pub use queue::{
     ClaimRequest, Claimed, DeadJob, Failed, Job, JobQueue, JobState, NewJob, PushReceipt, QueueStats, Ticket,
+};
+pub use reader::{
+    Dropped, FileData, ItemReport, MemReader, Outcome, RawFile, RawItem, ReadInput, ReadMode, ReadReport, Reading,
+    Sources,
 };
 pub use record::{
     Change, ChangedFields, EmbeddingWrite, FieldsOf, News, Origin, Receipt, RecordStore, Scope, ScopeLifecycle,

@@ -8,7 +8,6 @@
 //!
 //! Not here: rights (the facade checks them), the layout of a cube's directory (`mos-cube`).
 
-mod answer;
 mod ask;
 mod by_scope;
 mod conversation;
@@ -31,6 +30,8 @@ mod shelf;
 pub mod time;
 pub mod tree;
 mod web;
+
+use mos_core::answer;
 
 pub use extract::Extractor;
 pub use general::{GeneralText, GeneralTextParts};

@@ -1,7 +1,41 @@
-//! Raw input: files become documents, documents become chunks, addresses become files.
+//! Raw input to memories: conversations, texts, files, images, tool calls and skills.
 //!
-//! Not here: HTTP (the models crate implements [`fetch::Fetcher`]), models, stores.
+//! ```text
+//! input ── sorted ──┬─ turns ── windows ─────────┬─ raw memories (fast)
+//!                   │                            └─ model ── filter ── memories (fine)
+//!                   ├─ files ── fetch, parse, chunk ── chunks ── model ── summaries and raw files
+//!                   ├─ images ── vision model ── descriptions
+//!                   ├─ tool calls and results ── trajectories ── experience
+//!                   ├─ tool schemas in system prompts
+//!                   └─ archives of skills
+//! ```
+//!
+//! Invariants: reading stores nothing ([`store()`] does, through the traits of `mos-core`); what a model says is kept only
+//! as far as the source supports it, and whatever it says, the raw input stays; ids follow from the content. The crate knows
+//! models and memories only by the traits of `mos-core`.
+//!
+//! Not here: how memories are kept (`mos-memory`), rights and choosing a reader (the facade).
 
 pub mod chunk;
 pub mod fetch;
+mod file;
+mod fine;
+mod identity;
+mod image;
+mod item;
+mod options;
 pub mod parse;
+mod place;
+mod prompts;
+mod python_json;
+mod reader;
+pub mod skill;
+mod sorted;
+mod store;
+mod tools;
+mod turn;
+mod window;
+
+pub use options::{ConversationCut, ReaderKind, ReaderOptions};
+pub use reader::{Reader, ReaderParts};
+pub use store::{Stored, store};

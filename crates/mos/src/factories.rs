@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use mos_config::{
-    ChatModelConfig, EmbedderConfig, GeneralMemCubeConfig, InternetRetrieverConfig, RerankerConfig, Secrets, Setting,
-    Settings, UserManagerConfig,
+    ChatModelConfig, EmbedderConfig, GeneralMemCubeConfig, InternetRetrieverConfig, MemReaderConfig, RerankerConfig,
+    Secrets, Setting, Settings, UserManagerConfig,
 };
 use mos_core::{
-    ChatModel, Clock, CubeId, Embedder, IdSource, InternetRetriever, ModelError, ParametricMemory, PreferenceMemory,
-    RecordStore, Reranker, Scope, ScopeLifecycle, StoreError, TextMemory, UserId, UserStore, VectorStore,
+    ChatModel, Clock, CubeId, Embedder, Fetcher, IdSource, InternetRetriever, MemReader, MemoryError, ModelError,
+    ParametricMemory, PreferenceMemory, RecordStore, Reranker, Scope, ScopeLifecycle, StoreError, TextMemory, UserId,
+    UserStore, VectorStore,
 };
 use mos_memory::retrieve::Retrieval;
 use mos_memory::{
@@ -27,12 +28,14 @@ use crate::error::{Error, Result};
 
 mod devices;
 mod models;
+mod readers;
 mod retrieval;
 mod trees;
 pub(crate) mod users;
 pub(crate) mod vectors;
 
 pub use devices::compute_device;
+pub(crate) use readers::fetcher;
 
 /// What a constructor of a model may look at besides its configuration.
 #[derive(Clone, Debug)]
@@ -113,6 +116,25 @@ pub struct RerankerParts {
     pub embedder: Option<Arc<dyn Embedder>>,
 }
 
+/// What a reader is made of. Models are loaded when they are first needed.
+#[derive(Clone, Debug)]
+pub struct MemReaderParts {
+    /// Reads conversations.
+    pub model: Option<Arc<dyn ChatModel>>,
+    /// Reads documents; without it `model` does.
+    pub document_model: Option<Arc<dyn ChatModel>>,
+    /// Looks at images; without it they stay references.
+    pub image_model: Option<Arc<dyn ChatModel>>,
+    /// Fetches files at addresses; without it they stay references.
+    pub fetcher: Option<Arc<dyn Fetcher>>,
+    /// The time of the memories' making.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Makes a reader. No model is asked.
+pub type MemReaderFactory =
+    Arc<dyn Fn(MemReaderConfig, MemReaderParts) -> std::result::Result<Arc<dyn MemReader>, MemoryError> + Send + Sync>;
+
 /// Makes a chat model.
 pub type ChatModelFactory = Arc<
     dyn Fn(ChatModelConfig, ModelContext) -> BoxFuture<'static, std::result::Result<Arc<dyn ChatModel>, ModelError>>
@@ -163,6 +185,7 @@ pub struct Factories {
     embedders: BTreeMap<String, EmbedderFactory>,
     rerankers: BTreeMap<String, RerankerFactory>,
     internet_retrievers: BTreeMap<String, InternetRetrieverFactory>,
+    mem_readers: BTreeMap<String, MemReaderFactory>,
     text_memories: BTreeMap<String, TextMemoryFactory>,
     preference_memories: BTreeMap<String, PreferenceMemoryFactory>,
     parametric_memories: BTreeMap<String, ParametricMemoryFactory>,
@@ -177,6 +200,7 @@ impl fmt::Debug for Factories {
             .field("embedders", &self.embedders.keys())
             .field("rerankers", &self.rerankers.keys())
             .field("internet_retrievers", &self.internet_retrievers.keys())
+            .field("mem_readers", &self.mem_readers.keys())
             .field("text_memories", &self.text_memories.keys())
             .field("preference_memories", &self.preference_memories.keys())
             .field("parametric_memories", &self.parametric_memories.keys())
@@ -193,6 +217,7 @@ impl Default for Factories {
             embedders: BTreeMap::new(),
             rerankers: BTreeMap::new(),
             internet_retrievers: BTreeMap::new(),
+            mem_readers: BTreeMap::new(),
             text_memories: BTreeMap::new(),
             preference_memories: BTreeMap::new(),
             parametric_memories: BTreeMap::new(),
@@ -203,6 +228,7 @@ impl Default for Factories {
         models::add_embedders(&mut factories);
         retrieval::add_rerankers(&mut factories);
         retrieval::add_internet_retrievers(&mut factories);
+        readers::add_mem_readers(&mut factories);
         factories.add_text_memory(
             "naive_text",
             Arc::new(|parts, file_name| {
@@ -271,6 +297,11 @@ impl Factories {
     /// Adds or replaces the constructor of an internet retriever.
     pub fn add_internet_retriever(&mut self, key: impl Into<String>, factory: InternetRetrieverFactory) {
         self.internet_retrievers.insert(key.into(), factory);
+    }
+
+    /// Adds or replaces the constructor of a reader.
+    pub fn add_mem_reader(&mut self, key: impl Into<String>, factory: MemReaderFactory) {
+        self.mem_readers.insert(key.into(), factory);
     }
 
     /// Adds or replaces the constructor of a textual memory.
@@ -368,6 +399,19 @@ impl Factories {
         match self.internet_retrievers.get(config.backend()) {
             Some(factory) => factory(config),
             None => Err(ModelError::NotFound(not_built("internet retriever", config.backend(), known))),
+        }
+    }
+
+    /// Returns the reader that a configuration names; without one, a reader of everything that can be read.
+    pub(crate) fn mem_reader(
+        &self,
+        config: Option<MemReaderConfig>,
+        parts: MemReaderParts,
+    ) -> Result<Arc<dyn MemReader>> {
+        let Some(config) = config else { return Ok(readers::default_reader(parts)) };
+        match self.mem_readers.get(config.backend()) {
+            Some(factory) => Ok(factory(config, parts)?),
+            None => Err(Error::Invalid(not_built("reader", config.backend(), self.mem_readers.keys()))),
         }
     }
 
@@ -471,6 +515,7 @@ pub fn backends() -> Vec<Backend> {
         "embedder" => factories.embedders.contains_key(key),
         "reranker" => factories.rerankers.contains_key(key),
         "internet_retriever" => factories.internet_retrievers.contains_key(key),
+        "mem_reader" => factories.mem_readers.contains_key(key),
         "memory" => {
             factories.text_memories.contains_key(key)
                 || factories.preference_memories.contains_key(key)

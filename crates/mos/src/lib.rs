@@ -47,13 +47,14 @@ pub use doctor::{Finding, Report};
 pub use error::{Error, Result};
 pub use facade::{
     Add, Added, Chat, ChatReply, CubeActivation, CubeCaches, CubeGraph, CubeHandle, CubeHits, CubeMemories, CubeSource,
-    FoundMemory, MemoryListing, Mos, NewCube, Organize, OrganizeModel, PREFERENCE_NOTE, Search, SearchResult,
-    SkippedCube, default_cube_id,
+    FoundMemory, MemoryListing, Mos, NewCube, Organize, OrganizeModel, PREFERENCE_NOTE, Remember, Remembered, Search,
+    SearchResult, SkippedCube, default_cube_id,
 };
 pub use factories::{
     ActivationMemoryFactory, Backend, ChatModelFactory, EmbedderFactory, Factories, InternetRetrieverFactory,
-    ModelContext, ParametricMemoryFactory, PreferenceMemoryFactory, PreferenceMemoryParts, RerankerFactory,
-    RerankerParts, TextMemoryFactory, TextMemoryParts, UserStoreFactory, UserStoreParts, backends, compute_device,
+    MemReaderFactory, MemReaderParts, ModelContext, ParametricMemoryFactory, PreferenceMemoryFactory,
+    PreferenceMemoryParts, RerankerFactory, RerankerParts, TextMemoryFactory, TextMemoryParts, UserStoreFactory,
+    UserStoreParts, backends, compute_device,
 };
 pub use folders::{data_dir, models_dir};
 pub use mos_config::{self as config, Settings};

@@ -86,6 +86,26 @@ impl ReadingModels {
         }
     }
 
+    /// Returns the model of the settings.
+    pub(crate) fn of_settings(&self) -> Arc<dyn ChatModel> {
+        Arc::clone(&self.of_settings)
+    }
+
+    /// Returns the model of a part of the settings, the same one each time.
+    pub(crate) fn of_config(&self, config: &ChatModelConfig) -> Arc<dyn ChatModel> {
+        let named = config.to_json(mos_config::Secrets::Plain);
+        let mut kept = self.of_cubes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, model)) = kept.iter().find(|(known, _)| *known == named) {
+            return Arc::clone(model);
+        }
+        let model = self.open(config.clone());
+        if kept.len() == MAX_KEPT {
+            kept.remove(0);
+        }
+        kept.push((named, Arc::clone(&model)));
+        model
+    }
+
     fn open(&self, config: ChatModelConfig) -> Arc<dyn ChatModel> {
         let (factories, context, opened) = (self.factories.clone(), self.context.clone(), config.clone());
         let model: Lazy<dyn ChatModel> = Lazy::new(Arc::new(move || {

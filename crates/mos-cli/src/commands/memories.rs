@@ -5,7 +5,7 @@ use mos::{Add, Mos};
 use mos_core::{MemoryId, MemoryItem, Version};
 use serde_json::{Value, json};
 
-use super::messages;
+use super::{messages, reading};
 use crate::arguments::{AddArguments, DeleteArguments};
 use crate::context::Context;
 use crate::progress;
@@ -13,7 +13,13 @@ use crate::progress;
 /// How many messages are embedded and written at once; each batch is told as soon as it is durable.
 const BATCH: usize = 16;
 
-pub(super) async fn add(context: &Context, arguments: AddArguments) -> anyhow::Result<()> {
+pub(super) async fn add(context: &Context, mut arguments: AddArguments) -> anyhow::Result<()> {
+    if arguments.text.as_deref() == Some("-") {
+        arguments.text = Some(messages::read_standard_input()?);
+    }
+    if reading::is_meant(&arguments) {
+        return reading::add(context, arguments).await;
+    }
     let messages = arguments.messages.as_deref().map(messages::read).transpose()?;
     if let Some(text) = &arguments.text
         && text.trim().is_empty()

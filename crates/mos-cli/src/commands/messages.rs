@@ -42,6 +42,11 @@ pub(super) fn read_json<T: DeserializeOwned>(path: &Path, wanted: &str) -> anyho
     serde_json::from_str(&text).with_context(|| format!("{shown} does not hold {wanted}"))
 }
 
+/// Returns the whole of standard input.
+pub(super) fn read_standard_input() -> anyhow::Result<String> {
+    read_file(Path::new("-")).map(|(_, text)| text)
+}
+
 /// Returns what to call the input, and its text.
 fn read_file(path: &Path) -> anyhow::Result<(String, String)> {
     if path == Path::new("-") {

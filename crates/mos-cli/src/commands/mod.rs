@@ -12,6 +12,7 @@ mod messages;
 mod migrate;
 mod models;
 mod organize;
+mod reading;
 mod search;
 mod users;
 

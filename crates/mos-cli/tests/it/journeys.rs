@@ -231,3 +231,35 @@ fn models_are_listed_with_licence_and_place() {
     let small = models.as_array().unwrap().iter().find(|one| one["name"] == "smollm2-135m-instruct").unwrap();
     assert!(small["path"].as_str().unwrap().ends_with(".gguf") && small["licence"] == "Apache-2.0");
 }
+
+#[test]
+fn a_folder_of_files_is_read_once() {
+    let (data, files) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (data, folder) = (data.path(), files.path());
+    write(folder, "pets.md", "# Pets\n\nMy dog is called Max and lives near Central Park.\n");
+    write(folder, "broken.pdf", "%PDF-1.4 garbage");
+    let path = folder.display().to_string();
+    let shown = stdout(data, &["add", "--dry-run", "--file", &path]);
+    assert!(shown.contains("would remember") && shown.contains("Central Park"), "{shown}");
+    assert!(shown.contains("broken.pdf") && shown.contains("not kept"), "{shown}");
+    assert_eq!(json(data, &["list"])["text_mem"][0]["memories"].as_array().unwrap().len(), 0);
+    stdout(data, &["add", "--file", &path]);
+    let count = || json(data, &["list"])["text_mem"][0]["memories"].as_array().unwrap().len();
+    let n_memories = count();
+    assert!(n_memories > 0);
+    let again = stdout(data, &["add", "--file", &path]);
+    assert!(again.contains("known before") && count() == n_memories, "{again}");
+    let found = json(data, &["search", "what is the name of my pet"]);
+    assert!(found["text_mem"][0]["memories"][0]["memory"].as_str().unwrap().contains("Max"), "{found}");
+    let refused = failure(data, &["add", "--file", &folder.join("none.md").display().to_string()]);
+    assert!(refused.contains("none.md"), "{refused}");
+}
+
+#[test]
+fn text_comes_from_standard_input_too() {
+    let data = tempfile::tempdir().unwrap();
+    let output = run_with_input(data.path(), &["add", "-"], "I like tea.\n");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let listed = json(data.path(), &["list"]);
+    assert!(listed["text_mem"][0]["memories"][0]["memory"].as_str().unwrap().contains("I like tea."));
+}

@@ -7,6 +7,7 @@ mod chunking;
 mod files;
 mod office;
 mod pdf;
+mod reading;
 
 use std::io::{Cursor, Write};
 

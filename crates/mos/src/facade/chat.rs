@@ -203,7 +203,7 @@ impl Mos {
         let user = self.user_or_default(chat.user.as_ref());
         let recalled = self.recall(&user, &chat).await?;
         let is_told = chat.remember && prompt::tells_something(&chat.query);
-        let learner = if is_told { self.remember(&user, &chat).await? } else { None };
+        let learner = if is_told { self.remember_query(&user, &chat).await? } else { None };
         let (model, activation) = self.answering_model(&user, chat.cubes.as_deref()).await?;
         let (stream, question) = self.start(&user, &chat, model.as_ref(), &recalled).await?;
         tracing::Span::current().record("n_memories", recalled.memories.len());
@@ -268,7 +268,7 @@ impl Mos {
     }
 
     /// Stores what the user tells, and returns the cube whose preferences are to be learned from the turn, if any.
-    async fn remember(&self, user: &UserId, chat: &Chat) -> Result<Option<CubeHandle>> {
+    async fn remember_query(&self, user: &UserId, chat: &Chat) -> Result<Option<CubeHandle>> {
         let mut add =
             super::Add::messages(vec![Message::user(chat.query.as_str())]).user(user.clone()).without_preferences();
         let cube = chat.cubes.as_ref().and_then(|cubes| cubes.first());
@@ -315,6 +315,7 @@ impl Mos {
             stable_messages: 1,
             no_cache: chat.no_cache,
             cache_scope: user.to_string(),
+            answer_schema: None,
         };
         (request, question)
     }

@@ -6,6 +6,7 @@ mod cubes;
 mod memories;
 mod organize;
 mod preferences;
+mod remember;
 mod search;
 mod users;
 
@@ -27,6 +28,7 @@ pub use memories::{Add, Added, CubeGraph, CubeMemories, MemoryListing};
 pub use organize::{Organize, OrganizeModel};
 pub(crate) use preferences::MAX_LEARNING;
 pub use preferences::PREFERENCE_NOTE;
+pub use remember::{Remember, Remembered};
 pub use search::{CubeHits, FoundMemory, Search, SearchResult, SkippedCube};
 
 use mos_memory::{Recall, TreeShelves};

@@ -10,6 +10,7 @@ mod organize;
 mod organizing;
 mod preferences;
 mod qdrant;
+mod remember;
 mod retrieval;
 mod searching;
 mod servers;

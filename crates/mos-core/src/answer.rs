@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 ///
 /// # Errors
 /// One sentence for the model when there is no such list.
-pub(crate) fn elements(answer: Value, names: &[&str]) -> Result<Vec<Map<String, Value>>, String> {
+pub fn elements(answer: Value, names: &[&str]) -> Result<Vec<Map<String, Value>>, String> {
     let list = match answer {
         Value::Object(mut map) => match names.iter().find_map(|name| map.shift_remove(*name)) {
             Some(list) => list,
@@ -30,7 +30,7 @@ pub(crate) fn elements(answer: Value, names: &[&str]) -> Result<Vec<Map<String, 
 }
 
 /// Returns the first text under one of `names` that says something, without the spaces around it.
-pub(crate) fn text(map: &Map<String, Value>, names: &[&str]) -> Option<String> {
+pub fn text(map: &Map<String, Value>, names: &[&str]) -> Option<String> {
     names.iter().find_map(|name| match map.get(*name)? {
         Value::String(text) if !text.trim().is_empty() => Some(text.trim().to_owned()),
         Value::Number(number) => Some(number.to_string()),
@@ -39,7 +39,7 @@ pub(crate) fn text(map: &Map<String, Value>, names: &[&str]) -> Option<String> {
 }
 
 /// Returns the texts of a list, or those between the commas of one text; each once.
-pub(crate) fn texts(map: &Map<String, Value>, name: &str) -> Vec<String> {
+pub fn texts(map: &Map<String, Value>, name: &str) -> Vec<String> {
     let all: Vec<&str> = match map.get(name) {
         Some(Value::Array(values)) => values.iter().filter_map(Value::as_str).collect(),
         Some(Value::String(text)) => text.split([',', '，', '、']).collect(),
@@ -55,7 +55,7 @@ pub(crate) fn texts(map: &Map<String, Value>, name: &str) -> Vec<String> {
 }
 
 /// Returns the whole numbers of a list, or of one value; texts that hold one count.
-pub(crate) fn numbers(map: &Map<String, Value>, name: &str) -> Vec<usize> {
+pub fn numbers(map: &Map<String, Value>, name: &str) -> Vec<usize> {
     let number = |value: &Value| match value {
         Value::Number(number) => number.as_u64().and_then(|number| usize::try_from(number).ok()),
         Value::String(text) => text.trim().trim_matches(['[', ']', '#']).parse().ok(),

@@ -1,0 +1,199 @@
+//! `mos add` of files, folders, addresses and conversations that a reader reads.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use mos::{Mos, Remember};
+use mos_core::{CubeId, FileData, ItemReport, MemoryItem, Outcome, RawFile, ReadInput, ReadMode, ReadReport, Sources};
+use serde_json::{Value, json};
+
+use super::messages;
+use crate::arguments::AddArguments;
+use crate::context::Context;
+use crate::progress;
+
+/// The most files of one call.
+const MAX_FILES: usize = 100_000;
+
+/// How much of a memory a dry run shows, in characters.
+const MAX_SHOWN: usize = 160;
+
+/// Something to read, and what to call it.
+struct Source {
+    shown: String,
+    input: ReadInput,
+}
+
+/// Whether a reader is asked for; otherwise every message is a memory as it is.
+pub(super) fn is_meant(arguments: &AddArguments) -> bool {
+    !arguments.file.is_empty() || !arguments.url.is_empty() || arguments.fine || arguments.dry_run
+}
+
+/// Reads everything that the arguments name, one after the other, and tells of each. What was read before is known and
+/// stays as it is, so that the same command can be run again after an interruption.
+pub(super) async fn add(context: &Context, arguments: AddArguments) -> anyhow::Result<()> {
+    let sources = sources(&arguments)?;
+    let mos = context.open().await?;
+    let cube = context.ensure_cube(&mos).await?;
+    let bar = progress::counter(sources.len(), if arguments.dry_run { "reading" } else { "remembering" });
+    let n_sources = sources.len();
+    let mut n_failed = 0;
+    for source in sources {
+        let what = remember(context, &arguments, &cube, source.input);
+        let told = if arguments.dry_run {
+            would_remember(context, &mos, &source.shown, what).await
+        } else {
+            remembered(context, &mos, &source.shown, what).await
+        };
+        match told {
+            Ok(lines) => bar.suspend(|| context.output.line(&lines))?,
+            Err(error) => {
+                n_failed += 1;
+                bar.suspend(|| context.output.error(&format!("{}: {error:#}", source.shown)));
+            }
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    anyhow::ensure!(n_failed == 0, "{n_failed} of {n_sources} inputs could not be stored; the others are");
+    Ok(())
+}
+
+fn remember(context: &Context, arguments: &AddArguments, cube: &CubeId, input: ReadInput) -> Remember {
+    let mode = if arguments.fine { ReadMode::Fine } else { ReadMode::Fast };
+    let what = Remember::new(input).user(context.user.clone()).cube(cube.clone()).mode(mode);
+    match &arguments.session {
+        Some(session) => what.session(session.as_str()),
+        None => what,
+    }
+}
+
+async fn remembered(context: &Context, mos: &Mos, shown: &str, what: Remember) -> anyhow::Result<String> {
+    let done = mos.remember(what).await?;
+    if context.output.json {
+        let value = json!({"input": shown, "memory_ids": done.ids, "raw_file_ids": done.raw_files,
+            "n_known": done.n_known, "report": done.report});
+        return Ok(value.to_string());
+    }
+    let n_memories = done.ids.len() + done.raw_files.len();
+    let mut lines = vec![format!("remembered {n_memories} memories of {shown} ({} known before)", done.n_known)];
+    lines.extend(report_lines(&done.report));
+    Ok(lines.join("\n"))
+}
+
+async fn would_remember(context: &Context, mos: &Mos, shown: &str, what: Remember) -> anyhow::Result<String> {
+    let reading = mos.read(what).await?;
+    let items = reading.raw.iter().chain(&reading.memories).chain(&reading.raw_files);
+    if context.output.json {
+        let memories: Vec<Value> = items.map(MemoryItem::to_compact_value).collect();
+        return Ok(json!({"input": shown, "memories": memories, "report": reading.report}).to_string());
+    }
+    let mut lines = vec![format!("would remember {} memories of {shown}", reading.n_memories())];
+    lines.extend(items.map(|item| format!("  {}", first_words(item))));
+    lines.extend(report_lines(&reading.report));
+    Ok(lines.join("\n"))
+}
+
+fn first_words(item: &MemoryItem) -> String {
+    let kind = item.metadata.memory_type().map_or("memory", |kind| kind.as_str());
+    let words = item.memory.split_whitespace().collect::<Vec<_>>().join(" ");
+    let shown: String = words.chars().take(MAX_SHOWN).collect();
+    let more = if shown.len() < words.len() { " …" } else { "" };
+    format!("{kind}: {shown}{more}")
+}
+
+/// What is worth telling: items that are not simply kept, memories that were dropped, warnings.
+fn report_lines(report: &ReadReport) -> Vec<String> {
+    let words = |item: &ItemReport| {
+        let outcome = match item.outcome {
+            Outcome::Kept => "kept",
+            Outcome::Raw => "kept as it was",
+            Outcome::Reference => "kept as a reference",
+            Outcome::NotKept => "not kept",
+        };
+        item.reason.as_ref().map(|reason| format!("  {}: {outcome}: {reason}", item.item))
+    };
+    let items = report.items.iter().filter_map(words);
+    let dropped = report.dropped.iter().map(|one| format!("  dropped {:?}: {}", one.memory, one.reason));
+    let warnings = report.warnings.iter().map(|warning| format!("  warning: {warning}"));
+    items.chain(dropped).chain(warnings).collect()
+}
+
+fn sources(arguments: &AddArguments) -> anyhow::Result<Vec<Source>> {
+    let mut sources = Vec::new();
+    for path in files(&arguments.file)? {
+        let shown = path.display().to_string();
+        let file = RawFile { id: None, name: None, data: FileData::Path(path) };
+        // Whoever may start this program may read the files that they name.
+        let input = ReadInput { sources: Sources::of_owner(), ..ReadInput::file(file) };
+        sources.push(Source { shown, input });
+    }
+    for url in &arguments.url {
+        let file = RawFile { id: None, name: None, data: FileData::Text(url.clone()) };
+        sources.push(Source { shown: url.clone(), input: ReadInput::file(file) });
+    }
+    if let Some(path) = &arguments.messages {
+        let value: Value = messages::read_json(path, "a JSON list of messages")?;
+        sources.push(Source { shown: path.display().to_string(), input: ReadInput::from_value(value) });
+    }
+    if let Some(text) = &arguments.text {
+        sources.push(Source { shown: "the text".to_owned(), input: ReadInput::text(text.clone()) });
+    }
+    Ok(sources)
+}
+
+/// Returns the files, and those in the folders and what is below them, in the order of their names. What begins with a point
+/// is hidden, and links to folders are not followed.
+fn files(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in paths {
+        let metadata = std::fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
+        if metadata.is_dir() { below(path, &mut files)? } else { files.push(path.clone()) }
+    }
+    anyhow::ensure!(paths.is_empty() || !files.is_empty(), "there are no files in {}", paths[0].display());
+    Ok(files)
+}
+
+fn below(folder: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+    let mut waiting = vec![folder.to_owned()];
+    let first = files.len();
+    while let Some(folder) = waiting.pop() {
+        let entries = std::fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
+        for entry in entries {
+            let entry = entry.with_context(|| format!("cannot read {}", folder.display()))?;
+            if entry.file_name().to_string_lossy().starts_with('.') {
+                continue;
+            }
+            let kind = entry.file_type().with_context(|| format!("cannot read {}", entry.path().display()))?;
+            if kind.is_dir() {
+                waiting.push(entry.path());
+            } else if kind.is_file() {
+                files.push(entry.path());
+            }
+            anyhow::ensure!(files.len() <= MAX_FILES, "more than {MAX_FILES} files; add folders one by one");
+        }
+    }
+    files[first..].sort();
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_are_read_in_order_without_what_is_hidden() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder.path().join("b/.git")).unwrap();
+        for name in ["c.md", "a.md", "b/x.txt", "b/.git/config", ".hidden"] {
+            std::fs::write(folder.path().join(name), "x").unwrap();
+        }
+        let found = files(&[folder.path().to_owned()]).unwrap();
+        let names: Vec<String> = found
+            .iter()
+            .map(|path| path.strip_prefix(folder.path()).unwrap().to_string_lossy().replace('\\', "/"))
+            .collect();
+        assert_eq!(names, ["a.md", "b/x.txt", "c.md"]);
+        assert!(files(&[folder.path().join("none")]).is_err());
+    }
+}

@@ -1,0 +1,383 @@
+//! One file: fetched, parsed, cut, and noted.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures::StreamExt;
+use mos_core::ask::ask_json;
+use mos_core::language::detect;
+use mos_core::memory::{SourceKind, SourceMessage};
+use mos_core::{MemoryId, MemoryItem, MemoryType, Message, Outcome, RawFile, answer};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::data::{Loaded, Loader, NotLoaded};
+use crate::chunk::{Chunk, Chunker};
+use crate::fine::Asking;
+use crate::fine::support::{self, Evidence};
+use crate::identity::content_name;
+use crate::item::{Draft, FAST, Maker};
+use crate::parse::{self, Document, ParseLimits, Position};
+use crate::place::Log;
+use crate::prompts::Prompt;
+use crate::sorted::FilePart;
+
+/// The tag of memories of files.
+const FILE: &str = "multimodal:file";
+
+/// The tag of chunks that a model failed to refine.
+const FALLBACK: &str = "fallback";
+
+/// After so many failures in a row a model is not asked about the rest of a file.
+const MAX_FAILURES: usize = 3;
+
+/// Reads files.
+pub(crate) struct FileReader<'a> {
+    pub(crate) loader: Loader<'a>,
+    pub(crate) chunker: &'a Arc<dyn Chunker>,
+    pub(crate) limits: &'a Arc<ParseLimits>,
+    pub(crate) maker: &'a Maker<'a>,
+    /// What refines chunks; `None` keeps them as they are.
+    pub(crate) asking: Option<Asking<'a>>,
+    pub(crate) save_raw_files: bool,
+}
+
+/// What came of a file.
+#[derive(Debug, Default)]
+pub(crate) struct FileReading {
+    pub(crate) raw: Vec<MemoryItem>,
+    pub(crate) memories: Vec<MemoryItem>,
+    pub(crate) raw_files: Vec<MemoryItem>,
+    /// Names its content, when that could be read.
+    pub(crate) content: Option<String>,
+}
+
+/// What is known about a file that was read.
+struct Read {
+    id: String,
+    name: Option<String>,
+    url: Option<String>,
+    content: String,
+    title: Option<String>,
+    chunks: Vec<Chunk>,
+}
+
+impl FileReader<'_> {
+    /// Returns the memories of a file; of one that cannot be read, a reference when there is something to refer to.
+    pub(crate) async fn read(&self, part: &FilePart, log: &mut Log) -> FileReading {
+        let loaded = match self.loader.load(&part.file.data).await {
+            Ok(loaded) => loaded,
+            Err(error) => return self.reference(part, error, log),
+        };
+        let url = loaded.url.clone();
+        let read = match self.parsed(&part.file, loaded).await {
+            Ok((read, notes)) => {
+                let name = read.name.clone().unwrap_or_else(|| read.id.clone());
+                notes.iter().for_each(|note| log.warn(format!("{name}: {note}")));
+                read
+            }
+            Err(reason) => return self.reference(part, NotLoaded { reason, url }, log),
+        };
+        match &self.asking {
+            None => {
+                let n = read.chunks.len();
+                let raw = (0..n).map(|index| self.raw_chunk(&read, index, &[FAST, FILE])).collect();
+                FileReading { raw, content: Some(read.content), ..FileReading::default() }
+            }
+            Some(asking) => self.refined(*asking, part, read, log).await,
+        }
+    }
+
+    async fn parsed(&self, file: &RawFile, loaded: Loaded) -> Result<(Read, Vec<String>), String> {
+        let name = file.name.clone().or(loaded.name);
+        let (chunker, limits, parse_name) = (Arc::clone(self.chunker), Arc::clone(self.limits), name.clone());
+        let bytes = loaded.bytes;
+        // Parsing takes seconds for large files, and parsers of damaged ones may panic.
+        let parsed = tokio::task::spawn_blocking(move || {
+            let content = content_name(&bytes);
+            let document: Document =
+                parse::parse(parse_name.as_deref(), &bytes, &limits).map_err(|error| error.to_string())?;
+            let mut chunks = chunker.chunk(&document);
+            chunks.retain(|chunk| !chunk.text.trim().is_empty());
+            Ok::<_, String>((content, document.title, document.notes, chunks))
+        })
+        .await;
+        let (content, title, notes, chunks) = match parsed {
+            Ok(parsed) => parsed?,
+            Err(_) => return Err("it is damaged in a way that its parser did not expect".to_owned()),
+        };
+        if chunks.is_empty() {
+            return Err("it holds no text; scanned pages need an image model, one image per page".to_owned());
+        }
+        let id = file.id.clone().unwrap_or_else(|| format!("file_{content}"));
+        Ok((Read { id, name, url: loaded.url, content, title, chunks }, notes))
+    }
+
+    /// Notes a file whose content is not there.
+    fn reference(&self, part: &FilePart, error: NotLoaded, log: &mut Log) -> FileReading {
+        let file = &part.file;
+        let marks = [
+            error.url.as_deref().map(|url| format!("[File URL: {url}]")),
+            file.id.as_deref().map(|id| format!("[File ID: {id}]")),
+            file.name.as_deref().map(|name| format!("[Filename: {name}]")),
+        ];
+        let text = marks.into_iter().flatten().collect::<Vec<_>>().join(" ");
+        if text.is_empty() {
+            log.set(part.place, Outcome::NotKept, error.reason);
+            return FileReading::default();
+        }
+        let mut extra = Map::new();
+        extra.insert("not_read".to_owned(), json!(error.reason));
+        let source = SourceMessage {
+            kind: "file".to_owned(),
+            content: Some(text.clone()),
+            doc_path: file.name.clone().or_else(|| error.url.clone()),
+            file_info: Some(file_info(file.id.as_deref(), file.name.as_deref(), error.url.as_deref())),
+            extra,
+            ..SourceMessage::default()
+        };
+        log.set(part.place, Outcome::Reference, error.reason);
+        let draft = Draft {
+            tags: vec![FAST.to_owned(), FILE.to_owned()],
+            sources: vec![source],
+            source: Some(SourceKind::File),
+            file_id: file.id.clone(),
+            text,
+            ..Draft::default()
+        };
+        let id = self.maker.identity.memory("file reference", [draft.text.as_str()]);
+        FileReading { raw: vec![self.maker.item(id, draft)], ..FileReading::default() }
+    }
+
+    /// Asks a model about every chunk; beside each summary the chunk is kept as it is.
+    async fn refined(&self, asking: Asking<'_>, part: &FilePart, read: Read, log: &mut Log) -> FileReading {
+        let failures = AtomicUsize::new(0);
+        let questions: Vec<_> = read.chunks.iter().map(|chunk| summary(asking, &read, chunk, &failures)).collect();
+        let answers: Vec<Result<Option<Summary>, String>> =
+            futures::stream::iter(questions).buffered(asking.parallel.max(1)).collect().await;
+        let mut reading = FileReading { content: Some(read.content.clone()), ..FileReading::default() };
+        let mut noted: Vec<MemoryId> = Vec::with_capacity(answers.len());
+        for (index, answer) in answers.into_iter().enumerate() {
+            let chunk = &read.chunks[index];
+            let supported = match answer {
+                Ok(None) => None,
+                Ok(Some(summary)) => match support::check(&summary.value, &evidence(&read, chunk)) {
+                    Ok(()) => Some(summary),
+                    Err(reason) => {
+                        log.dropped(summary.value, reason);
+                        None
+                    }
+                },
+                Err(reason) => {
+                    let reason = format!("chunk {} could not be refined: {reason}", index + 1);
+                    log.set(part.place, Outcome::Raw, reason);
+                    None
+                }
+            };
+            match supported {
+                Some(summary) => {
+                    let item = self.summary_item(&read, index, summary);
+                    noted.push(item.id.clone());
+                    reading.memories.push(item);
+                }
+                None => {
+                    let item = self.raw_chunk(&read, index, &[FAST, FILE, FALLBACK]);
+                    noted.push(item.id.clone());
+                    reading.raw.push(item);
+                }
+            }
+        }
+        if self.save_raw_files {
+            reading.raw_files = self.raw_files(&read, &noted);
+        }
+        reading
+    }
+
+    fn raw_chunk(&self, read: &Read, index: usize, tags: &[&str]) -> MemoryItem {
+        let source = read.source(index);
+        let mut tags: Vec<String> = tags.iter().map(|tag| (*tag).to_owned()).collect();
+        // MemOS has it third.
+        tags.insert(2, format!("chunk:{}/{}", index + 1, read.chunks.len()));
+        let draft = Draft {
+            text: source.content.clone().unwrap_or_default(),
+            tags,
+            sources: vec![source],
+            source: Some(SourceKind::File),
+            file_id: Some(read.id.clone()),
+            ..Draft::default()
+        };
+        self.maker.item(self.chunk_id(read, "chunk", index), draft)
+    }
+
+    fn summary_item(&self, read: &Read, index: usize, summary: Summary) -> MemoryItem {
+        let mut tags = summary.tags;
+        tags.push(FILE.to_owned());
+        let number = index.to_string();
+        let identity = [read.id.as_str(), read.content.as_str(), number.as_str(), summary.value.as_str()];
+        let id = self.maker.identity.memory("chunk summary", identity);
+        let draft = Draft {
+            text: summary.value,
+            key: summary.key,
+            tags,
+            background: read.chunks[index].position.headings.join(" > "),
+            sources: vec![read.source(index)],
+            source: Some(SourceKind::File),
+            file_id: Some(read.id.clone()),
+            ..Draft::default()
+        };
+        self.maker.item(id, draft)
+    }
+
+    /// Returns the chunks as they are, each linked with its summary and its neighbours.
+    fn raw_files(&self, read: &Read, noted: &[MemoryId]) -> Vec<MemoryItem> {
+        let ids: Vec<MemoryId> = (0..noted.len()).map(|index| self.chunk_id(read, "raw file", index)).collect();
+        let linked = noted.iter().enumerate().map(|(index, summary)| {
+            let mut extra = Map::new();
+            extra.insert("summary_ids".to_owned(), json!([summary.as_str()]));
+            if let Some(before) = index.checked_sub(1).and_then(|before| ids.get(before)) {
+                extra.insert("preceding_id".to_owned(), json!(before.as_str()));
+            }
+            if let Some(next) = ids.get(index + 1) {
+                extra.insert("following_id".to_owned(), json!(next.as_str()));
+            }
+            let draft = Draft {
+                text: read.chunks[index].text.clone(),
+                memory_type: Some(MemoryType::RawFile),
+                tags: vec![FILE.to_owned(), format!("chunk:{}/{}", index + 1, noted.len())],
+                sources: vec![read.source(index)],
+                source: Some(SourceKind::File),
+                file_id: Some(read.id.clone()),
+                extra,
+                ..Draft::default()
+            };
+            self.maker.item(ids[index].clone(), draft)
+        });
+        linked.collect()
+    }
+
+    fn chunk_id(&self, read: &Read, kind: &str, index: usize) -> MemoryId {
+        let number = index.to_string();
+        let text = read.chunks[index].text.as_str();
+        self.maker.identity.memory(kind, [read.id.as_str(), read.content.as_str(), number.as_str(), text])
+    }
+}
+
+impl Read {
+    /// Where a chunk stands.
+    fn source(&self, index: usize) -> SourceMessage {
+        let chunk = &self.chunks[index];
+        let mut text = chunk.text.clone();
+        text.push_str(&format!(" [File ID: {}]", self.id));
+        if let Some(name) = &self.name {
+            text.push_str(&format!(" [Filename: {name}]"));
+        }
+        let mut extra = Map::new();
+        extra.insert("chunk_index".to_owned(), json!(index));
+        extra.insert("chunk_total".to_owned(), json!(self.chunks.len()));
+        put_position(&chunk.position, &mut extra);
+        if let Some(url) = &self.url {
+            extra.insert("url".to_owned(), json!(url));
+        }
+        SourceMessage {
+            kind: "file".to_owned(),
+            content: Some(text),
+            doc_path: Some(self.name.clone().or_else(|| self.url.clone()).unwrap_or_else(|| self.id.clone())),
+            file_info: Some(file_info(Some(&self.id), self.name.as_deref(), self.url.as_deref())),
+            extra,
+            ..SourceMessage::default()
+        }
+    }
+}
+
+fn put_position(position: &Position, extra: &mut Map<String, Value>) {
+    let numbers = [("page", position.page), ("slide", position.slide), ("row", position.row)];
+    for (key, number) in numbers {
+        if let Some(number) = number {
+            extra.insert(key.to_owned(), json!(number));
+        }
+    }
+    if let Some(sheet) = &position.sheet {
+        extra.insert("sheet".to_owned(), json!(sheet));
+    }
+    if !position.headings.is_empty() {
+        extra.insert("headings".to_owned(), json!(position.headings));
+    }
+}
+
+/// What MemOS notes about a file. The content itself is not repeated.
+fn file_info(id: Option<&str>, name: Option<&str>, url: Option<&str>) -> Value {
+    let mut info = Map::new();
+    for (key, text) in [("file_id", id), ("filename", name), ("file_data", url)] {
+        if let Some(text) = text {
+            info.insert(key.to_owned(), json!(text));
+        }
+    }
+    Value::Object(info)
+}
+
+fn evidence(read: &Read, chunk: &Chunk) -> Evidence {
+    let names = [read.name.as_deref().unwrap_or_default(), read.title.as_deref().unwrap_or_default()];
+    Evidence {
+        text: chunk.text.clone(),
+        names: format!("{}\n{}", names.join("\n"), chunk.position.headings.join("\n")),
+        has_time: false,
+        hidden: Vec::new(),
+    }
+}
+
+/// Asks about one chunk; `None` when it says nothing.
+async fn summary(
+    asking: Asking<'_>,
+    read: &Read,
+    chunk: &Chunk,
+    failures: &AtomicUsize,
+) -> Result<Option<Summary>, String> {
+    if failures.load(Ordering::Relaxed) >= MAX_FAILURES {
+        return Err("the model failed too often".to_owned());
+    }
+    let instructions = Prompt::Document.instructions(detect(&chunk.text), asking.tags, asking.with_example);
+    let name = read.name.as_deref().or(read.title.as_deref()).unwrap_or(&read.id);
+    let text = format!("{name}\n{}\n\n{}", chunk.position.headings.join(" > "), chunk.text);
+    let question = vec![Message::system(instructions), Message::user(text)];
+    let schema = Prompt::Document.schema();
+    match ask_json::<Answer>(asking.model, question, Some(&schema), asking.attempts).await {
+        Ok(answer) => {
+            failures.store(0, Ordering::Relaxed);
+            Ok(answer.0)
+        }
+        Err(error) => {
+            failures.fetch_add(1, Ordering::Relaxed);
+            Err(error.to_string())
+        }
+    }
+}
+
+/// What a model says about a chunk.
+#[derive(Debug)]
+struct Summary {
+    key: Option<String>,
+    value: String,
+    tags: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "Value")]
+struct Answer(Option<Summary>);
+
+impl TryFrom<Value> for Answer {
+    type Error = String;
+
+    fn try_from(value: Value) -> Result<Self, String> {
+        let elements = answer::elements(value, &["memory list", "memory_list", "memories"])?;
+        let Some(map) = elements.first() else { return Ok(Self(None)) };
+        if !map.contains_key("value") && !map.contains_key("memory") {
+            return Err("it has no `value`".to_owned());
+        }
+        let summary = answer::text(map, &["value", "memory"]).map(|value| Summary {
+            key: answer::text(map, &["key"]),
+            value,
+            tags: answer::texts(map, "tags"),
+        });
+        Ok(Self(summary))
+    }
+}

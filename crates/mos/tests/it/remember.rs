@@ -1,0 +1,56 @@
+//! Raw input through the facade.
+
+use mos::{Mos, Remember, Search};
+use mos_core::{FileData, Outcome, RawFile, ReadInput, ReadMode, Sources};
+use serde_json::json;
+
+use crate::{ann, house};
+
+fn chat() -> ReadInput {
+    ReadInput::from_value(json!([
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "My dog Max is three years old.", "chat_time": "2 May 2026"},
+        {"role": "assistant", "content": "Nice!"},
+    ]))
+}
+
+async fn n_memories(mos: &Mos) -> usize {
+    mos.get_all(&ann(), None).await.unwrap().text_mem[0].memories.len()
+}
+
+#[tokio::test]
+async fn a_conversation_is_remembered_once_and_found() {
+    let (_folder, mos) = house().await;
+    let first = mos.remember(Remember::new(chat()).user("ann")).await.unwrap();
+    assert_eq!((first.ids.len(), first.n_known, n_memories(&mos).await), (1, 0, 1));
+    assert_eq!(first.report.count(Outcome::NotKept), 1, "the system prompt");
+    let again = mos.remember(Remember::new(chat()).user("ann")).await.unwrap();
+    assert_eq!((&again.ids, n_memories(&mos).await), (&first.ids, 1));
+    let found = mos.search(Search::new("how old is the dog Max?").user("ann")).await.unwrap();
+    let (_, best) = found.best()[0];
+    assert_eq!(best.item.id, first.ids[0]);
+    let sources = best.item.metadata.tree().unwrap().sources.as_ref().unwrap();
+    assert_eq!(sources[0].chat_time.as_deref(), Some("2 May 2026"));
+}
+
+#[tokio::test]
+async fn what_would_be_remembered_can_be_seen_before() {
+    let (folder, mos) = house().await;
+    let path = folder.path().join("note.md");
+    std::fs::write(&path, "# Note\n\nThe key is under the mat.").unwrap();
+    let file = RawFile { id: None, name: None, data: FileData::Path(path) };
+    let owner = ReadInput { sources: Sources::of_owner(), ..ReadInput::file(file.clone()) };
+    let reading = mos.read(Remember::new(owner).user("ann")).await.unwrap();
+    assert!(reading.raw[0].memory.contains("under the mat"), "{:?}", reading.report);
+    assert_eq!(n_memories(&mos).await, 0);
+    let refused = mos.read(Remember::new(ReadInput::file(file)).user("ann")).await.unwrap();
+    assert_eq!((refused.n_memories(), refused.report.count(Outcome::NotKept)), (0, 1));
+}
+
+#[tokio::test]
+async fn strangers_and_empty_input_are_refused() {
+    let (_folder, mos) = house().await;
+    assert!(mos.remember(Remember::new(chat()).user("bob").cube("notes")).await.is_err());
+    let empty = Remember::new(ReadInput::default()).user("ann").mode(ReadMode::Fast);
+    assert!(mos.remember(empty).await.is_err());
+}
