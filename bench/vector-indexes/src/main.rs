@@ -88,22 +88,31 @@ fn compare(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The line with the figures. Some libraries print lines of their own.
+fn figures(output: impl BufRead) -> anyhow::Result<String> {
+    for line in output.lines() {
+        let line = line?;
+        if line.starts_with('{') {
+            return Ok(line);
+        }
+    }
+    anyhow::bail!("the process ended without figures")
+}
+
 fn compare_at(size: usize, subjects: &[String], folder: &Path) -> anyhow::Result<()> {
     Data::write(folder, size)?;
     for subject in subjects {
         std::fs::create_dir_all(folder.join(subject))?;
         let mut building = command("build", subject, size, folder)?.stdout(Stdio::piped()).spawn()?;
         let output = building.stdout.take().context("the output of the process")?;
-        let mut line = String::new();
-        let read = BufReader::new(output).read_line(&mut line);
+        let line = figures(BufReader::new(output));
         // SIGKILL: nothing is flushed, no destructor runs.
         building.kill()?;
         building.wait()?;
-        read?;
-        let built: Built = serde_json::from_str(&line).with_context(|| format!("{subject} with {size} vectors"))?;
+        let built: Built = serde_json::from_str(&line?).with_context(|| format!("{subject} with {size} vectors"))?;
         let output = command("open", subject, size, folder)?.stderr(Stdio::inherit()).output()?;
         anyhow::ensure!(output.status.success(), "{subject} with {size} vectors cannot be opened: {}", output.status);
-        let opened: Opened = serde_json::from_slice(&output.stdout)?;
+        let opened: Opened = serde_json::from_str(&figures(output.stdout.as_slice())?)?;
         table::print_rows(subject, size, &built, &opened);
         std::fs::remove_dir_all(folder.join(subject))?;
     }

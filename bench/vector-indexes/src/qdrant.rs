@@ -64,11 +64,14 @@ impl Subject for QdrantEdge {
                 });
                 let points = PointInsertOperations::PointsList(points.collect());
                 shard.update(UpdateOperation::PointOperation(PointOperations::UpsertPoints(points)))?;
+                // It writes a log and does not read it when it is opened: what was not flushed is lost in a crash.
+                shard.flush();
             }
             Ok(())
         })?;
         // Without it nothing is ever put into the graph.
         shard.optimize()?;
+        shard.flush();
         Ok(Box::new(Shard(shard)))
     }
 

@@ -56,6 +56,8 @@ pub(crate) enum Command {
     },
     /// Print every memory of a cube.
     List,
+    /// Print the tokens that language models took for the user, and how many are left.
+    Usage,
     /// Print every state of a memory, oldest first: what it said, who changed it, when and why.
     History {
         /// The memory's id; it may have been removed.

@@ -14,6 +14,7 @@ mod macros;
 
 pub mod agent;
 mod backends;
+pub mod budget;
 pub mod cube;
 mod device;
 pub mod embedder;
@@ -36,6 +37,7 @@ mod words;
 
 pub use agent::{MemAgentConfig, MemChatConfig};
 pub use backends::{BackendKind, backends};
+pub use budget::BudgetConfig;
 pub use cube::GeneralMemCubeConfig;
 pub use device::{Device, UnknownDevice};
 pub use embedder::EmbedderConfig;

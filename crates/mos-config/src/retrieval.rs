@@ -63,9 +63,9 @@ impl HttpReranker {
 }
 
 /// How memories may be put together for a reranking model: with each turn of their conversation (MemOS has two names
-/// for it), with the situation they arose in, with the files they were drawn from.
+/// for it, and a third one is understood), with the situation they arose in, with the files they were drawn from.
 pub const RERANKER_STRATEGIES: &[&str] =
-    &["single_turn", "singleturn_outputmem", "concat_background", "concat_docsource"];
+    &["single_turn", "singleturn_outmem", "singleturn_outputmem", "concat_background", "concat_docsource"];
 
 fn check_http_reranker(reranker: &HttpReranker, fields: &mut Fields<'_, '_>) {
     if reranker.address().is_none() {
@@ -92,7 +92,7 @@ fn check_word(key: &str, word: Option<&str>, allowed: &[&str], fields: &mut Fiel
 }
 
 section! {
-    /// A cross-encoder (BERT) that runs in this process.
+    /// A cross-encoder (BERT or XLM-RoBERTa) that runs in this process.
     pub struct CrossEncoderReranker {
         /// Name of a fetched model, or the path of its folder.
         required model_name_or_path: String,

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
+use crate::budget::BudgetConfig;
 use crate::embedder::EmbedderConfig;
 use crate::error::ConfigError;
 use crate::fetch::FetchConfig;
@@ -39,6 +40,8 @@ section! {
         omitted models_dir: Option<PathBuf>,
         /// The model that answers.
         default chat_model: ChatModelConfig = default_part("chat_model"),
+        /// The tokens that users and cubes may use. Absent: as many as they like.
+        omitted model_budget: Option<BudgetConfig>,
         /// The encoder of memories and questions.
         default embedder: EmbedderConfig = default_part("embedder"),
         /// Where everything is recorded.
@@ -224,6 +227,7 @@ impl Settings {
         for ours in [
             "data_dir",
             "models_dir",
+            "model_budget",
             "embedder",
             "store",
             "vectors",

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::error::ModelError;
 use crate::id::ActivationId;
@@ -52,9 +53,12 @@ pub struct ChatRequest {
     /// Who shares what a local model keeps computed: only requests of the same scope. Whoever serves several users
     /// gives each a scope of their own, or answers tell by their speed what others have asked.
     pub cache_scope: String,
-    /// The JSON schema that the answer must keep. A server that cannot be held to it is asked all the same, so whoever reads
-    /// the answer checks it.
-    pub answer_schema: Option<serde_json::Value>,
+    /// The JSON schema that the answer should fit. A server that can is made to keep to it; others, and models in this
+    /// process, answer as they like, so that who asks still checks the answer.
+    pub answer_schema: Option<Value>,
+    /// Tools that the model may call, in OpenAI's form (`{"type": "function", "function": {"name": ...}}`). What it
+    /// wants called is in [`ChatUsage::tool_calls`]. Models in this process know them only from the conversation.
+    pub tools: Vec<Value>,
 }
 
 /// Why an answer ended.
@@ -67,7 +71,7 @@ pub enum FinishReason {
     Length,
 }
 
-/// What an answer took.
+/// What an answer took, and what it is besides its text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ChatUsage {
     /// Tokens of the conversation.
@@ -80,6 +84,10 @@ pub struct ChatUsage {
     pub time_to_first_token: Duration,
     /// Why the answer ended.
     pub finish: FinishReason,
+    /// What the model wants called, in the order it said so, as [`Message::tool_calls`] takes it:
+    /// `{"id": ..., "type": "function", "function": {"name": ..., "arguments": JSON as text}}`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<Value>,
 }
 
 /// A piece of an answer.

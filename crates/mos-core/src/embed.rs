@@ -33,6 +33,15 @@ pub trait Embedder: fmt::Debug + Send + Sync {
     /// [`ModelError`] when the model cannot answer; no part of the answer is returned then.
     async fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, ModelError>;
 
+    /// Returns one vector per question, as [`Embedder::embed`] does for what may answer it. Models that were trained
+    /// with another beginning of the text for questions need to know which is which; others make no difference.
+    ///
+    /// # Errors
+    /// As [`Embedder::embed`].
+    async fn embed_queries(&self, queries: &[String]) -> Result<Vec<Vec<f32>>, ModelError> {
+        self.embed(queries).await
+    }
+
     /// Returns the space of the vectors. May ask a server once, when the configuration does not tell.
     ///
     /// # Errors

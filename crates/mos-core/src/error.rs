@@ -166,6 +166,22 @@ pub enum ModelError {
         /// How long the server asked to wait, when it said so.
         retry_after: Option<Duration>,
     },
+    /// Wait until the period is over, or raise the limit: the tokens that may be used are used up. No model was asked.
+    #[error(
+        "{whose} has used {used} of {limit} tokens {period}; wait, or raise `{key}` under `model_budget` in the settings"
+    )]
+    BudgetSpent {
+        /// Whose budget, for example "user `ann`".
+        whose: String,
+        /// Tokens used so far in the period.
+        used: u64,
+        /// Tokens that may be used.
+        limit: u64,
+        /// `today (UTC)` or `in all`.
+        period: &'static str,
+        /// The key of the limit in the settings.
+        key: &'static str,
+    },
     /// Retry later: no connection, a server fault, or a time-out. Secrets are masked.
     #[error("{0}")]
     Unavailable(String),

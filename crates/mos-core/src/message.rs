@@ -1,7 +1,7 @@
 //! Messages of a conversation, in the OpenAI chat format.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// Who speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -44,6 +44,30 @@ pub enum Part {
     },
     /// Any other part (`image_url`, `file`, `input_audio` ...), kept as it came.
     Other(Map<String, Value>),
+}
+
+impl Part {
+    /// Returns a part of text.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::Text { kind: TextTag::Text, text: text.into() }
+    }
+
+    /// Returns an image by its address: `https:`, or `data:` with the image itself.
+    pub fn image(url: impl Into<String>) -> Self {
+        let part = json!({"type": "image_url", "image_url": {"url": url.into()}});
+        match part {
+            Value::Object(part) => Self::Other(part),
+            _ => unreachable!("the literal above is an object"),
+        }
+    }
+
+    /// Returns the address of the image that this part is, when it is one.
+    pub fn image_url(&self) -> Option<&str> {
+        let Self::Other(part) = self else { return None };
+        let image = part.get("image_url")?;
+        // Some clients leave the object out.
+        image.as_str().or_else(|| image.get("url")?.as_str())
+    }
 }
 
 /// The constant `text` in [`Part::Text`].
@@ -118,6 +142,18 @@ impl Message {
         Self::new(Role::Assistant, text)
     }
 
+    /// Returns a user message of text and images, each by its address: `https:`, or `data:` with the image itself.
+    pub fn user_with_images<T: Into<String>>(text: impl Into<String>, urls: impl IntoIterator<Item = T>) -> Self {
+        let mut parts = vec![Part::text(text)];
+        parts.extend(urls.into_iter().map(Part::image));
+        Self { content: Some(Content::Parts(parts)), ..Self::new(Role::User, "") }
+    }
+
+    /// Returns the result of a tool call, for the model that asked for it by `call_id`.
+    pub fn tool_result(call_id: impl Into<String>, result: impl Into<String>) -> Self {
+        Self { tool_call_id: Some(call_id.into()), ..Self::new(Role::Tool, result) }
+    }
+
     /// Returns the text of the message: its text parts joined by newlines, empty when there are none.
     pub fn text(&self) -> String {
         match &self.content {
@@ -140,7 +176,6 @@ impl Message {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn messages_keep_unknown_parts_and_order() {
@@ -152,6 +187,22 @@ mod tests {
         let message: Message = serde_json::from_value(value.clone()).unwrap();
         assert_eq!(message.text(), "look\nthere");
         assert_eq!(serde_json::to_value(&message).unwrap(), value);
+    }
+
+    #[test]
+    fn images_and_tool_results_have_the_form_of_the_format() {
+        let seen = Message::user_with_images("what is this?", ["data:image/png;base64,AAAA"]);
+        let expected = json!({"role": "user", "content": [
+            {"type": "text", "text": "what is this?"},
+            {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
+        ]});
+        assert_eq!(serde_json::to_value(&seen).unwrap(), expected);
+        let Some(Content::Parts(parts)) = &seen.content else { panic!("{seen:?}") };
+        assert_eq!(parts[1].image_url(), Some("data:image/png;base64,AAAA"));
+        assert_eq!(parts[0].image_url(), None);
+        let result = Message::tool_result("call_1", "22 degrees");
+        let expected = json!({"role": "tool", "content": "22 degrees", "tool_call_id": "call_1"});
+        assert_eq!(serde_json::to_value(&result).unwrap(), expected);
     }
 
     #[test]

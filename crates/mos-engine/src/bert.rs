@@ -1,4 +1,4 @@
-//! What models of the BERT family share: their files, and tokens in batches.
+//! What models of the BERT and XLM-RoBERTa families share: their files, and tokens in batches.
 
 #![allow(unsafe_code, reason = "model files are mapped, not copied, while they are read")]
 
@@ -32,28 +32,36 @@ struct Kind {
     model_type: Option<String>,
 }
 
-/// Reads the configuration of the model in a directory.
-pub(crate) fn config(directory: &Path) -> Result<Config, ModelError> {
+/// Returns the architecture of the model in a directory; what names none is `bert`.
+pub(crate) fn architecture(directory: &Path) -> Result<String, ModelError> {
     std::fs::metadata(directory).map_err(|error| missing(directory, &error))?;
-    let path = directory.join("config.json");
+    let kind = read_json::<Kind>(&directory.join("config.json"))?.model_type;
+    Ok(kind.unwrap_or_else(|| "bert".to_owned()))
+}
+
+/// Reads the configuration of the BERT model in a directory.
+pub(crate) fn config(directory: &Path) -> Result<Config, ModelError> {
     // Before the rest, which other architectures may not have.
-    if let Some(kind) = read_json::<Kind>(&path)?.model_type.filter(|kind| kind != "bert") {
+    let kind = architecture(directory)?;
+    let path = directory.join("config.json");
+    if kind != "bert" {
         return Err(bad_model(&path, format!("the architecture `{kind}` is not supported, only `bert`")));
     }
     read_json(&path)
 }
 
-/// Reads the tokenizer and lets it cut at `wanted` tokens, else at the model's limit; `least` at the least.
+/// Reads the tokenizer and lets it cut at `wanted` tokens, else at the model's limit of `positions` or fewer; `least` at
+/// the least.
 pub(crate) fn tokenizer(
     directory: &Path,
-    config: &Config,
+    positions: usize,
     wanted: Option<usize>,
     least: usize,
 ) -> Result<Tokenizer, ModelError> {
     let mut tokenizer = read_tokenizer(&directory.join("tokenizer.json"))?;
     let sentence = directory.join("sentence_bert_config.json");
     let general = directory.join("tokenizer_config.json");
-    let mut limit = config.max_position_embeddings;
+    let mut limit = positions;
     if sentence.exists() {
         limit = limit.min(read_json::<SentenceConfig>(&sentence)?.max_seq_length.unwrap_or(limit));
     } else if general.exists() {
@@ -122,14 +130,14 @@ pub(crate) fn batches<'a>(order: &'a [usize], tokens: &[&[u32]], limit: usize) -
     batches
 }
 
-/// Returns rows of tokens as `u32[rows, longest]`, filled up with 0.
-pub(crate) fn padded(rows: &[&[u32]]) -> candle_core::Result<Tensor> {
-    rectangle(rows, |token| token)
+/// Returns rows of tokens as `u32[rows, longest]`, filled up with the token `fill`.
+pub(crate) fn padded(rows: &[&[u32]], fill: u32) -> candle_core::Result<Tensor> {
+    rectangle(rows, |token| token, fill)
 }
 
 /// Returns `u32[rows, longest]`: 1 where a row has a token, 0 where it was filled up.
 pub(crate) fn mask(rows: &[&[u32]]) -> candle_core::Result<Tensor> {
-    rectangle(rows, |_| 1)
+    rectangle(rows, |_| 1, 0)
 }
 
 /// Whether all rows have one length, so that they need no mask.
@@ -137,12 +145,12 @@ pub(crate) fn is_even(rows: &[&[u32]]) -> bool {
     rows.windows(2).all(|pair| pair[0].len() == pair[1].len())
 }
 
-fn rectangle(rows: &[&[u32]], value: impl Fn(u32) -> u32) -> candle_core::Result<Tensor> {
+fn rectangle(rows: &[&[u32]], value: impl Fn(u32) -> u32, fill: u32) -> candle_core::Result<Tensor> {
     let longest = rows.iter().map(|row| row.len()).max().unwrap_or(0);
     let mut values = Vec::with_capacity(rows.len() * longest);
     for (number, row) in rows.iter().enumerate() {
         values.extend(row.iter().map(|&token| value(token)));
-        values.resize((number + 1) * longest, 0);
+        values.resize((number + 1) * longest, fill);
     }
     Tensor::from_vec(values, (rows.len(), longest), &Device::Cpu)
 }
@@ -168,7 +176,7 @@ mod tests {
     #[test]
     fn rows_are_filled_up_and_masked() {
         let rows: [&[u32]; 2] = [&[5, 6], &[7, 8, 9]];
-        assert_eq!(padded(&rows).unwrap().to_vec2::<u32>().unwrap(), [[5, 6, 0], [7, 8, 9]]);
+        assert_eq!(padded(&rows, 1).unwrap().to_vec2::<u32>().unwrap(), [[5, 6, 1], [7, 8, 9]]);
         assert_eq!(mask(&rows).unwrap().to_vec2::<u32>().unwrap(), [[1, 1, 0], [1, 1, 1]]);
         assert!(!is_even(&rows) && is_even(&rows[..1]) && is_even(&[]));
     }

@@ -6,19 +6,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use candle_nn::{Linear, Module, VarBuilder};
-use candle_transformers::models::bert::{BertModel, Config};
 use mos_core::{ModelError, Ranked, RerankCandidate, RerankQuery, Reranker};
 use rayon::prelude::*;
 use tokenizers::{Encoding, Tokenizer};
 
 use crate::bert;
 use crate::error::{bad_model, internal, not_finite};
+use crate::sentence_model::{SentenceConfig, SentenceModel};
 
 /// Which cross-encoder to load and how to run it.
 #[derive(Clone, Debug)]
 pub struct CrossEncoderOptions {
-    /// A directory with `config.json`, `tokenizer.json` and `*.safetensors` of a BERT model for the classification of
-    /// sequences with one output, for example ms-marco-MiniLM-L-6-v2.
+    /// A directory with `config.json`, `tokenizer.json` and `*.safetensors` of a BERT or XLM-RoBERTa model for the
+    /// classification of sequences with one output, for example ms-marco-MiniLM-L-6-v2 or bge-reranker-v2-m3.
     pub path: PathBuf,
     /// The name that explanations of hits show; without it, the directory's name.
     pub name: Option<String>,
@@ -46,7 +46,7 @@ pub struct LocalCrossEncoder {
 
 struct Inner {
     name: String,
-    model: BertModel,
+    model: SentenceModel,
     pooler: Linear,
     classifier: Linear,
     tokenizer: Tokenizer,
@@ -69,18 +69,22 @@ impl LocalCrossEncoder {
     /// or of another architecture.
     pub fn open(options: &CrossEncoderOptions) -> Result<Arc<Self>, ModelError> {
         let directory = &options.path;
-        let config = bert::config(directory)?;
-        let tokenizer = bert::tokenizer(directory, &config, options.max_tokens, LEAST_TOKENS)?;
+        let config = SentenceConfig::read(directory)?;
+        let tokenizer = bert::tokenizer(directory, config.positions(), options.max_tokens, LEAST_TOKENS)?;
         let variables = bert::variables(directory)?;
+        let head = Head::of(&config);
         // An encoder without a head answers anything; only this tells the two apart.
-        if !variables.contains_tensor("classifier.weight") {
+        let weight = format!("{}.weight", head.classifier);
+        if !variables.contains_tensor(&weight) {
             return Err(bad_model(
                 directory,
-                "has no tensor `classifier.weight`: it is no cross-encoder; use a BERT model for the classification of \
-                 sequences, for example ms-marco-MiniLM-L-6-v2",
+                format!(
+                    "has no tensor `{weight}`: it is no cross-encoder; use a BERT or XLM-RoBERTa model for the \
+                     classification of sequences, for example ms-marco-MiniLM-L-6-v2"
+                ),
             ));
         }
-        let (model, pooler, classifier) = load(&variables, &config).map_err(|error| {
+        let (model, pooler, classifier) = load(variables, &config, &head).map_err(|error| {
             let detail = format!(
                 "the weights do not fit a cross-encoder with one output; fetch the model again, or use another ({error})"
             );
@@ -93,11 +97,33 @@ impl LocalCrossEncoder {
     }
 }
 
-fn load(variables: &VarBuilder<'_>, config: &Config) -> candle_core::Result<(BertModel, Linear, Linear)> {
-    let (bert, width) = (variables.pp("bert"), config.hidden_size);
-    let model = BertModel::load(bert.clone(), config)?;
-    let pooler = candle_nn::linear(width, width, bert.pp("pooler.dense"))?;
-    let classifier = candle_nn::linear(width, 1, variables.pp("classifier"))?;
+/// Where the head's two layers are: the first one, and the one with the output.
+struct Head {
+    pooler: &'static str,
+    classifier: &'static str,
+}
+
+impl Head {
+    fn of(config: &SentenceConfig) -> Self {
+        match config {
+            SentenceConfig::Bert(_) => Self { pooler: "bert.pooler.dense", classifier: "classifier" },
+            SentenceConfig::XlmRoberta(_) => Self { pooler: "classifier.dense", classifier: "classifier.out_proj" },
+        }
+    }
+}
+
+fn load(
+    variables: VarBuilder<'static>,
+    config: &SentenceConfig,
+    head: &Head,
+) -> candle_core::Result<(SentenceModel, Linear, Linear)> {
+    let width = config.dimension();
+    let pooler = candle_nn::linear(width, width, variables.pp(head.pooler))?;
+    let classifier = candle_nn::linear(width, 1, variables.pp(head.classifier))?;
+    let model = match config {
+        SentenceConfig::Bert(_) => config.load_from(variables.pp("bert"))?,
+        SentenceConfig::XlmRoberta(_) => config.load_from(variables)?,
+    };
     Ok((model, pooler, classifier))
 }
 
@@ -156,13 +182,11 @@ impl Inner {
         Ok(scores)
     }
 
-    /// One batch; pairs of one length need no padding and no mask.
+    /// One batch.
     fn logits(&self, batch: &[usize], encodings: &[Encoding]) -> candle_core::Result<Vec<f32>> {
         let rows: Vec<&[u32]> = batch.iter().map(|&at| encodings[at].get_ids()).collect();
         let parts: Vec<&[u32]> = batch.iter().map(|&at| encodings[at].get_type_ids()).collect();
-        let (ids, kinds) = (bert::padded(&rows)?, bert::padded(&parts)?);
-        let mask = if bert::is_even(&rows) { None } else { Some(bert::mask(&rows)?) };
-        let hidden = self.model.forward(&ids, &kinds, mask.as_ref())?;
+        let hidden = self.model.hidden(&rows, Some(parts.as_slice()))?;
         let first = hidden.narrow(1, 0, 1)?.squeeze(1)?.contiguous()?;
         let pooled = self.pooler.forward(&first)?.tanh()?;
         self.classifier.forward(&pooled)?.squeeze(1)?.to_vec1::<f32>()

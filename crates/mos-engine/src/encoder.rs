@@ -1,19 +1,19 @@
-//! Sentences as vectors: a BERT encoder, mean pooling, unit length.
+//! Sentences as vectors: a BERT or XLM-RoBERTa encoder, one vector of a text's tokens, unit length.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use candle_core::DType;
-use candle_transformers::models::bert::BertModel;
+use candle_core::{DType, Tensor};
 use mos_core::{Embedder, EmbeddingSpace, ModelError};
 use rayon::prelude::*;
 use serde::Deserialize;
 use tokenizers::Tokenizer;
 
 use crate::bert;
-use crate::error::{bad_model, internal};
+use crate::error::{bad_model, internal, not_finite};
+use crate::sentence_model::{SentenceConfig, SentenceModel};
 use crate::weights::safetensors::read_json;
 
 /// Which encoder to load and how to run it.
@@ -26,14 +26,25 @@ pub struct EmbedderOptions {
     pub name: Option<String>,
     /// Texts are cut at this many tokens; without it, at the model's limit. A larger number is cut to that limit.
     pub max_tokens: Option<usize>,
+    /// How the vectors of tokens become one; without it, what `1_Pooling/config.json` says, else their mean.
+    pub pooling: Option<Pooling>,
     /// The most tokens of a batch, padding included.
     pub batch_tokens: usize,
+}
+
+/// How the vectors of a text's tokens become the vector of the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pooling {
+    /// Their mean.
+    Mean,
+    /// The first token's, as bge models have it.
+    FirstToken,
 }
 
 impl EmbedderOptions {
     /// Returns the default settings for the encoder at `path`.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), name: None, max_tokens: None, batch_tokens: 1024 }
+        Self { path: path.into(), name: None, max_tokens: None, pooling: None, batch_tokens: 1024 }
     }
 }
 
@@ -41,6 +52,24 @@ impl EmbedderOptions {
 struct PoolingConfig {
     #[serde(default)]
     pooling_mode_mean_tokens: bool,
+    #[serde(default)]
+    pooling_mode_cls_token: bool,
+}
+
+impl Pooling {
+    /// Returns what the folder of a model says.
+    fn of(directory: &Path) -> Result<Self, ModelError> {
+        let path = directory.join("1_Pooling").join("config.json");
+        if !path.exists() {
+            return Ok(Self::Mean);
+        }
+        let config: PoolingConfig = read_json(&path)?;
+        match (config.pooling_mode_mean_tokens, config.pooling_mode_cls_token) {
+            (true, false) => Ok(Self::Mean),
+            (false, true) => Ok(Self::FirstToken),
+            _ => Err(bad_model(&path, "only the mean of the tokens, or the first one (cls), is supported")),
+        }
+    }
 }
 
 /// A sentence encoder that runs in this process.
@@ -49,7 +78,8 @@ pub struct LocalEmbedder {
 }
 
 struct Inner {
-    model: BertModel,
+    model: SentenceModel,
+    pooling: Pooling,
     tokenizer: Tokenizer,
     space: EmbeddingSpace,
     batch_tokens: usize,
@@ -71,23 +101,27 @@ impl LocalEmbedder {
     /// or of another architecture.
     pub fn open(options: &EmbedderOptions) -> Result<Arc<Self>, ModelError> {
         let directory = &options.path;
-        let config = bert::config(directory)?;
-        let pooling = directory.join("1_Pooling").join("config.json");
-        if pooling.exists() && !read_json::<PoolingConfig>(&pooling)?.pooling_mode_mean_tokens {
-            return Err(bad_model(&pooling, "only mean pooling is supported"));
-        }
+        let config = SentenceConfig::read(directory)?;
+        let of_folder = Pooling::of(directory)?;
+        let pooling = options.pooling.unwrap_or(of_folder);
         // Room for the two tokens that frame every text.
-        let tokenizer = bert::tokenizer(directory, &config, options.max_tokens, 3)?;
-        let dimension = config.hidden_size;
-        let model = BertModel::load(bert::variables(directory)?, &config)
-            .map_err(|error| bert::weights_do_not_fit(directory, &error))?;
-        let name = match &options.name {
+        let tokenizer = bert::tokenizer(directory, config.positions(), options.max_tokens, 3)?;
+        let model = config.load(directory)?;
+        let mut name = match &options.name {
             Some(name) => name.clone(),
             None => bert::unique_name(directory)?,
         };
-        let space = EmbeddingSpace { model: name, dimension };
+        if pooling != of_folder {
+            // Its vectors do not fit those that others compute with the same files.
+            name.push_str(match pooling {
+                Pooling::Mean => " (mean)",
+                Pooling::FirstToken => " (cls)",
+            });
+        }
+        let space = EmbeddingSpace { model: name, dimension: config.dimension() };
         let batch_tokens = options.batch_tokens.max(1);
-        Ok(Arc::new(Self { inner: Arc::new(Inner { model, tokenizer, space, batch_tokens, turn: Mutex::new(()) }) }))
+        let turn = Mutex::new(());
+        Ok(Arc::new(Self { inner: Arc::new(Inner { model, pooling, tokenizer, space, batch_tokens, turn }) }))
     }
 }
 
@@ -120,6 +154,9 @@ impl Inner {
         for (batch, computed) in batches.iter().zip(self.encode_all(&batches, &tokens)) {
             let computed = computed.map_err(|error| internal("computing embeddings", error))?;
             for (&at, vector) in batch.iter().zip(computed) {
+                if vector.iter().any(|value| !value.is_finite()) {
+                    return Err(not_finite("embeddings"));
+                }
                 vectors[at] = vector;
             }
         }
@@ -135,15 +172,22 @@ impl Inner {
         if batches.len() == 1 { batches.iter().map(encode).collect() } else { batches.par_iter().map(encode).collect() }
     }
 
-    /// One batch; texts of one length need no padding and no mask.
+    /// One batch.
     fn encode(&self, rows: &[&[u32]]) -> candle_core::Result<Vec<Vec<f32>>> {
-        let (ids, mask) = (bert::padded(rows)?, bert::mask(rows)?);
-        let kinds = ids.zeros_like()?;
-        let hidden = self.model.forward(&ids, &kinds, if bert::is_even(rows) { None } else { Some(&mask) })?;
-        let weights = mask.to_dtype(DType::F32)?.unsqueeze(2)?;
-        let sums = hidden.broadcast_mul(&weights)?.sum(1)?;
-        // The mean and the sum have the same direction.
-        let lengths = sums.sqr()?.sum_keepdim(1)?.sqrt()?;
-        sums.broadcast_div(&lengths)?.to_vec2::<f32>()
+        let hidden = self.model.hidden(rows, None)?;
+        let vectors = match self.pooling {
+            // The mean and the sum have the same direction.
+            Pooling::Mean => {
+                let weights = bert::mask(rows)?.to_dtype(DType::F32)?.unsqueeze(2)?;
+                hidden.broadcast_mul(&weights)?.sum(1)?
+            }
+            Pooling::FirstToken => hidden.narrow(1, 0, 1)?.squeeze(1)?,
+        };
+        unit_length(&vectors)?.to_vec2::<f32>()
     }
+}
+
+fn unit_length(vectors: &Tensor) -> candle_core::Result<Tensor> {
+    let lengths = vectors.sqr()?.sum_keepdim(1)?.sqrt()?;
+    vectors.broadcast_div(&lengths)
 }

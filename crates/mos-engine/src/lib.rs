@@ -22,6 +22,7 @@ mod encoder;
 mod error;
 mod identity;
 mod kv;
+mod sentence_model;
 mod summary;
 mod text;
 mod weights;
@@ -34,7 +35,7 @@ pub use decoder::{
     RopeLayout, RopeScaling, Sequence, SlidingWindow,
 };
 pub use device::ComputeDevice;
-pub use encoder::{EmbedderOptions, LocalEmbedder};
+pub use encoder::{EmbedderOptions, LocalEmbedder, Pooling};
 pub use identity::ModelIdentity;
 pub use kv::{KvPart, KvPrefix, KvSegment, KvShape, KvTail, context_of};
 #[doc(hidden)]

@@ -47,7 +47,7 @@ impl Finder {
 
     /// Returns the vector of a question.
     pub(crate) async fn embed_query(&self, query: &str) -> Result<Vec<f32>, MemoryError> {
-        let mut vectors = self.embedder.embed(&[query.to_owned()]).await?;
+        let mut vectors = self.embedder.embed_queries(&[query.to_owned()]).await?;
         Ok(vectors.pop().unwrap_or_default())
     }
 

@@ -9,6 +9,7 @@ use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt};
 use mos_core::{ChatEvent, ChatStream, ChatUsage, FinishReason, ModelError};
 use reqwest::Response;
+use serde_json::{Value, json};
 
 use crate::http::{Refusal, Server};
 use crate::text::estimate_tokens;
@@ -19,6 +20,8 @@ use crate::think::Think;
 pub(crate) enum Delta {
     Text(String),
     Reasoning(String),
+    /// A piece of a tool call.
+    ToolCall(ToolCallPiece),
     Finish(FinishReason),
     Usage {
         prompt: Option<usize>,
@@ -28,6 +31,20 @@ pub(crate) enum Delta {
     /// The server says that nothing follows.
     End,
 }
+
+/// A piece of a tool call, or a whole one.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct ToolCallPiece {
+    /// Which call it belongs to; `None` begins one more.
+    pub(crate) index: Option<usize>,
+    pub(crate) id: Option<String>,
+    pub(crate) name: Option<String>,
+    /// More of the arguments, which are JSON as text.
+    pub(crate) arguments: String,
+}
+
+/// The most tool calls of one answer.
+const MAX_TOOL_CALLS: usize = 128;
 
 pub(crate) type Deltas = BoxStream<'static, Result<Delta, Refusal>>;
 
@@ -60,6 +77,7 @@ struct Answer {
     prompt: Option<usize>,
     cached: Option<usize>,
     completion: Option<usize>,
+    tool_calls: Vec<ToolCallPiece>,
     /// Whether any piece came: until then the longer wait for the first one holds.
     has_begun: bool,
     is_done: bool,
@@ -103,6 +121,7 @@ impl Answer {
                 let shown = self.think.reasoning(&text);
                 self.show(shown);
             }
+            Some(Delta::ToolCall(piece)) => self.collect(piece)?,
             Some(Delta::Finish(reason)) => self.finish = Some(reason),
             Some(Delta::Usage { prompt, cached, completion }) => {
                 self.prompt = prompt.or(self.prompt);
@@ -120,6 +139,26 @@ impl Answer {
                 }
             },
         }
+        Ok(())
+    }
+
+    /// Adds a piece to the tool call that it belongs to.
+    fn collect(&mut self, piece: ToolCallPiece) -> Result<(), Refusal> {
+        self.estimated_answer += estimate_tokens(&piece.arguments);
+        let at = piece.index.unwrap_or(self.tool_calls.len());
+        if at >= MAX_TOOL_CALLS {
+            return Err(Refusal::lasting(ModelError::BadAnswer(format!(
+                "the answer of {} calls more than {MAX_TOOL_CALLS} tools",
+                self.server.place()
+            ))));
+        }
+        if at >= self.tool_calls.len() {
+            self.tool_calls.resize_with(at + 1, ToolCallPiece::default);
+        }
+        let call = &mut self.tool_calls[at];
+        call.id = call.id.take().or(piece.id);
+        call.name = call.name.take().or(piece.name);
+        call.arguments.push_str(&piece.arguments);
         Ok(())
     }
 
@@ -141,8 +180,21 @@ impl Answer {
             completion_tokens: self.completion.unwrap_or(self.estimated_answer),
             time_to_first_token: self.first_text.unwrap_or_else(|| self.started.elapsed()),
             finish: self.finish.unwrap_or(reason),
+            tool_calls: tool_calls(std::mem::take(&mut self.tool_calls)),
         }));
     }
+}
+
+/// Returns calls in the form of OpenAI's chat format. Servers that name no ids get some: results must name their call.
+fn tool_calls(calls: Vec<ToolCallPiece>) -> Vec<Value> {
+    let named = calls.into_iter().enumerate().filter(|(_, call)| call.name.is_some());
+    named
+        .map(|(at, call)| {
+            let id = call.id.filter(|id| !id.is_empty()).unwrap_or_else(|| format!("call_{at}"));
+            let arguments = if call.arguments.trim().is_empty() { "{}".to_owned() } else { call.arguments };
+            json!({"id": id, "type": "function", "function": {"name": call.name, "arguments": arguments}})
+        })
+        .collect()
 }
 
 /// Asks by `open` until the first event is there, with retries until then, and returns the stream of events.
@@ -189,6 +241,7 @@ async fn begin(
         prompt: None,
         cached: None,
         completion: None,
+        tool_calls: Vec::new(),
         has_begun: false,
         is_done: false,
         estimated_prompt,

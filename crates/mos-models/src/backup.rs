@@ -72,6 +72,16 @@ impl Embedder for BackupEmbedder {
         }
     }
 
+    async fn embed_queries(&self, queries: &[String]) -> Result<Vec<Vec<f32>>, ModelError> {
+        match self.first.embed_queries(queries).await {
+            Err(error) => {
+                tracing::warn!(%error, "asking the backup server");
+                self.second.embed_queries(queries).await
+            }
+            vectors => vectors,
+        }
+    }
+
     async fn space(&self) -> Result<EmbeddingSpace, ModelError> {
         match self.first.space().await {
             Err(_) => self.second.space().await,

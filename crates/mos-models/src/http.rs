@@ -1,6 +1,7 @@
 //! One way to ask a server: bounded waits, bounded retries, sorted errors, masked secrets.
 
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
@@ -9,102 +10,8 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, Header
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use serde_json::Value;
 
+use crate::options::{HttpOptions, ServerOptions, place};
 use crate::secret::Secret;
-
-/// How long to wait and how often to ask again.
-#[derive(Clone, Debug, PartialEq)]
-pub struct HttpOptions {
-    /// Until a connection stands.
-    pub connect_timeout: Duration,
-    /// Until the first piece of an answer. Long: the server computes the prompt first.
-    pub first_byte_timeout: Duration,
-    /// Between two pieces of an answer.
-    pub idle_timeout: Duration,
-    /// For a whole answer, all retries together.
-    pub total_timeout: Duration,
-    /// Repetitions after a refusal that may pass (429, 5xx, no connection), before the first text only.
-    pub max_retries: usize,
-    /// Wait before the first repetition; it doubles each time. There is no jitter: tests are reproducible, and one
-    /// client does not make a stampede.
-    pub backoff: Duration,
-    /// The longest wait between repetitions. A server that asks for more is not asked again.
-    pub max_backoff: Duration,
-    /// The most bytes of one answer.
-    pub max_body_bytes: usize,
-}
-
-impl Default for HttpOptions {
-    fn default() -> Self {
-        Self {
-            connect_timeout: Duration::from_secs(10),
-            first_byte_timeout: Duration::from_secs(120),
-            idle_timeout: Duration::from_secs(60),
-            total_timeout: Duration::from_secs(600),
-            max_retries: 3,
-            backoff: Duration::from_millis(500),
-            max_backoff: Duration::from_secs(30),
-            max_body_bytes: 32 << 20,
-        }
-    }
-}
-
-impl HttpOptions {
-    /// Returns the waits of a request that must be done within `timeout`, for what a search waits for: a slow server is
-    /// given up soon, one that refuses is asked once more.
-    pub fn within(timeout: Duration) -> Self {
-        Self {
-            connect_timeout: timeout.min(Duration::from_secs(10)),
-            first_byte_timeout: timeout,
-            idle_timeout: timeout,
-            total_timeout: timeout,
-            max_retries: 1,
-            max_backoff: Duration::from_secs(2),
-            max_body_bytes: 8 << 20,
-            ..Self::default()
-        }
-    }
-}
-
-/// Where a server is and how to be let in.
-///
-/// `Debug` shows the address without what may be a credential in it.
-#[derive(Clone, PartialEq)]
-pub struct ServerOptions {
-    /// Address; for OpenAI's format up to and including `/v1`.
-    pub base_url: String,
-    /// Sent as a bearer token, when there is one.
-    pub api_key: Option<Secret>,
-    /// Sent with every request; values are masked like keys.
-    pub headers: Vec<(String, Secret)>,
-    /// Time-outs and retries.
-    pub http: HttpOptions,
-}
-
-impl ServerOptions {
-    /// Returns options for a server without credentials, with the default time-outs.
-    pub fn new(base_url: impl Into<String>) -> Self {
-        Self { base_url: base_url.into(), api_key: None, headers: Vec::new(), http: HttpOptions::default() }
-    }
-}
-
-impl fmt::Debug for ServerOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = Url::parse(&self.base_url).map_or_else(|_| "not an address".to_owned(), |url| place(&url));
-        f.debug_struct("ServerOptions")
-            .field("base_url", &place)
-            .field("api_key", &self.api_key)
-            .field("headers", &self.headers)
-            .field("http", &self.http)
-            .finish()
-    }
-}
-
-/// Returns an address without credentials and query.
-pub(crate) fn place(url: &Url) -> String {
-    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-    let host = url.host_str().unwrap_or_default();
-    format!("{}://{host}{port}{}", url.scheme(), url.path().trim_end_matches('/'))
-}
 
 /// A refusal, and whether asking again may help.
 pub(crate) struct Refusal {
@@ -127,6 +34,7 @@ pub(crate) struct Server {
     client: Client,
     base: Url,
     headers: HeaderMap,
+    parameters: Vec<(String, String)>,
     /// Texts that must not be shown, wherever they turn up.
     secrets: Vec<Secret>,
     pub(crate) options: HttpOptions,
@@ -187,7 +95,8 @@ impl Server {
             .build()
             .map_err(|error| ModelError::Internal { context: "preparing HTTP", source: error.into() })?;
         secrets.retain(|secret| !secret.is_empty());
-        Ok(Self { client, base, headers, secrets, options: options.http.clone(), missing_model })
+        let parameters = options.parameters.clone();
+        Ok(Self { client, base, headers, parameters, secrets, options: options.http.clone(), missing_model })
     }
 
     /// Masks a text in every error.
@@ -209,10 +118,13 @@ impl Server {
 
     /// Sends one request with JSON and returns the answer once its head is there.
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Response, Refusal> {
-        let url = self
+        let mut url = self
             .base
             .join(path)
             .map_err(|_| Refusal::lasting(ModelError::Invalid(format!("{} has no `{path}`", self.place()))))?;
+        if !self.parameters.is_empty() {
+            url.query_pairs_mut().extend_pairs(&self.parameters);
+        }
         self.send(self.client.post(url).headers(self.headers.clone()).json(body)).await
     }
 
@@ -388,10 +300,17 @@ impl Retries<'_> {
         let Refusal { error, may_pass } = refusal;
         let options = &self.server.options;
         let asked = match &error {
-            ModelError::RateLimited { retry_after } => retry_after.unwrap_or(self.wait),
-            _ => self.wait,
+            // A little more than asked for: others were told the same moment.
+            ModelError::RateLimited { retry_after: Some(asked) } => {
+                asked.saturating_add(spread(self.wait).min(Duration::from_secs(1)))
+            }
+            _ => spread(self.wait),
         };
-        let is_worth_it = may_pass && self.n_repeated < options.max_retries && asked <= options.max_backoff;
+        let is_patient = match &error {
+            ModelError::RateLimited { retry_after: Some(asked) } => *asked <= options.max_backoff,
+            _ => true,
+        };
+        let is_worth_it = may_pass && self.n_repeated < options.max_retries && is_patient;
         if !is_worth_it || self.started.elapsed() + asked >= options.total_timeout {
             return Err(error);
         }
@@ -406,6 +325,13 @@ impl Retries<'_> {
         self.wait = (self.wait * 2).min(options.max_backoff);
         Ok(())
     }
+}
+
+/// Returns `wait` without up to half of it, by chance.
+fn spread(wait: Duration) -> Duration {
+    // Every `RandomState` hashes in its own way: chance enough for this, without a dependency.
+    let chance = (RandomState::new().hash_one(()) >> 11) as f64 / (1_u64 << 53) as f64;
+    wait.mul_f64(1.0 - chance / 2.0)
 }
 
 /// Returns the cause at the bottom, without the address, which may hold credentials.
@@ -426,9 +352,11 @@ fn header_value(what: &str, text: &str) -> Result<HeaderValue, ModelError> {
     Ok(value)
 }
 
-/// Reads `Retry-After` in seconds. A date is left out: it needs clocks that agree.
+/// Reads `Retry-After` in seconds, or the milliseconds that some services tell beside it. A date is left out: it needs
+/// clocks that agree.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds: f64 = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    let number = |name: &str| -> Option<f64> { headers.get(name)?.to_str().ok()?.trim().parse().ok() };
+    let seconds = number("retry-after-ms").map(|wait| wait / 1000.0).or_else(|| number(RETRY_AFTER.as_str()))?;
     Duration::try_from_secs_f64(seconds).ok()
 }
 
@@ -439,4 +367,29 @@ pub(crate) fn is_media(response: &Response, media: &str) -> bool {
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .is_some_and(|value| value.contains(media))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_are_spread_over_the_second_half() {
+        let wait = Duration::from_secs(8);
+        let waits: Vec<Duration> = (0..200).map(|_| spread(wait)).collect();
+        assert!(waits.iter().all(|one| (wait / 2..=wait).contains(one)), "{waits:?}");
+        let (least, most) = (waits.iter().min().unwrap(), waits.iter().max().unwrap());
+        assert!(*most - *least > Duration::from_secs(2), "chance spreads them: {least:?} to {most:?}");
+    }
+
+    #[test]
+    fn servers_say_how_long_to_wait_in_seconds_or_milliseconds() {
+        let wait = |name: &'static str, value: &'static str| {
+            retry_after(&HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static(value))]))
+        };
+        assert_eq!(wait("retry-after", " 2.5"), Some(Duration::from_millis(2500)));
+        assert_eq!(wait("retry-after-ms", "250"), Some(Duration::from_millis(250)));
+        assert_eq!(wait("retry-after", "-1"), None);
+        assert_eq!(wait("retry-after", "Fri, 31 Dec 1999 23:59:59 GMT"), None);
+    }
 }

@@ -4,6 +4,7 @@
 //! other silently cuts long prompts at the model's default), thinking can be switched, and the last line says
 //! unmistakably that the answer is whole.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -11,9 +12,11 @@ use futures::{StreamExt, stream};
 use mos_core::{ChatModel, ChatRequest, ChatStream, Content, FinishReason, Message, ModelError, Part, Sampling};
 use serde_json::{Map, Value, json};
 
-use crate::answer::{Delta, Deltas, answer, bounded_bytes};
-use crate::http::{Refusal, Server, ServerOptions};
-use crate::openai::check_request;
+use crate::answer::{Delta, Deltas, ToolCallPiece, bounded_bytes};
+use crate::events::count;
+use crate::http::{Refusal, Server};
+use crate::options::ServerOptions;
+use crate::request::{Asked, ToolCall, ask, check_request};
 use crate::text::add_extra;
 
 /// How to chat with an Ollama server.
@@ -70,7 +73,7 @@ impl OllamaChat {
         Ok(Arc::new(Self { server, options }))
     }
 
-    fn body(&self, request: &ChatRequest) -> Result<Value, ModelError> {
+    fn body(&self, request: &ChatRequest) -> Result<Map<String, Value>, ModelError> {
         let sampling = request.sampling.as_ref().unwrap_or(&self.options.sampling);
         let mut options = json!({
             "temperature": sampling.temperature,
@@ -87,18 +90,40 @@ impl OllamaChat {
         if let Some(length) = self.options.context_length {
             options["num_ctx"] = length.into();
         }
-        let messages = request.messages.iter().map(wire_message).collect::<Result<Vec<Value>, _>>()?;
+        let mut names = HashMap::new();
+        let messages = request
+            .messages
+            .iter()
+            .map(|message| wire_message(message, &mut names))
+            .collect::<Result<Vec<Value>, _>>()?;
         let mut body = Map::new();
         body.insert("model".to_owned(), self.options.model.clone().into());
         body.insert("messages".to_owned(), messages.into());
         body.insert("stream".to_owned(), true.into());
         body.insert("think".to_owned(), self.options.enable_thinking.into());
         body.insert("options".to_owned(), options);
+        if let Some(schema) = &request.answer_schema {
+            body.insert("format".to_owned(), schema.clone());
+        }
+        if !request.tools.is_empty() {
+            body.insert("tools".to_owned(), request.tools.clone().into());
+        }
         add_extra(&mut body, &self.options.extra_body);
-        Ok(Value::Object(body))
+        Ok(body)
+    }
+}
+
+#[async_trait]
+impl Asked for OllamaChat {
+    fn server(&self) -> &Arc<Server> {
+        &self.server
     }
 
-    async fn open_deltas(&self, body: &Value) -> Result<Deltas, Refusal> {
+    fn removes_reasoning(&self) -> bool {
+        self.options.remove_think_prefix
+    }
+
+    async fn start(&self, body: &Value) -> Result<Deltas, Refusal> {
         let response = self.server.post("api/chat", body).await?;
         let server = Arc::clone(&self.server);
         let bytes = Box::pin(bounded_bytes(&self.server, response));
@@ -157,45 +182,70 @@ fn read_line(server: &Server, line: &[u8]) -> Result<Vec<Delta>, Refusal> {
     if let Some(text) = line["message"]["content"].as_str().filter(|text| !text.is_empty()) {
         deltas.push(Delta::Text(text.to_owned()));
     }
+    deltas.extend(line["message"]["tool_calls"].as_array().into_iter().flatten().map(|call| {
+        let function = &call["function"];
+        Delta::ToolCall(ToolCallPiece {
+            index: None,
+            id: call["id"].as_str().map(str::to_owned),
+            name: function["name"].as_str().map(str::to_owned),
+            arguments: match &function["arguments"] {
+                Value::Null => String::new(),
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            },
+        })
+    }));
     if line["done"] == true {
         let is_cut = line["done_reason"] == "length";
         deltas.push(Delta::Finish(if is_cut { FinishReason::Length } else { FinishReason::Stop }));
-        let count = |key: &str| line[key].as_u64().and_then(|count| usize::try_from(count).ok());
-        deltas.push(Delta::Usage { prompt: count("prompt_eval_count"), cached: None, completion: count("eval_count") });
+        deltas.push(Delta::Usage {
+            prompt: count(&line["prompt_eval_count"]),
+            cached: None,
+            completion: count(&line["eval_count"]),
+        });
         deltas.push(Delta::End);
     }
     Ok(deltas)
 }
 
-/// Returns a message in Ollama's shape: text, and images as base64 beside it.
-fn wire_message(message: &Message) -> Result<Value, ModelError> {
+/// Returns a message in Ollama's shape: text, images as base64 beside it, and tools by their names. `names` remembers
+/// which tool a call was of, because results name the call only.
+fn wire_message<'a>(message: &'a Message, names: &mut HashMap<&'a str, &'a str>) -> Result<Value, ModelError> {
     let mut value = json!({"role": message.role.as_str(), "content": message.text()});
-    let mut images = Vec::new();
-    if let Some(Content::Parts(parts)) = &message.content {
-        for part in parts {
-            let Part::Other(other) = part else { continue };
-            let url = other.get("image_url").and_then(|image| image.get("url")).and_then(Value::as_str);
-            match url.and_then(|url| url.strip_prefix("data:")?.split_once(";base64,")) {
-                Some((_, data)) => images.push(Value::from(data)),
-                None => {
-                    return Err(ModelError::Invalid(
-                        "Ollama takes text and images that are part of the message (data: addresses), nothing else"
-                            .to_owned(),
-                    ));
-                }
-            }
-        }
-    }
+    let images = match &message.content {
+        Some(Content::Parts(parts)) => images(parts)?,
+        _ => Vec::new(),
+    };
     if !images.is_empty() {
         value["images"] = images.into();
     }
-    if let Some(calls) = &message.tool_calls {
-        value["tool_calls"] = Value::from(calls.clone());
+    let calls: Vec<ToolCall<'a>> = message.tool_calls.iter().flatten().filter_map(ToolCall::read).collect();
+    names.extend(calls.iter().filter_map(|call| Some((call.id?, call.name))));
+    if !calls.is_empty() {
+        let calls = calls.into_iter().map(|call| json!({"function": {"name": call.name, "arguments": call.arguments}}));
+        value["tool_calls"] = calls.collect();
     }
-    if let Some(name) = &message.name {
-        value["tool_name"] = name.clone().into();
+    let called = message.tool_call_id.as_deref().and_then(|id| names.get(id).copied());
+    if let Some(name) = message.name.as_deref().or(called) {
+        value["tool_name"] = name.into();
     }
     Ok(value)
+}
+
+/// Returns the images among the parts of a message as base64.
+fn images(parts: &[Part]) -> Result<Vec<Value>, ModelError> {
+    let others = parts.iter().filter(|part| matches!(part, Part::Other(_)));
+    others
+        .map(|part| {
+            let data = part.image_url().and_then(|url| url.strip_prefix("data:")?.split_once(";base64,"));
+            data.map(|(_, data)| Value::from(data)).ok_or_else(|| {
+                ModelError::Invalid(
+                    "Ollama takes text and images that are part of the message (data: addresses), nothing else"
+                        .to_owned(),
+                )
+            })
+        })
+        .collect()
 }
 
 #[async_trait]
@@ -214,8 +264,6 @@ impl ChatModel for OllamaChat {
 
     async fn stream(&self, request: ChatRequest) -> Result<ChatStream, ModelError> {
         let estimated = check_request(&request)?;
-        let body = self.body(&request)?;
-        let removed = self.options.remove_think_prefix;
-        answer(&self.server, removed, estimated, || Box::pin(self.open_deltas(&body))).await
+        ask(self, estimated, self.body(&request)?).await
     }
 }

@@ -74,6 +74,7 @@ impl ChatModel for ScriptedChat {
             completion_tokens: 0,
             time_to_first_token: Duration::ZERO,
             finish: FinishReason::Stop,
+            tool_calls: Vec::new(),
         };
         Ok(futures::stream::iter([Ok(ChatEvent::Text(answer)), Ok(ChatEvent::Done(usage))]).boxed())
     }

@@ -8,4 +8,5 @@ pub mod json_server;
 pub mod model_server;
 pub mod power_loss;
 pub mod qdrant_server;
+pub mod recorded;
 pub mod services;

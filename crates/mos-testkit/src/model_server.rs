@@ -1,13 +1,18 @@
 //! A scripted model server over real HTTP, for deterministic tests.
 //!
-//! It speaks OpenAI's `/v1/chat/completions` (streamed and whole), `/v1/embeddings`, `/v1/models`, and Ollama's
-//! `/api/chat` and `/api/embed`. Answers come from a queue of [`Reply`]s (then from a closure, then an echo of the
-//! last message); faults come from a queue of [`Fault`]s, one per request. Every request is recorded.
+//! It speaks OpenAI's `/v1/chat/completions` and `/v1/responses` (streamed and whole), `/v1/embeddings`, `/v1/models`, the
+//! same chat and embeddings below Azure's `/openai/deployments/NAME`, `/v1/rerank`, Ark's `/api/v3/embeddings` and
+//! `/api/v3/embeddings/multimodal`, and Ollama's `/api/chat` and `/api/embed`. Answers come from a queue of [`Reply`]s
+//! (then from a closure, then an instance of the schema that the request carries, then an echo of the last message); faults
+//! come from a queue of [`Fault`]s, one per request. Every request is recorded.
 //!
 //! Embeddings follow one rule: every word (letters and digits, lower case) is hashed by 64-bit FNV-1a; the hash
 //! modulo the dimension names a component, its top bit the sign of the 1 that is added; the sum is brought to unit
 //! length. A text without words (or whose words cancel out) is the first unit vector.
 
+mod responses;
+mod schema;
+mod services;
 mod wire;
 
 use std::collections::VecDeque;
@@ -17,10 +22,12 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::{get, post};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
+
+pub use schema::{instance_of, schema_of};
 
 /// Dimensions of the embeddings unless a fault says otherwise.
 pub const DIMENSION: usize = 32;
@@ -38,12 +45,29 @@ pub struct Reply {
     pub cached_tokens: usize,
     /// Whether the answer tells its usage.
     pub has_usage: bool,
+    /// What the model wants called, in OpenAI's form.
+    pub tool_calls: Vec<Value>,
 }
 
 impl Reply {
     /// Returns an answer of plain text.
     pub fn text(text: impl Into<String>) -> Self {
-        Self { text: text.into(), reasoning: None, is_cut: false, cached_tokens: 0, has_usage: true }
+        Self {
+            text: text.into(),
+            reasoning: None,
+            is_cut: false,
+            cached_tokens: 0,
+            has_usage: true,
+            tool_calls: Vec::new(),
+        }
+    }
+
+    /// Adds a call of a tool.
+    #[must_use]
+    pub fn with_tool_call(mut self, id: &str, name: &str, arguments: &Value) -> Self {
+        let function = json!({"name": name, "arguments": arguments.to_string()});
+        self.tool_calls.push(json!({"id": id, "type": "function", "function": function}));
+        self
     }
 
     /// Adds reasoning in the field that servers use for it.
@@ -92,6 +116,8 @@ pub enum Fault {
 pub struct RecordedRequest {
     /// For example `/v1/chat/completions`.
     pub path: String,
+    /// What stands behind the question mark of the address.
+    pub query: String,
     /// Names in lower case, in the order of the request.
     pub headers: Vec<(String, String)>,
     /// The body; null when it was no JSON.
@@ -102,6 +128,20 @@ impl RecordedRequest {
     /// Returns the first header of this name (lower case).
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Returns the images of the conversation in order: addresses as they were sent, or base64 as Ollama has it.
+    pub fn images(&self) -> Vec<String> {
+        let messages = ["messages", "input"].into_iter().filter_map(|key| self.body[key].as_array()).flatten();
+        messages
+            .flat_map(|message| {
+                let parts = message["content"].as_array().into_iter().flatten();
+                let of_parts =
+                    parts.filter_map(|part| part["image_url"].as_str().or_else(|| part["image_url"]["url"].as_str()));
+                let beside = message["images"].as_array().into_iter().flatten().filter_map(Value::as_str);
+                of_parts.chain(beside).map(str::to_owned)
+            })
+            .collect()
     }
 }
 
@@ -171,6 +211,12 @@ impl ModelServer {
             .route("/v1/chat/completions", post(wire::openai_chat))
             .route("/v1/embeddings", post(wire::openai_embeddings))
             .route("/v1/models", get(wire::openai_models))
+            .route("/v1/responses", post(responses::respond))
+            .route("/v1/rerank", post(services::rerank))
+            .route("/openai/deployments/{deployment}/chat/completions", post(wire::openai_chat))
+            .route("/openai/deployments/{deployment}/embeddings", post(wire::openai_embeddings))
+            .route("/api/v3/embeddings", post(wire::openai_embeddings))
+            .route("/api/v3/embeddings/multimodal", post(services::ark_multimodal))
             .route("/api/chat", post(wire::ollama_chat))
             .route("/api/embed", post(wire::ollama_embed))
             .with_state(Arc::clone(&state));
@@ -190,6 +236,16 @@ impl ModelServer {
     /// Returns the base of the OpenAI format, which ends in `/v1`.
     pub fn openai_url(&self) -> String {
         format!("http://{}/v1", self.address)
+    }
+
+    /// Returns the address of the reranking endpoint.
+    pub fn rerank_url(&self) -> String {
+        format!("http://{}/v1/rerank", self.address)
+    }
+
+    /// Returns the base of Ark's format.
+    pub fn ark_url(&self) -> String {
+        format!("http://{}/api/v3/", self.address)
     }
 
     /// Queues an answer.

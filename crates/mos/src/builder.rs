@@ -29,6 +29,7 @@ use crate::reading::ReadingModels;
 use crate::retrieving::{Making, Retrieving};
 use crate::tasks::Tasks;
 use crate::transcript::Transcripts;
+use crate::usage::UsageMeter;
 
 /// Builds a [`Mos`] from settings, with parts of your own where you give them.
 #[derive(Debug)]
@@ -230,6 +231,8 @@ impl MosBuilder {
             Some(memory) => Activations::own(ActivationBackend::Other(memory)),
             None => self.factories.activation_memories(&activation_parts, has_own_model),
         };
+        let usage_folder = is_kept.then(|| data_dir.join("usage"));
+        let usage = UsageMeter::open(usage_folder, self.settings.model_budget.clone(), Arc::clone(&self.clock))?;
         let parts = Parts {
             settings: self.settings,
             data_dir,
@@ -255,6 +258,7 @@ impl MosBuilder {
             learning: Tasks::new(MAX_LEARNING),
             activation,
             transcripts: Transcripts::default(),
+            usage,
         };
         let mos = Mos { parts: Arc::new(parts) };
         mos.ensure_configured_user().await?;

@@ -18,7 +18,18 @@ const MAX_TEXT_BYTES: usize = 2048;
 #[derive(Debug)]
 pub(crate) struct CachedEmbedder {
     inner: Arc<dyn Embedder>,
-    recent: Mutex<LruCache<String, Arc<OnceCell<Vec<f32>>>>>,
+    /// By what the text is for and the text: an encoder may tell questions from what answers them.
+    recent: Mutex<LruCache<(Use, String), Arc<Vector>>>,
+}
+
+/// A vector that is computed once, for all who wait for it.
+type Vector = OnceCell<Vec<f32>>;
+
+/// What a text is embedded for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Use {
+    Passage,
+    Query,
 }
 
 impl CachedEmbedder {
@@ -26,29 +37,44 @@ impl CachedEmbedder {
         Self { inner, recent: Mutex::new(LruCache::new(CAPACITY)) }
     }
 
-    async fn embed_one(&self, texts: &[String]) -> Result<Vec<f32>, ModelError> {
-        let vectors = self.inner.embed(texts).await?;
+    async fn embed_for(&self, purpose: Use, texts: &[String]) -> Result<Vec<Vec<f32>>, ModelError> {
+        match purpose {
+            Use::Passage => self.inner.embed(texts).await,
+            Use::Query => self.inner.embed_queries(texts).await,
+        }
+    }
+
+    async fn embed_one(&self, purpose: Use, texts: &[String]) -> Result<Vec<f32>, ModelError> {
+        let vectors = self.embed_for(purpose, texts).await?;
         let n_vectors = vectors.len();
         vectors.into_iter().next().filter(|_| n_vectors == 1).ok_or_else(|| {
             ModelError::BadAnswer(format!("the encoder returned {n_vectors} vectors for one text; check the encoder"))
         })
+    }
+
+    async fn remembered(&self, purpose: Use, texts: &[String]) -> Result<Vec<Vec<f32>>, ModelError> {
+        let [text] = texts else { return self.embed_for(purpose, texts).await };
+        if text.len() > MAX_TEXT_BYTES {
+            return self.embed_for(purpose, texts).await;
+        }
+        let cell = {
+            let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(recent.get_or_insert((purpose, text.clone()), Arc::default))
+        };
+        // Cubes that ask for the same text at the same time wait for one computation; other texts do not wait.
+        let vector = cell.get_or_try_init(|| self.embed_one(purpose, texts)).await?;
+        Ok(vec![vector.clone()])
     }
 }
 
 #[async_trait]
 impl Embedder for CachedEmbedder {
     async fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, ModelError> {
-        let [text] = texts else { return self.inner.embed(texts).await };
-        if text.len() > MAX_TEXT_BYTES {
-            return self.inner.embed(texts).await;
-        }
-        let cell = {
-            let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(recent.get_or_insert(text.clone(), Arc::default))
-        };
-        // Cubes that ask for the same text at the same time wait for one computation; other texts do not wait.
-        let vector = cell.get_or_try_init(|| self.embed_one(texts)).await?;
-        Ok(vec![vector.clone()])
+        self.remembered(Use::Passage, texts).await
+    }
+
+    async fn embed_queries(&self, queries: &[String]) -> Result<Vec<Vec<f32>>, ModelError> {
+        self.remembered(Use::Query, queries).await
     }
 
     async fn space(&self) -> Result<EmbeddingSpace, ModelError> {
@@ -89,5 +115,8 @@ mod tests {
         cached.embed(&["x".repeat(MAX_TEXT_BYTES + 1)]).await.unwrap();
         cached.embed(&["a".to_owned(), "b".to_owned()]).await.unwrap();
         assert_eq!(counting.0.load(Ordering::SeqCst), 4, "documents and batches pass through");
+        cached.embed_queries(&question).await.unwrap();
+        cached.embed_queries(&question).await.unwrap();
+        assert_eq!(counting.0.load(Ordering::SeqCst), 5, "a question is not what answers it");
     }
 }

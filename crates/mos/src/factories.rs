@@ -27,6 +27,7 @@ use crate::activation::{ActivationBackend, ActivationParts, Activations};
 use crate::error::{Error, Result};
 
 mod devices;
+mod embedders;
 mod models;
 mod readers;
 mod retrieval;
@@ -225,7 +226,7 @@ impl Default for Factories {
             user_stores: BTreeMap::new(),
         };
         models::add_chat_models(&mut factories);
-        models::add_embedders(&mut factories);
+        embedders::add_embedders(&mut factories);
         retrieval::add_rerankers(&mut factories);
         retrieval::add_internet_retrievers(&mut factories);
         readers::add_mem_readers(&mut factories);
@@ -350,7 +351,11 @@ impl Factories {
         Activations::by_key(made.collect(), &parts.settings.chat_model, has_own_model)
     }
 
-    pub(crate) async fn chat_model(
+    /// Returns the chat model that a configuration names. A model behind a server is not asked yet.
+    ///
+    /// # Errors
+    /// [`ModelError`] when there is no constructor of its key, or the model cannot be opened.
+    pub async fn chat_model(
         &self,
         config: ChatModelConfig,
         context: ModelContext,
@@ -361,7 +366,11 @@ impl Factories {
         }
     }
 
-    pub(crate) async fn embedder(
+    /// Returns the encoder that a configuration names. One behind a server is not asked yet.
+    ///
+    /// # Errors
+    /// [`ModelError`] when there is no constructor of its key, or the encoder cannot be opened.
+    pub async fn embedder(
         &self,
         config: EmbedderConfig,
         context: ModelContext,

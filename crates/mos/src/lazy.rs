@@ -44,6 +44,10 @@ impl Embedder for LazyEmbedder {
         self.0.get().await?.embed(texts).await
     }
 
+    async fn embed_queries(&self, queries: &[String]) -> Result<Vec<Vec<f32>>, ModelError> {
+        self.0.get().await?.embed_queries(queries).await
+    }
+
     async fn space(&self) -> Result<EmbeddingSpace, ModelError> {
         self.0.get().await?.space().await
     }

@@ -40,6 +40,7 @@ mod retrieving;
 mod services;
 mod tasks;
 mod transcript;
+mod usage;
 
 pub use activation::{ActivationBackend, ActivationParts, KvCaches, ServerPrompts};
 pub use builder::MosBuilder;
@@ -68,6 +69,7 @@ pub use mos_memory::organize::{
 pub use mos_models::fetch;
 pub use organizing::OrganizeStatus;
 pub use services::check_services;
+pub use usage::{TokenSums, Usage, UsageEntry};
 
 /// Returns the optional parts of this build.
 pub fn features() -> Vec<&'static str> {

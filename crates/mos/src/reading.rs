@@ -86,11 +86,6 @@ impl ReadingModels {
         }
     }
 
-    /// Returns the model of the settings.
-    pub(crate) fn of_settings(&self) -> Arc<dyn ChatModel> {
-        Arc::clone(&self.of_settings)
-    }
-
     /// Returns the model of a part of the settings, the same one each time.
     pub(crate) fn of_config(&self, config: &ChatModelConfig) -> Arc<dyn ChatModel> {
         let named = config.to_json(mos_config::Secrets::Plain);

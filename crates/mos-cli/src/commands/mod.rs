@@ -14,6 +14,7 @@ mod models;
 mod organize;
 mod reading;
 mod search;
+mod usage;
 mod users;
 
 use clap::CommandFactory;
@@ -42,6 +43,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Search(search) => search::search(&context, search).await,
         Command::Get { id } => memories::get(&context, &id).await,
         Command::List => memories::list(&context).await,
+        Command::Usage => usage::run(&context).await,
         Command::History { id } => memories::history(&context, &id).await,
         Command::Undo { id } => memories::undo(&context, &id).await,
         Command::Delete(delete) => memories::delete(&context, delete).await,

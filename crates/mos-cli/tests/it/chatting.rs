@@ -17,6 +17,10 @@ fn a_conversation_goes_on_after_a_line_that_cannot_be_answered() {
     assert!(out.lines().last().unwrap().contains("Max"), "the question after the long line is answered: {out}");
     assert_eq!(output.status.code(), Some(1), "a script learns that a line failed");
     assert!(errors.contains("1 lines could not be answered"), "{errors}");
+    let usage = json(data, &["usage", "--user", "ann"]);
+    assert_eq!((&usage["total"]["calls"], &usage["left_in_all"]), (&1.into(), &serde_json::Value::Null), "{usage}");
+    assert!(usage["entries"][0]["completion_tokens"].as_u64().unwrap() > 0, "{usage}");
+    assert!(stdout(data, &["usage", "--user", "ann"]).contains("1 answers"));
 }
 
 #[test]

@@ -169,6 +169,7 @@ impl Generation {
             completion_tokens: self.generated.len(),
             time_to_first_token: first.duration_since(self.job.asked),
             finish,
+            tool_calls: Vec::new(),
         })));
     }
 

@@ -13,14 +13,14 @@ use tempfile::TempDir;
 
 use crate::support::real_model;
 
-const HIDDEN: usize = 16;
-const INNER: usize = 24;
-const HEADS: usize = 4;
-const LAYERS: usize = 2;
-const POSITIONS: usize = 40;
-const EPSILON: f64 = 1e-12;
+pub(crate) const HIDDEN: usize = 16;
+pub(crate) const INNER: usize = 24;
+pub(crate) const HEADS: usize = 4;
+pub(crate) const LAYERS: usize = 2;
+pub(crate) const POSITIONS: usize = 40;
+pub(crate) const EPSILON: f64 = 1e-12;
 /// The words `[PAD]`, `[CLS]`, `[SEP]`, `[UNK]`, and `w0` to `w59`.
-const VOCABULARY: usize = 64;
+pub(crate) const VOCABULARY: usize = 64;
 
 fn config() -> Value {
     json!({
@@ -66,10 +66,10 @@ fn tokenizer() -> Value {
 
 /// Random weights by the names that files use; the same on every run.
 #[derive(Default)]
-struct Weights(HashMap<String, (Vec<usize>, Vec<f32>)>);
+pub(crate) struct Weights(pub(crate) HashMap<String, (Vec<usize>, Vec<f32>)>);
 
 impl Weights {
-    fn random() -> Self {
+    pub(crate) fn random() -> Self {
         let mut weights = Self::default();
         let mut state = 20_240_501_u64;
         let mut add = |name: String, shape: &[usize], scale: f32, centre: f32| {
@@ -113,11 +113,11 @@ impl Weights {
         &self.0[name].1
     }
 
-    fn row(&self, name: &str, row: usize) -> Vec<f64> {
+    pub(crate) fn row(&self, name: &str, row: usize) -> Vec<f64> {
         self.values(name)[row * HIDDEN..(row + 1) * HIDDEN].iter().map(|&value| f64::from(value)).collect()
     }
 
-    fn save(&self, path: &Path, rename: impl Fn(&str) -> Option<String>) {
+    pub(crate) fn save(&self, path: &Path, rename: impl Fn(&str) -> Option<String>) {
         let tensors: HashMap<String, Tensor> = self
             .0
             .iter()
@@ -130,7 +130,7 @@ impl Weights {
     }
 
     /// `weight * x + bias`.
-    fn product(&self, name: &str, x: &[f64]) -> Vec<f64> {
+    pub(crate) fn product(&self, name: &str, x: &[f64]) -> Vec<f64> {
         let weight = self.values(&format!("{name}.weight"));
         let bias = self.values(&format!("{name}.bias"));
         let rows = weight.chunks(x.len()).zip(bias);
@@ -138,7 +138,7 @@ impl Weights {
             .collect()
     }
 
-    fn norm(&self, name: &str, x: &[f64]) -> Vec<f64> {
+    pub(crate) fn norm(&self, name: &str, x: &[f64]) -> Vec<f64> {
         let mean = x.iter().sum::<f64>() / x.len() as f64;
         let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / x.len() as f64;
         let scales = self.values(&format!("{name}.weight")).iter().zip(self.values(&format!("{name}.bias")));
@@ -171,7 +171,7 @@ impl Weights {
         1.0 / (1.0 + (-logit).exp())
     }
 
-    fn layer(&self, at: &str, rows: &[Vec<f64>]) -> Vec<Vec<f64>> {
+    pub(crate) fn layer(&self, at: &str, rows: &[Vec<f64>]) -> Vec<Vec<f64>> {
         let project = |part: &str| -> Vec<Vec<f64>> {
             rows.iter().map(|row| self.product(&format!("{at}.attention.self.{part}"), row)).collect()
         };
@@ -360,9 +360,9 @@ fn what_is_no_cross_encoder_is_refused_with_the_reason() {
     let error = refuse(whole(&many).path());
     assert!(matches!(&error, ModelError::BadModel(text) if text.contains("one output")), "{error}");
     let other = whole(&weights);
-    std::fs::write(other.path().join("config.json"), json!({"model_type": "xlm-roberta"}).to_string()).unwrap();
+    std::fs::write(other.path().join("config.json"), json!({"model_type": "deberta"}).to_string()).unwrap();
     let error = refuse(other.path());
-    assert!(matches!(&error, ModelError::BadModel(text) if text.contains("`xlm-roberta`")), "{error}");
+    assert!(matches!(&error, ModelError::BadModel(text) if text.contains("`deberta`")), "{error}");
     let cut = whole(&weights);
     let file = cut.path().join("model.safetensors");
     let bytes = std::fs::read(&file).unwrap();

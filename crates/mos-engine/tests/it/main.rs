@@ -23,3 +23,4 @@ mod segments;
 mod support;
 mod tiny_gguf;
 mod tokenizers;
+mod xlm_roberta;

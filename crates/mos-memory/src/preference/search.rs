@@ -22,7 +22,7 @@ impl PrefText {
         if top_k == 0 || self.shelf().record.embedding_space(&self.shelf().scope).await?.is_none() {
             return Ok(Found::default());
         }
-        let embedded = self.parts.embedder.embed(&[query.to_owned()]).await?;
+        let embedded = self.parts.embedder.embed_queries(&[query.to_owned()]).await?;
         let vector = embedded.first().map(Vec::as_slice).unwrap_or_default();
         let of_type = |kind: PreferenceType| {
             let filter = Filter::equals("preference_type", kind.as_str()).and(filter.clone());

@@ -43,13 +43,13 @@ impl SourceChoice {
 impl DocumentStrategy {
     /// The names that [`DocumentStrategy::parse`] knows.
     pub const NAMES: &'static [&'static str] =
-        &["single_turn", "singleturn_outputmem", "concat_background", "concat_docsource"];
+        &["single_turn", "singleturn_outmem", "singleturn_outputmem", "concat_background", "concat_docsource"];
 
     /// Returns the strategy of this name, `None` for an unknown one. MemOS' two ways of single turns differ in what
     /// they make of the text that is returned; here a search returns memories as they are, so that both are one.
     pub fn parse(name: &str) -> Option<Self> {
         match name {
-            "single_turn" | "singleturn_outputmem" => Some(Self::SingleTurn),
+            "single_turn" | "singleturn_outmem" | "singleturn_outputmem" => Some(Self::SingleTurn),
             "concat_background" => Some(Self::Background),
             "concat_docsource" => Some(Self::Sources(SourceChoice::Kinds(["file", "doc"].map(str::to_owned).to_vec()))),
             _ => None,

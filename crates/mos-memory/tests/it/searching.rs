@@ -151,7 +151,8 @@ async fn a_reranker_gives_the_order_unless_the_request_keeps_that_of_recall() {
     let none = Retrieval { reranker: Some(Arc::new(NoReranker)), ..Retrieval::default() };
     let (_folder, memory) = with(items.clone(), none).await;
     let unordered = memory.search(&request).await.unwrap();
-    assert_eq!(unordered, kept);
+    assert_eq!(told(&unordered), told(&kept));
+    assert!(unordered.hits.iter().all(|hit| hit.reranked.is_none()) && unordered.notes.is_empty(), "{unordered:?}");
     // Without weights it agrees with recall here.
     let wrapped = KeepOrderOnFailure::new(Arc::new(CosineReranker::new(None, BTreeMap::new()).unwrap()));
     let (_folder, memory) = with(items, Retrieval { reranker: Some(Arc::new(wrapped)), ..Retrieval::default() }).await;

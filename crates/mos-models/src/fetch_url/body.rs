@@ -8,7 +8,8 @@ use mos_core::FetchError;
 use reqwest::header::CONTENT_ENCODING;
 use reqwest::{Response, Url};
 
-use crate::http::{innermost, place};
+use crate::http::innermost;
+use crate::options::place;
 
 /// Collects bytes up to a limit.
 struct Bounded {

@@ -17,7 +17,8 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_DISPOSITION, CONTENT_TYPE, HeaderMap, LOCATION};
 use reqwest::{Client, Response, Url};
 
-use crate::http::{innermost, place};
+use crate::http::innermost;
+use crate::options::place;
 use address::{HostRule, Reach, plain_host, reach};
 
 /// The most redirects that are ever followed.

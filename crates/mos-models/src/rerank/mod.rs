@@ -7,7 +7,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use mos_core::{ModelError, Ranked, RerankCandidate, RerankQuery, Reranker};
 
-use crate::http::{Server, ServerOptions};
+use crate::http::Server;
+use crate::options::ServerOptions;
 use crate::text::first_chars;
 
 /// How much is sent at once.

@@ -23,7 +23,8 @@ pub use google::GoogleSearch;
 pub use tavily::{TavilyOptions, TavilySearch};
 pub use xinyu::XinyuSearch;
 
-use crate::http::{HttpOptions, Server, ServerOptions};
+use crate::http::Server;
+use crate::options::{HttpOptions, ServerOptions};
 use crate::secret::Secret;
 use crate::text::first_chars;
 

@@ -1,11 +1,13 @@
-//! Chat in both formats: every row runs against both servers.
+//! Chat in every format: every row runs against every server.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use mos_core::{ChatEvent, ChatModel, ChatRequest, FinishReason, Message, ModelError, Sampling};
-use mos_models::{BackupChat, OllamaChat, OllamaOptions, OpenAiChat, OpenAiOptions, ServerOptions};
+use mos_models::{
+    BackupChat, OllamaChat, OllamaOptions, OpenAiChat, OpenAiOptions, ResponsesChat, ResponsesOptions, ServerOptions,
+};
 use mos_testkit::model_server::{Fault, ModelServer, Reply};
 use serde_json::json;
 
@@ -14,10 +16,11 @@ use crate::{KEY, server};
 #[derive(Clone, Copy, Debug)]
 enum Format {
     OpenAi,
+    Responses,
     Ollama,
 }
 
-const BOTH: [Format; 2] = [Format::OpenAi, Format::Ollama];
+const ALL: [Format; 3] = [Format::OpenAi, Format::Responses, Format::Ollama];
 
 /// Opens a model at a server, with some options changed.
 fn open_with(
@@ -32,6 +35,12 @@ fn open_with(
             change(&mut options.server);
             options.remove_think_prefix = removed;
             OpenAiChat::open(options).unwrap()
+        }
+        Format::Responses => {
+            let mut options = ResponsesOptions::new(server(at.openai_url()), "scripted");
+            change(&mut options.server);
+            options.remove_think_prefix = removed;
+            ResponsesChat::open(options).unwrap()
         }
         Format::Ollama => {
             let mut options = OllamaOptions::new(server(at.base_url()), "scripted");
@@ -59,7 +68,7 @@ async fn error(model: &Arc<dyn ChatModel>) -> ModelError {
 
 #[tokio::test]
 async fn an_answer_comes_in_pieces_with_its_usage() {
-    for format in BOTH {
+    for format in ALL {
         let at = ModelServer::start().await;
         at.reply(Reply::text("Grüße aus München, 世界!"));
         let events: Vec<ChatEvent> =
@@ -128,7 +137,7 @@ async fn a_whole_answer_is_understood_and_cached_tokens_are_told() {
 
 #[tokio::test]
 async fn usage_that_is_not_told_is_estimated() {
-    for format in BOTH {
+    for format in ALL {
         let at = ModelServer::start().await;
         at.reply(Reply { has_usage: false, ..Reply::text("123456") });
         let (_, usage) = open(format, &at).complete(ask("123456789")).await.unwrap();
@@ -138,7 +147,7 @@ async fn usage_that_is_not_told_is_estimated() {
 
 #[tokio::test]
 async fn reasoning_is_wrapped_or_left_out() {
-    for format in BOTH {
+    for format in ALL {
         let at = ModelServer::start().await;
         let reply = Reply::text("It is 4.").with_reasoning("two and two");
         at.reply(reply.clone());
@@ -155,7 +164,7 @@ async fn reasoning_is_wrapped_or_left_out() {
 
 #[tokio::test]
 async fn passing_refusals_are_repeated_and_lasting_ones_are_not() {
-    for format in BOTH {
+    for format in ALL {
         let at = ModelServer::start().await;
         let model = open(format, &at);
         at.fault(Fault::Status(500, json!({"error": {"message": "overloaded"}})));
@@ -178,7 +187,7 @@ async fn passing_refusals_are_repeated_and_lasting_ones_are_not() {
         at.fault(Fault::Status(404, json!({"error": "model not found"})));
         let missing = error(&model).await.to_string();
         let remedy = match format {
-            Format::OpenAi => "check the model name `scripted`",
+            Format::OpenAi | Format::Responses => "check the model name `scripted`",
             Format::Ollama => "ollama pull scripted",
         };
         assert!(missing.contains(remedy) && missing.contains("model not found"), "{missing}");
@@ -187,7 +196,7 @@ async fn passing_refusals_are_repeated_and_lasting_ones_are_not() {
 
 #[tokio::test]
 async fn retries_end() {
-    for format in BOTH {
+    for format in ALL {
         let at = ModelServer::start().await;
         let model = open(format, &at);
         for _ in 0..3 {
@@ -208,7 +217,7 @@ async fn retries_end() {
 
 #[tokio::test]
 async fn a_connection_that_breaks_is_repeated_before_the_first_text_only() {
-    for format in BOTH {
+    for format in ALL {
         let at = ModelServer::start().await;
         let model = open(format, &at);
         at.fault(Fault::CutOff(0));
@@ -228,7 +237,7 @@ async fn a_connection_that_breaks_is_repeated_before_the_first_text_only() {
 
 #[tokio::test]
 async fn answers_without_their_end_are_never_taken_for_whole() {
-    for format in BOTH {
+    for format in ALL {
         let at = ModelServer::start().await;
         let model = open(format, &at);
         for fault in [Fault::EndEarly(3), Fault::ErrorInStream(2), Fault::Garbage] {
@@ -247,7 +256,7 @@ async fn answers_without_their_end_are_never_taken_for_whole() {
 
 #[tokio::test]
 async fn answers_have_a_largest_size() {
-    for format in BOTH {
+    for format in ALL {
         let at = ModelServer::start().await;
         at.fault(Fault::Flood);
         let error = error(&open(format, &at)).await;
@@ -258,7 +267,7 @@ async fn answers_have_a_largest_size() {
 #[tokio::test]
 async fn silence_ends_at_its_own_timeout() {
     let short = Duration::from_millis(50);
-    for format in BOTH {
+    for format in ALL {
         let at = ModelServer::start().await;
         at.fault(Fault::SlowFirstByte(Duration::from_secs(30)));
         let silent = error(&open_with(format, &at, |server| server.http.first_byte_timeout = short, false)).await;
@@ -284,7 +293,7 @@ async fn silence_ends_at_its_own_timeout() {
 
 #[tokio::test]
 async fn dropping_the_stream_cancels_the_request() {
-    for format in BOTH {
+    for format in ALL {
         let at = ModelServer::start().await;
         at.fault(Fault::SlowChunks(Duration::from_millis(5)));
         at.reply(Reply::text("word ".repeat(100_000)));

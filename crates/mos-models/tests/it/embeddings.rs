@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use mos_core::{Embedder, ModelError};
-use mos_models::{BackupEmbedder, EmbedLimits, OllamaEmbedder, OpenAiEmbedder, RemoteEmbedderOptions};
+use mos_models::{
+    ArkEmbedder, BackupEmbedder, EmbedLimits, HttpOptions, OllamaEmbedder, OpenAiEmbedder, PrefixedEmbedder, Prefixes,
+    RemoteEmbedderOptions, Secret, ServerOptions,
+};
 use mos_testkit::model_server::{DIMENSION, Fault, ModelServer, toy_embedding};
 use serde_json::json;
 
@@ -30,7 +33,7 @@ fn assert_close(got: &[f32], want: &[f32]) {
 #[tokio::test]
 async fn vectors_come_in_order_in_bounded_batches_and_of_unit_length() {
     let at = ModelServer::start().await;
-    let limits = EmbedLimits { batch_size: 3, batch_bytes: 1000, max_tokens: Some(100) };
+    let limits = EmbedLimits { batch_size: 3, batch_bytes: 1000, max_tokens: Some(100), parallel: 1 };
     for embedder in both(&at, |options| options.limits = limits.clone()) {
         let before = at.requests().len();
         let texts = texts(7);
@@ -50,7 +53,7 @@ async fn vectors_come_in_order_in_bounded_batches_and_of_unit_length() {
 #[tokio::test]
 async fn batches_are_bounded_by_bytes_and_texts_by_tokens() {
     let at = ModelServer::start().await;
-    let limits = EmbedLimits { batch_size: 100, batch_bytes: 50, max_tokens: Some(20) };
+    let limits = EmbedLimits { batch_size: 100, batch_bytes: 50, max_tokens: Some(20), parallel: 1 };
     for embedder in both(&at, |options| options.limits = limits.clone()) {
         let before = at.requests().len();
         embedder.embed(&["a".repeat(30), "b".repeat(30), "c".repeat(10), "日".repeat(500)]).await.unwrap();
@@ -117,4 +120,91 @@ async fn a_backup_embeds_when_the_first_server_fails() {
     at.fault(Fault::Status(400, json!({})));
     assert_eq!(BackupEmbedder::open(first, second).embed(&texts(1)).await.unwrap().len(), 1);
     assert_eq!(at.requests().last().unwrap().path, "/api/embed");
+}
+
+#[tokio::test]
+async fn an_azure_deployment_has_its_place_version_and_key() {
+    let at = ModelServer::start().await;
+    let http = HttpOptions { max_retries: 0, ..HttpOptions::default() };
+    let azure = ServerOptions::azure(&at.base_url(), "embed-3", "2024-10-21", Secret::new(KEY));
+    let options = RemoteEmbedderOptions::new(ServerOptions { http, ..azure }, "text-embedding-3-small");
+    let embedder = OpenAiEmbedder::open(options).unwrap();
+    assert_eq!(embedder.embed(&texts(1)).await.unwrap().len(), 1);
+    let request = at.requests().remove(0);
+    assert_eq!(request.path, "/openai/deployments/embed-3/embeddings");
+    assert_eq!((request.query.as_str(), request.header("api-key")), ("api-version=2024-10-21", Some(KEY)));
+    assert_eq!(request.header("authorization"), None);
+    at.fault(Fault::Status(400, json!({"error": {"message": format!("what is {KEY}?")}})));
+    let error = embedder.embed(&texts(1)).await.unwrap_err();
+    assert!(!format!("{error} {error:?} {embedder:?}").contains(KEY), "{error}");
+}
+
+#[tokio::test]
+async fn a_length_of_vectors_is_asked_for_until_the_server_refuses() {
+    let at = ModelServer::start().await;
+    let mut options = RemoteEmbedderOptions::new(server(at.openai_url()), "toy");
+    (options.dimension, options.sends_dimension) = (Some(8), true);
+    let embedder = OpenAiEmbedder::open(options.clone()).unwrap();
+    assert_eq!(embedder.embed(&texts(1)).await.unwrap()[0].len(), 8);
+    assert_eq!(at.requests()[0].body["dimensions"], 8);
+
+    options.dimension = Some(DIMENSION);
+    let embedder = OpenAiEmbedder::open(options).unwrap();
+    at.fault(Fault::Status(400, json!({"error": {"message": "This model does not support dimensions"}})));
+    embedder.embed(&texts(1)).await.unwrap();
+    embedder.embed(&texts(1)).await.unwrap();
+    let asked: Vec<bool> = at.requests()[1..].iter().map(|request| !request.body["dimensions"].is_null()).collect();
+    assert_eq!(asked, [true, false, false], "refused once, never asked for again");
+
+    at.fault(Fault::Status(400, json!({"error": {"message": "dimension is not the trouble"}})));
+    assert!(matches!(embedder.embed(&texts(1)).await, Err(ModelError::Invalid(_))));
+}
+
+#[tokio::test]
+async fn ark_takes_texts_in_lists_or_one_by_one() {
+    let at = ModelServer::start().await;
+    let options = || {
+        let mut options = RemoteEmbedderOptions::new(server(at.ark_url()), "doubao-embedding");
+        (options.limits.batch_size, options.limits.parallel) = (2, 2);
+        options
+    };
+    let expected: Vec<Vec<f32>> = texts(5).iter().map(|text| toy_embedding(text, DIMENSION)).collect();
+    let close = |vectors: &[Vec<f32>]| {
+        assert_eq!(vectors.len(), expected.len());
+        for (got, expected) in vectors.iter().zip(&expected) {
+            assert!(got.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{got:?} {expected:?}");
+        }
+    };
+    close(&ArkEmbedder::open(options(), false).unwrap().embed(&texts(5)).await.unwrap());
+    let sent: Vec<usize> =
+        at.requests().iter().map(|request| request.body["input"].as_array().unwrap().len()).collect();
+    assert_eq!(sent.iter().sum::<usize>(), 5);
+    assert!(sent.iter().all(|n_texts| *n_texts <= 2), "{sent:?}");
+    assert!(at.requests().iter().all(|request| request.path == "/api/v3/embeddings"));
+
+    let before = at.requests().len();
+    close(&ArkEmbedder::open(options(), true).unwrap().embed(&texts(5)).await.unwrap());
+    let requests = at.requests().split_off(before);
+    assert_eq!(requests.len(), 5, "the interface has one vector per request");
+    for request in requests {
+        assert_eq!(request.path, "/api/v3/embeddings/multimodal");
+        assert_eq!(request.body["input"][0]["type"], "text");
+    }
+}
+
+#[tokio::test]
+async fn questions_and_passages_have_prefixes_of_their_own() {
+    let at = ModelServer::start().await;
+    let [plain, _] = both(&at, |_| {});
+    let none = PrefixedEmbedder::open(Arc::clone(&plain), Prefixes::default());
+    assert!(Arc::ptr_eq(&none, &plain), "without prefixes it is the encoder itself");
+    let prefixes = Prefixes { query: "query: ".to_owned(), passage: "passage: ".to_owned() };
+    let embedder = PrefixedEmbedder::open(Arc::clone(&plain), prefixes);
+    embedder.embed(&["Max is a dog".to_owned()]).await.unwrap();
+    embedder.embed_queries(&["who is Max?".to_owned()]).await.unwrap();
+    let sent: Vec<_> = at.requests().iter().map(|request| request.body["input"][0].clone()).collect();
+    assert_eq!(sent, ["passage: Max is a dog", "query: who is Max?"]);
+    let (with, without) = (embedder.space().await.unwrap(), plain.space().await.unwrap());
+    assert_ne!(with.model, without.model, "vectors with and without the prefix do not fit together");
+    assert_eq!(with.dimension, without.dimension);
 }

@@ -6,6 +6,7 @@ mod chat;
 mod embeddings;
 mod fetching;
 mod fetching_files;
+mod formats;
 mod local_hub;
 mod reranking;
 mod searching;

@@ -7,6 +7,7 @@ use mos_core::{ModelError, RerankCandidate, RerankQuery, Reranker};
 use mos_models::{HttpOptions, HttpReranker, HttpRerankerOptions, RerankLimits};
 use mos_testkit::contracts;
 use mos_testkit::json_server::{Answer, JsonServer, Request};
+use mos_testkit::model_server::{Fault, ModelServer};
 use serde_json::{Value, json};
 
 use crate::{KEY, server};
@@ -160,4 +161,17 @@ fn options_that_cannot_work_are_refused() {
         let error = HttpReranker::open(HttpRerankerOptions::new(server(url.to_owned()), model)).unwrap_err();
         assert!(matches!(error, ModelError::Invalid(_)), "{url}: {error:?}");
     }
+}
+
+#[tokio::test]
+async fn a_whole_model_server_ranks_what_shares_words_first() {
+    let at = ModelServer::start().await;
+    let options = HttpRerankerOptions::new(server(at.rerank_url()), "bge-reranker-v2-m3");
+    let reranker = HttpReranker::open(options).unwrap();
+    let texts = ["stock prices fell", "my dog is called Max", "what is a dog"];
+    let ranked = reranker.rerank(RerankQuery::from("my dog Max"), &candidates(&texts), 3).await.unwrap();
+    assert_eq!(ranked[0].index, 1, "{ranked:?}");
+    at.fault(Fault::RateLimited(Some(0)));
+    assert_eq!(places(&*reranker, &texts, 3).await.unwrap().len(), 3);
+    assert_eq!(at.requests().len(), 3, "a server that is busy is asked again");
 }

@@ -49,8 +49,11 @@ fn widths(text: &str, delimiter: u8) -> Vec<usize> {
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    let mut reader =
-        ReaderBuilder::new().delimiter(delimiter).has_headers(false).flexible(true).from_reader(text[..end].as_bytes());
+    let mut reader = ReaderBuilder::new()
+        .delimiter(delimiter)
+        .has_headers(false)
+        .flexible(true)
+        .from_reader(&text.as_bytes()[..end]);
     reader.records().take(SAMPLE_ROWS).filter_map(Result::ok).map(|record| record.len()).collect()
 }
 

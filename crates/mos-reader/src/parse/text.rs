@@ -66,11 +66,11 @@ fn other(bytes: &[u8]) -> Decoded {
     decoded(&text, Some(format!("lines in UTF-8 and in {} are mixed; the latter was guessed", encoding.name())))
 }
 
-fn guessed(encoding: &Encoding) -> String {
+fn guessed(encoding: &'static Encoding) -> String {
     format!("the encoding is not declared and was guessed to be {}", encoding.name())
 }
 
-fn damaged(encoding: &Encoding) -> String {
+fn damaged(encoding: &'static Encoding) -> String {
     format!("some bytes are not valid {} and were replaced", encoding.name())
 }
 

@@ -5,8 +5,8 @@ use qdrant_client::qdrant::payload_index_params::IndexParams;
 use qdrant_client::qdrant::vectors_config::Config;
 use qdrant_client::qdrant::{
     CollectionInfo, CreateCollection, CreateFieldIndexCollection, Distance, FieldType, GetCollectionInfoRequest,
-    HealthCheckReply, HealthCheckRequest, HnswConfigDiff, IntegerIndexParams, KeywordIndexParams, ListCollectionsRequest, PayloadIndexParams, VectorParams,
-    VectorsConfig,
+    HealthCheckReply, HealthCheckRequest, HnswConfigDiff, IntegerIndexParams, KeywordIndexParams,
+    ListCollectionsRequest, PayloadIndexParams, VectorParams, VectorsConfig,
 };
 
 use super::connection::{Collections, Connection, Points, Root};

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use futures::stream;
 use serde_json::{Value, json};
 
+use super::schema::{instance_of, schema_of};
 use super::{DIMENSION, Fault, RecordedRequest, Reply, State, toy_embedding};
 
 /// More than any client should read of one answer.
@@ -19,19 +20,20 @@ const FLOOD_BYTES: usize = 64 << 20;
 const FLUSH: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// Records a request and takes the fault that was queued for it.
-fn receive(state: &State, uri: &Uri, headers: &HeaderMap, body: &Bytes) -> (Value, Option<Fault>) {
+pub(super) fn receive(state: &State, uri: &Uri, headers: &HeaderMap, body: &Bytes) -> (Value, Option<Fault>) {
     let body: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
     let headers = headers
         .iter()
         .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
         .collect();
     let mut script = state.script();
-    script.requests.push(RecordedRequest { path: uri.path().to_owned(), headers, body: body.clone() });
+    let (path, query) = (uri.path().to_owned(), uri.query().unwrap_or_default().to_owned());
+    script.requests.push(RecordedRequest { path, query, headers, body: body.clone() });
     (body, script.faults.pop_front())
 }
 
 /// Returns the refusal that a fault stands for, after the wait that it asks for.
-async fn refuse(fault: Option<&Fault>) -> Option<Response> {
+pub(super) async fn refuse(fault: Option<&Fault>) -> Option<Response> {
     match fault? {
         Fault::Status(status, body) => {
             let status = StatusCode::from_u16(*status).expect("a test names a valid status");
@@ -63,39 +65,54 @@ async fn refuse(fault: Option<&Fault>) -> Option<Response> {
     }
 }
 
-fn next_reply(state: &State, body: &Value) -> Reply {
+pub(super) fn next_reply(state: &State, body: &Value) -> Reply {
     let mut script = state.script();
     if let Some(reply) = script.replies.pop_front() {
         return reply;
     }
-    match &script.answerer {
-        Some(answerer) => answerer(body),
-        None => {
-            Reply::text(body["messages"].as_array().and_then(|all| all.last()).map_or("", |m| text_of(&m["content"])))
+    if let Some(answerer) = &script.answerer {
+        return answerer(body);
+    }
+    if let Some(schema) = schema_of(body) {
+        return Reply::text(instance_of(schema).to_string());
+    }
+    let last = ["messages", "input"].into_iter().find_map(|key| body[key].as_array()?.last());
+    Reply::text(last.map_or_else(String::new, |message| text_of(&message["content"])))
+}
+
+/// Returns a text, or the texts among parts, joined by newlines.
+pub(super) fn text_of(content: &Value) -> String {
+    match content {
+        Value::String(text) => text.clone(),
+        Value::Array(parts) => {
+            let texts: Vec<&str> = parts.iter().filter_map(|part| part["text"].as_str()).collect();
+            texts.join("\n")
         }
+        _ => String::new(),
     }
 }
 
-fn text_of(content: &Value) -> &str {
-    content.as_str().unwrap_or_default()
-}
-
-fn n_words(text: &str) -> usize {
+pub(super) fn n_words(text: &str) -> usize {
     text.split_whitespace().count()
 }
 
 fn n_prompt_words(body: &Value) -> usize {
-    body["messages"].as_array().map_or(0, |all| all.iter().map(|m| n_words(text_of(&m["content"]))).sum())
+    body["messages"].as_array().map_or(0, |all| all.iter().map(|m| n_words(&text_of(&m["content"]))).sum())
 }
 
 /// Splits a text into words with the white space that follows them.
-fn pieces(text: &str) -> Vec<&str> {
+pub(super) fn pieces(text: &str) -> Vec<&str> {
     text.split_inclusive(char::is_whitespace).collect()
 }
 
 /// Sends pieces as a body, with the fault that was asked for. Each piece travels in two halves, cut at a byte that
 /// may lie inside a character.
-fn streamed(state: &Arc<State>, fault: Option<Fault>, pieces: Vec<String>, content_type: &'static str) -> Response {
+pub(super) fn streamed(
+    state: &Arc<State>,
+    fault: Option<Fault>,
+    pieces: Vec<String>,
+    content_type: &'static str,
+) -> Response {
     /// Tells the server when the client leaves before the end.
     struct Watch {
         state: Arc<State>,
@@ -164,14 +181,21 @@ pub(super) async fn openai_chat(
         return refusal;
     }
     let reply = next_reply(&state, &body);
-    let finish = if reply.is_cut { "length" } else { "stop" };
+    let finish = match (reply.is_cut, reply.tool_calls.is_empty()) {
+        (true, _) => "length",
+        (false, true) => "stop",
+        (false, false) => "tool_calls",
+    };
     let (n_prompt, n_answer) = (n_prompt_words(&body), n_words(&reply.text));
     let usage = reply.has_usage.then(|| {
         json!({"prompt_tokens": n_prompt, "completion_tokens": n_answer, "total_tokens": n_prompt + n_answer,
                "prompt_tokens_details": {"cached_tokens": reply.cached_tokens}})
     });
     if body["stream"] != true || fault == Some(Fault::WholeAnswer) {
-        let message = json!({"role": "assistant", "content": reply.text, "reasoning_content": reply.reasoning});
+        let mut message = json!({"role": "assistant", "content": reply.text, "reasoning_content": reply.reasoning});
+        if !reply.tool_calls.is_empty() {
+            message["tool_calls"] = reply.tool_calls.clone().into();
+        }
         let choice = json!({"index": 0, "message": message, "finish_reason": finish});
         return Json(json!({"id": "chat", "object": "chat.completion", "choices": [choice], "usage": usage}))
             .into_response();
@@ -188,6 +212,11 @@ pub(super) async fn openai_chat(
         events.push(delta(json!({"reasoning_content": piece}), Value::Null));
     }
     events.extend(pieces(&reply.text).into_iter().map(|piece| delta(json!({"content": piece}), Value::Null)));
+    for (index, call) in reply.tool_calls.iter().enumerate() {
+        events.extend(
+            call_pieces(index, call).into_iter().map(|piece| delta(json!({"tool_calls": [piece]}), Value::Null)),
+        );
+    }
     events.push(delta(json!({}), finish.into()));
     if let Some(usage) = usage.filter(|_| body["stream_options"]["include_usage"] == true) {
         events.push(event(json!([]), usage));
@@ -198,6 +227,17 @@ pub(super) async fn openai_chat(
         events.push(format!("data: {}\n\n", json!({"error": {"message": "the model crashed", "code": 500}})));
     }
     streamed(&state, fault, events, "text/event-stream")
+}
+
+/// A tool call as streams have it: first its name, then its arguments in two halves.
+fn call_pieces(index: usize, call: &Value) -> Vec<Value> {
+    let function = &call["function"];
+    let arguments = function["arguments"].as_str().unwrap_or_default();
+    let middle = (arguments.len() / 2..=arguments.len()).find(|at| arguments.is_char_boundary(*at)).unwrap_or(0);
+    let head = json!({"index": index, "id": call["id"], "type": "function",
+                      "function": {"name": function["name"], "arguments": ""}});
+    let part = |text: &str| json!({"index": index, "function": {"arguments": text}});
+    vec![head, part(&arguments[..middle]), part(&arguments[middle..])]
 }
 
 pub(super) async fn ollama_chat(
@@ -217,6 +257,15 @@ pub(super) async fn ollama_chat(
         lines.push(line(json!({"role": "assistant", "content": "", "thinking": piece})));
     }
     lines.extend(pieces(&reply.text).into_iter().map(|piece| line(json!({"role": "assistant", "content": piece}))));
+    if !reply.tool_calls.is_empty() {
+        // Here arguments are an object, and calls have no ids.
+        let calls = reply.tool_calls.iter().map(|call| {
+            let arguments = call["function"]["arguments"].as_str().unwrap_or_default();
+            let arguments: Value = serde_json::from_str(arguments).unwrap_or_default();
+            json!({"function": {"name": call["function"]["name"], "arguments": arguments}})
+        });
+        lines.push(line(json!({"role": "assistant", "content": "", "tool_calls": calls.collect::<Vec<Value>>()})));
+    }
     let reason = if reply.is_cut { "length" } else { "stop" };
     let mut last = json!({"model": body["model"], "message": {"role": "assistant", "content": ""},
                           "done": true, "done_reason": reason});
@@ -234,15 +283,14 @@ pub(super) async fn ollama_chat(
 
 /// Returns the embeddings of a request's `input`, as JSON, with the fault that was asked for.
 fn embeddings(body: &Value, fault: Option<&Fault>) -> Vec<Value> {
-    let texts: Vec<&str> = match &body["input"] {
-        Value::String(text) => vec![text],
+    let texts: Vec<String> = match &body["input"] {
+        Value::String(text) => vec![text.clone()],
         Value::Array(texts) => texts.iter().map(text_of).collect(),
         _ => Vec::new(),
     };
-    let dimension = match fault {
-        Some(Fault::Dimension(dimension)) => *dimension,
-        _ => DIMENSION,
-    };
+    // A length that is asked for counts, as with models that can shorten their vectors.
+    let asked = body["dimensions"].as_u64().and_then(|asked| usize::try_from(asked).ok());
+    let dimension = asked.unwrap_or_else(|| dimension(fault));
     let n_answered = texts.len() - usize::from(fault == Some(&Fault::TooFew) && !texts.is_empty());
     let mut vectors: Vec<Value> =
         texts[..n_answered].iter().map(|text| Value::from(toy_embedding(text, dimension))).collect();
@@ -252,6 +300,14 @@ fn embeddings(body: &Value, fault: Option<&Fault>) -> Vec<Value> {
         first[0] = Value::Null;
     }
     vectors
+}
+
+/// Returns the length of vectors.
+pub(super) fn dimension(fault: Option<&Fault>) -> usize {
+    match fault {
+        Some(Fault::Dimension(dimension)) => *dimension,
+        _ => DIMENSION,
+    }
 }
 
 pub(super) async fn openai_embeddings(

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use futures::{Stream, StreamExt};
 use mos_core::{
     ActivationId, ChatEvent, ChatModel, ChatRequest, ChatStream, ChatUsage, CubeId, MemoryItem, Message, ModelError,
-    Sampling, SessionId, UserId,
+    PreferenceType, Sampling, SessionId, UserId,
 };
 use tracing::instrument;
 
@@ -182,12 +182,19 @@ fn least_score(best: f32) -> f32 {
     best - best.abs() * (1.0 - prompt::MIN_RELATIVE_SCORE)
 }
 
-/// The preferences of all cubes that fit the question about as well as the best one does.
+/// The preferences of all cubes that fit the question about as well as the best of their type does, the stated ones first.
+/// Those that the user has stated are not measured by what was concluded.
 fn fitting_preferences(found: &SearchResult) -> Vec<(CubeId, FoundMemory)> {
-    let all = || found.pref_mem.iter().flat_map(|cube| cube.memories.iter().map(move |one| (&cube.cube_id, one)));
-    let Some(best) = all().map(|(_, one)| one.score).max_by(f32::total_cmp) else { return Vec::new() };
-    let least = least_score(best);
-    all().filter(|(_, one)| one.score >= least).map(|(cube, one)| (cube.clone(), one.clone())).collect()
+    let mut fitting = Vec::new();
+    for kind in [PreferenceType::Explicit, PreferenceType::Implicit] {
+        let all = found.pref_mem.iter().flat_map(|cube| cube.memories.iter().map(move |one| (&cube.cube_id, one)));
+        let of_type: Vec<_> = all.filter(|(_, one)| preferences::is_of_type(&one.item, kind)).collect();
+        let best = of_type.iter().map(|(_, one)| one.score).max_by(f32::total_cmp);
+        let least = best.map_or(0.0, least_score);
+        let kept = of_type.into_iter().filter(|(_, one)| one.score >= least);
+        fitting.extend(kept.map(|(cube, one)| (cube.clone(), one.clone())));
+    }
+    fitting
 }
 
 impl Mos {
@@ -205,6 +212,8 @@ impl Mos {
         let is_told = chat.remember && prompt::tells_something(&chat.query);
         let learner = if is_told { self.remember_query(&user, &chat).await? } else { None };
         let (model, activation) = self.answering_model(&user, chat.cubes.as_deref()).await?;
+        let only_cube = chat.cubes.as_deref().and_then(|cubes| if let [only] = cubes { Some(only) } else { None });
+        let model = self.metered(model, &user, only_cube);
         let (stream, question) = self.start(&user, &chat, model.as_ref(), &recalled).await?;
         tracing::Span::current().record("n_memories", recalled.memories.len());
         let (this, is_local) = (self.clone(), model.is_local());
@@ -316,6 +325,7 @@ impl Mos {
             no_cache: chat.no_cache,
             cache_scope: user.to_string(),
             answer_schema: None,
+            tools: Vec::new(),
         };
         (request, question)
     }

@@ -43,6 +43,7 @@ use crate::reading::ReadingModels;
 use crate::retrieving::Retrieving;
 use crate::tasks::Tasks;
 use crate::transcript::Transcripts;
+use crate::usage::{Payer, Usage, UsageMeter};
 
 /// A memory operating system: users, cubes, memories, chat.
 ///
@@ -87,6 +88,8 @@ pub(crate) struct Parts {
     pub(crate) learning: Tasks,
     pub(crate) activation: Activations,
     pub(crate) transcripts: Transcripts,
+    /// Counts what language models took.
+    pub(crate) usage: Arc<UsageMeter>,
 }
 
 impl fmt::Debug for Parts {
@@ -133,9 +136,9 @@ impl Mos {
         if !cube.is_registered {
             return Err(Error::NotRegistered(cube.cube_id));
         }
-        let text = self.text_memory(&cube)?;
+        let text = self.text_memory_for(user, &cube)?;
         let activation = self.activation(&cube)?;
-        let (preference, parametric) = (self.preference_memory(&cube)?, self.parametric_memory(&cube)?);
+        let (preference, parametric) = (self.preference_memory_for(user, &cube)?, self.parametric_memory(&cube)?);
         let why_no_caches = self.parts.activation.why_none();
         Ok(CubeHandle { cube, access, text, activation, preference, parametric, why_no_caches })
     }
@@ -205,8 +208,31 @@ impl Mos {
         }
     }
 
-    /// Builds the textual memory that a cube's configuration names.
+    /// Returns the tokens that language models took for a user: in chats, and while they read for the user's memories.
+    ///
+    /// # Errors
+    /// [`Error::UnknownUser`].
+    pub async fn usage(&self, user: &UserId) -> Result<Usage> {
+        self.checked_user(user).await?;
+        Ok(self.parts.usage.of_user(user))
+    }
+
+    /// Returns a model whose answers are counted for a user, and for a cube when there is one.
+    pub(crate) fn metered(
+        &self,
+        model: Arc<dyn ChatModel>,
+        user: &UserId,
+        cube: Option<&CubeId>,
+    ) -> Arc<dyn ChatModel> {
+        self.parts.usage.metered(model, Payer { user: user.clone(), cube: cube.cloned() })
+    }
+
+    /// Builds the textual memory that a cube's configuration names. Its owner uses it.
     pub(crate) fn text_memory(&self, cube: &Cube) -> Result<Arc<dyn TextMemory>> {
+        self.text_memory_for(&cube.owner_id, cube)
+    }
+
+    fn text_memory_for(&self, user: &UserId, cube: &Cube) -> Result<Arc<dyn TextMemory>> {
         let parts = TextMemoryParts {
             scope: Scope::of(&cube.cube_id),
             record: Arc::clone(&self.parts.record),
@@ -216,15 +242,22 @@ impl Mos {
             embedder: Arc::clone(&self.parts.embedder),
             clock: Arc::clone(&self.parts.clock),
             ids: Arc::clone(&self.parts.ids),
-            model: self.parts.reading.of(&cube.config, "text_mem"),
-            retrieval: self.parts.retrieving.of(&cube.config, self.parts.reading.of_searches(&cube.config)),
+            model: self.metered(self.parts.reading.of(&cube.config, "text_mem"), user, Some(&cube.cube_id)),
+            retrieval: self.parts.retrieving.of(
+                &cube.config,
+                self.metered(self.parts.reading.of_searches(&cube.config), user, Some(&cube.cube_id)),
+            ),
             config: serde_json::Value::Null,
         };
         self.parts.factories.text_memory(&cube.config, parts)
     }
 
-    /// Builds the preference memory that a cube's configuration names; `None` when it names none.
+    /// Builds the preference memory that a cube's configuration names; `None` when it names none. Its owner uses it.
     pub(crate) fn preference_memory(&self, cube: &Cube) -> Result<Option<Arc<dyn PreferenceMemory>>> {
+        self.preference_memory_for(&cube.owner_id, cube)
+    }
+
+    fn preference_memory_for(&self, user: &UserId, cube: &Cube) -> Result<Option<Arc<dyn PreferenceMemory>>> {
         let parts = PreferenceMemoryParts {
             scope: Scope::of(&cube.cube_id),
             record: Arc::clone(&self.parts.record),
@@ -232,7 +265,7 @@ impl Mos {
             embedder: Arc::clone(&self.parts.embedder),
             clock: Arc::clone(&self.parts.clock),
             ids: Arc::clone(&self.parts.ids),
-            model: self.parts.reading.of(&cube.config, "pref_mem"),
+            model: self.metered(self.parts.reading.of(&cube.config, "pref_mem"), user, Some(&cube.cube_id)),
             reranker: self.parts.retrieving.reranker(&cube.config, "pref_mem"),
             is_fine: self.parts.settings.preference_adder_mode.as_deref() == Some("fine"),
             locks: Arc::clone(&self.parts.preference_locks),

@@ -117,7 +117,12 @@ fn lists(preferences: &[&MemoryItem], language: Language) -> Option<String> {
 }
 
 fn of_type<'a>(preferences: &[&'a MemoryItem], kind: PreferenceType) -> impl Iterator<Item = &'a MemoryItem> {
-    preferences.iter().copied().filter(move |item| said(item, "preference_type") == Some(kind.as_str()))
+    preferences.iter().copied().filter(move |item| is_of_type(item, kind))
+}
+
+/// Whether a preference is of this type.
+pub(super) fn is_of_type(preference: &MemoryItem, kind: PreferenceType) -> bool {
+    said(preference, "preference_type") == Some(kind.as_str())
 }
 
 /// Preferences as a chat with a model elsewhere says them: with headings, and with what to do with them. Empty for none.

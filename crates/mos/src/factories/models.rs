@@ -1,18 +1,18 @@
-//! Constructors of chat models and encoders, from settings to options.
+//! Constructors of chat models, from settings to options.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use mos_config::embedder::{CommonEmbedder, LocalEmbedder as LocalEmbedderConfig};
-use mos_config::llm::{BackupServer, CommonLlm, HttpLimits, HuggingFaceLlm, LocalLlm};
-use mos_config::{ChatModelConfig, EmbedderConfig, Headers, Secret};
-use mos_core::{ChatModel, Embedder, ModelError, Sampling};
-use mos_engine::{ChatModelOptions, ComputeDevice, EmbedderOptions, LocalChatModel, LocalEmbedder};
+use mos_config::llm::{
+    AzureLlm, BackupServer, CommonLlm, HttpLimits, HuggingFaceLlm, LocalLlm, OpenAiResponsesLlm, VllmLlm,
+};
+use mos_config::{ChatModelConfig, Headers, Secret};
+use mos_core::{ChatModel, ModelError, Sampling};
+use mos_engine::{ChatModelOptions, ComputeDevice, LocalChatModel};
 use mos_models::{
-    BackupChat, BackupEmbedder, EmbedLimits, HttpOptions, OllamaChat, OllamaEmbedder, OllamaOptions, OpenAiChat,
-    OpenAiEmbedder, OpenAiOptions, RemoteEmbedderOptions, ServerOptions, fetch,
+    BackupChat, HttpOptions, OllamaChat, OllamaOptions, OpenAiChat, OpenAiOptions, ResponsesChat, ResponsesOptions,
+    SchemaForm, ServerOptions, fetch,
 };
 use serde_json::{Map, Value, json};
 
@@ -20,27 +20,22 @@ use super::devices::compute_device;
 use super::{Factories, ModelContext};
 use crate::activation::{ActivationBackend, KvCaches, ServerPrompts};
 
-type Model<T> = Result<Arc<T>, ModelError>;
+pub(super) type Model<T> = Result<Arc<T>, ModelError>;
 
 pub(super) fn add_chat_models(factories: &mut Factories) {
-    for key in
-        ["local", "openai", "qwen", "deepseek", "minimax", "ollama", "vllm", "huggingface", "huggingface_singleton"]
-    {
-        factories.add_chat_model(key, Arc::new(|config, context| chat_model(config, context).boxed()));
-    }
-}
-
-pub(super) fn add_embedders(factories: &mut Factories) {
-    for key in ["local", "openai", "ollama", "sentence_transformer", "universal_api"] {
-        factories.add_embedder(key, Arc::new(|config, context| embedder(config, context).boxed()));
+    for key in ChatModelConfig::KEYS {
+        factories.add_chat_model(*key, Arc::new(|config, context| chat_model(config, context).boxed()));
     }
 }
 
 /// The services that speak OpenAI's format have configurations of the same fields and different types.
 macro_rules! openai_shape {
-    ($c:ident) => {{
-        let (key, backup) = (Some(&$c.api_key), Some(&$c.backup));
-        openai_chat(&$c.common, &$c.api_base, key, &$c.extra_body, $c.enable_thinking, &$c.limits, backup)
+    ($c:ident, $schema_form:expr) => {{
+        let headers = $c.common.default_headers.as_ref();
+        let mut options = openai_options(&$c.common, server(&$c.api_base, Some(&$c.api_key), headers, &$c.limits));
+        options.extra_body = extra_body(&$c.extra_body, $c.enable_thinking.map(|on| ("enable_thinking", json!(on))));
+        options.schema_form = $schema_form;
+        with_backup(options, &$c.backup, &$c.limits)
     }};
 }
 
@@ -68,7 +63,7 @@ async fn local_chat_model(config: ChatModelConfig, context: ModelContext) -> Res
         }
         other => {
             return Err(ModelError::Invalid(format!(
-                "caches can be kept of a model that computes in this process only, and chat_model is `{}`; use the                  backend `local`",
+                "caches can be kept of a model that computes in this process only, and chat_model is `{}`; use the backend `local`",
                 other.backend()
             )));
         }
@@ -81,14 +76,13 @@ async fn chat_model(config: ChatModelConfig, context: ModelContext) -> Model<dyn
         ChatModelConfig::Local(_) | ChatModelConfig::HuggingFace(_) | ChatModelConfig::HuggingFaceSingleton(_) => {
             Ok(local_chat_model(config, context).await?)
         }
-        ChatModelConfig::OpenAi(c) => openai_shape!(c),
-        ChatModelConfig::Qwen(c) => openai_shape!(c),
-        ChatModelConfig::DeepSeek(c) => openai_shape!(c),
-        ChatModelConfig::Minimax(c) => openai_shape!(c),
-        ChatModelConfig::Vllm(c) => {
-            let thinking = c.enable_thinking.then_some(true);
-            openai_chat(&c.common, &c.api_base, Some(&c.api_key), &c.extra_body, thinking, &c.limits, None)
-        }
+        ChatModelConfig::OpenAi(c) => openai_shape!(c, SchemaForm::Schema),
+        ChatModelConfig::Qwen(c) => openai_shape!(c, SchemaForm::Schema),
+        ChatModelConfig::DeepSeek(c) => openai_shape!(c, SchemaForm::AnyObject),
+        ChatModelConfig::Minimax(c) => openai_shape!(c, SchemaForm::Schema),
+        ChatModelConfig::OpenAiResponses(c) => ResponsesChat::open(responses_options(&c)),
+        ChatModelConfig::Azure(c) => OpenAiChat::open(azure_options(&c)),
+        ChatModelConfig::Vllm(c) => OpenAiChat::open(vllm_options(&c)),
         ChatModelConfig::Ollama(c) => OllamaChat::open(OllamaOptions {
             sampling: sampling(&c.common),
             enable_thinking: c.enable_thinking,
@@ -98,38 +92,6 @@ async fn chat_model(config: ChatModelConfig, context: ModelContext) -> Model<dyn
                 &c.common.model_name_or_path,
             )
         }),
-        other => {
-            Err(ModelError::NotFound(format!("this build cannot run the chat model backend `{}`", other.backend())))
-        }
-    }
-}
-
-async fn embedder(config: EmbedderConfig, context: ModelContext) -> Model<dyn Embedder> {
-    match config {
-        EmbedderConfig::Local(local) => open_local_embedder(&local, &context).await,
-        EmbedderConfig::SentenceTransformer(c) => {
-            let local = LocalEmbedderConfig {
-                model_name_or_path: c.common.model_name_or_path,
-                max_tokens: c.common.max_tokens,
-            };
-            open_local_embedder(&local, &context).await
-        }
-        EmbedderConfig::OpenAi(c) => {
-            let server = server(&c.api_base, c.api_key.as_ref(), c.common.headers_extra.as_ref(), &c.limits);
-            let mut options = remote_embedder(&c.common, server);
-            options.limits.batch_size = c.batch_size;
-            OpenAiEmbedder::open(options)
-        }
-        EmbedderConfig::Ollama(c) => {
-            let server = server(&c.api_base, None, c.common.headers_extra.as_ref(), &c.limits);
-            OllamaEmbedder::open(remote_embedder(&c.common, server))
-        }
-        EmbedderConfig::UniversalApi(c) if c.provider == "openai" => universal_embedder(&c),
-        EmbedderConfig::UniversalApi(c) => Err(ModelError::NotFound(format!(
-            "this build cannot run the embedding provider `{}`; use openai",
-            c.provider
-        ))),
-        other => Err(ModelError::NotFound(format!("this build cannot run the embedder backend `{}`", other.backend()))),
     }
 }
 
@@ -172,13 +134,6 @@ async fn open_local_chat(options: ChatModelOptions) -> Result<Arc<LocalChatModel
     blocking(move || LocalChatModel::open(&options)).await
 }
 
-async fn open_local_embedder(config: &LocalEmbedderConfig, context: &ModelContext) -> Model<dyn Embedder> {
-    let path: PathBuf = fetch::resolve(&config.model_name_or_path, &context.models_dir)?;
-    let options = EmbedderOptions { max_tokens: config.max_tokens, ..EmbedderOptions::new(path) };
-    let encoder: Arc<LocalEmbedder> = blocking(move || LocalEmbedder::open(&options)).await?;
-    Ok(encoder)
-}
-
 /// Reading weights takes its time; it must not hold the async runtime up.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ModelError> + Send + 'static,
@@ -199,65 +154,97 @@ fn sampling(common: &CommonLlm) -> Sampling {
     }
 }
 
-fn openai_chat(
-    common: &CommonLlm,
-    base: &str,
-    key: Option<&Secret>,
-    extra_body: &Value,
-    enable_thinking: Option<bool>,
-    limits: &HttpLimits,
-    backup: Option<&BackupServer>,
-) -> Model<dyn ChatModel> {
-    let mut extra: Map<String, Value> = extra_body.as_object().cloned().unwrap_or_default();
-    if let Some(thinking) = enable_thinking {
-        extra.entry("enable_thinking").or_insert(json!(thinking));
-    }
-    let options = OpenAiOptions {
+fn openai_options(common: &CommonLlm, server: ServerOptions) -> OpenAiOptions {
+    OpenAiOptions {
         sampling: sampling(common),
-        extra_body: extra,
         remove_think_prefix: common.remove_think_prefix,
-        ..OpenAiOptions::new(server(base, key, common.default_headers.as_ref(), limits), &common.model_name_or_path)
-    };
+        ..OpenAiOptions::new(server, &common.model_name_or_path)
+    }
+}
+
+/// The configured keys of every request, and one that stands for another setting unless it is configured too.
+fn extra_body(configured: &Value, implied: Option<(&str, Value)>) -> Map<String, Value> {
+    let mut extra = configured.as_object().cloned().unwrap_or_default();
+    if let Some((key, value)) = implied {
+        extra.entry(key).or_insert(value);
+    }
+    extra
+}
+
+fn responses_options(c: &OpenAiResponsesLlm) -> ResponsesOptions {
+    let server = server(&c.api_base, Some(&c.api_key), c.common.default_headers.as_ref(), &c.limits);
+    ResponsesOptions {
+        sampling: sampling(&c.common),
+        enable_thinking: c.enable_thinking,
+        remove_think_prefix: c.common.remove_think_prefix,
+        extra_body: extra_body(&c.extra_body, None),
+        ..ResponsesOptions::new(server, &c.common.model_name_or_path)
+    }
+}
+
+fn azure_options(c: &AzureLlm) -> OpenAiOptions {
+    let address = Azure { base_url: &c.base_url, deployment: &c.common.model_name_or_path, version: &c.api_version };
+    let server = azure_server(&address, &c.api_key, c.common.default_headers.as_ref(), &c.limits);
+    let thinking = c.enable_thinking.map(|on| ("enable_thinking", json!(on)));
+    OpenAiOptions { extra_body: extra_body(&c.extra_body, thinking), ..openai_options(&c.common, server) }
+}
+
+/// vLLM knows more than the format has: `top_k`, and what the model's template is told.
+fn vllm_options(c: &VllmLlm) -> OpenAiOptions {
+    let server = server(&c.api_base, Some(&c.api_key), c.common.default_headers.as_ref(), &c.limits);
+    let thinking = c.enable_thinking.then(|| ("chat_template_kwargs", json!({"enable_thinking": true})));
+    OpenAiOptions {
+        extra_body: extra_body(&c.extra_body, thinking),
+        sends_top_k: true,
+        ..openai_options(&c.common, server)
+    }
+}
+
+fn with_backup(options: OpenAiOptions, backup: &BackupServer, limits: &HttpLimits) -> Model<dyn ChatModel> {
     let first = OpenAiChat::open(options.clone())?;
-    let Some(backup) = backup.filter(|backup| backup.backup_client) else { return Ok(first) };
-    let base = backup.backup_api_base.as_deref().unwrap_or(base);
-    let headers = backup.backup_headers.as_ref().or(common.default_headers.as_ref());
-    let second = OpenAiChat::open(OpenAiOptions {
-        server: server(base, backup.backup_api_key.as_ref().or(key), headers, limits),
-        model: backup.backup_model_name_or_path.clone().unwrap_or_else(|| options.model.clone()),
-        ..options
-    })?;
+    if !backup.backup_client {
+        return Ok(first);
+    }
+    let base = backup.backup_api_base.as_deref().unwrap_or(&options.server.base_url);
+    let mut second = server(base, backup.backup_api_key.as_ref(), backup.backup_headers.as_ref(), limits);
+    if backup.backup_api_key.is_none() {
+        second.api_key.clone_from(&options.server.api_key);
+    }
+    if backup.backup_headers.is_none() {
+        second.headers.clone_from(&options.server.headers);
+    }
+    let model = backup.backup_model_name_or_path.clone().unwrap_or_else(|| options.model.clone());
+    let second = OpenAiChat::open(OpenAiOptions { server: second, model, ..options })?;
     Ok(BackupChat::open(first, second))
 }
 
-fn universal_embedder(c: &mos_config::embedder::UniversalApiEmbedder) -> Model<dyn Embedder> {
-    const OPENAI: &str = "https://api.openai.com/v1";
-    let base = c.base_url.as_deref().unwrap_or(OPENAI);
-    let headers = c.common.headers_extra.as_ref();
-    let options = remote_embedder(&c.common, server(base, Some(&c.api_key), headers, &c.limits));
-    let first = OpenAiEmbedder::open(options.clone())?;
-    if !c.backup_client {
-        return Ok(first);
-    }
-    let base = c.backup_base_url.as_deref().unwrap_or(base);
-    let headers = c.backup_headers_extra.as_ref().or(headers);
-    let second = OpenAiEmbedder::open(RemoteEmbedderOptions {
-        server: server(base, c.backup_api_key.as_ref().or(Some(&c.api_key)), headers, &c.limits),
-        model: c.backup_model_name_or_path.clone().unwrap_or_else(|| options.model.clone()),
-        ..options
-    })?;
-    Ok(BackupEmbedder::open(first, second))
+/// Where a model is on Azure.
+pub(super) struct Azure<'a> {
+    pub(super) base_url: &'a str,
+    pub(super) deployment: &'a str,
+    pub(super) version: &'a str,
 }
 
-fn remote_embedder(common: &CommonEmbedder, server: ServerOptions) -> RemoteEmbedderOptions {
-    RemoteEmbedderOptions {
-        dimension: common.embedding_dims,
-        limits: EmbedLimits { max_tokens: common.max_tokens, ..EmbedLimits::default() },
-        ..RemoteEmbedderOptions::new(server, &common.model_name_or_path)
-    }
+pub(super) fn azure_server(
+    azure: &Azure<'_>,
+    key: &Secret,
+    headers: Option<&Headers>,
+    limits: &HttpLimits,
+) -> ServerOptions {
+    let own = mos_models::Secret::new(key.expose());
+    let mut options = ServerOptions::azure(azure.base_url, azure.deployment, azure.version, own);
+    let other = server(azure.base_url, None, headers, limits);
+    options.headers.extend(other.headers);
+    options.http = other.http;
+    options
 }
 
-fn server(base: &str, key: Option<&Secret>, headers: Option<&Headers>, limits: &HttpLimits) -> ServerOptions {
+pub(super) fn server(
+    base: &str,
+    key: Option<&Secret>,
+    headers: Option<&Headers>,
+    limits: &HttpLimits,
+) -> ServerOptions {
     let defaults = HttpOptions::default();
     let seconds = |given: Option<f64>, default: Duration| given.map_or(default, Duration::from_secs_f64);
     let hide = |secret: &Secret| mos_models::Secret::new(secret.expose());

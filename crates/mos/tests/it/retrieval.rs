@@ -108,7 +108,7 @@ async fn strategies_decide_what_is_sent() {
         ("http_bge", json!({"rerank_source": "background"}), json!(["M\n\nA walk"])),
         ("http_bge", json!({"rerank_source": "file", "concate_len": 2}), json!(["M\n\nPa"])),
         ("http_bge_strategy", json!({}), turns.clone()),
-        ("bge_strategy", json!({"reranker_strategy": "singleturn_outputmem"}), turns),
+        ("bge_strategy", json!({"reranker_strategy": "singleturn_outmem"}), turns),
         ("http_bge_strategy", json!({"reranker_strategy": "concat_background"}), json!(["M\n\nA walk"])),
         ("http_bge_strategy", json!({"reranker_strategy": "concat_docsource"}), json!(["M\n\nPage"])),
     ] {

@@ -1,0 +1,106 @@
+//! A chat model whose answers are counted.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use async_trait::async_trait;
+use futures::{Stream, StreamExt};
+use mos_core::{ChatEvent, ChatModel, ChatRequest, ChatStream, ChatUsage, ModelError};
+
+use super::{Payer, TokenSums, UsageMeter};
+
+/// Counts what a model's answers took, and refuses when that was too much.
+#[derive(Debug)]
+pub(super) struct MeteredChat {
+    model: Arc<dyn ChatModel>,
+    meter: Arc<UsageMeter>,
+    payer: Payer,
+}
+
+impl MeteredChat {
+    pub(super) fn new(model: Arc<dyn ChatModel>, meter: Arc<UsageMeter>, payer: Payer) -> Self {
+        Self { model, meter, payer }
+    }
+}
+
+#[async_trait]
+impl ChatModel for MeteredChat {
+    fn name(&self) -> &str {
+        self.model.name()
+    }
+
+    fn is_local(&self) -> bool {
+        self.model.is_local()
+    }
+
+    fn context_length(&self) -> Option<usize> {
+        self.model.context_length()
+    }
+
+    async fn stream(&self, request: ChatRequest) -> Result<ChatStream, ModelError> {
+        self.meter.check(&self.payer)?;
+        let prompt_tokens = request.messages.iter().map(|message| estimated_tokens(&message.text())).sum();
+        let stream = self.model.stream(request).await?;
+        let tally = Tally {
+            meter: Arc::clone(&self.meter),
+            payer: self.payer.clone(),
+            model: self.model.name().to_owned(),
+            so_far: TokenSums { calls: 1, prompt_tokens, cached_tokens: 0, completion_tokens: 0 },
+        };
+        Ok(Counted { stream, tally }.boxed())
+    }
+}
+
+/// About how many tokens a text has: an ASCII character counts a third of one, any other character one.
+fn estimated_tokens(text: &str) -> u64 {
+    text.chars().map(|letter| if letter.is_ascii() { 1 } else { 3 }).sum::<u64>().div_ceil(3)
+}
+
+/// What an answer took so far; it is counted when the answer is over, or left.
+struct Tally {
+    meter: Arc<UsageMeter>,
+    payer: Payer,
+    model: String,
+    /// An estimate until the model tells.
+    so_far: TokenSums,
+}
+
+impl Tally {
+    fn learn(&mut self, usage: &ChatUsage) {
+        let count = |tokens: usize| u64::try_from(tokens).unwrap_or(u64::MAX);
+        self.so_far = TokenSums {
+            calls: 1,
+            prompt_tokens: count(usage.prompt_tokens),
+            cached_tokens: count(usage.cached_tokens),
+            completion_tokens: count(usage.completion_tokens),
+        };
+    }
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        self.meter.record(&self.payer, &self.model, self.so_far);
+    }
+}
+
+struct Counted {
+    stream: ChatStream,
+    tally: Tally,
+}
+
+impl Stream for Counted {
+    type Item = Result<ChatEvent, ModelError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let next = self.stream.poll_next_unpin(context);
+        match &next {
+            Poll::Ready(Some(Ok(ChatEvent::Text(more)))) => {
+                self.tally.so_far.completion_tokens += estimated_tokens(more);
+            }
+            Poll::Ready(Some(Ok(ChatEvent::Done(usage)))) => self.tally.learn(usage),
+            _ => {}
+        }
+        next
+    }
+}

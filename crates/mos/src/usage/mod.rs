@@ -1,0 +1,233 @@
+//! The tokens that language models took: who used them for which cube, and whether more may be used.
+//!
+//! Invariants: every answer of a model that a user or a cube asked for is counted, also one that was left before its end
+//! (by an estimate then); a spent budget refuses before a model is asked.
+//!
+//! Not here: what a model costs, tokens of encoders.
+
+mod ledger;
+mod metered;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mos_config::BudgetConfig;
+use mos_core::{ChatModel, Clock, CubeId, MemoryError, ModelError, UserId};
+use serde::{Deserialize, Serialize};
+
+use ledger::Ledger;
+use metered::MeteredChat;
+
+/// Tokens of language models.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenSums {
+    /// Answers.
+    pub calls: u64,
+    /// Tokens of conversations, those whose state was kept included.
+    pub prompt_tokens: u64,
+    /// How many of them were not computed because their state was kept.
+    pub cached_tokens: u64,
+    /// Tokens of answers.
+    pub completion_tokens: u64,
+}
+
+impl TokenSums {
+    /// Returns the tokens of conversations and answers together.
+    pub fn total(&self) -> u64 {
+        self.prompt_tokens.saturating_add(self.completion_tokens)
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.calls = self.calls.saturating_add(other.calls);
+        self.prompt_tokens = self.prompt_tokens.saturating_add(other.prompt_tokens);
+        self.cached_tokens = self.cached_tokens.saturating_add(other.cached_tokens);
+        self.completion_tokens = self.completion_tokens.saturating_add(other.completion_tokens);
+    }
+}
+
+/// What one user took of one model for one cube on one day.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Account {
+    /// `YYYY-MM-DD` in UTC; empty for days that are no longer told apart.
+    day: String,
+    user: UserId,
+    /// The cube whose memories were worked on; `None` for a chat over several.
+    cube: Option<CubeId>,
+    model: String,
+}
+
+/// The tokens that a user took of one model for one cube on one day.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UsageEntry {
+    /// `YYYY-MM-DD` in UTC; empty for days so long ago that they are told together.
+    pub day: String,
+    /// The cube whose memories were worked on; `None` for a chat over several.
+    pub cube_id: Option<CubeId>,
+    /// The model's name.
+    pub model: String,
+    /// What it took.
+    #[serde(flatten)]
+    pub tokens: TokenSums,
+}
+
+/// The tokens that a user took.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Usage {
+    /// The user.
+    pub user_id: UserId,
+    /// Since midnight (UTC).
+    pub today: TokenSums,
+    /// Since the beginning.
+    pub total: TokenSums,
+    /// How many more the user may take today; `None` without a limit.
+    pub left_today: Option<u64>,
+    /// How many more the user may ever take; `None` without a limit.
+    pub left_in_all: Option<u64>,
+    /// By day, cube and model; the oldest day first.
+    pub entries: Vec<UsageEntry>,
+}
+
+/// Who is to be counted for an answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Payer {
+    pub(crate) user: UserId,
+    pub(crate) cube: Option<CubeId>,
+}
+
+/// Counts the tokens of all users and cubes, and says when they are used up.
+pub(crate) struct UsageMeter {
+    clock: Arc<dyn Clock>,
+    budget: Option<BudgetConfig>,
+    ledger: Mutex<Ledger>,
+}
+
+impl fmt::Debug for UsageMeter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UsageMeter").field("budget", &self.budget).finish_non_exhaustive()
+    }
+}
+
+impl UsageMeter {
+    /// Returns a meter that keeps what it counts in a folder, or in memory only.
+    ///
+    /// # Errors
+    /// [`MemoryError::File`] when the folder is there and cannot be read.
+    pub(crate) fn open(
+        folder: Option<PathBuf>,
+        budget: Option<BudgetConfig>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<Self>, MemoryError> {
+        let ledger = Ledger::open(folder, &today(&*clock))?;
+        Ok(Arc::new(Self { clock, budget, ledger: Mutex::new(ledger) }))
+    }
+
+    /// Returns a model whose answers are counted.
+    pub(crate) fn metered(self: &Arc<Self>, model: Arc<dyn ChatModel>, payer: Payer) -> Arc<dyn ChatModel> {
+        Arc::new(MeteredChat::new(model, Arc::clone(self), payer))
+    }
+
+    /// Refuses when the tokens of the user or the cube are used up.
+    ///
+    /// # Errors
+    /// [`ModelError::BudgetSpent`].
+    fn check(&self, payer: &Payer) -> Result<(), ModelError> {
+        let Some(budget) = &self.budget else { return Ok(()) };
+        let day = today(&*self.clock);
+        let ledger = self.caught_up(&day);
+        let user = || format!("user `{}`", payer.user);
+        let of_user = |account: &Account| account.user == payer.user;
+        check_limit(&ledger, &day, DAILY_USER, budget.user_tokens_per_day, user, of_user)?;
+        check_limit(&ledger, &day, TOTAL_USER, budget.user_tokens_total, user, of_user)?;
+        let Some(cube) = &payer.cube else { return Ok(()) };
+        let name = || format!("cube `{cube}`");
+        let of_cube = |account: &Account| account.cube.as_ref() == Some(cube);
+        check_limit(&ledger, &day, DAILY_CUBE, budget.cube_tokens_per_day, name, of_cube)?;
+        check_limit(&ledger, &day, TOTAL_CUBE, budget.cube_tokens_total, name, of_cube)
+    }
+
+    /// Counts an answer.
+    fn record(&self, payer: &Payer, model: &str, tokens: TokenSums) {
+        let day = today(&*self.clock);
+        let account = Account { day, user: payer.user.clone(), cube: payer.cube.clone(), model: model.to_owned() };
+        self.locked().record(account, tokens);
+    }
+
+    /// Returns what a user took.
+    pub(crate) fn of_user(&self, user: &UserId) -> Usage {
+        let day = today(&*self.clock);
+        let ledger = self.caught_up(&day);
+        let (mut sum_today, mut total, mut entries) = (TokenSums::default(), TokenSums::default(), Vec::new());
+        for (account, tokens) in ledger.accounts().filter(|(account, _)| account.user == *user) {
+            total.add(tokens);
+            if account.day == day {
+                sum_today.add(tokens);
+            }
+            let Account { day, cube, model, .. } = account.clone();
+            entries.push(UsageEntry { day, cube_id: cube, model, tokens: *tokens });
+        }
+        let left = |limit: Option<u64>, used: &TokenSums| limit.map(|limit| limit.saturating_sub(used.total()));
+        let budget = self.budget.as_ref();
+        Usage {
+            user_id: user.clone(),
+            left_today: left(budget.and_then(|budget| budget.user_tokens_per_day), &sum_today),
+            left_in_all: left(budget.and_then(|budget| budget.user_tokens_total), &total),
+            today: sum_today,
+            total,
+            entries,
+        }
+    }
+
+    fn locked(&self) -> std::sync::MutexGuard<'_, Ledger> {
+        // Sums are whole between any two operations: a panic elsewhere does not spoil them.
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The ledger with what other processes have counted meanwhile.
+    fn caught_up(&self, day: &str) -> std::sync::MutexGuard<'_, Ledger> {
+        let mut ledger = self.locked();
+        ledger.catch_up(day);
+        ledger
+    }
+}
+
+/// One of the limits.
+#[derive(Clone, Copy)]
+struct Limit {
+    key: &'static str,
+    is_daily: bool,
+}
+
+const DAILY_USER: Limit = Limit { key: "user_tokens_per_day", is_daily: true };
+const TOTAL_USER: Limit = Limit { key: "user_tokens_total", is_daily: false };
+const DAILY_CUBE: Limit = Limit { key: "cube_tokens_per_day", is_daily: true };
+const TOTAL_CUBE: Limit = Limit { key: "cube_tokens_total", is_daily: false };
+
+fn check_limit(
+    ledger: &Ledger,
+    day: &str,
+    what: Limit,
+    limit: Option<u64>,
+    whose: impl Fn() -> String,
+    is_counted: impl Fn(&Account) -> bool,
+) -> Result<(), ModelError> {
+    let Some(limit) = limit else { return Ok(()) };
+    let accounts = ledger.accounts().filter(|(account, _)| is_counted(account));
+    let used = accounts
+        .filter(|(account, _)| !what.is_daily || account.day == day)
+        .fold(0_u64, |sum, (_, tokens)| sum.saturating_add(tokens.total()));
+    if used < limit {
+        return Ok(());
+    }
+    let period = if what.is_daily { "today (UTC)" } else { "in all" };
+    Err(ModelError::BudgetSpent { whose: whose(), used, limit, period, key: what.key })
+}
+
+fn today(clock: &dyn Clock) -> String {
+    let mut text = clock.now_text();
+    text.truncate("2026-01-02".len());
+    text
+}
+
+#[cfg(test)]
+mod tests;

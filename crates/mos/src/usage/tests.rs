@@ -1,0 +1,141 @@
+use std::sync::Arc;
+
+use futures::StreamExt;
+use mos_core::{ChatRequest, Message};
+use mos_testkit::chat::ScriptedChat;
+use mos_testkit::clock::SetClock;
+
+use super::*;
+
+const DAY_S: i64 = 86_400;
+/// 2023-11-14, 22:13:20 UTC.
+const START_S: i64 = 1_700_000_000;
+
+fn meter(folder: Option<PathBuf>, budget: BudgetConfig, at_s: i64) -> Arc<UsageMeter> {
+    UsageMeter::open(folder, Some(budget), Arc::new(SetClock::at_unix_s(at_s))).unwrap()
+}
+
+fn unlimited() -> BudgetConfig {
+    BudgetConfig {
+        user_tokens_per_day: None,
+        user_tokens_total: None,
+        cube_tokens_per_day: None,
+        cube_tokens_total: None,
+    }
+}
+
+fn payer(user: &str, cube: Option<&str>) -> Payer {
+    Payer { user: UserId::from(user), cube: cube.map(CubeId::from) }
+}
+
+fn tokens(prompt: u64, completion: u64) -> TokenSums {
+    TokenSums { calls: 1, prompt_tokens: prompt, cached_tokens: 0, completion_tokens: completion }
+}
+
+#[test]
+fn sums_are_kept_by_user_cube_day_and_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = || Some(folder.path().join("usage"));
+    let first = meter(place(), unlimited(), START_S);
+    first.record(&payer("ann", Some("a")), "gpt", tokens(10, 5));
+    first.record(&payer("ann", Some("a")), "gpt", tokens(1, 1));
+    first.record(&payer("bob", None), "gpt", tokens(100, 100));
+    let next_day = meter(place(), unlimited(), START_S + DAY_S);
+    next_day.record(&payer("ann", None), "qwen", tokens(7, 3));
+    let usage = next_day.of_user(&UserId::from("ann"));
+    assert_eq!((usage.today.total(), usage.total.total(), usage.total.calls), (10, 27, 3));
+    let told: Vec<(&str, Option<&str>, &str, u64)> = usage
+        .entries
+        .iter()
+        .map(|entry| {
+            let cube = entry.cube_id.as_ref().map(CubeId::as_str);
+            (entry.day.as_str(), cube, entry.model.as_str(), entry.tokens.total())
+        })
+        .collect();
+    assert_eq!(told, [("2023-11-14", Some("a"), "gpt", 17), ("2023-11-15", None, "qwen", 10)]);
+}
+
+#[test]
+fn processes_see_what_others_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || meter(Some(folder.path().to_owned()), unlimited(), START_S);
+    let (one, two) = (open(), open());
+    one.record(&payer("ann", None), "gpt", tokens(1, 0));
+    two.record(&payer("ann", None), "gpt", tokens(2, 0));
+    one.record(&payer("ann", None), "gpt", tokens(4, 0));
+    for meter in [one, two, open()] {
+        assert_eq!(meter.of_user(&UserId::from("ann")).total.total(), 7);
+    }
+}
+
+#[test]
+fn a_line_that_was_cut_spoils_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("2023-11-14.jsonl");
+    std::fs::write(&file, "{\"day\":\"2023-11-14\",\"us").unwrap();
+    let meter = meter(Some(folder.path().to_owned()), unlimited(), START_S);
+    meter.record(&payer("ann", None), "gpt", tokens(1, 2));
+    assert_eq!(meter.of_user(&UserId::from("ann")).total.total(), 3);
+}
+
+#[test]
+fn old_days_are_summed_up_on_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = || Some(folder.path().to_owned());
+    for day in 0..4 {
+        let meter = meter(place(), unlimited(), START_S + day * DAY_S);
+        for _ in 0..5 {
+            meter.record(&payer("ann", None), "gpt", tokens(1, 0));
+        }
+    }
+    let last = meter(place(), unlimited(), START_S + 3 * DAY_S);
+    assert_eq!(last.of_user(&UserId::from("ann")).total.total(), 20);
+    let n_lines = |day: &str| {
+        let text = std::fs::read_to_string(folder.path().join(format!("{day}.jsonl"))).unwrap();
+        text.lines().filter(|line| !line.is_empty()).count()
+    };
+    assert_eq!([n_lines("2023-11-14"), n_lines("2023-11-15")], [1, 1], "days that are over");
+    assert_eq!([n_lines("2023-11-16"), n_lines("2023-11-17")], [5, 5], "somebody may still write to them");
+    let again = meter(place(), unlimited(), START_S + 3 * DAY_S).of_user(&UserId::from("ann"));
+    assert_eq!((again.total.total(), again.total.calls), (20, 20));
+}
+
+#[test]
+fn every_limit_refuses_and_says_which_it_is() {
+    let ann = payer("ann", Some("a"));
+    for (key, change) in [
+        ("user_tokens_per_day", BudgetConfig { user_tokens_per_day: Some(10), ..unlimited() }),
+        ("user_tokens_total", BudgetConfig { user_tokens_total: Some(10), ..unlimited() }),
+        ("cube_tokens_per_day", BudgetConfig { cube_tokens_per_day: Some(10), ..unlimited() }),
+        ("cube_tokens_total", BudgetConfig { cube_tokens_total: Some(10), ..unlimited() }),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let place = || Some(folder.path().to_owned());
+        let first = meter(place(), change.clone(), START_S);
+        first.record(&ann, "gpt", tokens(4, 5));
+        first.check(&ann).unwrap();
+        first.record(&ann, "gpt", tokens(1, 0));
+        let error = first.check(&ann).unwrap_err();
+        assert!(matches!(error, ModelError::BudgetSpent { used: 10, limit: 10, .. }), "{error}");
+        assert!(error.to_string().contains(key), "{error}");
+        first.check(&payer("bob", Some("b"))).unwrap();
+        let next_day = meter(place(), change, START_S + DAY_S);
+        assert_eq!(next_day.check(&ann).is_ok(), key.ends_with("per_day"), "{key}: tomorrow is another day");
+    }
+}
+
+#[tokio::test]
+async fn answers_are_counted_also_when_they_are_left() {
+    let meter = meter(None, BudgetConfig { user_tokens_total: Some(3), ..unlimited() }, START_S);
+    let inner = Arc::new(ScriptedChat::new(["123456789012", "never asked for"]));
+    let model = meter.metered(inner.clone(), payer("ann", None));
+    let request = || ChatRequest { messages: vec![Message::user("123")], ..ChatRequest::default() };
+    let mut answer = model.stream(request()).await.unwrap();
+    answer.next().await.unwrap().unwrap();
+    drop(answer);
+    let usage = meter.of_user(&UserId::from("ann"));
+    assert_eq!((usage.total.prompt_tokens, usage.total.completion_tokens, usage.left_in_all), (1, 4, Some(0)));
+    let refused = model.complete(request()).await.unwrap_err();
+    assert!(matches!(refused, ModelError::BudgetSpent { used: 5, limit: 3, .. }), "{refused}");
+    assert_eq!(inner.requests().len(), 1, "no model is asked");
+}
