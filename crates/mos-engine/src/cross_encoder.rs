@@ -186,7 +186,7 @@ impl Inner {
     fn logits(&self, batch: &[usize], encodings: &[Encoding]) -> candle_core::Result<Vec<f32>> {
         let rows: Vec<&[u32]> = batch.iter().map(|&at| encodings[at].get_ids()).collect();
         let parts: Vec<&[u32]> = batch.iter().map(|&at| encodings[at].get_type_ids()).collect();
-        let hidden = self.model.hidden(&rows, Some(parts.as_slice()))?;
+        let hidden = self.model.hidden(&rows, &parts)?;
         let first = hidden.narrow(1, 0, 1)?.squeeze(1)?.contiguous()?;
         let pooled = self.pooler.forward(&first)?.tanh()?;
         self.classifier.forward(&pooled)?.squeeze(1)?.to_vec1::<f32>()

@@ -1,19 +1,22 @@
 //! Sentences as vectors: a BERT or XLM-RoBERTa encoder, one vector of a text's tokens, unit length.
 
 use std::fmt;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use candle_core::{DType, Tensor};
 use mos_core::{Embedder, EmbeddingSpace, ModelError};
-use rayon::prelude::*;
 use serde::Deserialize;
-use tokenizers::Tokenizer;
+use tokenizers::{Encoding, Tokenizer};
 
 use crate::bert;
+use crate::cpu::CpuPath;
+use crate::decoder::Compute;
 use crate::error::{bad_model, internal, not_finite};
-use crate::sentence_model::{SentenceConfig, SentenceModel};
+use crate::sentence_model::SentenceConfig;
+use crate::text_encoder::{Hidden, TextEncoder};
+use crate::turns::Turns;
 use crate::weights::safetensors::read_json;
 
 /// Which encoder to load and how to run it.
@@ -28,7 +31,7 @@ pub struct EmbedderOptions {
     pub max_tokens: Option<usize>,
     /// How the vectors of tokens become one; without it, what `1_Pooling/config.json` says, else their mean.
     pub pooling: Option<Pooling>,
-    /// The most tokens of a batch, padding included.
+    /// The most tokens that are computed at once, unless one text alone has more; it bounds the memory that is taken.
     pub batch_tokens: usize,
 }
 
@@ -73,18 +76,21 @@ impl Pooling {
 }
 
 /// A sentence encoder that runs in this process.
+///
+/// A text's vector is the same, bit by bit, whatever it is embedded together with. Each computation uses all cores;
+/// calls at the same time take turns, a batch each.
 pub struct LocalEmbedder {
     inner: Arc<Inner>,
 }
 
 struct Inner {
-    model: SentenceModel,
+    model: TextEncoder,
     pooling: Pooling,
     tokenizer: Tokenizer,
     space: EmbeddingSpace,
     batch_tokens: usize,
-    /// One computation at a time: it uses all cores by itself.
-    turn: Mutex<()>,
+    /// One batch at a time: it uses all cores by itself.
+    turns: Turns,
 }
 
 impl fmt::Debug for LocalEmbedder {
@@ -106,7 +112,8 @@ impl LocalEmbedder {
         let pooling = options.pooling.unwrap_or(of_folder);
         // Room for the two tokens that frame every text.
         let tokenizer = bert::tokenizer(directory, config.positions(), options.max_tokens, 3)?;
-        let model = config.load(directory)?;
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let model = config.load(directory, Compute::new(threads, CpuPath::best())?)?;
         let mut name = match &options.name {
             Some(name) => name.clone(),
             None => bert::unique_name(directory)?,
@@ -120,8 +127,8 @@ impl LocalEmbedder {
         }
         let space = EmbeddingSpace { model: name, dimension: config.dimension() };
         let batch_tokens = options.batch_tokens.max(1);
-        let turn = Mutex::new(());
-        Ok(Arc::new(Self { inner: Arc::new(Inner { model, pooling, tokenizer, space, batch_tokens, turn }) }))
+        let turns = Turns::default();
+        Ok(Arc::new(Self { inner: Arc::new(Inner { model, pooling, tokenizer, space, batch_tokens, turns }) }))
     }
 }
 
@@ -144,50 +151,79 @@ impl Embedder for LocalEmbedder {
 
 impl Inner {
     fn embed(&self, texts: Vec<String>) -> Result<Vec<Vec<f32>>, ModelError> {
-        let encodings =
-            self.tokenizer.encode_batch(texts, true).map_err(|error| internal("tokenising texts", error))?;
-        let tokens: Vec<&[u32]> = encodings.iter().map(tokenizers::Encoding::get_ids).collect();
-        let order = bert::by_length(&tokens);
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let batches = bert::batches(&order, &tokens, self.batch_tokens);
-        let mut vectors = vec![Vec::new(); tokens.len()];
-        for (batch, computed) in batches.iter().zip(self.encode_all(&batches, &tokens)) {
-            let computed = computed.map_err(|error| internal("computing embeddings", error))?;
-            for (&at, vector) in batch.iter().zip(computed) {
-                if vector.iter().any(|value| !value.is_finite()) {
-                    return Err(not_finite("embeddings"));
-                }
-                vectors[at] = vector;
+        let encodings = self.encodings(texts).map_err(|error| internal("tokenising texts", error))?;
+        let tokens: Vec<&[u32]> = encodings.iter().map(Encoding::get_ids).collect();
+        if tokens.iter().any(|tokens| tokens.is_empty()) {
+            return Err(ModelError::Invalid(
+                "a text has no tokens, and the model's tokenizer adds none: it has no vector; leave it out".to_owned(),
+            ));
+        }
+        let mut vectors = Vec::with_capacity(tokens.len());
+        for batch in batches(&tokens, self.batch_tokens) {
+            let texts = &tokens[batch];
+            let turn = self.turns.wait();
+            let hidden = self.model.hidden(texts)?;
+            drop(turn);
+            let mut row = 0;
+            for text in texts {
+                vectors.push(self.pool(&hidden, row..row + text.len())?);
+                row += text.len();
             }
         }
         Ok(vectors)
     }
 
-    /// All batches, each by one thread: products of this size do not gain from several.
-    fn encode_all(&self, batches: &[&[usize]], tokens: &[&[u32]]) -> Vec<candle_core::Result<Vec<Vec<f32>>>> {
-        let encode = |batch: &&[usize]| {
-            let rows: Vec<&[u32]> = batch.iter().map(|&at| tokens[at]).collect();
-            self.encode(&rows)
-        };
-        if batches.len() == 1 { batches.iter().map(encode).collect() } else { batches.par_iter().map(encode).collect() }
+    fn encodings(&self, mut texts: Vec<String>) -> tokenizers::Result<Vec<Encoding>> {
+        match texts.len() {
+            // A question alone is not worth waking other threads for.
+            1 => Ok(vec![self.tokenizer.encode(texts.remove(0), true)?]),
+            _ => self.tokenizer.encode_batch(texts, true),
+        }
     }
 
-    /// One batch.
-    fn encode(&self, rows: &[&[u32]]) -> candle_core::Result<Vec<Vec<f32>>> {
-        let hidden = self.model.hidden(rows, None)?;
-        let vectors = match self.pooling {
+    /// Returns the vector of a text whose tokens' vectors are those in `rows`.
+    fn pool(&self, hidden: &Hidden, rows: Range<usize>) -> Result<Vec<f32>, ModelError> {
+        let mut vector = hidden.row(rows.start).to_vec();
+        if self.pooling == Pooling::Mean {
             // The mean and the sum have the same direction.
-            Pooling::Mean => {
-                let weights = bert::mask(rows)?.to_dtype(DType::F32)?.unsqueeze(2)?;
-                hidden.broadcast_mul(&weights)?.sum(1)?
+            for row in rows.skip(1) {
+                vector.iter_mut().zip(hidden.row(row)).for_each(|(sum, value)| *sum += value);
             }
-            Pooling::FirstToken => hidden.narrow(1, 0, 1)?.squeeze(1)?,
-        };
-        unit_length(&vectors)?.to_vec2::<f32>()
+        }
+        let length = vector.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt() as f32;
+        vector.iter_mut().for_each(|value| *value /= length);
+        if vector.iter().all(|value| value.is_finite()) { Ok(vector) } else { Err(not_finite("embeddings")) }
     }
 }
 
-fn unit_length(vectors: &Tensor) -> candle_core::Result<Tensor> {
-    let lengths = vectors.sqr()?.sum_keepdim(1)?.sqrt()?;
-    vectors.broadcast_div(&lengths)
+/// Cuts texts into runs of at most `limit` tokens (and at least one text).
+fn batches(tokens: &[&[u32]], limit: usize) -> Vec<Range<usize>> {
+    let mut batches = Vec::new();
+    let (mut start, mut sum) = (0, 0);
+    for (number, text) in tokens.iter().enumerate() {
+        if number > start && sum + text.len() > limit {
+            batches.push(start..number);
+            (start, sum) = (number, 0);
+        }
+        sum += text.len();
+    }
+    if start < tokens.len() {
+        batches.push(start..tokens.len());
+    }
+    batches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_are_bounded_and_hold_every_text_once() {
+        let rows: Vec<Vec<u32>> = [5, 30, 1, 2, 9, 9, 18, 2, 2].iter().map(|&len| vec![7; len]).collect();
+        let tokens: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
+        assert_eq!(batches(&tokens, 18), [0..1, 1..2, 2..5, 5..6, 6..7, 7..9]);
+        assert_eq!(batches(&tokens, 1).len(), tokens.len());
+        assert_eq!(batches(&tokens, 1000), std::slice::from_ref(&(0..9)));
+        assert!(batches(&[], 18).is_empty());
+    }
 }

@@ -4,10 +4,14 @@
 //! [`KvSegment`], [`KvPrefix`] and [`KvTail`] are for those that manage caches themselves; [`ModelIdentity`] says whose
 //! caches they are.
 //!
+//! The decoder and the sentence encoder compute with kernels of our own on the processor; candle reads their weights,
+//! computes on devices, and runs the cross-encoder.
+//!
 //! Invariant: on the processor, the result of a computation depends on tokens and weights alone, bit by bit; not on
 //! chunks, exact prefixes, other sequences of a batch, threads, or the processor's instructions. (Q2_K and Q3_K go
-//! through candle's kernels: there the processor may show.) On a device the same holds up to rounding. Prefixes that
-//! were merged otherwise know that they are not exact.
+//! through candle's kernels: there the processor may show. So does the cross-encoder, where the other pairs of a batch
+//! may show, too.) On a device the same holds up to rounding. Prefixes that were merged otherwise know that they are not
+//! exact.
 //!
 //! Not here: storing caches, fetching models, prompts.
 
@@ -25,6 +29,8 @@ mod kv;
 mod sentence_model;
 mod summary;
 mod text;
+mod text_encoder;
+mod turns;
 mod weights;
 
 pub use chat::{ChatModelOptions, LocalChatModel};

@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use super::gemm::{FEW_ROWS, GemmBlock, gemm_block, gemm_few_rows};
 use super::panels::{BLOCK, Form, PANEL, PanelMatrix};
+use super::rows::{Curve, bend_row, layer_norm_row};
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
 use super::simd::{Portable, Simd16};
@@ -28,6 +29,8 @@ pub(crate) struct Kernels {
     softcap: unsafe fn(&mut [f32], f32),
     soften: unsafe fn(&mut [f32], Range<usize>, &mut f32, &mut f32) -> f32,
     scale: unsafe fn(&mut [f32], f32),
+    layer_norm: unsafe fn(&mut [f32], &[f32], &[f32], f32),
+    bend: unsafe fn(Curve, &mut [f32]),
 }
 
 impl Kernels {
@@ -130,6 +133,20 @@ impl Kernels {
         // SAFETY: any slice will do.
         unsafe { (self.scale)(values, factor) }
     }
+
+    /// Replaces `x` by `(x - mean) / sqrt(variance + epsilon) * weight + bias`.
+    pub(crate) fn layer_norm(&self, x: &mut [f32], weight: &[f32], bias: &[f32], epsilon: f32) {
+        assert!(x.len() == weight.len() && x.len() == bias.len());
+        // SAFETY: equal lengths.
+        unsafe { (self.layer_norm)(x, weight, bias, epsilon) }
+    }
+
+    /// Replaces every value by that of `curve`; their number must be a multiple of sixteen.
+    pub(crate) fn bend(&self, curve: Curve, values: &mut [f32]) {
+        assert!(values.len().is_multiple_of(PANEL));
+        // SAFETY: whole vectors.
+        unsafe { (self.bend)(curve, values) }
+    }
 }
 
 /// Compiles the generic loops for one instruction set. `rows` x `panels` of sums fit its registers, and so do `few` x 4
@@ -190,9 +207,19 @@ macro_rules! kernels_for {
                     *value *= factor;
                 }
             }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn layer_norm(x: &mut [f32], weight: &[f32], bias: &[f32], epsilon: f32) {
+                layer_norm_row::<$simd>(x, weight, bias, epsilon);
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn bend(curve: Curve, values: &mut [f32]) {
+                bend_row::<$simd>(curve, values);
+            }
 
-            pub(super) static KERNELS: Kernels =
-                Kernels { gemm, gemm_few, gemv, unpack, widen_rows, rms_norm, silu_mul, gelu_mul, softcap, soften, scale };
+            pub(super) static KERNELS: Kernels = Kernels {
+                gemm, gemm_few, gemv, unpack, widen_rows, rms_norm, silu_mul, gelu_mul, softcap, soften, scale, layer_norm,
+                bend,
+            };
         }
     };
 }
@@ -315,7 +342,7 @@ unsafe fn rms_norm_row<S: Simd16>(x: &[f32], weight: &[f32], epsilon: f32, out: 
 
 /// `e` to the power of `v`, within 2 units in the last place on `[-87, 88]`; clamped outside.
 #[inline(always)]
-unsafe fn exp<S: Simd16>(v: S::V) -> S::V {
+pub(super) unsafe fn exp<S: Simd16>(v: S::V) -> S::V {
     let v = S::min(S::max(v, S::splat(-87.0)), S::splat(88.0));
     let power = S::round(S::mul(v, S::splat(std::f32::consts::LOG2_E)));
     // ln 2 in two parts, so that the remainder keeps its last bits.
@@ -330,12 +357,12 @@ unsafe fn exp<S: Simd16>(v: S::V) -> S::V {
 }
 
 /// The non-linearity of a feed-forward part: `x / (1 + exp(exponent(x)))`.
-trait Gate {
+pub(super) trait Gate {
     unsafe fn exponent<S: Simd16>(x: S::V) -> S::V;
 }
 
-struct Silu;
-struct GeluTanh;
+pub(super) struct Silu;
+pub(super) struct GeluTanh;
 
 impl Gate for Silu {
     #[inline(always)]

@@ -9,7 +9,7 @@ use crate::error::internal;
 /// Rows that one task of row-wise work takes.
 const ROWS_PER_TASK: usize = 16;
 
-/// Threads and instructions that a decoder computes with.
+/// Threads and instructions that a model computes with.
 pub(crate) struct Compute {
     pub(crate) team: Team,
     pub(crate) kernels: Kernels,
@@ -34,7 +34,7 @@ impl Compute {
     }
 
     /// Calls `work` with the number and the values of each row.
-    pub(super) fn numbered_rows(&self, values: &mut [f32], width: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
+    pub(crate) fn numbered_rows(&self, values: &mut [f32], width: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
         let rows = values.len() / width;
         let shared = SharedMut::new(values);
         self.team.run(rows.div_ceil(ROWS_PER_TASK), &|task| {

@@ -12,6 +12,7 @@ mod continuation;
 mod cross_encoder;
 mod device;
 mod embedder;
+mod embedder_reference;
 mod gemma;
 mod merged;
 mod numbers;

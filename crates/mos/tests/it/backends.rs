@@ -180,7 +180,9 @@ fn check_opened<T: std::fmt::Debug>(opened: Result<T, ModelError>, written: &Val
         Err(ModelError::NotFound(reason)) if is_here.contains(&backend) => {
             assert!(reason.contains("mos models pull"), "{reason}");
         }
-        Err(ModelError::Invalid(reason)) if written["config"]["api_base"] == "http://" => {
+        Err(ModelError::Invalid(reason))
+            if ["api_base", "base_url"].iter().any(|key| written["config"][key] == "http://") =>
+        {
             assert!(reason.contains("http://host:port"), "{reason}");
         }
         opened => drop(opened.unwrap_or_else(|error| panic!("{written}: {error}"))),
