@@ -134,11 +134,11 @@ pub(super) fn exactly(tokens: &BenchTokens<'_>, number: usize, count: usize) -> 
     Ok(text)
 }
 
-/// Returns the texts over which [`bench`] measures, in its order, each as long as the longest cell: the shorter cells
+/// Returns the texts over which [`bench()`] measures, in its order, each as long as the longest cell: the shorter cells
 /// read their beginnings. For measuring another engine on the same tokens.
 ///
 /// # Errors
-/// As [`bench`] for options that make no sense.
+/// As [`bench()`] for options that make no sense.
 pub fn bench_texts(
     decoder: &Decoder,
     tokens: &BenchTokens<'_>,
