@@ -24,20 +24,48 @@ struct Source {
     input: ReadInput,
 }
 
+/// What came of one source, or of all of them.
+#[derive(Debug, Default)]
+struct Told {
+    lines: String,
+    n_memories: usize,
+    n_known: usize,
+    n_not_kept: usize,
+}
+
+impl Told {
+    fn new(lines: String, n_memories: usize, n_known: usize, report: &ReadReport) -> Self {
+        let n_not_kept = report.items.iter().filter(|item| item.outcome == Outcome::NotKept).count();
+        Self { lines, n_memories, n_known, n_not_kept }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.n_memories += other.n_memories;
+        self.n_known += other.n_known;
+        self.n_not_kept += other.n_not_kept;
+    }
+
+    fn summary(&self, n_sources: usize) -> String {
+        let Self { n_memories, n_known, n_not_kept, .. } = self;
+        format!("{n_sources} inputs: {n_memories} memories ({n_known} known before), {n_not_kept} items not kept")
+    }
+}
+
 /// Whether a reader is asked for; otherwise every message is a memory as it is.
 pub(super) fn is_meant(arguments: &AddArguments) -> bool {
     !arguments.file.is_empty() || !arguments.url.is_empty() || arguments.fine || arguments.dry_run
 }
 
 /// Reads everything that the arguments name, one after the other, and tells of each. What was read before is known and
-/// stays as it is, so that the same command can be run again after an interruption.
+/// stays as it is, so that the same command can be run again after an interruption. What could not be kept does not stand in
+/// the way of the rest; it is counted, and is a failure in the end.
 pub(super) async fn add(context: &Context, arguments: AddArguments) -> anyhow::Result<()> {
     let sources = sources(&arguments)?;
     let mos = context.open().await?;
     let cube = context.ensure_cube(&mos).await?;
     let bar = progress::counter(sources.len(), if arguments.dry_run { "reading" } else { "remembering" });
     let n_sources = sources.len();
-    let mut n_failed = 0;
+    let (mut all, mut n_failed) = (Told::default(), 0);
     for source in sources {
         let what = remember(context, &arguments, &cube, source.input);
         let told = if arguments.dry_run {
@@ -46,7 +74,10 @@ pub(super) async fn add(context: &Context, arguments: AddArguments) -> anyhow::R
             remembered(context, &mos, &source.shown, what).await
         };
         match told {
-            Ok(lines) => bar.suspend(|| context.output.line(&lines))?,
+            Ok(told) => {
+                all.add(&told);
+                bar.suspend(|| context.output.line(&told.lines))?;
+            }
             Err(error) => {
                 n_failed += 1;
                 bar.suspend(|| context.output.error(&format!("{}: {error:#}", source.shown)));
@@ -55,7 +86,12 @@ pub(super) async fn add(context: &Context, arguments: AddArguments) -> anyhow::R
         bar.inc(1);
     }
     bar.finish_and_clear();
+    if n_sources > 1 && !context.output.json {
+        context.output.line(&all.summary(n_sources))?;
+    }
     anyhow::ensure!(n_failed == 0, "{n_failed} of {n_sources} inputs could not be stored; the others are");
+    let n_not_kept = if arguments.dry_run { 0 } else { all.n_not_kept };
+    anyhow::ensure!(n_not_kept == 0, "{n_not_kept} items could not be kept, for the reasons above; everything else is");
     Ok(())
 }
 
@@ -68,30 +104,32 @@ fn remember(context: &Context, arguments: &AddArguments, cube: &CubeId, input: R
     }
 }
 
-async fn remembered(context: &Context, mos: &Mos, shown: &str, what: Remember) -> anyhow::Result<String> {
+async fn remembered(context: &Context, mos: &Mos, shown: &str, what: Remember) -> anyhow::Result<Told> {
     let done = mos.remember(what).await?;
+    let n_memories = done.ids.len() + done.raw_files.len();
     if context.output.json {
         let value = json!({"input": shown, "memory_ids": done.ids, "raw_file_ids": done.raw_files,
             "n_known": done.n_known, "report": done.report});
-        return Ok(value.to_string());
+        return Ok(Told::new(value.to_string(), n_memories, done.n_known, &done.report));
     }
-    let n_memories = done.ids.len() + done.raw_files.len();
     let mut lines = vec![format!("remembered {n_memories} memories of {shown} ({} known before)", done.n_known)];
     lines.extend(report_lines(&done.report));
-    Ok(lines.join("\n"))
+    Ok(Told::new(lines.join("\n"), n_memories, done.n_known, &done.report))
 }
 
-async fn would_remember(context: &Context, mos: &Mos, shown: &str, what: Remember) -> anyhow::Result<String> {
+async fn would_remember(context: &Context, mos: &Mos, shown: &str, what: Remember) -> anyhow::Result<Told> {
     let reading = mos.read(what).await?;
+    let n_memories = reading.n_memories();
     let items = reading.raw.iter().chain(&reading.memories).chain(&reading.raw_files);
     if context.output.json {
         let memories: Vec<Value> = items.map(MemoryItem::to_compact_value).collect();
-        return Ok(json!({"input": shown, "memories": memories, "report": reading.report}).to_string());
+        let value = json!({"input": shown, "memories": memories, "report": reading.report});
+        return Ok(Told::new(value.to_string(), n_memories, 0, &reading.report));
     }
-    let mut lines = vec![format!("would remember {} memories of {shown}", reading.n_memories())];
+    let mut lines = vec![format!("would remember {n_memories} memories of {shown}")];
     lines.extend(items.map(|item| format!("  {}", first_words(item))));
     lines.extend(report_lines(&reading.report));
-    Ok(lines.join("\n"))
+    Ok(Told::new(lines.join("\n"), n_memories, 0, &reading.report))
 }
 
 fn first_words(item: &MemoryItem) -> String {

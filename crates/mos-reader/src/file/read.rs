@@ -17,7 +17,7 @@ use crate::fine::Asking;
 use crate::fine::support::{self, Evidence};
 use crate::identity::content_name;
 use crate::item::{Draft, FAST, Maker};
-use crate::parse::{self, Document, ParseLimits, Position};
+use crate::parse::{self, Document, DocumentKind, ParseLimits, Position};
 use crate::place::Log;
 use crate::prompts::Prompt;
 use crate::sorted::FilePart;
@@ -99,16 +99,19 @@ impl FileReader<'_> {
                 parse::parse(parse_name.as_deref(), &bytes, &limits).map_err(|error| error.to_string())?;
             let mut chunks = chunker.chunk(&document);
             chunks.retain(|chunk| !chunk.text.trim().is_empty());
-            Ok::<_, String>((content, document.title, document.notes, chunks))
+            if chunks.is_empty() {
+                let may_be_scanned = document.kind == DocumentKind::Pdf;
+                let remedy =
+                    if may_be_scanned { "; scanned pages need an image model, one image per page" } else { "" };
+                return Err(format!("it holds no text{remedy}"));
+            }
+            Ok((content, document.title, document.notes, chunks))
         })
         .await;
         let (content, title, notes, chunks) = match parsed {
             Ok(parsed) => parsed?,
             Err(_) => return Err("it is damaged in a way that its parser did not expect".to_owned()),
         };
-        if chunks.is_empty() {
-            return Err("it holds no text; scanned pages need an image model, one image per page".to_owned());
-        }
         let id = file.id.clone().unwrap_or_else(|| format!("file_{content}"));
         Ok((Read { id, name, url: loaded.url, content, title, chunks }, notes))
     }
