@@ -134,7 +134,7 @@ fn vector(number: u64) -> Vec<f32> {
 fn point(number: u64, version: i64) -> wire::PointStruct {
     let dense = wire::DenseVector { data: vector(number) };
     let vector = wire::Vector { vector: Some(wire::vector::Vector::Dense(dense)), ..wire::Vector::default() };
-    let cube = wire::Value::from(format!("cube {}", number % 2));
+    let cube = wire::Value::from(format!("cube-{}", number % 2));
     wire::PointStruct {
         id: Some(wire::PointId::from(number)),
         payload: [("cube".to_owned(), cube), ("version".to_owned(), wire::Value::from(version))].into(),
@@ -305,8 +305,8 @@ async fn the_graph_finds_nearly_all() {
     let mut n_right = 0;
     for number in 0..20 {
         let query = vector(1_000_000 + number);
-        let right = server.nearest("cube 1", query.clone(), true).await;
-        let found = server.nearest("cube 1", query, false).await;
+        let right = server.nearest("cube-1", query.clone(), true).await;
+        let found = server.nearest("cube-1", query, false).await;
         assert_eq!((right.len(), found.len()), (10, 10));
         n_right += found.iter().filter(|id| right.contains(id)).count();
     }
