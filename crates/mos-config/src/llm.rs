@@ -228,7 +228,7 @@ section! {
         required model_name_or_path: String,
         /// Threads that compute. Absent: as many as the machine has cores.
         omitted threads: Option<usize>,
-        /// Where it computes: `auto`, `cpu`, `cuda:N` or `metal`; see [`Device`](crate::Device).
+        /// Where it computes: `auto`, `cpu`, `cuda:N` or `metal`; see [`Device`].
         default device: String = "auto".to_owned(),
         /// The most tokens of conversation and answer together. Absent: what the model was trained for.
         omitted context_length: Option<usize>,
