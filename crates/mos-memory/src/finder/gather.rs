@@ -114,7 +114,7 @@ impl Finder {
             questions.push(self.recall.understand(&self.shelf.scope, &within.space, &query.text).await?);
         }
         let texts: Vec<String> = questions.iter().map(|question| question.neutral.clone()).collect();
-        let vectors = self.embedder.embed(&texts).await?;
+        let vectors = self.embedder.embed_queries(&texts).await?;
         if vectors.len() != texts.len() {
             let counts = format!("{} embeddings for {} texts", vectors.len(), texts.len());
             return Err(ModelError::BadAnswer(format!("the encoder returned {counts}; use another one")).into());

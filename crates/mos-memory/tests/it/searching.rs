@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use mos_core::{
-    Duplicates, Filter, Found, KindLimits, MemoryError, MemoryItem, MemoryType, Message, QueryPath, RecordStore,
-    SearchMode, SearchRequest, TextMemory,
+    Duplicates, Embedder, EmbeddingSpace, Filter, Found, KindLimits, MemoryError, MemoryItem, MemoryType, Message,
+    ModelError, QueryPath, RecordStore, SearchMode, SearchRequest, TextMemory,
 };
 use mos_memory::rerank::{CosineReranker, KeepOrderOnFailure, NoReranker};
 use mos_memory::retrieve::Retrieval;
@@ -18,12 +19,16 @@ use tempfile::TempDir;
 use crate::{item, origin, shelf, store, texts};
 
 fn general(record: &Arc<dyn RecordStore>, retrieval: Retrieval) -> GeneralText {
+    general_with(record, retrieval, Arc::new(WordEmbedder::new("words", 256)))
+}
+
+fn general_with(record: &Arc<dyn RecordStore>, retrieval: Retrieval, embedder: Arc<dyn Embedder>) -> GeneralText {
     let vectors = ExactVectors::following(Arc::clone(record));
     let analyzer = Arc::new(TextAnalyzer::new());
     let memory = GeneralText::new(GeneralTextParts {
         shelf: shelf(record, "cube"),
         recall: Recall::following(Arc::clone(record), vectors, analyzer, RecallOptions::default()),
-        embedder: Arc::new(WordEmbedder::new("words", 256)),
+        embedder,
     });
     memory.with_retrieval(retrieval)
 }
@@ -34,6 +39,34 @@ async fn with(items: Vec<MemoryItem>, retrieval: Retrieval) -> (TempDir, General
     let memory = general(&record, retrieval);
     memory.add(items, origin().into()).await.unwrap();
     (folder, memory)
+}
+
+/// An encoder to which every question is one after Rex, and which reads memories as they are.
+#[derive(Debug)]
+struct AfterRex(WordEmbedder);
+
+#[async_trait]
+impl Embedder for AfterRex {
+    async fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, ModelError> {
+        self.0.embed(texts).await
+    }
+
+    async fn embed_queries(&self, queries: &[String]) -> Result<Vec<Vec<f32>>, ModelError> {
+        self.0.embed(&vec!["Rex sleeps in the kitchen".to_owned(); queries.len()]).await
+    }
+
+    async fn space(&self) -> Result<EmbeddingSpace, ModelError> {
+        self.0.space().await
+    }
+}
+
+#[tokio::test]
+async fn questions_are_embedded_as_questions() {
+    let (_folder, record) = store();
+    let memory = general_with(&record, Retrieval::default(), Arc::new(AfterRex(WordEmbedder::new("words", 256))));
+    memory.add(sample(), origin().into()).await.unwrap();
+    let found = memory.search(&SearchRequest::new("xyzzy", 1)).await.unwrap();
+    assert_eq!(told(&found), ["Rex sleeps in the kitchen"]);
 }
 
 fn asking(model: &Arc<ScriptedChat>) -> Retrieval {
