@@ -29,6 +29,7 @@ pub mod reader;
 pub mod record;
 pub mod rerank;
 pub mod search;
+pub mod state;
 pub mod text_memory;
 pub mod tree_memory;
 pub mod users;
@@ -64,6 +65,7 @@ pub use record::{
 };
 pub use rerank::{Ranked, Ranking, RerankCandidate, RerankQuery, Reranker};
 pub use search::{Duplicates, Found, Hit, KindLimits, QueryPath, Reranked, SearchMode, SearchRequest, Signal};
+pub use state::{Document, Expected, LogEntry, StateStore};
 pub use text_memory::{AddRequest, TextMemory};
 pub use tree_memory::{BackUp, FoundBy, RelevantSubgraph, SubgraphRequest, TreeMemory};
 pub use users::{Access, Cube, User, UserRole, UserStore};

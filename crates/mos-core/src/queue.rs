@@ -209,6 +209,24 @@ pub trait JobQueue: fmt::Debug + Send + Sync {
     /// although its answer was lost comes again when its lease is over.
     async fn claim(&self, request: &ClaimRequest) -> Result<Vec<Claimed>, StoreError>;
 
+    /// Gives the holder of a claim at most `limit` of the jobs that follow it in its group, in their order, as one more claim
+    /// each: those of the same kind, as long as each is ready. They come without regard to tenants' turns, so ask for few.
+    /// Nothing follows a job without a group. A store may return fewer, or none, at any time.
+    ///
+    /// The caller ends them in their order; when one fails, it fails or releases those after it first.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when the ticket has ended; as [`JobQueue::claim`].
+    async fn claim_following(
+        &self,
+        ticket: &Ticket,
+        limit: usize,
+        lease: Duration,
+    ) -> Result<Vec<Claimed>, StoreError> {
+        let _ = (ticket, limit, lease);
+        Ok(Vec::new())
+    }
+
     /// Sets the lease anew, from now; returns when it is over.
     ///
     /// # Errors
