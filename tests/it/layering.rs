@@ -15,6 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("mos-reader", &["mos-core", "mos-config"]),
     ("mos-memory", &["mos-core", "mos-config"]),
     ("mos-cube", &["mos-core", "mos-config"]),
+    ("mos-scheduler", &["mos-core"]),
     (
         "mos",
         &[

@@ -1,0 +1,163 @@
+//! Takes jobs from the queue as long as there are workers for them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mos_core::{ClaimRequest, Claimed, Clock, IdSource, StoreError};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::batch;
+use crate::cube::Cubes;
+use crate::event::EventLog;
+use crate::metrics::Metrics;
+use crate::options::SchedulerOptions;
+use crate::registry::Registry;
+use crate::status::Running;
+use crate::submit::Submitter;
+
+/// How long the queue is waited for at a time; what this process submits wakes at once.
+const WAIT: Duration = Duration::from_secs(1);
+
+/// How long a queue that cannot be read is left alone.
+const QUEUE_PAUSE: Duration = Duration::from_secs(1);
+
+/// What all parts of a scheduler share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) submitter: Submitter,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) cubes: Arc<dyn Cubes>,
+    pub(crate) events: EventLog,
+    pub(crate) running: Running,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ids: Arc<dyn IdSource>,
+    pub(crate) options: SchedulerOptions,
+    /// Rings when a batch has ended.
+    pub(crate) ended: Notify,
+}
+
+impl Shared {
+    /// How long a claim lasts: one takes jobs of every label, so the most patient handler counts.
+    pub(crate) fn lease(&self) -> Duration {
+        self.options.lease.max(self.registry.longest_min_idle().unwrap_or_default())
+    }
+}
+
+/// How far stopping has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Jobs are taken.
+    Taking,
+    /// Jobs are taken until none is ready: the queue ends with the process.
+    Emptying,
+    /// No job is taken any more.
+    Stopping,
+}
+
+/// What was left when a scheduler stopped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stopped {
+    /// Batches that were not done in time. Their messages went back into the queue.
+    pub unfinished: usize,
+}
+
+/// Runs until it is stopped; returns when every batch has ended.
+pub(crate) async fn run(shared: Arc<Shared>, mut phase: watch::Receiver<Phase>, kill: watch::Receiver<bool>) {
+    let workers = Arc::new(Semaphore::new(shared.options.workers.max(1)));
+    let mut batches = JoinSet::new();
+    while *phase.borrow() != Phase::Stopping {
+        let free = tokio::select! {
+            _ = phase.changed() => continue,
+            // Closed by nobody.
+            permit = Arc::clone(&workers).acquire_owned() => drop_permit(permit, &workers),
+        };
+        let claims = match claim(&shared, free).await {
+            Ok(claims) => claims,
+            Err(error) => {
+                tracing::warn!(%error, "the queue cannot be read; trying again");
+                tokio::select! {
+                    _ = phase.changed() => {}
+                    () = tokio::time::sleep(QUEUE_PAUSE) => {}
+                }
+                continue;
+            }
+        };
+        if claims.is_empty() {
+            if *phase.borrow() == Phase::Emptying && batches_done(&mut batches) {
+                break;
+            }
+            idle(&shared, &mut phase).await;
+        }
+        for batch in claims {
+            let Ok(permit) = Arc::clone(&workers).acquire_owned().await else { break };
+            let (shared, kill) = (Arc::clone(&shared), kill.clone());
+            batches.spawn(async move {
+                batch::handle(Arc::clone(&shared), batch, kill).await;
+                drop(permit);
+                shared.ended.notify_waiters();
+            });
+        }
+        batches_done(&mut batches);
+    }
+    while batches.join_next().await.is_some() {}
+}
+
+/// The workers that are free, this one included.
+fn drop_permit(permit: Result<tokio::sync::OwnedSemaphorePermit, tokio::sync::AcquireError>, all: &Semaphore) -> usize {
+    drop(permit);
+    all.available_permits().max(1)
+}
+
+/// Forgets batches that have ended; returns whether none is left. Batches tell of their failures themselves.
+fn batches_done(batches: &mut JoinSet<()>) -> bool {
+    while let Some(ended) = batches.try_join_next() {
+        if let Err(error) = ended {
+            tracing::error!(%error, "a batch ended in a way that it should not; its jobs are done again");
+        }
+    }
+    batches.is_empty()
+}
+
+/// Waits for something to do.
+async fn idle(shared: &Shared, phase: &mut watch::Receiver<Phase>) {
+    // A job that ended may have let the next of its group go.
+    let ended = shared.ended.notified();
+    tokio::select! {
+        _ = phase.changed() => {}
+        () = shared.submitter.awake.notified() => {}
+        () = ended => {}
+        waited = shared.submitter.queue.wait(WAIT) => {
+            if let Err(error) = waited {
+                tracing::warn!(%error, "the queue cannot be waited for; trying again");
+                tokio::time::sleep(QUEUE_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Claims at most `free` batches.
+async fn claim(shared: &Shared, free: usize) -> Result<Vec<Vec<Claimed>>, StoreError> {
+    let lease = shared.lease();
+    let queue = &shared.submitter.queue;
+    let request = ClaimRequest { consumer: shared.options.consumer.clone(), limit: free, lease };
+    let mut batches = Vec::new();
+    for first in queue.claim(&request).await? {
+        let more = shared.options.batch.saturating_sub(1);
+        // What failed before is tried alone, so that one bad message does not hold those with it.
+        let following = if more > 0 && first.job.attempt <= 1 {
+            queue.claim_following(&first.ticket, more, lease).await
+        } else {
+            Ok(Vec::new())
+        };
+        let mut batch = vec![first];
+        match following {
+            Ok(following) => batch.extend(following),
+            // They come again when their lease is over.
+            Err(error) => tracing::warn!(%error, "what follows in a group could not be claimed"),
+        }
+        batches.push(batch);
+    }
+    Ok(batches)
+}

@@ -1,0 +1,33 @@
+//! Work in the background: messages that become durable jobs, handlers that do them, and who watches over both.
+//!
+//! [`Scheduler`] takes [`ScheduleMessage`]s, keeps them in a [`JobQueue`](mos_core::JobQueue) and calls the
+//! [`Handler`] of their label with the cube of their message. The queue is the truth: a message that was accepted is done,
+//! or given up with a reason, whatever happens to the process.
+//!
+//! Not here: where jobs and documents are kept (the stores), how cubes are put together (the facade).
+
+mod batch;
+mod cube;
+mod dispatcher;
+pub mod event;
+mod handler;
+pub mod label;
+pub mod message;
+mod metrics;
+mod options;
+mod registry;
+mod scheduler;
+mod status;
+mod submit;
+
+pub use cube::{CubeActivation, CubeWork, Cubes, OpenError, Organized, SchedulerCube, StoredReading};
+pub use dispatcher::Stopped;
+pub use event::{Event, EventLog, EventSink, RecordedEvent};
+pub use handler::{Handler, HandlerContext, HandlerError, Registration};
+pub use label::Priority;
+pub use message::{ScheduleMessage, UserContext};
+pub use metrics::LabelMetrics;
+pub use options::SchedulerOptions;
+pub use scheduler::{Scheduler, SchedulerParts};
+pub use status::{ItemState, ItemStatus, RunningTask, TaskStatus};
+pub use submit::Submitted;

@@ -1,0 +1,56 @@
+//! How much the scheduler does at once, and for how long.
+
+use std::time::Duration;
+
+/// How a scheduler works. The defaults suit one process.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SchedulerOptions {
+    /// Batches that are handled at the same time.
+    pub workers: usize,
+    /// Messages of a batch, at most.
+    pub batch: usize,
+    /// How long a consumer has a message before it must say that it is still at work.
+    pub lease: Duration,
+    /// How long one batch may take.
+    pub limit: Duration,
+    /// How often a message is tried.
+    pub max_attempts: u32,
+    /// How long a message waits before its second attempt; each further wait is twice as long.
+    pub first_retry: Duration,
+    /// The longest such wait.
+    pub longest_retry: Duration,
+    /// How long [`Scheduler::stop`](crate::Scheduler::stop) waits for what is being handled.
+    pub drain: Duration,
+    /// Whether the queue outlives the process. If not, stopping handles what waits first.
+    pub is_durable: bool,
+    /// Labels that are not handled; messages of them are refused.
+    pub disabled: Vec<String>,
+    /// The name of this consumer.
+    pub consumer: String,
+}
+
+impl Default for SchedulerOptions {
+    fn default() -> Self {
+        Self {
+            workers: 4,
+            batch: 3,
+            lease: Duration::from_secs(60),
+            limit: Duration::from_secs(600),
+            max_attempts: mos_core::queue::DEFAULT_MAX_ATTEMPTS,
+            first_retry: Duration::from_secs(1),
+            longest_retry: Duration::from_secs(300),
+            drain: Duration::from_secs(30),
+            is_durable: true,
+            disabled: Vec::new(),
+            consumer: "scheduler".to_owned(),
+        }
+    }
+}
+
+impl SchedulerOptions {
+    /// How long a message waits after its attempt number `attempt`, from 1.
+    pub fn retry_after(&self, attempt: u32) -> Duration {
+        let factor = 2_u32.saturating_pow(attempt.saturating_sub(1));
+        self.first_retry.saturating_mul(factor).min(self.longest_retry)
+    }
+}

@@ -1,0 +1,292 @@
+//! The scheduler as others see it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use mos_core::{
+    Clock, DeadJob, IdSource, JobId, JobQueue, JobState, NewJob, Page, Paging, QueueStats, Scope, StateStore,
+    StoreError,
+};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::cube::Cubes;
+use crate::dispatcher::{self, Phase, Shared, Stopped};
+use crate::event::{EventLog, EventSink};
+use crate::handler::Registration;
+use crate::message::ScheduleMessage;
+use crate::metrics::{LabelMetrics, Metrics};
+use crate::options::SchedulerOptions;
+use crate::registry::Registry;
+use crate::status::{self, ItemStatus, Running, RunningTask, TaskStatus};
+use crate::submit::{Submitted, Submitter};
+
+/// How often it is looked whether all is done.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// What a scheduler is made of.
+#[derive(Debug)]
+pub struct SchedulerParts {
+    /// Keeps the jobs.
+    pub queue: Arc<dyn JobQueue>,
+    /// Keeps what must be known after a restart.
+    pub state: Arc<dyn StateStore>,
+    /// Opens the cubes of messages.
+    pub cubes: Arc<dyn Cubes>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// New ids.
+    pub ids: Arc<dyn IdSource>,
+    /// Where events go besides the log.
+    pub sinks: Vec<Arc<dyn EventSink>>,
+    /// How it works.
+    pub options: SchedulerOptions,
+}
+
+/// Work in the background. Cheap to clone; clones share everything.
+#[derive(Clone, Debug)]
+pub struct Scheduler {
+    shared: Arc<Shared>,
+    run: Arc<Mutex<Option<Run>>>,
+}
+
+/// A dispatcher that runs.
+#[derive(Debug)]
+struct Run {
+    phase: watch::Sender<Phase>,
+    kill: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Scheduler {
+    /// Returns a scheduler that takes messages; it handles them from [`Scheduler::start`] on.
+    pub fn new(parts: SchedulerParts) -> Self {
+        let SchedulerParts { queue, state, cubes, clock, ids, sinks, options } = parts;
+        let (registry, metrics) = (Arc::<Registry>::default(), Arc::<Metrics>::default());
+        let submitter = Submitter {
+            queue,
+            state: Arc::clone(&state),
+            registry: Arc::clone(&registry),
+            metrics: Arc::clone(&metrics),
+            disabled: options.disabled.clone().into(),
+            max_attempts: options.max_attempts.max(1),
+            awake: Arc::default(),
+        };
+        let shared = Shared {
+            submitter,
+            registry,
+            metrics,
+            cubes,
+            events: EventLog::new(state, sinks),
+            running: Running::default(),
+            clock,
+            ids,
+            options,
+            ended: Notify::new(),
+        };
+        Self { shared: Arc::new(shared), run: Arc::default() }
+    }
+
+    /// Puts messages into the queue and returns once they are as durable as it makes them. Those of one cube are accepted all
+    /// or none; a message that is known by its [`item_id`](ScheduleMessage::item_id) is the same message.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] for a message without label, of a label that is switched off, that follows from too many others,
+    /// or that is too large; [`StoreError::Full`] when the cube has too many; [`StoreError::NotFound`] for a deleted cube;
+    /// what the queue can meet. Submitting again is safe.
+    pub async fn submit_messages(&self, messages: Vec<ScheduleMessage>) -> Result<Submitted, StoreError> {
+        self.shared.submitter.submit(messages).await
+    }
+
+    /// Returns a message as the job that submitting it pushes: for a write that puts it into the queue itself
+    /// ([`WriteBatch::jobs`](mos_core::WriteBatch)), so that both happen or neither does.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] for a message that is no good job.
+    pub fn job(&self, message: &ScheduleMessage) -> Result<NewJob, StoreError> {
+        self.shared.submitter.job(message)
+    }
+
+    /// Has the dispatcher of this process look into the queue: something was put there by a write.
+    pub fn wake(&self) {
+        self.shared.submitter.awake.notify_one();
+    }
+
+    /// Adds or replaces handlers.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] when there are handlers for too many labels; those before it are registered.
+    pub fn register_handlers(
+        &self,
+        handlers: impl IntoIterator<Item = (impl Into<String>, Registration)>,
+    ) -> Result<(), StoreError> {
+        let handlers = handlers.into_iter().map(|(label, registration)| (label.into(), registration)).collect();
+        self.shared.registry.register(handlers).map_err(|label| StoreError::Full {
+            what: "the list of handlers".to_owned(),
+            limit: 256,
+            detail: format!("there is no room for `{label}`; unregister others"),
+        })
+    }
+
+    /// Removes handlers; returns for each label whether it had one. What is being handled goes on; messages that come later
+    /// are retried, then given up, until there is a handler again.
+    pub fn unregister_handlers(&self, labels: &[String]) -> BTreeMap<String, bool> {
+        self.shared.registry.unregister(labels)
+    }
+
+    /// The labels that have a handler.
+    pub fn handlers(&self) -> Vec<String> {
+        self.shared.registry.labels()
+    }
+
+    /// Begins to handle messages; a second call changes nothing. Must be called within a tokio runtime.
+    pub fn start(&self) {
+        let mut run = self.run.lock().unwrap_or_else(PoisonError::into_inner);
+        if run.as_ref().is_some_and(|run| !run.task.is_finished()) {
+            return;
+        }
+        let ((phase, phases), (kill, kills)) = (watch::channel(Phase::Taking), watch::channel(false));
+        let task = tokio::spawn(dispatcher::run(Arc::clone(&self.shared), phases, kills));
+        *run = Some(Run { phase, kill, task });
+    }
+
+    /// Whether messages are handled.
+    pub fn is_running(&self) -> bool {
+        let run = self.run.lock().unwrap_or_else(PoisonError::into_inner);
+        run.as_ref().is_some_and(|run| !run.task.is_finished())
+    }
+
+    /// Stops handling messages: takes no more, lets those that are being handled end, and gives back what has not ended after
+    /// [`SchedulerOptions::drain`]. A queue that ends with the process is emptied first, as far as that time allows. What
+    /// waits in a durable queue is handled after the next start.
+    pub async fn stop(&self) -> Stopped {
+        let run = self.run.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(Run { phase, kill, mut task }) = run else { return Stopped::default() };
+        let first = if self.shared.options.is_durable { Phase::Stopping } else { Phase::Emptying };
+        phase.send_replace(first);
+        if tokio::time::timeout(self.shared.options.drain, &mut task).await.is_ok() {
+            return Stopped::default();
+        }
+        let unfinished = self.shared.running.all().len();
+        phase.send_replace(Phase::Stopping);
+        kill.send_replace(true);
+        if let Err(error) = task.await {
+            tracing::error!(%error, "the dispatcher ended in a way that it should not");
+        }
+        Stopped { unfinished }
+    }
+
+    /// Waits until nothing waits and nothing is being handled, by any process; returns whether that was so before `timeout`.
+    ///
+    /// # Errors
+    /// Store errors.
+    pub async fn wait_until_idle(&self, timeout: Duration) -> Result<bool, StoreError> {
+        let end = Instant::now() + timeout;
+        loop {
+            let ended = self.shared.ended.notified();
+            if self.is_idle().await? {
+                return Ok(true);
+            }
+            if Instant::now() >= end {
+                return Ok(false);
+            }
+            // Another process may have done the last job.
+            drop(tokio::time::timeout(LOOK.min(end - Instant::now()), ended).await);
+        }
+    }
+
+    async fn is_idle(&self) -> Result<bool, StoreError> {
+        for scope in self.queue().tenants().await? {
+            let stats = self.queue().stats(&scope).await?;
+            if stats.waiting + stats.claimed > 0 {
+                return Ok(false);
+            }
+        }
+        Ok(self.shared.running.is_empty())
+    }
+
+    /// Returns where a message stands; `None` for one that is unknown, or was done long ago.
+    ///
+    /// # Errors
+    /// Store errors.
+    pub async fn item_status(&self, scope: &Scope, item_id: &str) -> Result<Option<ItemStatus>, StoreError> {
+        status::item(&**self.queue(), &*self.shared.submitter.state, scope, item_id).await
+    }
+
+    /// Returns where the messages of a task of the application stand that are for this cube; `None` for an unknown task.
+    ///
+    /// # Errors
+    /// Store errors.
+    pub async fn task_status(&self, scope: &Scope, task_id: &str) -> Result<Option<TaskStatus>, StoreError> {
+        status::task(&**self.queue(), &*self.shared.submitter.state, scope, task_id).await
+    }
+
+    /// Takes a message back that waits or was given up; returns false when it is being handled, was done, or is unknown.
+    ///
+    /// # Errors
+    /// Store errors.
+    pub async fn cancel(&self, scope: &Scope, item_id: &str) -> Result<bool, StoreError> {
+        let id = JobId::new(item_id);
+        match self.queue().find(scope, &id).await? {
+            Some(JobState::Waiting | JobState::Dead { .. }) => {}
+            _ => return Ok(false),
+        }
+        // Said first: a message that is gone and not known as cancelled would look done.
+        status::note_cancelled(&*self.shared.submitter.state, scope, item_id).await?;
+        Ok(self.queue().remove(scope, &[id]).await? > 0)
+    }
+
+    /// What is being handled in this process.
+    pub fn running(&self) -> Vec<RunningTask> {
+        self.shared.running.all()
+    }
+
+    /// Returns how much a cube has in the queue.
+    ///
+    /// # Errors
+    /// Store errors.
+    pub async fn queue_status(&self, scope: &Scope) -> Result<QueueStats, StoreError> {
+        self.queue().stats(scope).await
+    }
+
+    /// Returns messages that were given up, first given up first.
+    ///
+    /// # Errors
+    /// Store errors.
+    pub async fn given_up(&self, scope: &Scope, paging: Paging) -> Result<Page<DeadJob>, StoreError> {
+        self.queue().dead(scope, paging).await
+    }
+
+    /// Has messages handled that were given up; returns how many there were.
+    ///
+    /// # Errors
+    /// Store errors.
+    pub async fn retry(&self, scope: &Scope, item_ids: &[String]) -> Result<usize, StoreError> {
+        let ids: Vec<JobId> = item_ids.iter().map(|id| JobId::new(id.as_str())).collect();
+        let n_retried = self.queue().retry_dead(scope, &ids).await?;
+        self.wake();
+        Ok(n_retried)
+    }
+
+    /// What became of messages since the process began, by label.
+    pub fn metrics(&self) -> BTreeMap<String, LabelMetrics> {
+        self.shared.metrics.all()
+    }
+
+    /// What happened to memories.
+    pub fn events(&self) -> &EventLog {
+        &self.shared.events
+    }
+
+    /// The queue.
+    pub fn queue(&self) -> &Arc<dyn JobQueue> {
+        &self.shared.submitter.queue
+    }
+
+    /// Documents and logs of cubes.
+    pub fn state(&self) -> &Arc<dyn StateStore> {
+        &self.shared.submitter.state
+    }
+}

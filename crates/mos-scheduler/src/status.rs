@@ -1,0 +1,181 @@
+//! Where messages and tasks stand.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use jiff::Timestamp;
+use mos_core::{CubeId, JobId, JobQueue, JobState, Scope, StateStore, StoreError, UserId};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::message::ScheduleMessage;
+use crate::submit::{task_items, task_key};
+
+const CANCELLED: &str = "scheduler/cancelled";
+
+/// Cancelled messages that are remembered of a cube.
+const KEPT_CANCELLED: usize = 1_000;
+
+/// Where a message stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ItemState {
+    /// It waits for its turn, or for another attempt.
+    Waiting,
+    /// It is being handled.
+    InProgress,
+    /// It was done.
+    Completed,
+    /// It was given up.
+    Failed,
+    /// Somebody took it back before it was handled.
+    Cancelled,
+}
+
+impl ItemState {
+    /// The word that requests use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::InProgress => "in_progress",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// Where a message stands, and why.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ItemStatus {
+    /// The message.
+    pub item_id: String,
+    /// Where it stands.
+    pub status: ItemState,
+    /// Why it was given up.
+    pub error: Option<String>,
+}
+
+/// Where a task of the application stands.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TaskStatus {
+    /// The task.
+    pub task_id: String,
+    /// `Failed` when an item failed; else `InProgress` when one is not done yet; else `Completed`; `Cancelled` when all
+    /// items were.
+    pub status: ItemState,
+    /// Its messages, in the order in which they were submitted. One that is unknown by now was completed long ago.
+    pub items: Vec<ItemStatus>,
+}
+
+/// A batch that is being handled. Its JSON is that of MemOS' `RunningTaskItem`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RunningTask {
+    /// The first of its messages.
+    pub item_id: String,
+    /// Their user.
+    pub user_id: UserId,
+    /// Their cube.
+    pub mem_cube_id: CubeId,
+    /// In words.
+    pub task_info: String,
+    /// Which handler.
+    pub task_name: String,
+    /// Since when.
+    pub start_time: Timestamp,
+    /// Always `running`.
+    pub status: &'static str,
+    /// The messages.
+    pub messages: Vec<String>,
+}
+
+/// What is being handled in this process.
+#[derive(Debug, Default)]
+pub(crate) struct Running {
+    tasks: Mutex<BTreeMap<u64, RunningTask>>,
+}
+
+impl Running {
+    pub(crate) fn begin(&self, claim: u64, messages: &[ScheduleMessage], at: Timestamp) {
+        let Some(first) = messages.first() else { return };
+        let task = RunningTask {
+            item_id: first.item_id.clone(),
+            user_id: first.user_id.clone(),
+            mem_cube_id: first.mem_cube_id.clone(),
+            task_info: format!("{} messages of label {}", messages.len(), first.label),
+            task_name: format!("{}_handler", first.label),
+            start_time: at,
+            status: "running",
+            messages: messages.iter().map(|message| message.item_id.clone()).collect(),
+        };
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).insert(claim, task);
+    }
+
+    pub(crate) fn end(&self, claim: u64) {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).remove(&claim);
+    }
+
+    pub(crate) fn all(&self) -> Vec<RunningTask> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+}
+
+pub(crate) async fn item(
+    queue: &dyn JobQueue,
+    state: &dyn StateStore,
+    scope: &Scope,
+    item_id: &str,
+) -> Result<Option<ItemStatus>, StoreError> {
+    let status = |status, error| Some(ItemStatus { item_id: item_id.to_owned(), status, error });
+    Ok(match queue.find(scope, &JobId::new(item_id)).await? {
+        Some(JobState::Waiting) => status(ItemState::Waiting, None),
+        Some(JobState::Claimed { .. }) => status(ItemState::InProgress, None),
+        Some(JobState::Finished) => status(ItemState::Completed, None),
+        Some(JobState::Dead { reason }) => status(ItemState::Failed, Some(reason)),
+        None if is_cancelled(state, scope, item_id).await? => status(ItemState::Cancelled, None),
+        None => None,
+    })
+}
+
+pub(crate) async fn task(
+    queue: &dyn JobQueue,
+    state: &dyn StateStore,
+    scope: &Scope,
+    task_id: &str,
+) -> Result<Option<TaskStatus>, StoreError> {
+    let Some(document) = state.read(scope, &task_key(task_id)).await? else { return Ok(None) };
+    let mut items = Vec::new();
+    for item_id in task_items(&document.value) {
+        let status = item(queue, state, scope, &item_id).await?;
+        items.push(status.unwrap_or(ItemStatus { item_id, status: ItemState::Completed, error: None }));
+    }
+    let any = |state| items.iter().any(|item: &ItemStatus| item.status == state);
+    let status = if any(ItemState::Failed) {
+        ItemState::Failed
+    } else if any(ItemState::Waiting) || any(ItemState::InProgress) {
+        ItemState::InProgress
+    } else if any(ItemState::Completed) || items.is_empty() {
+        ItemState::Completed
+    } else {
+        ItemState::Cancelled
+    };
+    Ok(Some(TaskStatus { task_id: task_id.to_owned(), status, items }))
+}
+
+/// Whether every item of a task has ended.
+pub(crate) fn has_ended(task: &TaskStatus) -> bool {
+    task.items.iter().all(|item| !matches!(item.status, ItemState::Waiting | ItemState::InProgress))
+}
+
+pub(crate) async fn note_cancelled(state: &dyn StateStore, scope: &Scope, item_id: &str) -> Result<(), StoreError> {
+    state.append(scope, CANCELLED, &[json!(item_id)], KEPT_CANCELLED).await.map(drop)
+}
+
+async fn is_cancelled(state: &dyn StateStore, scope: &Scope, item_id: &str) -> Result<bool, StoreError> {
+    let entries = state.entries(scope, CANCELLED, 0, KEPT_CANCELLED).await?;
+    Ok(entries.iter().any(|entry| entry.value.as_str() == Some(item_id)))
+}

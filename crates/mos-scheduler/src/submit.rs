@@ -1,0 +1,196 @@
+//! Messages on their way into the queue.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use mos_core::{Expected, JobId, JobQueue, NewJob, Scope, StateStore, StoreError};
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+use crate::message::{MAX_DEPTH, ScheduleMessage};
+use crate::metrics::Metrics;
+use crate::registry::Registry;
+
+/// The most items that a task of the application has in one cube.
+pub(crate) const MAX_TASK_ITEMS: usize = 1_000;
+
+/// How often the document of a task is written again when somebody else changed it meanwhile.
+const TASK_ATTEMPTS: usize = 16;
+
+/// What became of submitted messages.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Submitted {
+    /// The [`item_id`](ScheduleMessage::item_id)s of those that are in the queue because of it.
+    pub new: Vec<String>,
+    /// Those that were known already: nothing was done about them.
+    pub known: Vec<String>,
+}
+
+/// Puts messages into the queue.
+#[derive(Clone, Debug)]
+pub(crate) struct Submitter {
+    pub(crate) queue: Arc<dyn JobQueue>,
+    pub(crate) state: Arc<dyn StateStore>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) disabled: Arc<[String]>,
+    pub(crate) max_attempts: u32,
+    /// Wakes the dispatcher of this process at once.
+    pub(crate) awake: Arc<Notify>,
+}
+
+impl Submitter {
+    pub(crate) async fn submit(&self, messages: Vec<ScheduleMessage>) -> Result<Submitted, StoreError> {
+        for message in &messages {
+            self.check(message)?;
+        }
+        // In order within a cube; cubes are apart.
+        let mut of_cubes: BTreeMap<Scope, Vec<ScheduleMessage>> = BTreeMap::new();
+        for message in messages {
+            of_cubes.entry(Scope::of(&message.mem_cube_id)).or_default().push(message);
+        }
+        let mut submitted = Submitted::default();
+        for (scope, messages) in of_cubes {
+            let jobs = messages.iter().map(|message| self.job(message)).collect::<Result<Vec<_>, _>>()?;
+            self.note_tasks(&scope, &messages).await?;
+            let receipt = match self.queue.push(&scope, jobs).await {
+                Ok(receipt) => receipt,
+                Err(error) => {
+                    self.forget_tasks(&scope, &messages).await;
+                    return Err(error);
+                }
+            };
+            for message in &messages {
+                if receipt.new.iter().any(|id| id.as_str() == message.item_id) {
+                    self.metrics.change(&message.label, |metrics| metrics.submitted += 1);
+                }
+            }
+            submitted.new.extend(receipt.new.iter().map(ToString::to_string));
+            submitted.known.extend(receipt.known.iter().map(ToString::to_string));
+        }
+        self.awake.notify_one();
+        Ok(submitted)
+    }
+
+    fn check(&self, message: &ScheduleMessage) -> Result<(), StoreError> {
+        if message.depth > MAX_DEPTH {
+            return Err(StoreError::Invalid(format!(
+                "message `{}` of label `{}` follows from {} others; at most {MAX_DEPTH} are allowed: a handler seems to send \
+                 messages to itself",
+                message.item_id, message.label, message.depth
+            )));
+        }
+        if message.label.is_empty() {
+            return Err(StoreError::Invalid(format!("message `{}` has no label", message.item_id)));
+        }
+        if self.disabled.contains(&message.label) {
+            return Err(StoreError::Invalid(format!(
+                "messages of label `{}` are switched off; take it out of `disabled_handlers`",
+                message.label
+            )));
+        }
+        Ok(())
+    }
+
+    /// The job of a message.
+    pub(crate) fn job(&self, message: &ScheduleMessage) -> Result<NewJob, StoreError> {
+        let invalid =
+            |error: &dyn std::fmt::Display| StoreError::Invalid(format!("a message cannot be queued: {error}"));
+        let id = JobId::parse(message.item_id.as_str()).map_err(|error| invalid(&error))?;
+        let payload = serde_json::to_value(message).map_err(|error| invalid(&error))?;
+        Ok(NewJob {
+            group: Some(group(message)),
+            priority: self.registry.priority(&message.label).of_jobs(),
+            max_attempts: self.max_attempts,
+            ..NewJob::new(id, message.label.as_str(), payload)
+        })
+    }
+
+    /// Writes down which items belong to which task, before they are in the queue: a task never looks complete too early.
+    async fn note_tasks(&self, scope: &Scope, messages: &[ScheduleMessage]) -> Result<(), StoreError> {
+        for (task, items) in tasks(messages) {
+            self.change_task(scope, task, |known| {
+                for item in &items {
+                    if !known.iter().any(|known| known == item) {
+                        known.push((*item).to_owned());
+                    }
+                }
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Takes items that the queue refused out of their tasks again, unless they are in the queue from before.
+    async fn forget_tasks(&self, scope: &Scope, messages: &[ScheduleMessage]) {
+        for (task, items) in tasks(messages) {
+            let mut refused = Vec::new();
+            for item in items {
+                if let Ok(None) = self.queue.find(scope, &JobId::new(item)).await {
+                    refused.push(item);
+                }
+            }
+            let done =
+                self.change_task(scope, task, |known| known.retain(|known| !refused.contains(&known.as_str()))).await;
+            if let Err(error) = done {
+                tracing::warn!(%error, "a task keeps messages that the queue refused; they count as completed");
+            }
+        }
+    }
+
+    async fn change_task(
+        &self,
+        scope: &Scope,
+        task: &str,
+        change: impl Fn(&mut Vec<String>) + Send,
+    ) -> Result<(), StoreError> {
+        let key = task_key(task);
+        for _ in 0..TASK_ATTEMPTS {
+            let found = self.state.read(scope, &key).await?;
+            let before = found.as_ref().map(|document| task_items(&document.value)).unwrap_or_default();
+            let mut items = before.clone();
+            change(&mut items);
+            if items == before {
+                return Ok(());
+            }
+            if items.len() > MAX_TASK_ITEMS {
+                return Err(StoreError::Full {
+                    what: format!("task `{task}`"),
+                    limit: MAX_TASK_ITEMS,
+                    detail: "give further messages another task_id".to_owned(),
+                });
+            }
+            let expected = found.map_or(Expected::Absent, |document| Expected::Version(document.version));
+            match self.state.write(scope, &key, &json!({ "items": items }), expected).await {
+                Err(StoreError::Conflict(_)) => {}
+                done => return done.map(drop),
+            }
+        }
+        Err(StoreError::Conflict(format!("task `{task}` is changed by too many at once; submit again")))
+    }
+}
+
+/// The items of each task.
+fn tasks(messages: &[ScheduleMessage]) -> BTreeMap<&str, Vec<&str>> {
+    let mut tasks: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for message in messages {
+        if let Some(task) = message.task_id.as_deref().filter(|task| !task.is_empty()) {
+            tasks.entry(task).or_default().push(&message.item_id);
+        }
+    }
+    tasks
+}
+
+/// Messages of one user and label of a cube are done in order.
+fn group(message: &ScheduleMessage) -> String {
+    format!("{}:{}:{}", message.user_id.as_str().len(), message.user_id, message.label)
+}
+
+pub(crate) fn task_key(task: &str) -> String {
+    format!("scheduler/task/{task}")
+}
+
+pub(crate) fn task_items(document: &Value) -> Vec<String> {
+    let items = document["items"].as_array();
+    items.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+}
