@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use mos_core::{Claimed, Failed, StoreError, Ticket};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -98,15 +98,14 @@ async fn run(
     let outcome = tokio::select! {
         // What is done counts as done, whatever else happens in the same moment.
         biased;
-        ended = &mut task => return ended_outcome(ended),
+        ended = task.join_next() => return ended_outcome(ended),
         () = lost(shared, tickets) => Outcome::Lost,
         () = stopped(&mut stop) => Outcome::Stopped,
         () = tokio::time::sleep(limit) => {
             Outcome::Failed(HandlerError::Retry(format!("the handler took longer than {} s", limit.as_secs_f64())))
         }
     };
-    task.abort();
-    if tokio::time::timeout(GRACE, task).await.is_err() {
+    if tokio::time::timeout(GRACE, task.shutdown()).await.is_err() {
         tracing::error!(
             "a handler computes without ever waiting and cannot be stopped; it should use a blocking thread"
         );
@@ -114,20 +113,22 @@ async fn run(
     outcome
 }
 
-fn ended_outcome(ended: Result<Result<(), HandlerError>, tokio::task::JoinError>) -> Outcome {
+fn ended_outcome(ended: Option<Result<Result<(), HandlerError>, tokio::task::JoinError>>) -> Outcome {
     match ended {
-        Ok(Ok(())) => Outcome::Done,
-        Ok(Err(error)) => Outcome::Failed(error),
-        Err(error) => Outcome::Failed(HandlerError::Retry(format!("the handler was ended: {error}"))),
+        Some(Ok(Ok(()))) => Outcome::Done,
+        Some(Ok(Err(error))) => Outcome::Failed(error),
+        None => Outcome::Failed(HandlerError::Retry("the handler was never begun".to_owned())),
+        Some(Err(error)) => Outcome::Failed(HandlerError::Retry(format!("the handler was ended: {error}"))),
     }
 }
 
-/// Starts the handler as a task of its own, so that one that never waits does not hold the heartbeat.
+/// Starts the handler as a task of its own, so that one that never waits does not hold the heartbeat; it ends when the set is
+/// dropped.
 fn start(
     shared: &Arc<Shared>,
     registration: Registration,
     messages: Vec<ScheduleMessage>,
-) -> JoinHandle<Result<(), HandlerError>> {
+) -> JoinSet<Result<(), HandlerError>> {
     let shared = Arc::clone(shared);
     let work = async move {
         let (user, cube) = (messages[0].user_id.clone(), messages[0].mem_cube_id.clone());
@@ -146,7 +147,9 @@ fn start(
         let handled = AssertUnwindSafe(registration.handler.handle(context, messages)).catch_unwind().await;
         handled.unwrap_or_else(|panic| Err(HandlerError::Retry(format!("the handler panicked: {}", said(&*panic)))))
     };
-    tokio::spawn(work.in_current_span())
+    let mut task = JoinSet::new();
+    task.spawn(work.in_current_span());
+    task
 }
 
 fn said(panic: &(dyn std::any::Any + Send)) -> &str {

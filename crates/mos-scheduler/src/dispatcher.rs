@@ -69,7 +69,11 @@ pub(crate) async fn run(shared: Arc<Shared>, mut phase: watch::Receiver<Phase>, 
     let mut batches = JoinSet::new();
     while *phase.borrow() != Phase::Stopping {
         let free = tokio::select! {
-            _ = phase.changed() => continue,
+            changed = phase.changed() => match changed {
+                Ok(()) => continue,
+                // Nobody is left who could submit or stop.
+                Err(_) => break,
+            },
             // Closed by nobody.
             permit = Arc::clone(&workers).acquire_owned() => drop_permit(permit, &workers),
         };

@@ -24,7 +24,7 @@ use crate::status::{self, ItemStatus, Running, RunningTask, TaskStatus};
 use crate::submit::{Submitted, Submitter};
 
 /// How often it is looked whether all is done.
-const LOOK: Duration = Duration::from_millis(20);
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What a scheduler is made of.
 #[derive(Debug)]
@@ -176,6 +176,17 @@ impl Scheduler {
             tracing::error!(%error, "the dispatcher ended in a way that it should not");
         }
         Stopped { unfinished }
+    }
+
+    /// Drops everything that is being handled and tells nobody, as the end of the process does: messages are handled again when
+    /// their leases are over.
+    pub async fn abandon(&self) {
+        let run = self.run.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(Run { phase, kill, task }) = run else { return };
+        task.abort();
+        // Cancelled, which is what was asked for.
+        drop(task.await);
+        drop((phase, kill));
     }
 
     /// Waits until nothing waits and nothing is being handled, by any process; returns whether that was so before `timeout`.

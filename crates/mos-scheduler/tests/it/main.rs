@@ -1,1 +1,6 @@
 //! Tests of the scheduler as others see it.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
+mod simulation;
+mod support;

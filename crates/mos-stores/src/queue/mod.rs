@@ -5,13 +5,14 @@ pub(crate) mod memory;
 pub(crate) mod redis;
 
 use std::pin::pin;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use mos_core::id::MAX_ID_BYTES;
 use mos_core::queue::MAX_CLAIMED_AT_ONCE;
 use mos_core::{ClaimRequest, Clock, JobId, JobQueue, NewJob, PushReceipt, Scope, StoreError, Ticket};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// The most bytes of a failure's reason that are kept.
 const MAX_REASON_BYTES: usize = 4096;
