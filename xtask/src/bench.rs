@@ -18,9 +18,9 @@ const LLAMA_CPP: &str = include_str!("llama_cpp.py");
 /// Runs one part, or all.
 pub(crate) fn run(part: Option<&str>) -> anyhow::Result<()> {
     let wanted = |name: &str| part.is_none_or(|part| part == name);
-    let known = ["engine", "kv", "stores", "memory", "neo4j"];
+    let known = ["engine", "kv", "stores", "memory", "reader", "neo4j"];
     anyhow::ensure!(part.is_none_or(|part| known.contains(&part)), "no such part; known: {}", known.join(", "));
-    if wanted("engine") || wanted("kv") || wanted("memory") {
+    if wanted("engine") || wanted("kv") || wanted("memory") || wanted("reader") {
         models::fetch(|| shell::mos(&["--release"]))?;
     }
     if wanted("engine") {
@@ -40,6 +40,10 @@ pub(crate) fn run(part: Option<&str>) -> anyhow::Result<()> {
         let folder = scratch("memory")?;
         example("mos-memory", "recall_speed", &[folder.as_os_str().to_string_lossy().as_ref()])?;
         example("mos", "facade_speed", &[folder.as_os_str().to_string_lossy().as_ref(), "10000"])?;
+    }
+    if wanted("reader") {
+        let folder = scratch("reader")?;
+        example("mos", "reading_speed", &[folder.as_os_str().to_string_lossy().as_ref()])?;
     }
     if wanted("neo4j") {
         neo4j()?;

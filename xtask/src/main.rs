@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool")]
 
 mod bench;
+mod fuzz;
 mod kv;
 mod models;
 mod services;
@@ -33,10 +34,18 @@ enum Task {
     },
     /// Measure speed and print the figures.
     Bench {
-        /// Only this part: engine, kv, stores, memory or neo4j (which starts a server). kv compares with transformers,
-        /// writes docs/benchmarks.md and docs/kv-cache.svg, and takes about twenty minutes. kv, stores and neo4j fail when
-        /// a target is missed.
+        /// Only this part: engine, kv, stores, memory, reader or neo4j (which starts a server). kv compares with transformers,
+        /// writes docs/benchmarks.md and docs/kv-cache.svg, and takes about twenty minutes. kv, stores, reader and neo4j fail
+        /// when a target is missed.
         part: Option<String>,
+    },
+    /// Try inputs that nobody thought of on what reads what others wrote; see fuzz/README.md. Needs cargo-fuzz and GNU tar.
+    Fuzz {
+        /// Only this target.
+        target: Option<String>,
+        /// Minutes for each target; 0 tries what is known and nothing else.
+        #[arg(long, default_value_t = 5)]
+        minutes: u64,
     },
     /// Fetch the small models that tests use.
     Models,
@@ -68,6 +77,7 @@ fn main() -> anyhow::Result<()> {
     match Arguments::parse().task {
         Task::Test { long, no_services, filter } => test::run(long, !no_services, filter.as_deref()),
         Task::Bench { part } => bench::run(part.as_deref()),
+        Task::Fuzz { target, minutes } => fuzz::run(target.as_deref(), minutes),
         Task::Models => models::fetch(|| shell::mos(&[])),
         Task::Services { action: Action::Up { export } } => services::up(export),
         Task::Services { action: Action::Down } => services::down(),

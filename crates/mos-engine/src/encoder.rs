@@ -19,6 +19,10 @@ use crate::text_encoder::{Hidden, TextEncoder};
 use crate::turns::Turns;
 use crate::weights::safetensors::read_json;
 
+/// How many texts are cut into tokens at once: tokens with all that is told of them take many times what the text does,
+/// and a document has thousands of texts.
+const TEXTS_AT_ONCE: usize = 512;
+
 /// Which encoder to load and how to run it.
 #[derive(Clone, Debug)]
 pub struct EmbedderOptions {
@@ -151,6 +155,18 @@ impl Embedder for LocalEmbedder {
 
 impl Inner {
     fn embed(&self, texts: Vec<String>) -> Result<Vec<Vec<f32>>, ModelError> {
+        let mut vectors = Vec::with_capacity(texts.len());
+        let mut texts = texts.into_iter();
+        loop {
+            let some: Vec<String> = texts.by_ref().take(TEXTS_AT_ONCE).collect();
+            if some.is_empty() {
+                return Ok(vectors);
+            }
+            self.embed_some(some, &mut vectors)?;
+        }
+    }
+
+    fn embed_some(&self, texts: Vec<String>, vectors: &mut Vec<Vec<f32>>) -> Result<(), ModelError> {
         let encodings = self.encodings(texts).map_err(|error| internal("tokenising texts", error))?;
         let tokens: Vec<&[u32]> = encodings.iter().map(Encoding::get_ids).collect();
         if tokens.iter().any(|tokens| tokens.is_empty()) {
@@ -158,7 +174,6 @@ impl Inner {
                 "a text has no tokens, and the model's tokenizer adds none: it has no vector; leave it out".to_owned(),
             ));
         }
-        let mut vectors = Vec::with_capacity(tokens.len());
         for batch in batches(&tokens, self.batch_tokens) {
             let texts = &tokens[batch];
             let turn = self.turns.wait();
@@ -170,7 +185,7 @@ impl Inner {
                 row += text.len();
             }
         }
-        Ok(vectors)
+        Ok(())
     }
 
     fn encodings(&self, mut texts: Vec<String>) -> tokenizers::Result<Vec<Encoding>> {

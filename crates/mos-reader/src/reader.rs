@@ -206,8 +206,10 @@ impl Reader {
 
     async fn files(&self, work: &Work<'_>, reading: &mut Reading, contents: &mut Vec<String>, log: &mut Log) {
         let model = self.parts.document_model.as_ref().or(self.parts.model.as_ref());
+        let loader = self.loader(work.input);
         let reader = FileReader {
-            loader: self.loader(work.input),
+            // What the parser would refuse is not even read.
+            loader: Loader { max_bytes: loader.max_bytes.min(self.parts.parse_limits.max_bytes), ..loader },
             chunker: &self.parts.chunker,
             limits: &self.parts.parse_limits,
             maker: work.maker,

@@ -9,6 +9,14 @@ use crate::options::ReaderKind;
 use crate::place::{Log, Place};
 use crate::turn::Turn;
 
+/// The longest name, time or id that is kept, in bytes: it stands beside every part of a message or file.
+const MAX_LABEL_BYTES: usize = 1_024;
+
+/// Returns the beginning of a name, time or id, which is nearly always all of it.
+fn label(text: &str) -> String {
+    text[..text.floor_char_boundary(MAX_LABEL_BYTES)].to_owned()
+}
+
 /// A file, and where it was given.
 #[derive(Clone, Debug)]
 pub(crate) struct FilePart {
@@ -141,8 +149,8 @@ fn read_file(part: &Map<String, Value>) -> RawFile {
     let data = text(&["file_data", "file_url", "url", "data"]).filter(|data| !data.trim().is_empty());
     let path = text(&["path", "file_path"]);
     RawFile {
-        id: text(&["file_id", "id"]).filter(|id| !id.trim().is_empty()),
-        name: text(&["filename", "file_name", "name"]).filter(|name| !name.trim().is_empty()),
+        id: text(&["file_id", "id"]).filter(|id| !id.trim().is_empty()).map(|id| label(&id)),
+        name: text(&["filename", "file_name", "name"]).filter(|name| !name.trim().is_empty()).map(|name| label(&name)),
         data: match (data, path) {
             (Some(data), _) => FileData::Text(data),
             (None, Some(path)) => FileData::Path(path.into()),

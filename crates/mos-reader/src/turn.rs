@@ -66,16 +66,34 @@ impl Turn {
         ]
     }
 
-    /// Returns the turn with a part of its text; its sources tell that part.
+    /// Returns the turn with a part of its text, which the source of what was said tells, else the first one. What belongs
+    /// to the whole turn, calls and other sources' content, is not repeated in every part: it may be as long as the text.
     pub(crate) fn part(&self, text: String) -> Self {
-        let mut part = self.clone();
-        for source in &mut part.sources {
-            if source.kind == "chat" {
-                source.content = Some(text.clone());
-            }
+        let telling = self.sources.iter().position(|source| source.kind == "chat").unwrap_or(0);
+        let sources = self.sources.iter().enumerate().map(|(index, source)| SourceMessage {
+            kind: source.kind.clone(),
+            role: source.role.clone(),
+            chat_time: source.chat_time.clone(),
+            message_id: source.message_id.clone(),
+            content: (index == telling).then(|| text.clone()),
+            doc_path: source.doc_path.clone(),
+            file_info: source.file_info.clone(),
+            image_info: source.image_info.clone(),
+            extra: source.extra.clone(),
+        });
+        Self {
+            place: self.place,
+            index: self.index,
+            role: self.role,
+            name: self.name.clone(),
+            time: self.time.clone(),
+            has_own_time: self.has_own_time,
+            message_id: self.message_id.clone(),
+            calls: Vec::new(),
+            answers: self.answers.clone(),
+            sources: sources.collect(),
+            text,
         }
-        part.text = text;
-        part
     }
 }
 

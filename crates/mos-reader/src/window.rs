@@ -114,10 +114,12 @@ fn fitting(turn: Turn, max: usize, tokens: &dyn TokenCounter, chunker: &dyn Chun
 #[cfg(test)]
 mod tests {
     use mos_core::Role;
+    use mos_core::memory::SourceMessage;
 
     use super::*;
     use crate::chunk::Chunk;
     use crate::parse::{Document, Position};
+    use crate::turn::ToolCall;
     use crate::turn::samples::turn;
 
     /// Counts what stands between spaces.
@@ -186,5 +188,27 @@ mod tests {
         let text: String = windows.iter().map(Window::text).collect();
         assert!(["three.", "Four", "Seven.", "Eight."].iter().all(|word| text.contains(word)), "{text}");
         assert_eq!(windows[1].turns[0].sources[0].content.as_deref(), Some("Four five six."));
+    }
+
+    #[test]
+    fn a_long_call_is_not_repeated_in_every_part_of_its_turn() {
+        let mut long = turn(0, Role::Assistant, "One two three. Four five six. Seven.");
+        let source = |kind: &str, content: &str| SourceMessage {
+            kind: kind.to_owned(),
+            content: Some(content.to_owned()),
+            ..SourceMessage::default()
+        };
+        long.sources.push(source("tool_calls", "Four five six. Seven."));
+        let (id, name) = ("c1".to_owned(), "write".to_owned());
+        long.calls = vec![ToolCall { id, name, arguments: "Four five six. Seven.".to_owned() }];
+        let contents = |turn: &Turn| turn.sources.iter().map(|source| source.content.clone()).collect::<Vec<_>>();
+        let whole = cut(None, Some(5), 1);
+        for window in windows(vec![long.clone()], &whole, &WhitespaceWords, &Stops) {
+            assert!(window.turns.iter().all(|turn| turn.calls.is_empty()));
+            assert_eq!(contents(&window.turns[0]), [Some(window.turns[0].text.clone()), None]);
+        }
+        long.sources.remove(0);
+        let windows = windows(vec![long], &whole, &WhitespaceWords, &Stops);
+        assert_eq!(contents(&windows[1].turns[0]), [Some("Four five six.".to_owned())], "the call is all there is");
     }
 }

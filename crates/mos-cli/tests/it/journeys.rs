@@ -261,6 +261,15 @@ fn a_folder_of_files_is_read_once() {
 }
 
 #[test]
+fn a_file_that_is_too_large_is_refused_by_its_size() {
+    let (data, files) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let path = files.path().join("large.pdf");
+    std::fs::File::create(&path).unwrap().set_len(1 << 30).unwrap();
+    let shown = stdout(data.path(), &["add", "--dry-run", "--file", &path.display().to_string()]);
+    assert!(shown.contains("not kept: it has 1073741824 bytes; at most 67108864 are read"), "{shown}");
+}
+
+#[test]
 fn text_comes_from_standard_input_too() {
     let data = tempfile::tempdir().unwrap();
     let output = run_with_input(data.path(), &["add", "-"], "I like tea.\n");

@@ -47,6 +47,19 @@ async fn order_and_batches_do_not_show_and_long_texts_are_cut() {
     assert!(embedder.embed(&[]).await.unwrap().is_empty());
 }
 
+/// More than are cut into tokens at once.
+#[tokio::test]
+async fn a_long_document_gets_a_vector_for_every_text_in_order() {
+    let embedder = LocalEmbedder::open(&EmbedderOptions::new(real_model("all-minilm-l6-v2"))).unwrap();
+    let sentences: Vec<String> = (0..1030).map(|number| format!("fact {number}")).collect();
+    let vectors = embedder.embed(&sentences).await.unwrap();
+    assert_eq!(vectors.len(), sentences.len());
+    for number in [0, 511, 512, 1023, 1024, 1029] {
+        let alone = embedder.embed(&sentences[number..=number]).await.unwrap();
+        assert_eq!(bits(&vectors[number]), bits(&alone[0]), "text {number}");
+    }
+}
+
 #[test]
 fn a_missing_encoder_and_a_missing_file_are_told_apart() {
     let folder = tempfile::TempDir::new().unwrap();

@@ -45,7 +45,7 @@ impl MarkdownChunker {
         // Converters give every heading the first level; numbers tell the true ones.
         let by_number = n_headings >= MANY_HEADINGS && n_first * 10 >= n_headings * 9;
         let mut sections: Vec<Section> = Vec::new();
-        let mut outline = Outline::default();
+        let mut outline = Outline::of(text.len());
         let mut next_break = breaks.iter().copied().peekable();
         for block in blocks {
             let is_break = next_break.next_if(|at| *at <= block.range.start).is_some();

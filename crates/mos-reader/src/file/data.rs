@@ -231,6 +231,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_file_that_is_too_large_is_refused_by_its_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("large.pdf");
+        // Nothing of it takes space, and no memory could take it: whoever read it first would fail otherwise.
+        std::fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
+        let refused = loader(true).load(&FileData::Path(path)).await.unwrap_err();
+        assert_eq!(refused.reason, "it has 1099511627776 bytes; at most 1000 are read, so give it in parts");
+    }
+
+    #[tokio::test]
     async fn paths_are_for_the_owner_of_the_machine() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("note.md");

@@ -111,7 +111,7 @@ impl<'a> Walker<'a> {
             document,
             styles,
             stop,
-            outline: Outline::default(),
+            outline: Outline::of(0),
             open: Vec::new(),
             grids: Grids::default(),
             list: String::new(),
@@ -122,6 +122,7 @@ impl<'a> Walker<'a> {
     }
 
     fn walk(mut self, xml: &str) -> Result<(), ParseError> {
+        self.outline = Outline::of(xml.len());
         walk(KIND, xml, |node| self.step(&node))?;
         self.end_list();
         Ok(())

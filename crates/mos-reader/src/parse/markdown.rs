@@ -1,11 +1,15 @@
 //! Markdown cut into blocks: headings, and what empty lines separate; fenced code stays whole.
 
+use std::cell::Cell;
 use std::ops::Range;
 
 use super::{Document, DocumentKind, Position};
 
 /// The deepest level of a heading.
 const MAX_LEVEL: u8 = 6;
+
+/// The longest heading, in bytes; a longer line is a paragraph. Headings stand beside every piece of what is under them.
+const MAX_HEADING_BYTES: usize = 1_000;
 
 /// A block of a text.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,7 +87,7 @@ fn atx(line: &str) -> Option<(u8, &str)> {
     if !text.is_empty() && !text.starts_with([' ', '\t']) {
         return None;
     }
-    Some((level, text.trim().trim_end_matches('#').trim_end()))
+    (text.len() <= MAX_HEADING_BYTES).then(|| (level, text.trim().trim_end_matches('#').trim_end()))
 }
 
 /// Returns the mark that opens or closes fenced code.
@@ -105,26 +109,46 @@ fn underline(line: &str) -> Option<u8> {
     (line.len() >= 3 && line.bytes().all(|byte| byte == b'-')).then_some(2)
 }
 
+/// How many times the length of a text its headings may take, told at every place under them; ordinary texts need less
+/// than once. Without a bound, a long heading over many short paragraphs takes their number times its length.
+const MAX_TOLD_TIMES: usize = 8;
+
+/// What headings may take in any text, in bytes.
+const MIN_TOLD_BYTES: usize = 1 << 20;
+
 /// The headings that hold at a place, outermost first.
-#[derive(Debug, Default)]
-pub(crate) struct Outline(Vec<(u8, String)>);
+#[derive(Debug)]
+pub(crate) struct Outline {
+    entries: Vec<(u8, String)>,
+    /// How many bytes of headings may still be told.
+    left: Cell<usize>,
+}
 
 impl Outline {
-    /// A heading ends those of its level and below.
-    pub(crate) fn enter(&mut self, level: u8, text: &str) {
-        while self.0.last().is_some_and(|(above, _)| *above >= level) {
-            self.0.pop();
-        }
-        self.0.push((level, text.to_owned()));
+    /// Returns the outline of a text of so many bytes, before its first heading.
+    pub(crate) fn of(text_bytes: usize) -> Self {
+        let left = text_bytes.saturating_mul(MAX_TOLD_TIMES).max(MIN_TOLD_BYTES);
+        Self { entries: Vec::new(), left: Cell::new(left) }
     }
 
+    /// A heading ends those of its level and below.
+    pub(crate) fn enter(&mut self, level: u8, text: &str) {
+        while self.entries.last().is_some_and(|(above, _)| *above >= level) {
+            self.entries.pop();
+        }
+        self.entries.push((level, text[..text.floor_char_boundary(MAX_HEADING_BYTES)].to_owned()));
+    }
+
+    /// Returns the headings; none once they were told so often that they would take much more than the text.
     pub(crate) fn headings(&self) -> Vec<String> {
-        self.0.iter().map(|(_, text)| text.clone()).filter(|text| !text.is_empty()).collect()
+        let n_bytes: usize = self.entries.iter().map(|(_, text)| text.len()).sum();
+        let Some(left) = self.left.get().checked_sub(n_bytes) else { return Vec::new() };
+        self.left.set(left);
+        self.entries.iter().map(|(_, text)| text.clone()).filter(|text| !text.is_empty()).collect()
     }
 }
 
 /// What is collected while a text is cut.
-#[derive(Default)]
 struct Cutter {
     blocks: Vec<MarkdownBlock>,
     outline: Outline,
@@ -157,7 +181,7 @@ impl Cutter {
 
 /// Cuts a text into blocks, in order. What is not in any block is space.
 pub(crate) fn blocks(text: &str) -> Vec<MarkdownBlock> {
-    let mut cutter = Cutter::default();
+    let mut cutter = Cutter { blocks: Vec::new(), outline: Outline::of(text.len()), open: None, n_lines: 0 };
     let mut fenced: Option<&str> = None;
     let mut at = 0;
     if let Some(front) = front_matter(text) {
@@ -184,7 +208,7 @@ pub(crate) fn blocks(text: &str) -> Vec<MarkdownBlock> {
             cutter.close();
             cutter.heading(range, level, heading);
         } else if let Some(level) = underline(body).filter(|_| cutter.n_lines == 1)
-            && let Some(open) = cutter.open.take()
+            && let Some(open) = cutter.open.take_if(|open| open.len() <= MAX_HEADING_BYTES)
         {
             let heading = text[open.clone()].trim();
             cutter.n_lines = 0;
@@ -203,6 +227,21 @@ mod tests {
 
     fn cut(text: &str) -> Vec<(&str, Option<u8>, String)> {
         blocks(text).into_iter().map(|block| (&text[block.range], block.level, block.headings.join("/"))).collect()
+    }
+
+    #[test]
+    fn a_long_heading_does_not_take_its_length_times_the_paragraphs() {
+        let text = format!("# {}\n\n{}", "long ".repeat(180), "a\n\n".repeat(20_000));
+        let found = blocks(&text);
+        assert_eq!(found.len(), 20_001);
+        assert_eq!(found[1].headings, found[0].headings, "as long as it is bearable, all is told");
+        let told: usize = found.iter().flat_map(|block| &block.headings).map(String::len).sum();
+        assert!(told <= MIN_TOLD_BYTES, "{told} bytes");
+        for line in [format!("# {}", "long ".repeat(300)), format!("{}\n===", "long ".repeat(300))] {
+            let found = blocks(&line);
+            assert!(found.iter().all(|block| block.level.is_none() && block.headings.is_empty()), "no heading");
+            assert_eq!(found.iter().map(|block| block.range.len()).sum::<usize>(), line.len(), "and nothing is lost");
+        }
     }
 
     #[test]

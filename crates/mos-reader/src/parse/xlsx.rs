@@ -12,6 +12,9 @@ use super::{Document, DocumentKind, ParseError, ParseLimits, Position};
 
 const KIND: DocumentKind = DocumentKind::Xlsx;
 
+/// The longest name of a sheet that is told, in bytes; Excel allows 31 letters.
+const MAX_NAME_BYTES: usize = 200;
+
 /// Cells between two looks at whether somebody still waits.
 const CELLS_PER_CHECK: usize = 4_096;
 
@@ -55,7 +58,9 @@ fn sheet(
     document: &mut Document,
 ) -> Result<(), ParseError> {
     let n_before = document.blocks.len();
-    let mut tables = Tables::new(Position { sheet: Some(name.to_owned()), ..Position::default() });
+    // It stands beside every table.
+    let shown = name[..name.floor_char_boundary(MAX_NAME_BYTES)].to_owned();
+    let mut tables = Tables::new(Position { sheet: Some(shown), ..Position::default() });
     let mut cells = book.worksheet_cells_reader(name).map_err(|error| damaged(&error))?;
     let (mut row, mut number, mut is_cut) = (Vec::new(), 0_u32, false);
     while let Some(cell) = cells.next_cell().map_err(|error| damaged(&error))? {

@@ -4,7 +4,7 @@ use mos_core::memory::SourceMessage;
 use mos_core::{Content, Message, Outcome, Part, Role};
 use serde_json::{Map, Value, json};
 
-use super::Sorted;
+use super::{Sorted, label};
 use crate::options::ReaderKind;
 use crate::place::{Log, Place};
 use crate::python_json;
@@ -72,20 +72,30 @@ impl Sorted {
 
     fn push_turn(&mut self, place: Place, message: &Message, kind: ReaderKind, said: &Said, calls: Vec<ToolCall>) {
         let index = self.turns.len();
-        let base = SourceMessage { content: None, ..SourceMessage::chat(message) };
+        let labelled = |field: &Option<String>| field.as_deref().map(label);
+        let (name, call_id) = (labelled(&message.name), labelled(&message.tool_call_id));
+        let (time, message_id) = (labelled(&message.chat_time), labelled(&message.message_id));
         let source = |kind_of: &str, content: &str| {
             let mut extra = Map::new();
-            if let Some(id) = &message.tool_call_id {
+            if let Some(id) = &call_id {
                 extra.insert("tool_call_id".to_owned(), json!(id));
             }
-            if let Some(name) = &message.name {
+            if let Some(name) = &name {
                 extra.insert("name".to_owned(), json!(name));
             }
             extra.insert("index".to_owned(), json!(index));
             if kind == ReaderKind::MultiModal {
                 extra.insert("lang".to_owned(), language_code(content));
             }
-            SourceMessage { kind: kind_of.to_owned(), content: Some(content.to_owned()), extra, ..base.clone() }
+            SourceMessage {
+                kind: kind_of.to_owned(),
+                role: Some(message.role.as_str().to_owned()),
+                chat_time: time.clone(),
+                message_id: message_id.clone(),
+                content: Some(content.to_owned()),
+                extra,
+                ..SourceMessage::default()
+            }
         };
         let (mut texts, mut sources) = (Vec::new(), Vec::new());
         if !said.text.trim().is_empty() {
@@ -102,17 +112,18 @@ impl Sorted {
             sources.push(source("tool_calls", &quoted));
             texts.push(quoted);
         }
+        let time = time.filter(|time| !time.trim().is_empty());
         self.turns.push(Turn {
             place,
             index,
             role: message.role,
-            name: message.name.clone().filter(|_| message.role != Role::Tool),
-            time: message.chat_time.clone().filter(|time| !time.trim().is_empty()),
-            has_own_time: message.chat_time.as_ref().is_some_and(|time| !time.trim().is_empty()),
-            message_id: message.message_id.clone(),
+            name: name.filter(|_| message.role != Role::Tool),
+            has_own_time: time.is_some(),
+            time,
+            message_id,
             text: texts.join(" "),
             calls,
-            answers: message.tool_call_id.clone().filter(|_| message.role == Role::Tool),
+            answers: call_id.filter(|_| message.role == Role::Tool),
             sources,
         });
     }
@@ -144,8 +155,8 @@ fn calls(message: &Message) -> Vec<ToolCall> {
         let name = text(function.get("name"));
         let id = text(call.get("id"));
         ToolCall {
-            id: if id.is_empty() { format!("call {}", index + 1) } else { id },
-            name: if name.is_empty() { "a tool without a name".to_owned() } else { name },
+            id: if id.is_empty() { format!("call {}", index + 1) } else { label(&id) },
+            name: if name.is_empty() { "a tool without a name".to_owned() } else { label(&name) },
             arguments: text(function.get("arguments").or_else(|| function.get("parameters"))),
         }
     });
@@ -224,6 +235,24 @@ mod tests {
         assert!(report.items.iter().any(|item| item.reason.as_deref().is_some_and(|r| r.contains("tool results"))));
         let (alone, _) = super::tests::sorted(json!([{"role": "user", "content": "a"}]), ReaderKind::Simple);
         assert_eq!(alone.turns[0].time.as_deref(), Some("03:04 AM on 02 January, 2026"));
+    }
+
+    #[test]
+    fn what_stands_beside_every_turn_is_not_long() {
+        let long = "é".repeat(100_000);
+        let said = json!({"role": "user", "content": "a", "name": long, "chat_time": long, "message_id": long});
+        let (sorted, _) = sorted(json!([said, {"role": "user", "content": "b"}]), ReaderKind::Simple);
+        for turn in &sorted.turns {
+            let time = turn.time.as_deref().unwrap();
+            assert!(time.len() <= 1_024 && long.starts_with(time), "{}", time.len());
+            assert_eq!(turn.sources[0].chat_time.as_deref(), Some(time));
+        }
+        let first = &sorted.turns[0];
+        assert!([&first.name, &first.message_id].into_iter().all(|label| label.as_ref().unwrap().len() <= 1_024));
+        let answer = json!({"role": "tool", "tool_call_id": long, "content": "{}"});
+        let call = json!({"role": "assistant", "tool_calls": [{"id": long, "function": {"name": long}}]});
+        let (sorted, _) = super::tests::sorted(json!([call, answer]), ReaderKind::MultiModal);
+        assert_eq!(sorted.turns[1].answers.as_ref(), Some(&sorted.turns[0].calls[0].id), "both are cut alike");
     }
 
     #[test]
