@@ -138,6 +138,39 @@ pub(crate) struct ChatArguments {
     /// The conversation's id.
     #[arg(long, value_name = "ID")]
     pub(crate) session: Option<String>,
+
+    /// The most memories that an answer is made from; default: the settings' `top_k`.
+    #[arg(long, short = 'k', value_name = "N")]
+    pub(crate) top_k: Option<usize>,
+
+    /// How much is thought before memories are looked for: `fast` asks no language model, `fine` lets one say what the
+    /// question is after, `mixture` does both.
+    #[arg(long, value_name = "MODE", default_value = "fast", value_parser = ["fast", "fine", "mixture"])]
+    pub(crate) mode: String,
+
+    /// Let a language model judge whether the memories answer, and search for what is missing, in at most three stages.
+    #[arg(long)]
+    pub(crate) deep: bool,
+
+    /// Let a language model split a hard question, and search for the easier ones too.
+    #[arg(long)]
+    pub(crate) sub_questions: bool,
+
+    /// Keep the order of recall although the cube has a reranker.
+    #[arg(long)]
+    pub(crate) no_rerank: bool,
+
+    /// Search the internet too; the cube or the settings name the service (internet_retriever).
+    #[arg(long)]
+    pub(crate) internet: bool,
+
+    /// Memories of this conversation come earlier; the others are found all the same.
+    #[arg(long, value_name = "ID")]
+    pub(crate) prefer_session: Option<String>,
+
+    /// The least relativity of memories, from 0 to 1.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0.0)]
+    pub(crate) relevance: f32,
 }
 
 #[derive(Debug, Args)]

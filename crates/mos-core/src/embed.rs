@@ -22,6 +22,24 @@ impl fmt::Display for EmbeddingSpace {
     }
 }
 
+/// What texts are embedded for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EmbedUse {
+    /// To answer questions: memories, documents.
+    Passage,
+    /// To ask.
+    Query,
+}
+
+/// Vectors, and what they took.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Embedded {
+    /// One per text, as [`Embedder::embed`] returns them.
+    pub vectors: Vec<Vec<f32>>,
+    /// The tokens that were computed for them; `None` from an encoder that does not count.
+    pub tokens: Option<u64>,
+}
+
 /// Turns texts into vectors of unit length.
 #[async_trait]
 pub trait Embedder: fmt::Debug + Send + Sync {
@@ -40,6 +58,18 @@ pub trait Embedder: fmt::Debug + Send + Sync {
     /// As [`Embedder::embed`].
     async fn embed_queries(&self, queries: &[String]) -> Result<Vec<Vec<f32>>, ModelError> {
         self.embed(queries).await
+    }
+
+    /// Returns one vector per text, as [`Embedder::embed`] or [`Embedder::embed_queries`] does, and what they took.
+    ///
+    /// # Errors
+    /// As [`Embedder::embed`].
+    async fn embed_counted(&self, purpose: EmbedUse, texts: &[String]) -> Result<Embedded, ModelError> {
+        let vectors = match purpose {
+            EmbedUse::Passage => self.embed(texts).await?,
+            EmbedUse::Query => self.embed_queries(texts).await?,
+        };
+        Ok(Embedded { vectors, tokens: None })
     }
 
     /// Returns the space of the vectors. May ask a server once, when the configuration does not tell.

@@ -42,7 +42,7 @@ pub use analyzer::Analyzer;
 pub use archive::{ArchiveBatch, ArchivedMemory, ArchivedReceipt, PastVersion, RecordArchive, UserArchive};
 pub use chat::{ChatEvent, ChatModel, ChatRequest, ChatStream, ChatUsage, FinishReason, Sampling};
 pub use clock::{Clock, SystemClock};
-pub use embed::{Embedder, EmbeddingSpace};
+pub use embed::{EmbedUse, Embedded, Embedder, EmbeddingSpace};
 pub use error::{BoxError, MemoryError, ModelError, StoreError};
 pub use fetch::{FetchError, Fetched, Fetcher};
 pub use filter::{Condition, Filter, Operator, field_value, is_moment_field, moment};

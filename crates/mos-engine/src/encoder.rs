@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use mos_core::{Embedder, EmbeddingSpace, ModelError};
+use mos_core::{EmbedUse, Embedded, Embedder, EmbeddingSpace, ModelError};
 use serde::Deserialize;
 use tokenizers::{Encoding, Tokenizer};
 
@@ -139,8 +139,12 @@ impl LocalEmbedder {
 #[async_trait]
 impl Embedder for LocalEmbedder {
     async fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, ModelError> {
+        Ok(self.embed_counted(EmbedUse::Passage, texts).await?.vectors)
+    }
+
+    async fn embed_counted(&self, _: EmbedUse, texts: &[String]) -> Result<Embedded, ModelError> {
         if texts.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Embedded { vectors: Vec::new(), tokens: Some(0) });
         }
         let (inner, texts) = (Arc::clone(&self.inner), texts.to_vec());
         tokio::task::spawn_blocking(move || inner.embed(texts))
@@ -154,19 +158,21 @@ impl Embedder for LocalEmbedder {
 }
 
 impl Inner {
-    fn embed(&self, texts: Vec<String>) -> Result<Vec<Vec<f32>>, ModelError> {
+    fn embed(&self, texts: Vec<String>) -> Result<Embedded, ModelError> {
         let mut vectors = Vec::with_capacity(texts.len());
+        let mut n_tokens = 0;
         let mut texts = texts.into_iter();
         loop {
             let some: Vec<String> = texts.by_ref().take(TEXTS_AT_ONCE).collect();
             if some.is_empty() {
-                return Ok(vectors);
+                return Ok(Embedded { vectors, tokens: Some(n_tokens as u64) });
             }
-            self.embed_some(some, &mut vectors)?;
+            n_tokens += self.embed_some(some, &mut vectors)?;
         }
     }
 
-    fn embed_some(&self, texts: Vec<String>, vectors: &mut Vec<Vec<f32>>) -> Result<(), ModelError> {
+    /// Adds the vectors of some texts; returns how many tokens they have.
+    fn embed_some(&self, texts: Vec<String>, vectors: &mut Vec<Vec<f32>>) -> Result<usize, ModelError> {
         let encodings = self.encodings(texts).map_err(|error| internal("tokenising texts", error))?;
         let tokens: Vec<&[u32]> = encodings.iter().map(Encoding::get_ids).collect();
         if tokens.iter().any(|tokens| tokens.is_empty()) {
@@ -174,6 +180,7 @@ impl Inner {
                 "a text has no tokens, and the model's tokenizer adds none: it has no vector; leave it out".to_owned(),
             ));
         }
+        let n_tokens: usize = tokens.iter().map(|tokens| tokens.len()).sum();
         for batch in batches(&tokens, self.batch_tokens) {
             let texts = &tokens[batch];
             let turn = self.turns.wait();
@@ -185,7 +192,7 @@ impl Inner {
                 row += text.len();
             }
         }
-        Ok(())
+        Ok(n_tokens)
     }
 
     fn encodings(&self, mut texts: Vec<String>) -> tokenizers::Result<Vec<Encoding>> {

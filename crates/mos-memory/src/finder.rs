@@ -1,9 +1,10 @@
 //! What textual memories with embeddings do in the same way: embedding, finding, and the vectors of dumps.
 //!
 //! A search is `plan` (what is searched for, with a model where that is asked for) → `gather` (recall of every query, and
-//! pages of the internet) → `order` (reranker, repetitions, limits); `find` puts these together and searches again when the
-//! hits do not answer.
+//! pages of the internet) → `order` (reranker, `claims`, repetitions, limits); `find` puts these together and searches again
+//! when the hits do not answer.
 
+mod claims;
 mod find;
 mod gather;
 mod order;

@@ -25,6 +25,7 @@ pub mod recall;
 mod reembed;
 pub mod rerank;
 pub mod retrieve;
+mod schema;
 mod search;
 mod shelf;
 pub mod time;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use mos_core::{ChatModel, ChatRequest, ChatStream, Embedder, EmbeddingSpace, ModelError};
+use mos_core::{ChatModel, ChatRequest, ChatStream, EmbedUse, Embedded, Embedder, EmbeddingSpace, ModelError};
 
 /// Asks a second model once when the first one fails before its first text.
 #[derive(Debug)]
@@ -63,22 +63,20 @@ impl BackupEmbedder {
 #[async_trait]
 impl Embedder for BackupEmbedder {
     async fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, ModelError> {
-        match self.first.embed(texts).await {
-            Err(error) => {
-                tracing::warn!(%error, "asking the backup server");
-                self.second.embed(texts).await
-            }
-            vectors => vectors,
-        }
+        Ok(self.embed_counted(EmbedUse::Passage, texts).await?.vectors)
     }
 
     async fn embed_queries(&self, queries: &[String]) -> Result<Vec<Vec<f32>>, ModelError> {
-        match self.first.embed_queries(queries).await {
+        Ok(self.embed_counted(EmbedUse::Query, queries).await?.vectors)
+    }
+
+    async fn embed_counted(&self, purpose: EmbedUse, texts: &[String]) -> Result<Embedded, ModelError> {
+        match self.first.embed_counted(purpose, texts).await {
             Err(error) => {
                 tracing::warn!(%error, "asking the backup server");
-                self.second.embed_queries(queries).await
+                self.second.embed_counted(purpose, texts).await
             }
-            vectors => vectors,
+            embedded => embedded,
         }
     }
 

@@ -6,13 +6,13 @@ use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use futures::future::try_join_all;
-use mos_core::{Embedder, EmbeddingSpace, ModelError};
+use mos_core::{EmbedUse, Embedded, Embedder, EmbeddingSpace, ModelError};
 use serde_json::{Map, Value, json};
 
 use crate::http::Server;
 use crate::ollama::missing;
 use crate::options::ServerOptions;
-use crate::text::{add_extra, cut};
+use crate::text::{add_extra, cut, estimate_tokens};
 
 /// How much is sent at once.
 #[derive(Clone, Debug, PartialEq)]
@@ -208,8 +208,10 @@ impl RemoteEmbedder {
         }
     }
 
-    async fn embed_batch(&self, texts: &[Cow<'_, str>]) -> Result<Vec<Vec<f32>>, ModelError> {
+    /// Returns the vectors of some texts, and how many tokens these have.
+    async fn embed_batch(&self, texts: &[Cow<'_, str>]) -> Result<(Vec<Vec<f32>>, u64), ModelError> {
         let answer = self.ask(texts).await?;
+        let n_tokens = self.n_tokens(&answer, texts);
         let mut vectors = vec![None; texts.len()];
         for (index, vector) in self.entries(&answer)? {
             let slot = vectors.get_mut(index).filter(|slot| slot.is_none());
@@ -217,10 +219,23 @@ impl RemoteEmbedder {
             *slot = Some(self.vector(vector)?);
         }
         let n_answered = vectors.iter().flatten().count();
-        vectors
+        let vectors = vectors
             .into_iter()
             .collect::<Option<Vec<_>>>()
-            .ok_or_else(|| self.bad(&format!("has {n_answered} embeddings for {} texts", texts.len())))
+            .ok_or_else(|| self.bad(&format!("has {n_answered} embeddings for {} texts", texts.len())))?;
+        Ok((vectors, n_tokens))
+    }
+
+    /// The tokens that an answer says the texts have, else about how many they have.
+    fn n_tokens(&self, answer: &Value, texts: &[Cow<'_, str>]) -> u64 {
+        let told = match self.format {
+            Format::OpenAi | Format::ArkMultimodal => {
+                let usage = &answer["usage"];
+                usage["prompt_tokens"].as_u64().or_else(|| usage["total_tokens"].as_u64())
+            }
+            Format::Ollama => answer["prompt_eval_count"].as_u64(),
+        };
+        told.unwrap_or_else(|| texts.iter().map(|text| estimate_tokens(text) as u64).sum())
     }
 
     /// Returns the entries of an answer with their places among the texts.
@@ -295,22 +310,27 @@ fn batches<'a, 'b>(texts: &'a [Cow<'b, str>], limits: &EmbedLimits) -> Vec<&'a [
 #[async_trait]
 impl Embedder for RemoteEmbedder {
     async fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, ModelError> {
+        Ok(self.embed_counted(EmbedUse::Passage, texts).await?.vectors)
+    }
+
+    async fn embed_counted(&self, _: EmbedUse, texts: &[String]) -> Result<Embedded, ModelError> {
         let limits = &self.options.limits;
         let texts: Vec<Cow<'_, str>> = texts.iter().map(|text| cut(text, limits.max_tokens)).collect();
-        let mut vectors = Vec::with_capacity(texts.len());
+        let (mut vectors, mut n_tokens) = (Vec::with_capacity(texts.len()), 0_u64);
         for together in batches(&texts, limits).chunks(limits.parallel) {
-            for batch in try_join_all(together.iter().map(|batch| self.embed_batch(batch))).await? {
+            for (batch, n_of_batch) in try_join_all(together.iter().map(|batch| self.embed_batch(batch))).await? {
                 vectors.extend(batch);
+                n_tokens = n_tokens.saturating_add(n_of_batch);
             }
         }
-        Ok(vectors)
+        Ok(Embedded { vectors, tokens: Some(n_tokens) })
     }
 
     async fn space(&self) -> Result<EmbeddingSpace, ModelError> {
         let dimension = match self.dimension.get() {
             Some(dimension) => *dimension,
             None => {
-                let vectors = self.embed_batch(&[Cow::Borrowed("dimension")]).await?;
+                let (vectors, _) = self.embed_batch(&[Cow::Borrowed("dimension")]).await?;
                 vectors.first().map(Vec::len).ok_or_else(|| self.bad("holds no embeddings"))?
             }
         };

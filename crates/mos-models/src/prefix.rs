@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use mos_core::{Embedder, EmbeddingSpace, ModelError};
+use mos_core::{EmbedUse, Embedded, Embedder, EmbeddingSpace, ModelError};
 
 /// What stands before a text when it is embedded, for example `query: ` and `passage: ` for models of the E5 family.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,6 +50,14 @@ impl Embedder for PrefixedEmbedder {
 
     async fn embed_queries(&self, queries: &[String]) -> Result<Vec<Vec<f32>>, ModelError> {
         self.inner.embed_queries(&prefixed(&self.prefixes.query, queries)).await
+    }
+
+    async fn embed_counted(&self, purpose: EmbedUse, texts: &[String]) -> Result<Embedded, ModelError> {
+        let prefix = match purpose {
+            EmbedUse::Passage => &self.prefixes.passage,
+            EmbedUse::Query => &self.prefixes.query,
+        };
+        self.inner.embed_counted(purpose, &prefixed(prefix, texts)).await
     }
 
     async fn space(&self) -> Result<EmbeddingSpace, ModelError> {

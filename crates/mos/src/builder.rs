@@ -399,13 +399,10 @@ pub(crate) fn neo4j_options(config: &Neo4jStoreConfig) -> Neo4jOptions {
     }
 }
 
-/// Only the user that runs the program may look into a new folder.
+/// Makes the folder that a database is to be in.
 fn create_folder(database: &Path) -> std::result::Result<(), StoreError> {
     let Some(folder) = database.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
-    let mut builder = std::fs::DirBuilder::new();
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.recursive(true).create(folder).map_err(|error| StoreError::Storage {
+    folders::create_private(folder).map_err(|error| StoreError::Storage {
         path: folder.display().to_string(),
         detail: format!("{error}; choose another folder with --data-dir or MOS_DATA_DIR"),
     })

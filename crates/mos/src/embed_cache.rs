@@ -1,11 +1,11 @@
 //! Vectors of texts that were embedded lately: a question that is asked of several cubes is embedded once.
 
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use async_trait::async_trait;
 use lru::LruCache;
-use mos_core::{Embedder, EmbeddingSpace, ModelError};
+use mos_core::{EmbedUse, Embedded, Embedder, EmbeddingSpace, ModelError};
 use tokio::sync::OnceCell;
 
 /// How many texts are remembered: some 2 MB of vectors.
@@ -19,62 +19,57 @@ const MAX_TEXT_BYTES: usize = 2048;
 pub(crate) struct CachedEmbedder {
     inner: Arc<dyn Embedder>,
     /// By what the text is for and the text: an encoder may tell questions from what answers them.
-    recent: Mutex<LruCache<(Use, String), Arc<Vector>>>,
+    recent: Mutex<LruCache<(EmbedUse, String), Arc<Vector>>>,
 }
 
 /// A vector that is computed once, for all who wait for it.
 type Vector = OnceCell<Vec<f32>>;
-
-/// What a text is embedded for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Use {
-    Passage,
-    Query,
-}
 
 impl CachedEmbedder {
     pub(crate) fn new(inner: Arc<dyn Embedder>) -> Self {
         Self { inner, recent: Mutex::new(LruCache::new(CAPACITY)) }
     }
 
-    async fn embed_for(&self, purpose: Use, texts: &[String]) -> Result<Vec<Vec<f32>>, ModelError> {
-        match purpose {
-            Use::Passage => self.inner.embed(texts).await,
-            Use::Query => self.inner.embed_queries(texts).await,
-        }
-    }
-
-    async fn embed_one(&self, purpose: Use, texts: &[String]) -> Result<Vec<f32>, ModelError> {
-        let vectors = self.embed_for(purpose, texts).await?;
+    /// Returns the vector of one text, and what it took.
+    async fn embed_one(&self, purpose: EmbedUse, texts: &[String]) -> Result<(Vec<f32>, Option<u64>), ModelError> {
+        let Embedded { vectors, tokens } = self.inner.embed_counted(purpose, texts).await?;
         let n_vectors = vectors.len();
-        vectors.into_iter().next().filter(|_| n_vectors == 1).ok_or_else(|| {
+        let vector = vectors.into_iter().next().filter(|_| n_vectors == 1).ok_or_else(|| {
             ModelError::BadAnswer(format!("the encoder returned {n_vectors} vectors for one text; check the encoder"))
-        })
-    }
-
-    async fn remembered(&self, purpose: Use, texts: &[String]) -> Result<Vec<Vec<f32>>, ModelError> {
-        let [text] = texts else { return self.embed_for(purpose, texts).await };
-        if text.len() > MAX_TEXT_BYTES {
-            return self.embed_for(purpose, texts).await;
-        }
-        let cell = {
-            let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(recent.get_or_insert((purpose, text.clone()), Arc::default))
-        };
-        // Cubes that ask for the same text at the same time wait for one computation; other texts do not wait.
-        let vector = cell.get_or_try_init(|| self.embed_one(purpose, texts)).await?;
-        Ok(vec![vector.clone()])
+        })?;
+        Ok((vector, tokens))
     }
 }
 
 #[async_trait]
 impl Embedder for CachedEmbedder {
     async fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, ModelError> {
-        self.remembered(Use::Passage, texts).await
+        Ok(self.embed_counted(EmbedUse::Passage, texts).await?.vectors)
     }
 
     async fn embed_queries(&self, queries: &[String]) -> Result<Vec<Vec<f32>>, ModelError> {
-        self.remembered(Use::Query, queries).await
+        Ok(self.embed_counted(EmbedUse::Query, queries).await?.vectors)
+    }
+
+    /// What is remembered takes no tokens.
+    async fn embed_counted(&self, purpose: EmbedUse, texts: &[String]) -> Result<Embedded, ModelError> {
+        let text = match texts {
+            [text] if text.len() <= MAX_TEXT_BYTES => text,
+            _ => return self.inner.embed_counted(purpose, texts).await,
+        };
+        let cell = {
+            let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(recent.get_or_insert((purpose, text.clone()), Arc::default))
+        };
+        // Cubes that ask for the same text at the same time wait for one computation; other texts do not wait.
+        let took = OnceLock::new();
+        let vector = cell.get_or_try_init(|| async {
+            let (vector, tokens) = self.embed_one(purpose, texts).await?;
+            took.get_or_init(|| tokens);
+            Ok::<_, ModelError>(vector)
+        });
+        let vectors = vec![vector.await?.clone()];
+        Ok(Embedded { vectors, tokens: took.into_inner().unwrap_or(Some(0)) })
     }
 
     async fn space(&self) -> Result<EmbeddingSpace, ModelError> {
@@ -104,6 +99,26 @@ mod tests {
         }
     }
 
+    /// An encoder whose tokens are words.
+    #[derive(Debug)]
+    struct Telling;
+
+    #[async_trait]
+    impl Embedder for Telling {
+        async fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, ModelError> {
+            Ok(vec![vec![1.0]; texts.len()])
+        }
+
+        async fn embed_counted(&self, _: EmbedUse, texts: &[String]) -> Result<Embedded, ModelError> {
+            let n_words: usize = texts.iter().map(|text| text.split(' ').count()).sum();
+            Ok(Embedded { vectors: self.embed(texts).await?, tokens: Some(n_words as u64) })
+        }
+
+        async fn space(&self) -> Result<EmbeddingSpace, ModelError> {
+            Ok(EmbeddingSpace { model: "telling".to_owned(), dimension: 1 })
+        }
+    }
+
     #[tokio::test]
     async fn a_question_is_embedded_once_also_when_asked_at_the_same_time() {
         let counting = Arc::new(Counting::default());
@@ -118,5 +133,16 @@ mod tests {
         cached.embed_queries(&question).await.unwrap();
         cached.embed_queries(&question).await.unwrap();
         assert_eq!(counting.0.load(Ordering::SeqCst), 5, "a question is not what answers it");
+    }
+
+    #[tokio::test]
+    async fn what_is_remembered_takes_no_tokens() {
+        let cached = CachedEmbedder::new(Arc::new(Telling));
+        let took = async |texts: &[&str]| {
+            let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
+            cached.embed_counted(EmbedUse::Query, &texts).await.unwrap().tokens
+        };
+        assert_eq!((took(&["a b c"]).await, took(&["a b c"]).await), (Some(3), Some(0)));
+        assert_eq!(took(&["a b c", "d"]).await, Some(4));
     }
 }

@@ -36,6 +36,7 @@ pub(crate) mod users;
 pub(crate) mod vectors;
 
 pub use devices::compute_device;
+pub(crate) use models::as_configured;
 pub(crate) use readers::fetcher;
 
 /// What a constructor of a model may look at besides its configuration.

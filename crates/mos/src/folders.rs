@@ -1,6 +1,8 @@
 //! Where data and models are kept.
 
-use std::path::PathBuf;
+use std::fs::DirBuilder;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use directories::ProjectDirs;
 use mos_config::Settings;
@@ -29,7 +31,33 @@ pub fn models_dir(settings: &Settings) -> Result<PathBuf> {
     }
 }
 
+/// Makes a folder, and those above it that are missing. Only the user that runs the program may look into what is made; what
+/// is there already stays as it is.
+pub(crate) fn create_private(folder: &Path) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(folder)
+}
+
 fn platform(variable: &str) -> Result<ProjectDirs> {
     ProjectDirs::from("", "", "mos")
         .ok_or_else(|| Error::Invalid(format!("this machine names no home folder; set {variable} to a folder")))
+}
+
+#[cfg(test)]
+mod tests {
+    #[cfg(unix)]
+    #[test]
+    fn nobody_else_may_look_into_a_folder_that_is_made() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let place = tempfile::tempdir().unwrap();
+        let inner = place.path().join("data/usage");
+        super::create_private(&inner).unwrap();
+        super::create_private(&inner).unwrap();
+        for folder in [place.path().join("data"), inner] {
+            assert_eq!(folder.metadata().unwrap().permissions().mode() & 0o777, 0o700, "{}", folder.display());
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
-use mos_core::{ChatModel, ChatRequest, ChatStream, Embedder, EmbeddingSpace, ModelError};
+use mos_core::{ChatModel, ChatRequest, ChatStream, EmbedUse, Embedded, Embedder, EmbeddingSpace, ModelError};
 use tokio::sync::OnceCell;
 
 /// Makes a part; called again after a failure.
@@ -46,6 +46,10 @@ impl Embedder for LazyEmbedder {
 
     async fn embed_queries(&self, queries: &[String]) -> Result<Vec<Vec<f32>>, ModelError> {
         self.0.get().await?.embed_queries(queries).await
+    }
+
+    async fn embed_counted(&self, purpose: EmbedUse, texts: &[String]) -> Result<Embedded, ModelError> {
+        self.0.get().await?.embed_counted(purpose, texts).await
     }
 
     async fn space(&self) -> Result<EmbeddingSpace, ModelError> {

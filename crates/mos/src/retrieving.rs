@@ -59,12 +59,13 @@ impl Retrieving {
         }
     }
 
-    /// Returns what takes part in searches of a cube's textual memory, whose searches are planned by `model`.
-    pub(crate) fn of(&self, cube_config: &Value, model: Arc<dyn ChatModel>) -> Retrieval {
-        let Making { embedder, clock, ids, .. } = &self.making;
+    /// Returns what takes part in searches of a cube's textual memory, whose searches are planned by `model`, and whose
+    /// pages are embedded by `embedder`.
+    pub(crate) fn of(&self, cube_config: &Value, model: Arc<dyn ChatModel>, embedder: Arc<dyn Embedder>) -> Retrieval {
+        let Making { clock, ids, .. } = &self.making;
         let web = self.retriever(cube_config).map(|retriever| WebSearch {
             retriever,
-            embedder: Some(Arc::clone(embedder)),
+            embedder: Some(embedder),
             clock: Arc::clone(clock),
             ids: Arc::clone(ids),
         });
@@ -273,7 +274,8 @@ mod tests {
 
     fn of(retrieving: &Retrieving, text_mem: Value) -> Retrieval {
         let model: Arc<dyn ChatModel> = Arc::new(ScriptedChat::new(Vec::<String>::new()));
-        retrieving.of(&json!({"text_mem": {"backend": "tree_text", "config": text_mem}}), model)
+        let embedder = Arc::clone(&retrieving.making.embedder);
+        retrieving.of(&json!({"text_mem": {"backend": "tree_text", "config": text_mem}}), model, embedder)
     }
 
     fn cosine() -> Value {

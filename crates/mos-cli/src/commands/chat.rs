@@ -3,8 +3,8 @@
 use std::io::BufRead;
 
 use futures::StreamExt;
-use mos::{Chat, ChatReply, FoundMemory, Mos};
-use mos_core::{ChatEvent, ChatUsage, CubeId, MemoryError, StoreError};
+use mos::{Chat, ChatReply, FoundMemory, Mos, Search};
+use mos_core::{ChatEvent, ChatUsage, CubeId, MemoryError, SearchMode, StoreError};
 use serde_json::{Value, json};
 
 use crate::arguments::ChatArguments;
@@ -17,7 +17,7 @@ pub(super) async fn run(context: &Context, arguments: ChatArguments) -> anyhow::
     context.ensure_cube(&mos).await?;
     let model = progress::spinning("loading the model", mos.chat_model()).await?;
     if let Some(question) = &arguments.once {
-        let reply = mos.chat(request(context, &arguments, question)).await?;
+        let reply = mos.chat(request(context, &arguments, question)?).await?;
         answer(context, &arguments, reply).await?;
         return finish(context, &mos).await;
     }
@@ -40,15 +40,37 @@ async fn finish(context: &Context, mos: &Mos) -> anyhow::Result<()> {
     super::organize::wait(context, mos, context.cube.as_ref()).await
 }
 
-fn request(context: &Context, arguments: &ChatArguments, question: &str) -> Chat {
-    let mut chat = Chat::new(question).user(context.user.clone()).remember(!arguments.no_remember);
+fn request(context: &Context, arguments: &ChatArguments, question: &str) -> anyhow::Result<Chat> {
+    let mode = SearchMode::parse(&arguments.mode)
+        .ok_or_else(|| anyhow::anyhow!("`{}` is no mode of searches", arguments.mode))?;
+    let mut chat = Chat::new(question)
+        .user(context.user.clone())
+        .remember(!arguments.no_remember)
+        .searching(|search| searching(search.mode(mode), arguments));
     if let Some(cube) = &context.cube {
         chat = chat.cubes([cube.clone()]);
     }
     if let Some(session) = &arguments.session {
         chat = chat.session(session.as_str());
     }
-    chat
+    Ok(chat)
+}
+
+/// The search for memories that the arguments ask for.
+fn searching(search: Search, arguments: &ChatArguments) -> Search {
+    let mut search = search
+        .deep(arguments.deep)
+        .sub_questions(arguments.sub_questions)
+        .rerank(!arguments.no_rerank)
+        .internet(arguments.internet)
+        .relevance(arguments.relevance);
+    if let Some(top_k) = arguments.top_k {
+        search = search.top_k(top_k);
+    }
+    if let Some(session) = &arguments.prefer_session {
+        search = search.prefer_session(session.as_str());
+    }
+    search
 }
 
 /// Answers line by line. A line that cannot be answered is told and the conversation goes on.
@@ -97,7 +119,7 @@ async fn reply(
     question: &str,
     interactive: bool,
 ) -> anyhow::Result<()> {
-    let reply = mos.chat(request(context, arguments, question)).await?;
+    let reply = mos.chat(request(context, arguments, question)?).await?;
     if interactive {
         context.output.raw("mos> ")?;
     }
@@ -115,24 +137,36 @@ async fn next_line() -> anyhow::Result<Option<String>> {
 
 /// Prints an answer as it comes, or at its end as JSON.
 async fn answer(context: &Context, arguments: &ChatArguments, mut reply: ChatReply) -> anyhow::Result<()> {
+    if !context.output.json && wants_notes(arguments) {
+        for (cube, note) in &reply.notes {
+            context.output.note(&format!("note: {cube}: {note}"));
+        }
+    }
     if arguments.show_memories {
         show(context, "memory", &reply.memories);
         show(context, "preference", &reply.preferences);
     }
     if context.output.json {
         let (memories, preferences) = (json_of(&reply.memories), json_of(&reply.preferences));
-        let activation = std::mem::take(&mut reply.activation);
+        let (activation, notes) = (std::mem::take(&mut reply.activation), notes_of(&reply));
         let (text, usage) = reply.complete().await?;
         let told = json!({
             "answer": text,
             "memories": memories,
             "preferences": preferences,
             "activation": activation,
+            "notes": notes,
             "usage": usage,
         });
         return context.output.value(&told, |_| text.clone());
     }
     print_stream(context, &mut reply).await.map(drop)
+}
+
+/// Whether somebody has asked how memories are found; others need not hear that a cube is still empty.
+fn wants_notes(arguments: &ChatArguments) -> bool {
+    let asks_a_model = arguments.mode != SearchMode::Fast.as_str() || arguments.deep || arguments.sub_questions;
+    arguments.show_memories || asks_a_model || arguments.internet || arguments.relevance > 0.0
 }
 
 fn show(context: &Context, what: &str, found: &[(CubeId, FoundMemory)]) {
@@ -144,6 +178,10 @@ fn show(context: &Context, what: &str, found: &[(CubeId, FoundMemory)]) {
 
 fn json_of(found: &[(CubeId, FoundMemory)]) -> Vec<Value> {
     found.iter().map(|(cube, found)| json!({"cube_id": cube, "memory": found})).collect()
+}
+
+fn notes_of(reply: &ChatReply) -> Vec<Value> {
+    reply.notes.iter().map(|(cube, note)| json!({"cube_id": cube, "note": note})).collect()
 }
 
 /// Prints the text of an answer as it comes and returns what it took.

@@ -26,6 +26,9 @@ fn line(period: &str, tokens: &TokenSums, left: Option<u64>) -> String {
 }
 
 fn sums(tokens: &TokenSums) -> String {
-    let TokenSums { calls, prompt_tokens, cached_tokens, completion_tokens } = tokens;
-    format!("{calls} answers, {prompt_tokens} tokens asked ({cached_tokens} cached), {completion_tokens} answered")
+    let TokenSums { calls, prompt_tokens, cached_tokens, completion_tokens, embedded_tokens } = tokens;
+    format!(
+        "{calls} answers, {prompt_tokens} tokens asked ({cached_tokens} cached), {completion_tokens} answered, \
+         {embedded_tokens} embedded"
+    )
 }

@@ -70,3 +70,32 @@ async fn a_chat_learns_a_preference_and_the_next_one_shows_that_it_follows_it() 
         assert!(has("memory ", "I prefer tea to coffee."), "{errors}");
     });
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chat_takes_the_options_of_searches() {
+    let server = ModelServer::start().await;
+    server.answer_with(|request| {
+        let system = request["messages"][0]["content"].as_str().unwrap_or_default();
+        let goal = object!({"memories": ["My cat is called Tom"], "keys": [], "tags": [], "goal_type": "fact",
+                            "rephrased_instruction": "What is my cat called?", "internet_search": false});
+        Reply::text(if system.contains("You prepare a search") { goal.to_string() } else { "Tom.".to_owned() })
+    });
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let settings = object!({"chat_model": {"backend": "openai", "config": {
+        "model_name_or_path": "scripted", "api_key": "sk-test", "api_base": server.openai_url(), "max_retries": 0}}});
+    let settings = write(data, "settings.json", &settings.to_string());
+    tokio::task::block_in_place(|| {
+        for text in ["My dog is called Max", "My cat is called Tom"] {
+            stdout(data, &["add", text, "--config", &settings]);
+        }
+        let asked = ["chat", "--once", "What is the name of my animal?", "--config", &settings];
+        let told = json(data, &[&asked[..], &["--mode", "fine", "-k", "1"]].concat());
+        let memories = told["memories"].as_array().unwrap();
+        assert_eq!((memories.len(), &memories[0]["memory"]["memory"]), (1, &"My cat is called Tom".into()), "{told}");
+        let narrow = run(data, &[&asked[..], &["--relevance", "1", "--internet"]].concat());
+        let errors = String::from_utf8(narrow.stderr).unwrap();
+        assert_eq!(String::from_utf8(narrow.stdout).unwrap().trim(), "Tom.");
+        assert!(errors.contains("relativity below 1") && errors.contains("internet"), "{errors}");
+    });
+}

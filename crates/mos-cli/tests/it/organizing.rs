@@ -40,11 +40,33 @@ fn without_a_model_a_possible_conflict_is_marked_once() {
     assert_eq!(json(data, &["get", &berlin, "--cube", "tree"])["metadata"]["conflict_candidate"], true);
     let again = stdout(data, &["organize", "--cube", "tree", "--no-model"]);
     assert!(again.starts_with("nothing to do\n") && !again.contains("no model was asked"), "{again}");
+    let now = found(data, &[]);
+    let place = |id: &String| now.iter().position(|one| one == id).unwrap();
+    assert!(place(&berlin) < place(&paris), "the newer one of what may contradict each other: {now:?}");
+    let explained = stdout(data, &["search", "Where do I live?", "--cube", "tree", "--explain"]);
+    assert!(explained.contains("conflict_candidate 1.000"), "{explained}");
     assert_eq!(found(data, &["--as-of", "2024-06-01"]), [paris]);
     stdout(data, &["add", "likes tea", "--cube", "notes"]);
     let told = stdout(data, &["organize", "--cube", "notes"]);
     assert!(told.starts_with("nothing to do\n") && told.contains("`general_text`: topics and links"), "{told}");
     assert!(failure(data, &["organize", "--cube", "nowhere"]).contains("nowhere"));
+}
+
+#[test]
+fn the_readme_shows_how_a_tree_is_made_and_organised() {
+    let readme = include_str!("../../../../README.md");
+    let shown = readme.lines().find_map(|line| line.strip_prefix("echo '")?.strip_suffix("' > tree.json")).unwrap();
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let file = write(data, "tree.json", shown);
+    for line in ["mos cube create tree --from tree.json", "mos organize --cube tree"] {
+        assert!(readme.contains(line), "{line}");
+    }
+    stdout(data, &["cube", "create", "tree", "--from", &file]);
+    stdout(data, &["add", "I live in Paris", "--cube", "tree"]);
+    stdout(data, &["add", "I moved to Berlin", "--cube", "tree"]);
+    let told = stdout(data, &["organize", "--cube", "tree"]);
+    assert!(told.starts_with("1 possible conflicts marked\n"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! The sentence encoder on the real model.
 
-use mos_core::{Embedder, ModelError};
+use mos_core::{EmbedUse, Embedder, ModelError};
 use mos_engine::{EmbedderOptions, LocalEmbedder};
 
 use crate::support::{bits, real_model};
@@ -74,4 +74,12 @@ fn a_missing_encoder_and_a_missing_file_are_told_apart() {
     std::fs::write(folder.path().join("model.safetensors"), &weights[..weights.len() / 2]).unwrap();
     let error = LocalEmbedder::open(&EmbedderOptions::new(folder.path())).unwrap_err();
     assert!(matches!(&error, ModelError::BadModel(text) if text.contains("fetch")), "{error}");
+}
+
+#[tokio::test]
+async fn the_tokens_of_texts_are_told() {
+    let embedder = LocalEmbedder::open(&EmbedderOptions::new(real_model("all-minilm-l6-v2"))).unwrap();
+    let embedded = embedder.embed_counted(EmbedUse::Query, &texts(&["a dog", "the cat"])).await.unwrap();
+    assert_eq!(embedded.tokens, Some(2 + 2 + 4), "words, and two tokens that frame each text");
+    assert_eq!(embedder.embed_counted(EmbedUse::Passage, &[]).await.unwrap().tokens, Some(0));
 }

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use crate::answer;
 use crate::ask::ask_json;
 use crate::conversation::{self, Piece};
+use crate::schema;
 
 /// How often a model is asked about the same piece of a conversation until its answer can be read.
 pub(crate) const ATTEMPTS: usize = 3;
@@ -31,7 +32,7 @@ pub struct Extractor {
 pub(crate) enum AnswerForm {
     /// `{"memory list": [{key, value, tags}]}`
     General,
-    /// `[{memory, metadata: {type}}]`
+    /// `{"memories": [{memory, metadata: {type}}]}`
     Naive,
 }
 
@@ -43,6 +44,22 @@ impl AnswerForm {
             (Self::Naive, Language::English) => include_str!("naive_english.txt"),
             (Self::Naive, Language::Chinese) => include_str!("naive_chinese.txt"),
         }
+    }
+
+    fn schema(self) -> Value {
+        let (text, texts) = (schema::text(), schema::list(schema::text()));
+        let messages = schema::list(schema::number());
+        let (name, element) = match self {
+            Self::General => {
+                let fields = [("key", text.clone()), ("value", text), ("tags", texts), ("messages", messages)];
+                ("memory list", schema::object(&fields))
+            }
+            Self::Naive => {
+                let metadata = schema::object(&[("type", text.clone())]);
+                ("memories", schema::object(&[("memory", text), ("metadata", metadata), ("messages", messages)]))
+            }
+        };
+        schema::object(&[(name, schema::list(element))])
     }
 }
 
@@ -65,7 +82,7 @@ impl Extractor {
         for piece in conversation::pieces(messages)? {
             let prompt = form.prompt(piece.language());
             let question = vec![Message::system(prompt.trim_end()), Message::user(piece.text())];
-            let answer: Answer = ask_json(self.model.as_ref(), question, ATTEMPTS).await?;
+            let answer: Answer = ask_json(self.model.as_ref(), question, &form.schema(), ATTEMPTS).await?;
             for found in answer.found {
                 // The message that two pieces share may have been noted twice.
                 if !items.iter().any(|known| known.memory == found.text) {
@@ -200,11 +217,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_naive_form_is_a_list_with_types() {
+    async fn the_naive_form_has_types_and_a_bare_list_is_read_too() {
         let answer = r#"[{"memory": "Max is a terrier.", "metadata": {"type": "fact"}, "messages": [3]}]"#;
         let (model, extractor) = extractor(ScriptedChat::new([answer]));
         let items = extractor.memories(&conversation(), AnswerForm::Naive).await.unwrap();
         assert_eq!((items[0].memory.as_str(), items[0].metadata.kind.as_deref()), ("Max is a terrier.", Some("fact")));
+        assert_eq!(model.requests()[0].answer_schema, Some(AnswerForm::Naive.schema()));
         let asked = &model.requests()[0].messages;
         assert!(asked[0].text().contains("\"metadata\"") && asked[1].text().contains("[3] user: Yes, a terrier."));
         assert!(!asked[1].text().contains("be brief"), "instructions are not read as conversation");
@@ -235,6 +253,7 @@ mod tests {
         for form in [AnswerForm::General, AnswerForm::Naive] {
             for language in [Language::English, Language::Chinese] {
                 let shown = form.prompt(language).trim_end().lines().last().unwrap();
+                schema::assert_shows(&form.schema(), &serde_json::from_str(shown).unwrap());
                 let answer: Answer = serde_json::from_str(shown).unwrap();
                 assert_eq!((answer.found.len(), answer.found[0].messages.as_slice()), (1, [1].as_slice()), "{shown}");
             }

@@ -129,17 +129,19 @@ impl Finder {
         Ok(hits)
     }
 
-    /// Says why a search found nothing.
+    /// Says why a search found nothing. How many memories there are is not said: working memory holds copies, which nobody
+    /// would count.
     async fn why_nothing(&self, request: &SearchRequest) -> Result<String, MemoryError> {
         let n_memories = self.shelf.record.count(&self.shelf.scope, &activated(&Filter::Everything)).await?;
         let is_narrowed = request.filter != Filter::Everything || !request.types.is_empty() || request.as_of.is_some();
-        Ok(match n_memories {
-            0 => "the cube has no memory that takes part in searches".to_owned(),
-            _ if is_narrowed => format!(
-                "the filter lets none of the cube's {n_memories} memories pass (types, conversation and time are parts of it)"
-            ),
-            _ => format!("none of the cube's {n_memories} memories is meant"),
-        })
+        let reason = match n_memories {
+            0 => "the cube has no memory that takes part in searches",
+            _ if is_narrowed => {
+                "the filter lets none of the cube's memories pass (types, conversation and time are parts of it)"
+            }
+            _ => "none of the cube's memories is meant",
+        };
+        Ok(reason.to_owned())
     }
 }
 

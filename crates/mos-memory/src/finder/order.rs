@@ -36,8 +36,8 @@ impl Finder {
         }
     }
 
-    /// Returns what a search answers with, of hits that come best first: in the order of the reranker, without repetitions,
-    /// within the limits. `known` are vectors of memories that are not stored.
+    /// Returns what a search answers with, of hits that come best first: in the order of the reranker, the newer one
+    /// of a possible conflict before the older, without repetitions, within the limits. `known` are vectors of memories that are not stored.
     pub(super) async fn ordered(
         &self,
         mut hits: Vec<Hit>,
@@ -56,8 +56,10 @@ impl Finder {
             if is_reranked {
                 hits = self.reranked(hits, asked, &vectors, found).await?;
             }
+            hits = self.newer_first(hits).await?;
             return Ok(settled(hits, request, &vectors, |hit| within.is_superseded(hit)));
         }
+        hits = self.newer_first(hits).await?;
         Ok(settled(hits, request, known, |hit| within.is_superseded(hit)))
     }
 

@@ -20,7 +20,8 @@ pub(super) const REASONING: &str = "reasoning";
 
 pub(super) const VALID_FROM: &str = "valid_from";
 pub(super) const VALID_TO: &str = "valid_to";
-pub(super) const CONFLICT_CANDIDATE: &str = "conflict_candidate";
+/// Marks a memory that may contradict an older one, to which an edge `CONFLICT` leads.
+pub(crate) const CONFLICT_CANDIDATE: &str = "conflict_candidate";
 
 /// Memories in use that somebody added, as opposed to those that organising made; of one shelf or of all, with those that
 /// stand on none.

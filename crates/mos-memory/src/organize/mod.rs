@@ -44,6 +44,7 @@ use tracing::{Span, instrument};
 pub use options::OrganizeOptions;
 pub use report::{Failure, LeftOver, Report, Step};
 
+pub(crate) use facts::CONFLICT_CANDIDATE;
 use facts::facts;
 use run::Run;
 

@@ -14,6 +14,7 @@ use crate::answer;
 use crate::ask::ask_json;
 use crate::conversation::{self, Piece};
 use crate::extract::ATTEMPTS;
+use crate::schema;
 
 /// What new items are made with.
 pub(super) struct Making<'a> {
@@ -32,6 +33,18 @@ fn prompt(kind: PreferenceType, language: Language) -> &'static str {
         (PreferenceType::Implicit, Language::English) => include_str!("implicit_english.txt"),
         (PreferenceType::Implicit, Language::Chinese) => include_str!("implicit_chinese.txt"),
     }
+}
+
+fn answer_schema() -> Value {
+    let preference = schema::object(&[
+        ("preference", schema::text()),
+        ("topic", schema::text()),
+        ("context", schema::text()),
+        ("evidence", schema::text()),
+        ("reasoning", schema::text()),
+        ("messages", schema::list(schema::number())),
+    ]);
+    schema::object(&[("preferences", schema::list(preference))])
 }
 
 /// Returns the preferences of a conversation, piece by piece, stated ones before concluded ones, each once.
@@ -63,7 +76,7 @@ pub(super) async fn preferences(making: &Making<'_>, messages: &[Message]) -> Re
 async fn ask(making: &Making<'_>, piece: &Piece, kind: PreferenceType) -> Result<Vec<Found>, MemoryError> {
     let prompt = prompt(kind, piece.language());
     let question = vec![Message::system(prompt.trim_end()), Message::user(piece.text())];
-    let answer: Answer = ask_json(making.model, question, ATTEMPTS).await?;
+    let answer: Answer = ask_json(making.model, question, &answer_schema(), ATTEMPTS).await?;
     Ok(answer.0)
 }
 
@@ -219,6 +232,7 @@ mod tests {
         let messages: Vec<Message> = (0..30).map(|n| Message::user(format!("{n} {}", "word ".repeat(200)))).collect();
         assert!(extract(&model, &messages).await.unwrap().is_empty());
         let longest = model.requests().iter().map(|request| request.messages[1].text().len()).max().unwrap();
+        assert!(model.requests().iter().all(|request| request.answer_schema == Some(answer_schema())));
         assert!(model.requests().len() >= 6 && longest < 14_500, "{longest}");
     }
 
@@ -227,6 +241,7 @@ mod tests {
         for kind in [PreferenceType::Explicit, PreferenceType::Implicit] {
             for language in [Language::English, Language::Chinese] {
                 let shown = prompt(kind, language).trim_end().lines().last().unwrap();
+                schema::assert_shows(&answer_schema(), &serde_json::from_str(shown).unwrap());
                 let Answer(found) = serde_json::from_str(shown).unwrap();
                 assert!(found.len() == 1 && found[0].evidence.is_some() && found[0].context.is_some(), "{shown}");
             }

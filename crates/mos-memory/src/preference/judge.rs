@@ -10,6 +10,7 @@ use super::words::{same_terms, same_words};
 use crate::answer;
 use crate::ask::ask_json;
 use crate::extract::ATTEMPTS;
+use crate::schema;
 
 /// Known preferences that are less similar have to do with something else; no model is asked about them.
 const MIN_JUDGED_SIMILARITY: f32 = 0.3;
@@ -76,6 +77,19 @@ pub(super) async fn decide(
     Ok(neighbours.iter().position(is_same).map(Decision::same).unwrap_or_default())
 }
 
+fn relation_schema() -> Value {
+    schema::object(&[("relation", schema::one_of(&["same", "contradicts", "different"]))])
+}
+
+fn operations_schema() -> Value {
+    let operation = schema::object(&[
+        ("action", schema::one_of(&["update", "delete", "insert"])),
+        ("number", schema::number()),
+        ("preference", schema::text()),
+    ]);
+    schema::object(&[("operations", schema::list(operation))])
+}
+
 async fn fast(model: &dyn ChatModel, new: &MemoryItem, best: &Neighbour) -> Result<Decision, MemoryError> {
     let prompt = match language::detect(&new.memory) {
         Language::English => include_str!("fast_english.txt"),
@@ -83,7 +97,7 @@ async fn fast(model: &dyn ChatModel, new: &MemoryItem, best: &Neighbour) -> Resu
     };
     let pair = format!("known: {}\nnew: {}", one_line(&best.item), one_line(new));
     let question = vec![Message::system(prompt.trim_end()), Message::user(pair)];
-    Ok(match ask_json::<Relation>(model, question, ATTEMPTS).await? {
+    Ok(match ask_json::<Relation>(model, question, &relation_schema(), ATTEMPTS).await? {
         Relation::Same => Decision::same(0),
         Relation::Contradicts => Decision { same: None, outdated: vec![0] },
         Relation::Different => Decision::default(),
@@ -99,7 +113,7 @@ async fn fine(model: &dyn ChatModel, new: &MemoryItem, near: &[Neighbour]) -> Re
         near.iter().enumerate().map(|(index, known)| format!("{}. {}", index + 1, one_line(&known.item))).collect();
     let all = format!("known:\n{}\nnew: {}", known.join("\n"), one_line(new));
     let question = vec![Message::system(prompt.trim_end()), Message::user(all)];
-    let Operations(operations) = ask_json(model, question, ATTEMPTS).await?;
+    let Operations(operations) = ask_json(model, question, &operations_schema(), ATTEMPTS).await?;
     let mut decision = Decision::default();
     for operation in operations {
         // A number that does not exist names nothing.
@@ -248,6 +262,19 @@ mod tests {
         assert_eq!(decision, Decision { same: Some((0, Some("likes any seat".to_owned()))), outdated: vec![1] });
         let asked = model.requests()[0].messages[1].text();
         assert!(asked.contains("2. hates windows") && !asked.contains("tea"), "{asked}");
+    }
+
+    #[tokio::test]
+    async fn the_forms_that_prompts_show_are_those_of_the_schemas() {
+        for prompt in [include_str!("fine_english.txt"), include_str!("fine_chinese.txt")] {
+            let shown = prompt.trim_end().lines().last().unwrap();
+            schema::assert_shows(&operations_schema(), &serde_json::from_str(shown).unwrap());
+        }
+        for (mode, schema) in [(AddMode::Fast, relation_schema()), (AddMode::Fine, operations_schema())] {
+            let model = ScriptedChat::new([r#"{"relation": "different", "operations": []}"#]);
+            decided(Some(&model), mode, "likes the window seat", &[("likes seats", 0.8)]).await;
+            assert_eq!(model.requests()[0].answer_schema, Some(schema));
+        }
     }
 
     #[tokio::test]

@@ -9,8 +9,8 @@ use mos_core::{Embedder, ModelError, Ranked, RerankCandidate, RerankQuery, Reran
 
 /// Orders by the cosine of the embeddings of question and memory, times the weight of the memory's level.
 ///
-/// Candidates without a usable embedding (none, another length than the question's, no direction) are embedded, in one
-/// call. Without an encoder they keep the place that recall gave them, and the others are ordered around them.
+/// A question without an embedding is embedded, as a question. Candidates without a usable one (none, another length than
+/// the question's, no direction) are embedded, in one call. Without an encoder they keep the place that recall gave them, and the others are ordered around them.
 ///
 /// Levels are the word for a memory's shelf (`UserMemory`) and the producer's word for its kind (`topic`, `fact`); the
 /// weights of both are multiplied, what has none weighs 1. A weight changes positive similarities only: it must not
@@ -52,40 +52,26 @@ impl CosineReranker {
         candidates: &[RerankCandidate<'_>],
     ) -> Result<Vec<Option<f64>>, ModelError> {
         let mut query_embedding = query.embedding.filter(|vector| length(vector) > 0.0).map(Cow::Borrowed);
-        let mut texts = Vec::new();
         if query_embedding.is_none() {
-            texts.push(query.text.to_owned());
-        }
-        let usable = |candidate: &RerankCandidate<'_>, query: Option<&[f32]>| {
-            // Before the question is embedded its length is not known; a wrong one shows below.
-            candidate
-                .embedding
-                .is_some_and(|vector| length(vector) > 0.0 && query.is_none_or(|query| query.len() == vector.len()))
-        };
-        let missing: Vec<usize> =
-            (0..candidates.len()).filter(|&index| !usable(&candidates[index], query_embedding.as_deref())).collect();
-        let mut computed = BTreeMap::new();
-        match &self.embedder {
-            Some(embedder) => {
-                texts.extend(missing.iter().map(|&index| candidates[index].text.to_owned()));
-                let vectors = if texts.is_empty() { Vec::new() } else { embedder.embed(&texts).await? };
-                if vectors.len() != texts.len() {
-                    let counts = format!("{} embeddings for {} texts", vectors.len(), texts.len());
-                    return Err(ModelError::BadAnswer(format!("the encoder returned {counts}; use another one")));
-                }
-                let mut vectors = vectors.into_iter();
-                if query_embedding.is_none() {
-                    query_embedding = vectors.next().map(Cow::Owned);
-                }
-                computed.extend(missing.into_iter().zip(vectors));
-            }
-            None if query_embedding.is_none() => {
+            let Some(embedder) = &self.embedder else {
                 return Err(ModelError::Invalid(
                     "cosine_local needs the question's embedding or an encoder; give it one, or use the reranker `noop`"
                         .to_owned(),
                 ));
-            }
-            None => {}
+            };
+            let vectors = embedder.embed_queries(&[query.text.to_owned()]).await?;
+            query_embedding = counted(vectors, 1)?.pop().map(Cow::Owned);
+        }
+        let usable = |candidate: &RerankCandidate<'_>| {
+            let wanted = query_embedding.as_ref().map(|query| query.len());
+            candidate.embedding.is_some_and(|vector| length(vector) > 0.0 && Some(vector.len()) == wanted)
+        };
+        let missing: Vec<usize> = (0..candidates.len()).filter(|&index| !usable(&candidates[index])).collect();
+        let mut computed = BTreeMap::new();
+        if let Some(embedder) = self.embedder.as_ref().filter(|_| !missing.is_empty()) {
+            let texts: Vec<String> = missing.iter().map(|&index| candidates[index].text.to_owned()).collect();
+            let vectors = counted(embedder.embed(&texts).await?, texts.len())?;
+            computed.extend(missing.into_iter().zip(vectors));
         }
         let query = query_embedding.unwrap_or_default();
         let of = |(index, candidate): (usize, &RerankCandidate<'_>)| {
@@ -118,6 +104,15 @@ impl Reranker for CosineReranker {
             .collect();
         Ok(Ranked::best_first(around_the_unscored(&scores), top_k))
     }
+}
+
+/// Returns the vectors when there is one for each of `n_texts` texts.
+fn counted(vectors: Vec<Vec<f32>>, n_texts: usize) -> Result<Vec<Vec<f32>>, ModelError> {
+    if vectors.len() == n_texts {
+        return Ok(vectors);
+    }
+    let counts = format!("{} embeddings for {n_texts} texts", vectors.len());
+    Err(ModelError::BadAnswer(format!("the encoder returned {counts}; use another one")))
 }
 
 /// Gives what has no score the place that it had: its score lies between those of its neighbours in the new order.

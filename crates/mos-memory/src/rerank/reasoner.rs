@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use mos_core::language::{Language, detect};
 use mos_core::{ChatModel, ChatRequest, MemoryError, MemoryItem, Message, ModelError};
+use serde_json::Value;
+
+use crate::schema;
 
 /// The most memories that a model is shown; later ones cannot be picked.
 const MAX_ITEMS: usize = 100;
@@ -43,7 +46,12 @@ impl MemoryReasoner {
         let mut last = String::new();
         for attempt in 1..=self.attempts {
             // What is asked about one tenant must not make the questions of others faster.
-            let request = ChatRequest { messages: messages.clone(), no_cache: true, ..ChatRequest::default() };
+            let request = ChatRequest {
+                messages: messages.clone(),
+                no_cache: true,
+                answer_schema: Some(answer_schema()),
+                ..ChatRequest::default()
+            };
             let (answer, _) = self.model.complete(request).await?;
             if let Some(mut picked) = picked(&answer, items) {
                 picked.truncate(top_k);
@@ -60,6 +68,10 @@ impl MemoryReasoner {
         ))
         .into())
     }
+}
+
+fn answer_schema() -> Value {
+    schema::object(&[("selected_ids", schema::list(schema::text()))])
 }
 
 fn conversation(query: &str, items: &[MemoryItem], top_k: usize) -> Vec<Message> {
@@ -135,6 +147,14 @@ mod tests {
             (String::new(), None),
         ] {
             assert_eq!(picked(&answer, &items), expected, "{answer}");
+        }
+    }
+
+    #[test]
+    fn the_form_that_prompts_show_is_that_of_the_schema() {
+        for prompt in [ENGLISH, CHINESE] {
+            let shown = prompt.trim_end().lines().last().unwrap();
+            schema::assert_shows(&answer_schema(), &serde_json::from_str(shown).unwrap());
         }
     }
 

@@ -5,9 +5,11 @@ use std::future::Future;
 
 use mos_core::{ChatModel, Hit, MemoryError, MemoryId};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::prompts;
 use crate::ask::ask_json;
+use crate::schema;
 
 /// The most times that a model is asked whether the memories answer.
 pub const MAX_STAGES: usize = 3;
@@ -28,6 +30,14 @@ struct Answer {
     reason: String,
     #[serde(default)]
     retrieval_phrases: Vec<String>,
+}
+
+fn answer_schema() -> Value {
+    schema::object(&[
+        ("can_answer", schema::boolean()),
+        ("reason", schema::text()),
+        ("retrieval_phrases", schema::list(schema::text())),
+    ])
 }
 
 /// What a deep search found.
@@ -66,7 +76,8 @@ where
     let mut searched: HashSet<String> = HashSet::new();
     while found.n_stages < MAX_STAGES {
         found.n_stages += 1;
-        let answer: Answer = match ask_json(model, prompts::sufficient(question, &found.hits), ATTEMPTS).await {
+        let asked = prompts::sufficient(question, &found.hits);
+        let answer: Answer = match ask_json(model, asked, &answer_schema(), ATTEMPTS).await {
             Ok(answer) => answer,
             Err(error) => {
                 // The error goes to the caller, not to the log: it may quote memories.
@@ -124,6 +135,9 @@ mod tests {
         };
         let found = deepen(&model, "who?", vec![hit("first")], limit, search).await.unwrap();
         let asked = phrases.lock().unwrap().clone();
+        for request in model.requests() {
+            schema::assert_shows(request.answer_schema.as_ref().unwrap(), &serde_json::from_str(MORE).unwrap());
+        }
         (found, asked, model.requests().len())
     }
 

@@ -2,9 +2,11 @@
 
 use mos_core::{ChatModel, Message};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::prompts;
 use crate::ask::ask_json;
+use crate::schema;
 
 /// How often a model is asked before its answer is given up.
 const ATTEMPTS: usize = 2;
@@ -47,6 +49,18 @@ struct Answer {
     internet_search: bool,
 }
 
+fn answer_schema() -> Value {
+    let texts = || schema::list(schema::text());
+    schema::object(&[
+        ("memories", texts()),
+        ("keys", texts()),
+        ("tags", texts()),
+        ("goal_type", schema::one_of(&["fact", "timeline", "preference", "summary", "chat"])),
+        ("rephrased_instruction", schema::text()),
+        ("internet_search", schema::boolean()),
+    ])
+}
+
 impl Goal {
     /// Returns the goal that is the question itself. No model is asked.
     pub fn fast(question: &str) -> Self {
@@ -64,7 +78,8 @@ impl Goal {
     /// Asks a model what the question is after, which may refer to the conversation before it. When the model fails, the
     /// goal is that of [`Goal::fast`] and says why.
     pub async fn fine(model: &dyn ChatModel, question: &str, conversation: &[Message]) -> Self {
-        let answer: Answer = match ask_json(model, prompts::goal(question, conversation), ATTEMPTS).await {
+        let asked = prompts::goal(question, conversation);
+        let answer: Answer = match ask_json(model, asked, &answer_schema(), ATTEMPTS).await {
             Ok(answer) => answer,
             Err(error) => {
                 // The error goes to the caller, not to the log: it may quote memories.
@@ -116,6 +131,7 @@ mod tests {
             (vec!["Anna has a dog".to_owned()], vec!["Pets".to_owned()], vec!["dog".to_owned()])
         );
         let asked = model.requests();
+        schema::assert_shows(asked[0].answer_schema.as_ref().unwrap(), &serde_json::from_str(ANSWER).unwrap());
         assert!(asked[0].messages[1].text().contains("user: Anna has a dog"), "{asked:?}");
     }
 

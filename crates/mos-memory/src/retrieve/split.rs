@@ -2,9 +2,11 @@
 
 use mos_core::{ChatModel, MemoryError};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::prompts;
 use crate::ask::ask_json;
+use crate::schema;
 
 /// The most questions that one becomes.
 pub const MAX_SUB_QUESTIONS: usize = 3;
@@ -19,12 +21,16 @@ struct Answer {
     sub_questions: Vec<String>,
 }
 
+fn answer_schema() -> Value {
+    schema::object(&[("is_complex", schema::boolean()), ("sub_questions", schema::list(schema::text()))])
+}
+
 /// Returns at most [`MAX_SUB_QUESTIONS`] questions that together answer the given one; none when it is simple.
 ///
 /// # Errors
 /// Errors of the model; the question is then best searched for as it stands.
 pub async fn sub_questions(model: &dyn ChatModel, question: &str) -> Result<Vec<String>, MemoryError> {
-    let answer: Answer = ask_json(model, prompts::split(question), ATTEMPTS).await?;
+    let answer: Answer = ask_json(model, prompts::split(question), &answer_schema(), ATTEMPTS).await?;
     if !answer.is_complex {
         return Ok(Vec::new());
     }
@@ -47,5 +53,8 @@ mod tests {
         let model = ScriptedChat::new(answers);
         assert_eq!(sub_questions(&model, "a and b and c?").await.unwrap(), ["a?", "b?", "c?"]);
         assert!(sub_questions(&model, "a?").await.unwrap().is_empty());
+        for (request, answer) in model.requests().iter().zip(answers) {
+            schema::assert_shows(request.answer_schema.as_ref().unwrap(), &serde_json::from_str(answer).unwrap());
+        }
     }
 }

@@ -87,6 +87,33 @@ impl Embedder for NeverAsked {
     }
 }
 
+/// An encoder to which every question is one after stock prices, and which reads memories as they are.
+#[derive(Debug)]
+struct AfterStocks;
+
+#[async_trait]
+impl Embedder for AfterStocks {
+    async fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, ModelError> {
+        embedder().embed(texts).await
+    }
+
+    async fn embed_queries(&self, queries: &[String]) -> Result<Vec<Vec<f32>>, ModelError> {
+        embedder().embed(&vec!["stock prices".to_owned(); queries.len()]).await
+    }
+
+    async fn space(&self) -> Result<EmbeddingSpace, ModelError> {
+        embedder().space().await
+    }
+}
+
+#[tokio::test]
+async fn a_question_without_an_embedding_is_embedded_as_a_question() {
+    let candidates = [RerankCandidate::new("the dog"), RerankCandidate::new("stock prices")];
+    let reranker = cosine(Some(Arc::new(AfterStocks)), &[]);
+    let ranked = reranker.rerank("the dog".into(), &candidates, 5).await.unwrap();
+    assert_eq!(places(&ranked), [1, 0]);
+}
+
 #[tokio::test]
 async fn every_reranker_keeps_the_contract() {
     let vector = embed("Ann lives in Berlin.").await;

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use mos_core::{Embedder, ModelError};
+use mos_core::{EmbedUse, Embedder, ModelError};
 use mos_models::{
     ArkEmbedder, BackupEmbedder, EmbedLimits, HttpOptions, OllamaEmbedder, OpenAiEmbedder, PrefixedEmbedder, Prefixes,
     RemoteEmbedderOptions, Secret, ServerOptions,
 };
+use mos_testkit::json_server::{Answer, JsonServer};
 use mos_testkit::model_server::{DIMENSION, Fault, ModelServer, toy_embedding};
 use serde_json::json;
 
@@ -207,4 +208,36 @@ async fn questions_and_passages_have_prefixes_of_their_own() {
     let (with, without) = (embedder.space().await.unwrap(), plain.space().await.unwrap());
     assert_ne!(with.model, without.model, "vectors with and without the prefix do not fit together");
     assert_eq!(with.dimension, without.dimension);
+}
+
+#[tokio::test]
+async fn tokens_are_those_that_the_server_tells_else_about_so_many() {
+    let at = JsonServer::start().await;
+    let options = |path: &str| RemoteEmbedderOptions::new(server(at.url(path)), "toy");
+    let openai = OpenAiEmbedder::open(options("/v1")).unwrap();
+    let ollama = OllamaEmbedder::open(options("")).unwrap();
+    let ark = ArkEmbedder::open(options("/api/v3"), true).unwrap();
+    let list = json!([{"index": 0, "embedding": [1.0, 0.0]}]);
+    for (embedder, answer, tokens) in [
+        (&openai, json!({"data": list, "usage": {"prompt_tokens": 7, "total_tokens": 9}}), 7),
+        (&openai, json!({"data": list, "usage": {"total_tokens": 9}}), 9),
+        (&openai, json!({"data": list}), 2),
+        (&ollama, json!({"embeddings": [[1.0, 0.0]], "prompt_eval_count": 5}), 5),
+        (&ark, json!({"data": {"embedding": [1.0, 0.0]}, "usage": {"prompt_tokens": 3}}), 3),
+    ] {
+        at.answer(Answer::json(&answer));
+        let embedded = embedder.embed_counted(EmbedUse::Passage, &["abcdef".to_owned()]).await.unwrap();
+        assert_eq!((embedded.vectors.len(), embedded.tokens), (1, Some(tokens)), "{answer}");
+    }
+    // Several requests are summed, and what stands around an encoder passes the number on.
+    at.answer_with(|_| {
+        Answer::json(&json!({"data": [{"index": 0, "embedding": [1.0, 0.0]}], "usage": {"prompt_tokens": 4}}))
+    });
+    let limits = EmbedLimits { batch_size: 1, ..EmbedLimits::default() };
+    let single = OpenAiEmbedder::open(RemoteEmbedderOptions { limits, ..options("/v1") }).unwrap();
+    let prefixes = Prefixes { query: "query: ".to_owned(), passage: String::new() };
+    let whole = BackupEmbedder::open(PrefixedEmbedder::open(single, prefixes), openai);
+    assert_eq!(whole.embed_counted(EmbedUse::Query, &texts(3)).await.unwrap().tokens, Some(12));
+    let sent = at.take_requests();
+    assert_eq!(sent.last().unwrap().body["input"][0], "query: text number 2");
 }

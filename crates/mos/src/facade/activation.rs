@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{CubeHandle, Mos};
 use crate::activation::{ActivationBackend, KvCaches};
 use crate::error::{Error, Result};
-use crate::factories::plain_file_name;
+use crate::factories::{as_configured, plain_file_name};
 
 /// Kept model state of one cube; other cubes' is out of reach.
 #[derive(Clone, Debug)]
@@ -174,8 +174,8 @@ impl Mos {
         for cube in &cubes {
             let handle = self.cube(user, cube).await?;
             let Some((backend, scope)) = handle.act_mem().map(CubeActivation::backend) else { continue };
-            if let Some(answering) = backend.answering(scope, &model).await? {
-                return Ok(answering);
+            if let Some((model, activation)) = backend.answering(scope, &model).await? {
+                return Ok((as_configured(&self.parts.settings.chat_model, model), activation));
             }
         }
         Ok((model, Vec::new()))

@@ -27,16 +27,19 @@ pub struct Chat {
     remember: bool,
     include_preference: Option<bool>,
     no_cache: bool,
+    search: Search,
 }
 
 impl Chat {
     /// A question, or anything else the user says.
     pub fn new(query: impl Into<String>) -> Self {
+        let query = query.into();
         Self {
             user: None,
             session: None,
             cubes: None,
-            query: query.into(),
+            search: Search::new(query.as_str()),
+            query,
             base_prompt: None,
             sampling: None,
             remember: false,
@@ -98,6 +101,17 @@ impl Chat {
         self
     }
 
+    /// How memories are looked for, for example
+    /// `Chat::new("and hers?").searching(|search| search.mode(SearchMode::Fine).top_k(3))`: mode, number, least relevance,
+    /// moment, filter, session, reranker, internet ... Without this as [`Search::new`] does. Whose memories and of which
+    /// cubes, and whether preferences are looked for, the chat says. In modes that ask a model, it is shown what was said
+    /// before in the conversation.
+    #[must_use]
+    pub fn searching(mut self, options: impl FnOnce(Search) -> Search) -> Self {
+        self.search = options(self.search);
+        self
+    }
+
     /// Computes the whole prompt anew, as if nothing had been kept (for measurements).
     #[must_use]
     pub fn no_cache(mut self, no_cache: bool) -> Self {
@@ -115,6 +129,8 @@ pub struct ChatReply {
     pub preferences: Vec<(CubeId, FoundMemory)>,
     /// Cubes that could not be searched.
     pub skipped: Vec<SkippedCube>,
+    /// What the search for memories could not do, and why nothing was found, with the cube.
+    pub notes: Vec<(CubeId, String)>,
     /// The activation memory that stands before the conversation, in order.
     pub activation: Vec<ActivationId>,
     stream: ChatStream,
@@ -175,6 +191,12 @@ struct Recalled {
     memories: Vec<(CubeId, FoundMemory)>,
     preferences: Vec<(CubeId, FoundMemory)>,
     skipped: Vec<SkippedCube>,
+    notes: Vec<(CubeId, String)>,
+}
+
+/// How well a memory fits, to be compared with others of the same search: what gave the order.
+fn fit(found: &FoundMemory) -> f32 {
+    if found.reranked.is_some() { found.relativity } else { found.score }
 }
 
 /// The least score that still belongs into a prompt beside the best one; scores below zero have one below them.
@@ -227,8 +249,9 @@ impl Mos {
             }
             this.parts.transcripts.push(&user, chat.session.as_ref(), question, answer, max_turns, trim);
         });
-        let Recalled { memories, preferences, skipped } = recalled;
-        Ok(ChatReply { memories, preferences, skipped, activation, stream, text: String::new(), finish: Some(finish) })
+        let Recalled { memories, preferences, skipped, notes } = recalled;
+        let (text, finish) = (String::new(), Some(finish));
+        Ok(ChatReply { memories, preferences, skipped, notes, activation, stream, text, finish })
     }
 
     /// Forgets what a user said in chats; memories stay.
@@ -257,21 +280,26 @@ impl Mos {
             self.checked_user(user).await?;
             return Ok(Recalled::default());
         }
-        let mut search = Search::new(chat.query.as_str())
+        let mut search = chat
+            .search
+            .clone()
             .user(user.clone())
             .include_preference(include_preference)
-            .pref_top_k(preferences::CHAT_TOP_K);
+            .pref_top_k(preferences::CHAT_TOP_K)
+            .after(|| self.parts.transcripts.get(user, chat.session.as_ref()));
         if let Some(cubes) = &chat.cubes {
             search = search.cubes(cubes.iter().cloned());
         }
+        let n_wanted = search.n_wanted(settings.top_k);
         let found = self.search(search).await?;
         let mut recalled = Recalled { preferences: fitting_preferences(&found), ..Recalled::default() };
         if settings.enable_textual_memory {
             let best = found.best();
-            let least = best.first().map_or(0.0, |(_, first)| least_score(first.score));
-            let kept = best.into_iter().take(settings.top_k).filter(|(_, memory)| memory.score >= least);
+            let least = best.first().map_or(0.0, |(_, first)| least_score(fit(first)));
+            let kept = best.into_iter().take(n_wanted).filter(|(_, memory)| fit(memory) >= least);
             recalled.memories = kept.map(|(cube, memory)| (cube.clone(), memory.clone())).collect();
         }
+        recalled.notes = found.notes().map(|(cube, note)| (cube.clone(), note.to_owned())).collect();
         recalled.skipped = found.skipped;
         Ok(recalled)
     }

@@ -293,8 +293,8 @@ impl Mos {
     ) -> Result<Reembedded> {
         let cube = self.owned_cube(user, cube).await?;
         let scope = Scope::of(&cube.cube_id);
-        let (record, embedder) = (self.parts.record.as_ref(), self.parts.embedder.as_ref());
-        let reembedded = mos_memory::reembed(&scope, record, embedder, user.as_str(), force, progress).await?;
+        let (record, embedder) = (self.parts.record.as_ref(), self.metered_embedder(user, &cube.cube_id));
+        let reembedded = mos_memory::reembed(&scope, record, embedder.as_ref(), user.as_str(), force, progress).await?;
         self.has_changed(&cube.cube_id);
         Ok(reembedded)
     }

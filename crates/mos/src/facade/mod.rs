@@ -88,7 +88,7 @@ pub(crate) struct Parts {
     pub(crate) learning: Tasks,
     pub(crate) activation: Activations,
     pub(crate) transcripts: Transcripts,
-    /// Counts what language models took.
+    /// Counts what models took.
     pub(crate) usage: Arc<UsageMeter>,
 }
 
@@ -208,7 +208,8 @@ impl Mos {
         }
     }
 
-    /// Returns the tokens that language models took for a user: in chats, and while they read for the user's memories.
+    /// Returns the tokens that models took for a user: in chats, while they read for the user's memories and searched them,
+    /// and to embed texts.
     ///
     /// # Errors
     /// [`Error::UnknownUser`].
@@ -227,25 +228,33 @@ impl Mos {
         self.parts.usage.metered(model, Payer { user: user.clone(), cube: cube.cloned() })
     }
 
+    /// Returns the encoder, whose tokens are counted for a user and a cube.
+    pub(crate) fn metered_embedder(&self, user: &UserId, cube: &CubeId) -> Arc<dyn Embedder> {
+        let payer = Payer { user: user.clone(), cube: Some(cube.clone()) };
+        self.parts.usage.metered_embedder(Arc::clone(&self.parts.embedder), payer)
+    }
+
     /// Builds the textual memory that a cube's configuration names. Its owner uses it.
     pub(crate) fn text_memory(&self, cube: &Cube) -> Result<Arc<dyn TextMemory>> {
         self.text_memory_for(&cube.owner_id, cube)
     }
 
     fn text_memory_for(&self, user: &UserId, cube: &Cube) -> Result<Arc<dyn TextMemory>> {
+        let embedder = self.metered_embedder(user, &cube.cube_id);
         let parts = TextMemoryParts {
             scope: Scope::of(&cube.cube_id),
             record: Arc::clone(&self.parts.record),
             vectors: Arc::clone(&self.parts.vectors),
             recall: Arc::clone(&self.parts.recall),
             shelves: Arc::clone(&self.parts.shelves),
-            embedder: Arc::clone(&self.parts.embedder),
+            embedder: Arc::clone(&embedder),
             clock: Arc::clone(&self.parts.clock),
             ids: Arc::clone(&self.parts.ids),
             model: self.metered(self.parts.reading.of(&cube.config, "text_mem"), user, Some(&cube.cube_id)),
             retrieval: self.parts.retrieving.of(
                 &cube.config,
                 self.metered(self.parts.reading.of_searches(&cube.config), user, Some(&cube.cube_id)),
+                embedder,
             ),
             config: serde_json::Value::Null,
         };
@@ -262,7 +271,7 @@ impl Mos {
             scope: Scope::of(&cube.cube_id),
             record: Arc::clone(&self.parts.record),
             vectors: Arc::clone(&self.parts.vectors),
-            embedder: Arc::clone(&self.parts.embedder),
+            embedder: self.metered_embedder(user, &cube.cube_id),
             clock: Arc::clone(&self.parts.clock),
             ids: Arc::clone(&self.parts.ids),
             model: self.metered(self.parts.reading.of(&cube.config, "pref_mem"), user, Some(&cube.cube_id)),

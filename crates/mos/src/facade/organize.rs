@@ -141,7 +141,7 @@ impl Mos {
         let organize = Organize { steps, ..organize };
         let work = self.parts.organizing.of(cube.info());
         let _turn = work.turn.lock().await;
-        let mut report = self.organize_runs(cube.info(), &organize).await?;
+        let mut report = self.organize_runs(&user, cube.info(), &organize).await?;
         report.notes.extend(note);
         Ok(report)
     }
@@ -212,16 +212,18 @@ impl Mos {
             Waiting::Memories(ids) => Organize::new().ids(ids),
             Waiting::Everything => Organize::new(),
         };
-        self.organize_runs(cube, &organize.max_runs(MAX_BACKGROUND_RUNS)).await
+        self.organize_runs(&cube.owner_id, cube, &organize.max_runs(MAX_BACKGROUND_RUNS)).await
     }
 
-    /// Organises, run after run, as long as there is something left and all goes well.
-    async fn organize_runs(&self, cube: &Cube, organize: &Organize) -> Result<Report> {
+    /// Organises, run after run, as long as there is something left and all goes well. What models take is counted for
+    /// the user.
+    async fn organize_runs(&self, user: &UserId, cube: &Cube, organize: &Organize) -> Result<Report> {
         let (model, note) = self.organizing_model(cube, organize.model);
+        let model = model.map(|model| self.metered(model, user, Some(&cube.cube_id)));
         let organizer = Organizer::new(OrganizerParts {
             record: Arc::clone(&self.parts.record),
             vectors: Arc::clone(&self.parts.vectors),
-            embedder: Arc::clone(&self.parts.embedder),
+            embedder: self.metered_embedder(user, &cube.cube_id),
             clock: Arc::clone(&self.parts.clock),
             ids: Arc::clone(&self.parts.ids),
             analyzer: Arc::clone(&self.parts.organizing.analyzer),

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use mos_config::MemReaderConfig;
 use mos_config::reader::CommonReader;
+use mos_config::{ChatModelConfig, MemReaderConfig};
 use mos_core::{CubeId, MemReader, MemoryId, Origin, ReadInput, ReadMode, ReadReport, Reading, SessionId, UserId};
 
 use super::Mos;
@@ -102,21 +102,20 @@ impl Mos {
         if input.session.is_none() {
             input.session = self.parts.settings.session_id.as_deref().map(SessionId::new);
         }
-        Ok(self.mem_reader()?.read(input, what.mode).await?)
+        Ok(self.mem_reader(user, cube)?.read(input, what.mode).await?)
     }
 
-    /// The reader that the settings name, else one for everything that can be read.
-    fn mem_reader(&self) -> Result<Arc<dyn MemReader>> {
+    /// The reader that the settings name, else one for everything that can be read. What its models take is counted for
+    /// the user and the cube.
+    fn mem_reader(&self, user: &UserId, cube: &CubeId) -> Result<Arc<dyn MemReader>> {
         let (settings, models) = (&self.parts.settings, &self.parts.reading);
         let common = settings.mem_reader.as_ref().map(common);
+        let counted = |model| self.metered(model, user, Some(cube));
+        let named = |config: Option<&ChatModelConfig>| config.map(|config| counted(models.of_config(config)));
         let parts = MemReaderParts {
-            model: Some(common.map_or_else(|| models.of_settings(), |common| models.of_config(&common.llm))),
-            document_model: common
-                .and_then(|common| common.document_parser_llm.as_ref())
-                .map(|config| models.of_config(config)),
-            image_model: common
-                .and_then(|common| common.image_parser_llm.as_ref())
-                .map(|config| models.of_config(config)),
+            model: named(common.map(|common| &common.llm)).or_else(|| Some(counted(models.of_settings()))),
+            document_model: named(common.and_then(|common| common.document_parser_llm.as_ref())),
+            image_model: named(common.and_then(|common| common.image_parser_llm.as_ref())),
             fetcher: fetcher(&settings.fetch)?,
             clock: Arc::clone(&self.parts.clock),
         };

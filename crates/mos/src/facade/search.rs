@@ -175,6 +175,20 @@ impl Search {
         self
     }
 
+    /// The most memories of all cubes together that are of use to somebody who wants `top_k` unless this says otherwise.
+    pub(super) fn n_wanted(&self, top_k: usize) -> usize {
+        let beside = self.request.kinds.map_or(0, |kinds| kinds.tools.saturating_mul(2).saturating_add(kinds.skills));
+        self.top_k.unwrap_or(top_k).saturating_add(beside)
+    }
+
+    /// Adds what was said before, where a model looks at it and nothing was named.
+    pub(super) fn after(mut self, earlier: impl FnOnce() -> Vec<Message>) -> Self {
+        if self.request.mode.asks_a_model() && self.request.conversation.is_empty() {
+            self.request.conversation = earlier();
+        }
+        self
+    }
+
     /// The request to one cube.
     fn into_request(self, top_k: usize) -> SearchRequest {
         let filter = match &self.session {

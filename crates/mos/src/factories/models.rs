@@ -12,7 +12,7 @@ use mos_core::{ChatModel, ModelError, Sampling};
 use mos_engine::{ChatModelOptions, ComputeDevice, LocalChatModel};
 use mos_models::{
     BackupChat, HttpOptions, OllamaChat, OllamaOptions, OpenAiChat, OpenAiOptions, ResponsesChat, ResponsesOptions,
-    SchemaForm, ServerOptions, fetch,
+    SchemaForm, ServerOptions, WithoutReasoning, fetch,
 };
 use serde_json::{Map, Value, json};
 
@@ -71,10 +71,24 @@ async fn local_chat_model(config: ChatModelConfig, context: ModelContext) -> Res
     open_local_chat(options).await
 }
 
+/// Returns a model of this process as its configuration wants its answers: with its reasoning, or without. Clients of
+/// servers see to that themselves.
+pub(crate) fn as_configured(config: &ChatModelConfig, model: Arc<dyn ChatModel>) -> Arc<dyn ChatModel> {
+    let removes_reasoning = match config {
+        ChatModelConfig::Local(local) => local.remove_think_prefix,
+        ChatModelConfig::HuggingFace(hub) | ChatModelConfig::HuggingFaceSingleton(hub) => {
+            hub.common.remove_think_prefix
+        }
+        _ => false,
+    };
+    if removes_reasoning { WithoutReasoning::open(model) } else { model }
+}
+
 async fn chat_model(config: ChatModelConfig, context: ModelContext) -> Model<dyn ChatModel> {
     match config {
         ChatModelConfig::Local(_) | ChatModelConfig::HuggingFace(_) | ChatModelConfig::HuggingFaceSingleton(_) => {
-            Ok(local_chat_model(config, context).await?)
+            let model = local_chat_model(config.clone(), context).await?;
+            Ok(as_configured(&config, model))
         }
         ChatModelConfig::OpenAi(c) => openai_shape!(c, SchemaForm::Schema),
         ChatModelConfig::Qwen(c) => openai_shape!(c, SchemaForm::Schema),
@@ -260,5 +274,31 @@ pub(super) fn server(
             ..defaults
         },
         ..ServerOptions::new(base)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mos_config::Setting;
+    use mos_core::{ChatRequest, Message};
+    use mos_testkit::chat::ScriptedChat;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn models_of_this_process_leave_their_reasoning_out_when_they_are_told_to() {
+        for (backend, removes, expected) in [
+            ("local", true, "Max."),
+            ("huggingface", true, "Max."),
+            ("huggingface_singleton", false, "<think>Who?</think>Max."),
+            ("local", false, "<think>Who?</think>Max."),
+        ] {
+            let config = json!({"backend": backend, "config": {
+                "model_name_or_path": "any", "remove_think_prefix": removes}});
+            let config = ChatModelConfig::from_json(&config).unwrap();
+            let model = as_configured(&config, Arc::new(ScriptedChat::new(["<think>Who?</think>Max."])));
+            let request = ChatRequest { messages: vec![Message::user("Who?")], ..ChatRequest::default() };
+            assert_eq!(model.complete(request).await.unwrap().0, expected, "{backend}");
+        }
     }
 }

@@ -66,3 +66,49 @@ pub(crate) fn fetcher(config: &FetchConfig) -> Result<Option<Arc<dyn Fetcher>>> 
     };
     HttpFetcher::open(options).map(Some).map_err(|error| Error::Invalid(format!("fetch: {error}")))
 }
+
+#[cfg(test)]
+mod tests {
+    use mos_config::Setting;
+    use mos_core::{FetchError, Fetched};
+    use mos_testkit::json_server::{Answer, JsonServer};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// Fetches from the server with these settings over those that let it be asked.
+    async fn fetched(at: &JsonServer, path: &str, changes: Value) -> std::result::Result<Fetched, FetchError> {
+        let host = at.url("").trim_start_matches("http://").to_owned();
+        let mut settings = json!({"enabled": true, "allow_schemes": ["http"], "allow_hosts": [host]});
+        if let (Some(settings), Value::Object(changes)) = (settings.as_object_mut(), changes) {
+            settings.extend(changes);
+        }
+        let fetcher = fetcher(&FetchConfig::from_json(&settings).unwrap()).unwrap().unwrap();
+        fetcher.fetch(&at.url(path)).await
+    }
+
+    #[tokio::test]
+    async fn every_key_of_the_settings_has_its_effect() {
+        let at = JsonServer::start().await;
+        at.answer_with(|request| match request.path.as_str() {
+            "/moved" => Answer::status(302, &json!(null)).with_header("location", "/note"),
+            "/slow" => Answer::text("slow").after(Duration::from_secs(60)),
+            _ => Answer::text("The key is under the mat."),
+        });
+        assert!(fetcher(&FetchConfig::default()).unwrap().is_none(), "enabled");
+        for path in ["/note", "/moved"] {
+            assert_eq!(fetched(&at, path, json!({})).await.unwrap().bytes, b"The key is under the mat.");
+        }
+        for (path, changes, told) in [
+            ("/note", json!({"allow_schemes": ["https"]}), "fetch.allow_schemes"),
+            ("/note", json!({"allow_hosts": ["example.org"]}), "fetch.allow_hosts"),
+            ("/note", json!({"allow_hosts": []}), "leads to"),
+            ("/note", json!({"max_bytes": 10}), "10 bytes"),
+            ("/slow", json!({"timeout": 0.2}), "fetch.timeout"),
+            ("/moved", json!({"max_redirects": 0}), "fetch.max_redirects"),
+        ] {
+            let error = fetched(&at, path, changes.clone()).await.unwrap_err().to_string();
+            assert!(error.contains(told), "{changes}: {error}");
+        }
+    }
+}

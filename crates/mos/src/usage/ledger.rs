@@ -9,9 +9,13 @@ use mos_core::MemoryError;
 use serde::{Deserialize, Serialize};
 
 use super::{Account, TokenSums};
+use crate::folders;
 
 /// How many accounts are told apart. Beyond, the days that are longest ago become one.
 const MAX_ACCOUNTS: usize = 20_000;
+
+/// How many calls of encoders may be held before they are written. A process that is killed loses at most these.
+const MAX_HELD: usize = 256;
 
 /// The end of a file's name, behind its day.
 const SUFFIX: &str = ".jsonl";
@@ -23,6 +27,10 @@ pub(super) struct Ledger {
     sums: BTreeMap<Account, TokenSums>,
     /// Bytes that were read of the files that may still grow, by their days.
     read: BTreeMap<String, u64>,
+    /// What is not written yet.
+    held: BTreeMap<Account, TokenSums>,
+    /// How many calls it is of.
+    n_held: usize,
 }
 
 /// One line of a file.
@@ -87,6 +95,23 @@ impl Ledger {
         }
         self.sums.entry(line.account).or_default().add(&line.tokens);
         self.bound();
+    }
+
+    /// Adds to an account, and to the file of its day later: at the latest when [`MAX_HELD`] calls are held.
+    pub(super) fn hold(&mut self, account: Account, tokens: TokenSums) {
+        self.held.entry(account).or_default().add(&tokens);
+        self.n_held += 1;
+        if self.n_held >= MAX_HELD {
+            self.write_held();
+        }
+    }
+
+    /// Writes what is held.
+    pub(super) fn write_held(&mut self) {
+        self.n_held = 0;
+        for (account, tokens) in std::mem::take(&mut self.held) {
+            self.record(account, tokens);
+        }
     }
 
     /// Adds what was written to the files of yesterday and `today` since they were read.
@@ -193,7 +218,7 @@ fn read_from(path: &Path, start: u64) -> io::Result<(Vec<Line>, u64)> {
 
 /// Adds one line. It is written at once, so that lines of several processes do not mix.
 fn append(folder: &Path, line: &Line) -> io::Result<()> {
-    fs::create_dir_all(folder)?;
+    folders::create_private(folder)?;
     let mut file = OpenOptions::new().create(true).append(true).open(file_of(folder, &line.account.day))?;
     // A line that another process could not finish ends here and does not spoil this one.
     let text = format!("\n{}\n", serde_json::to_string(line)?);

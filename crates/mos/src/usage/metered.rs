@@ -1,4 +1,4 @@
-//! A chat model whose answers are counted.
+//! A chat model whose answers are counted, and an encoder whose texts are.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -6,7 +6,9 @@ use std::task::{Context, Poll};
 
 use async_trait::async_trait;
 use futures::{Stream, StreamExt};
-use mos_core::{ChatEvent, ChatModel, ChatRequest, ChatStream, ChatUsage, ModelError};
+use mos_core::{
+    ChatEvent, ChatModel, ChatRequest, ChatStream, ChatUsage, EmbedUse, Embedded, Embedder, EmbeddingSpace, ModelError,
+};
 
 use super::{Payer, TokenSums, UsageMeter};
 
@@ -46,7 +48,7 @@ impl ChatModel for MeteredChat {
             meter: Arc::clone(&self.meter),
             payer: self.payer.clone(),
             model: self.model.name().to_owned(),
-            so_far: TokenSums { calls: 1, prompt_tokens, cached_tokens: 0, completion_tokens: 0 },
+            so_far: TokenSums { calls: 1, prompt_tokens, ..TokenSums::default() },
         };
         Ok(Counted { stream, tally }.boxed())
     }
@@ -74,6 +76,7 @@ impl Tally {
             prompt_tokens: count(usage.prompt_tokens),
             cached_tokens: count(usage.cached_tokens),
             completion_tokens: count(usage.completion_tokens),
+            embedded_tokens: 0,
         };
     }
 }
@@ -102,5 +105,45 @@ impl Stream for Counted {
             _ => {}
         }
         next
+    }
+}
+
+/// Counts the tokens of the texts that an encoder is given, and refuses when that was too much.
+#[derive(Debug)]
+pub(super) struct MeteredEmbedder {
+    embedder: Arc<dyn Embedder>,
+    meter: Arc<UsageMeter>,
+    payer: Payer,
+}
+
+impl MeteredEmbedder {
+    pub(super) fn new(embedder: Arc<dyn Embedder>, meter: Arc<UsageMeter>, payer: Payer) -> Self {
+        Self { embedder, meter, payer }
+    }
+}
+
+#[async_trait]
+impl Embedder for MeteredEmbedder {
+    async fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, ModelError> {
+        Ok(self.embed_counted(EmbedUse::Passage, texts).await?.vectors)
+    }
+
+    async fn embed_queries(&self, queries: &[String]) -> Result<Vec<Vec<f32>>, ModelError> {
+        Ok(self.embed_counted(EmbedUse::Query, queries).await?.vectors)
+    }
+
+    async fn embed_counted(&self, purpose: EmbedUse, texts: &[String]) -> Result<Embedded, ModelError> {
+        self.meter.check(&self.payer)?;
+        let embedded = self.embedder.embed_counted(purpose, texts).await?;
+        if let Some(n_tokens) = embedded.tokens.filter(|n_tokens| *n_tokens > 0) {
+            // It has just answered, so that nobody has to be asked for its name.
+            let space = self.embedder.space().await?;
+            self.meter.record_embedded(&self.payer, &space.model, n_tokens);
+        }
+        Ok(embedded)
+    }
+
+    async fn space(&self) -> Result<EmbeddingSpace, ModelError> {
+        self.embedder.space().await
     }
 }

@@ -1,9 +1,10 @@
-//! The tokens that language models took: who used them for which cube, and whether more may be used.
+//! The tokens that models took: who used them for which cube, and whether more may be used.
 //!
 //! Invariants: every answer of a model that a user or a cube asked for is counted, also one that was left before its end
-//! (by an estimate then); a spent budget refuses before a model is asked.
+//! (by an estimate then), and every text that an encoder was given for them; a spent budget refuses before a model is
+//! asked.
 //!
-//! Not here: what a model costs, tokens of encoders.
+//! Not here: what a model costs.
 
 mod ledger;
 mod metered;
@@ -13,13 +14,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mos_config::BudgetConfig;
-use mos_core::{ChatModel, Clock, CubeId, MemoryError, ModelError, UserId};
+use mos_core::{ChatModel, Clock, CubeId, Embedder, MemoryError, ModelError, UserId};
 use serde::{Deserialize, Serialize};
 
 use ledger::Ledger;
-use metered::MeteredChat;
+use metered::{MeteredChat, MeteredEmbedder};
 
-/// Tokens of language models.
+/// Tokens of models.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenSums {
     /// Answers.
@@ -30,12 +31,15 @@ pub struct TokenSums {
     pub cached_tokens: u64,
     /// Tokens of answers.
     pub completion_tokens: u64,
+    /// Tokens of texts that an encoder was given. Encoders give no answers, so that they have no [`TokenSums::calls`].
+    #[serde(default)]
+    pub embedded_tokens: u64,
 }
 
 impl TokenSums {
-    /// Returns the tokens of conversations and answers together.
+    /// Returns the tokens of conversations, answers and embedded texts together.
     pub fn total(&self) -> u64 {
-        self.prompt_tokens.saturating_add(self.completion_tokens)
+        self.prompt_tokens.saturating_add(self.completion_tokens).saturating_add(self.embedded_tokens)
     }
 
     fn add(&mut self, other: &Self) {
@@ -43,6 +47,7 @@ impl TokenSums {
         self.prompt_tokens = self.prompt_tokens.saturating_add(other.prompt_tokens);
         self.cached_tokens = self.cached_tokens.saturating_add(other.cached_tokens);
         self.completion_tokens = self.completion_tokens.saturating_add(other.completion_tokens);
+        self.embedded_tokens = self.embedded_tokens.saturating_add(other.embedded_tokens);
     }
 }
 
@@ -127,6 +132,11 @@ impl UsageMeter {
         Arc::new(MeteredChat::new(model, Arc::clone(self), payer))
     }
 
+    /// Returns an encoder whose tokens are counted, as far as it counts them.
+    pub(crate) fn metered_embedder(self: &Arc<Self>, embedder: Arc<dyn Embedder>, payer: Payer) -> Arc<dyn Embedder> {
+        Arc::new(MeteredEmbedder::new(embedder, Arc::clone(self), payer))
+    }
+
     /// Refuses when the tokens of the user or the cube are used up.
     ///
     /// # Errors
@@ -151,6 +161,14 @@ impl UsageMeter {
         let day = today(&*self.clock);
         let account = Account { day, user: payer.user.clone(), cube: payer.cube.clone(), model: model.to_owned() };
         self.locked().record(account, tokens);
+    }
+
+    /// Counts what an encoder was given. It is written down with what follows: there are many such calls, and each is
+    /// short.
+    fn record_embedded(&self, payer: &Payer, model: &str, n_tokens: u64) {
+        let day = today(&*self.clock);
+        let account = Account { day, user: payer.user.clone(), cube: payer.cube.clone(), model: model.to_owned() };
+        self.locked().hold(account, TokenSums { embedded_tokens: n_tokens, ..TokenSums::default() });
     }
 
     /// Returns what a user took.
@@ -183,11 +201,18 @@ impl UsageMeter {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The ledger with what other processes have counted meanwhile.
+    /// The ledger with all that was counted here, and what other processes have counted meanwhile.
     fn caught_up(&self, day: &str) -> std::sync::MutexGuard<'_, Ledger> {
         let mut ledger = self.locked();
+        ledger.write_held();
         ledger.catch_up(day);
         ledger
+    }
+}
+
+impl Drop for UsageMeter {
+    fn drop(&mut self) {
+        self.locked().write_held();
     }
 }
 

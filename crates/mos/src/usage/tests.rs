@@ -1,7 +1,8 @@
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use futures::StreamExt;
-use mos_core::{ChatRequest, Message};
+use mos_core::{ChatRequest, EmbedUse, Embedded, EmbeddingSpace, Message};
 use mos_testkit::chat::ScriptedChat;
 use mos_testkit::clock::SetClock;
 
@@ -29,7 +30,7 @@ fn payer(user: &str, cube: Option<&str>) -> Payer {
 }
 
 fn tokens(prompt: u64, completion: u64) -> TokenSums {
-    TokenSums { calls: 1, prompt_tokens: prompt, cached_tokens: 0, completion_tokens: completion }
+    TokenSums { calls: 1, prompt_tokens: prompt, completion_tokens: completion, ..TokenSums::default() }
 }
 
 #[test]
@@ -53,6 +54,17 @@ fn sums_are_kept_by_user_cube_day_and_model() {
         })
         .collect();
     assert_eq!(told, [("2023-11-14", Some("a"), "gpt", 17), ("2023-11-15", None, "qwen", 10)]);
+}
+
+#[cfg(unix)]
+#[test]
+fn nobody_else_may_look_into_the_folder() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("usage");
+    meter(Some(place.clone()), unlimited(), START_S).record(&payer("ann", None), "gpt", tokens(1, 0));
+    assert_eq!(place.metadata().unwrap().permissions().mode() & 0o777, 0o700);
 }
 
 #[test]
@@ -138,4 +150,71 @@ async fn answers_are_counted_also_when_they_are_left() {
     let refused = model.complete(request()).await.unwrap_err();
     assert!(matches!(refused, ModelError::BudgetSpent { used: 5, limit: 3, .. }), "{refused}");
     assert_eq!(inner.requests().len(), 1, "no model is asked");
+}
+
+/// An encoder whose tokens are words.
+#[derive(Debug)]
+struct Telling;
+
+#[async_trait]
+impl Embedder for Telling {
+    async fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, ModelError> {
+        Ok(vec![vec![1.0]; texts.len()])
+    }
+
+    async fn embed_counted(&self, _: EmbedUse, texts: &[String]) -> Result<Embedded, ModelError> {
+        let n_words: usize = texts.iter().map(|text| text.split(' ').count()).sum();
+        Ok(Embedded { vectors: self.embed(texts).await?, tokens: Some(n_words as u64) })
+    }
+
+    async fn space(&self) -> Result<EmbeddingSpace, ModelError> {
+        Ok(EmbeddingSpace { model: "telling".to_owned(), dimension: 1 })
+    }
+}
+
+#[tokio::test]
+async fn embedded_texts_are_counted_and_spend_the_budget() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = || Some(folder.path().join("usage"));
+    let budget = || BudgetConfig { user_tokens_total: Some(5), ..unlimited() };
+    let first = meter(place(), budget(), START_S);
+    let embedder = first.metered_embedder(Arc::new(Telling), payer("ann", Some("a")));
+    embedder.embed(&["one two".to_owned()]).await.unwrap();
+    embedder.embed_queries(&["three four five".to_owned()]).await.unwrap();
+    let usage = first.of_user(&UserId::from("ann"));
+    assert_eq!((usage.total.embedded_tokens, usage.total.calls, usage.left_in_all), (5, 0, Some(0)));
+    assert_eq!(usage.entries[0].model, "telling");
+    for meter in [first, meter(place(), budget(), START_S)] {
+        let embedder = meter.metered_embedder(Arc::new(Telling), payer("ann", None));
+        let refused = embedder.embed(&["six".to_owned()]).await.unwrap_err();
+        assert!(matches!(refused, ModelError::BudgetSpent { used: 5, limit: 5, .. }), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn what_encoders_took_is_written_when_much_is_held_and_at_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let open =
+        || UsageMeter::open(Some(folder.path().to_owned()), None, Arc::new(SetClock::at_unix_s(START_S))).unwrap();
+    let n_lines = || {
+        let text = std::fs::read_to_string(folder.path().join("2023-11-14.jsonl")).unwrap_or_default();
+        text.lines().filter(|line| !line.is_empty()).count()
+    };
+    let first = open();
+    for _ in 0..600 {
+        first.record_embedded(&payer("ann", Some("a")), "telling", 1);
+    }
+    assert_eq!(n_lines(), 2, "one line for many calls");
+    drop(first);
+    assert_eq!((n_lines(), open().of_user(&UserId::from("ann")).total.embedded_tokens), (3, 600));
+}
+
+#[test]
+fn lines_of_earlier_versions_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = serde_json::json!({"day": "2023-11-14", "user": "ann", "cube": null, "model": "gpt", "calls": 1,
+                                  "prompt_tokens": 2, "cached_tokens": 0, "completion_tokens": 3});
+    std::fs::write(folder.path().join("2023-11-14.jsonl"), format!("{line}\n")).unwrap();
+    let usage = meter(Some(folder.path().to_owned()), unlimited(), START_S).of_user(&UserId::from("ann"));
+    assert_eq!((usage.total.total(), usage.total.embedded_tokens), (5, 0));
 }

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use mos::{Add, Chat, Error, Mos, Settings};
-use mos_core::{ChatEvent, MemoryError, ModelError, SessionId};
+use mos_core::{ChatEvent, CubeId, MemoryError, ModelError, SearchMode, SessionId};
 use mos_testkit::embedder::WordEmbedder;
 use mos_testkit::model_server::{Fault, ModelServer, Reply};
 use serde_json::{Value, json};
@@ -73,6 +73,38 @@ async fn what_is_no_longer_true_is_told_as_past_and_times_are_told_when_they_are
     let (where_, when) = (system(0), system(1));
     assert!(where_.contains("1. I live in Berlin\n2. (no longer true since 2025-06-01) I live in Paris"), "{where_}");
     assert!(when.contains("1. (2025-06-01) I live in Berlin"), "{when}");
+}
+
+#[tokio::test]
+async fn memories_are_looked_for_as_the_chat_says() {
+    let server = ModelServer::start().await;
+    let (_folder, mos) = talking_house(&server, 9).await;
+    for text in ["my dog is called Max", "my cat is called Tom", "the weather is cold"] {
+        mos.add(Add::text(text).user("ann")).await.unwrap();
+    }
+    server.answer_with(|request| {
+        let asks_goal = request["messages"][0]["content"].as_str().unwrap_or_default().contains("You prepare a search");
+        let goal = json!({"memories": ["my cat is called Tom"], "keys": [], "tags": [], "goal_type": "fact",
+                          "rephrased_instruction": "what is my cat called?", "internet_search": false});
+        Reply::text(if asks_goal { goal.to_string() } else { "ok".to_owned() })
+    });
+    say(&mos, "I am thinking of my cat").await;
+    let asking = |query: &str| Chat::new(query).user("ann");
+    let fine = asking("what is it called?").searching(|search| search.mode(SearchMode::Fine).top_k(1));
+    let reply = mos.chat(fine).await.unwrap();
+    let texts: Vec<&str> = reply.memories.iter().map(|(_, found)| found.item.memory.as_str()).collect();
+    assert_eq!((texts, reply.notes.len()), (vec!["my cat is called Tom"], 0));
+    reply.complete().await.unwrap();
+    let goal = sent(&server, 1)[1]["content"].as_str().unwrap().to_owned();
+    assert!(goal.contains("user: I am thinking of my cat"), "the conversation is shown: {goal}");
+    assert!(sent(&server, 2)[0]["content"].as_str().unwrap().contains("1. my cat is called Tom"));
+
+    let narrow = asking("what is my dog called?").searching(|search| search.relevance(1.0));
+    let reply = mos.chat(narrow).await.unwrap();
+    let is_told = |(cube, note): &(CubeId, String)| cube.as_str() == "notes" && note.contains("relativity below 1");
+    assert!(reply.memories.is_empty() && reply.notes.iter().any(is_told), "{:?}", reply.notes);
+    let wrong = asking("what is my dog called?").searching(|search| search.relevance(2.0));
+    assert!(mos.chat(wrong).await.unwrap_err().to_string().contains("relevance is 2"));
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ mod retrieval;
 mod searching;
 mod servers;
 mod trees;
+mod usage;
 mod users;
 
 use std::path::Path;

@@ -8,8 +8,9 @@ use super::super::budget::BoundedModel;
 use super::super::facts::InTime;
 use super::super::judge::card;
 use super::super::prompts;
-use super::super::topics::{Heading, language, lines, tidy};
+use super::super::topics::{Heading, heading_schema, language, lines, tidy};
 use crate::ask::ask_json;
+use crate::schema;
 
 /// The longest conclusion, in characters.
 const MAX_FACT: usize = 2_000;
@@ -48,11 +49,21 @@ struct Conclusion {
     fact: Option<String>,
 }
 
+fn answer_schema() -> Value {
+    let relation = schema::one_of(&["CAUSE", "CONDITION", "CONFLICT", "RELATE", "NONE"]);
+    // Only a cause and a condition have a direction.
+    schema::object(&[("relation", relation), ("from", schema::one_of(&["A", "B", ""]))])
+}
+
+fn conclusion_schema() -> Value {
+    schema::object(&[("fact", schema::text())])
+}
+
 /// Asks how two memories are related.
 pub(super) async fn link(model: &BoundedModel, pair: &InTime, attempts: usize) -> Result<Link, MemoryError> {
     let items = [&pair.older, &pair.newer];
     let messages = vec![Message::system(prompts::relation(language(&items))), Message::user(cards(pair))];
-    let answer: Answer = ask_json(model, messages, attempts).await?;
+    let answer: Answer = ask_json(model, messages, &answer_schema(), attempts).await?;
     let is_from_newer = answer.from.as_ref().and_then(Value::as_str).is_some_and(|from| from.trim() == "B");
     Ok(Link { kind: answer.relation, is_from_newer })
 }
@@ -67,7 +78,7 @@ pub(super) async fn conclusion(
     let items = [&pair.older, &pair.newer];
     let shown = format!("{}Link: {kind}\n", cards(pair));
     let messages = vec![Message::system(prompts::inference(language(&items))), Message::user(shown)];
-    let answer: Conclusion = ask_json(model, messages, attempts).await?;
+    let answer: Conclusion = ask_json(model, messages, &conclusion_schema(), attempts).await?;
     let fact = answer.fact.unwrap_or_default();
     let fact: String = fact.trim().chars().take(MAX_FACT).collect();
     let is_form = fact.starts_with('<') && fact.ends_with('>');
@@ -83,7 +94,7 @@ pub(super) async fn sum(
     attempts: usize,
 ) -> Result<Option<Heading>, MemoryError> {
     let messages = vec![Message::system(prompts::aggregate(language(items))), Message::user(lines(items))];
-    let heading: Heading = ask_json(model, messages, attempts).await?;
+    let heading: Heading = ask_json(model, messages, &heading_schema(), attempts).await?;
     if heading.value.trim().is_empty() {
         return Ok(None);
     }
@@ -97,9 +108,25 @@ fn cards(pair: &InTime) -> String {
 
 #[cfg(test)]
 mod tests {
+    use mos_core::language::Language;
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn the_forms_that_prompts_show_are_those_of_the_schemas() {
+        for language in [Language::English, Language::Chinese] {
+            for (prompt, schema) in [
+                (prompts::relation(language), answer_schema()),
+                (prompts::inference(language), conclusion_schema()),
+                (prompts::aggregate(language), heading_schema()),
+                (prompts::topic(language), heading_schema()),
+            ] {
+                let shown = prompt.trim_end().lines().last().unwrap();
+                schema::assert_shows(&schema, &serde_json::from_str(shown).unwrap());
+            }
+        }
+    }
 
     #[test]
     fn relations_are_one_of_five() {

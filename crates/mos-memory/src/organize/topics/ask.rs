@@ -11,6 +11,7 @@ use super::super::budget::BoundedModel;
 use super::super::prompts;
 use super::Heading;
 use crate::ask::ask_json;
+use crate::schema;
 
 /// How many characters of memories a model is shown at most.
 const MAX_SHOWN: usize = 15_000;
@@ -31,6 +32,21 @@ struct Cluster {
     ids: Vec<Value>,
 }
 
+fn clusters_schema() -> Value {
+    let cluster = schema::object(&[("ids", schema::list(schema::number()))]);
+    schema::object(&[("clusters", schema::list(cluster))])
+}
+
+/// Returns the schema of a [`Heading`].
+pub(in super::super) fn heading_schema() -> Value {
+    schema::object(&[
+        ("key", schema::text()),
+        ("value", schema::text()),
+        ("tags", schema::list(schema::text())),
+        ("summary", schema::text()),
+    ])
+}
+
 /// Asks which of some memories belong together. Returns indexes of `items`, each in at most one cluster of at least two.
 pub(super) async fn clusters(
     model: &BoundedModel,
@@ -38,7 +54,7 @@ pub(super) async fn clusters(
     attempts: usize,
 ) -> Result<Vec<Vec<usize>>, MemoryError> {
     let messages = vec![Message::system(prompts::clusters(language(items))), Message::user(lines(items))];
-    let answer: Clusters = ask_json(model, messages, attempts).await?;
+    let answer: Clusters = ask_json(model, messages, &clusters_schema(), attempts).await?;
     let n_named = answer.clusters.len();
     let found = checked(answer, items);
     if found.is_empty() && n_named > 0 {
@@ -81,7 +97,7 @@ pub(super) async fn heading(
     attempts: usize,
 ) -> Result<Heading, MemoryError> {
     let messages = vec![Message::system(prompts::topic(language(items))), Message::user(lines(items))];
-    let heading: Heading = ask_json(model, messages, attempts).await?;
+    let heading: Heading = ask_json(model, messages, &heading_schema(), attempts).await?;
     tidy(heading).ok_or_else(|| {
         let reason = "the model gave a topic without a title or a text; try again or use another model";
         ModelError::BadAnswer(reason.to_owned()).into()

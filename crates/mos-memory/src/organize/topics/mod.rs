@@ -24,7 +24,7 @@ use group::{clustered, packed, slices};
 use names::Frequencies;
 use tree::{Tree, topic};
 
-pub(super) use ask::{language, lines, tidy};
+pub(super) use ask::{heading_schema, language, lines, tidy};
 pub(super) use tree::{Making, made_of};
 
 const STEP: &str = "topics";

@@ -1,8 +1,8 @@
-use mos_core::{MemoryError, SearchRequest, TextMemory};
+use mos_core::{Edge, Filter, MemoryError, SearchRequest, TextMemory};
 use mos_memory::TreeText;
 use serde_json::json;
 
-use super::{House, hits, message};
+use super::{House, hits, ids, message};
 use crate::{item, origin, texts};
 
 /// "I live in Paris" of 2023, ended by "I moved to Berlin" of 2024.
@@ -54,6 +54,43 @@ async fn a_search_as_of_a_time_returns_what_was_true_then() {
         let bad = SearchRequest { as_of: Some("last summer".to_owned()), ..SearchRequest::new("x", 1) };
         assert!(matches!(tree.search(&bad).await, Err(MemoryError::Invalid(text)) if text.contains("last summer")));
     }
+}
+
+#[tokio::test]
+async fn of_a_marked_possible_conflict_the_newer_memory_comes_first() {
+    for house in House::all() {
+        let tree = house.tree();
+        let said = |number, text: &str, time: &str| message(number, text, json!({"role": "user", "chat_time": time}));
+        let paris = said(1, "I live in Paris", "2024-01-01T09:00:00");
+        let berlin = said(2, "I moved to Berlin", "2025-06-01T09:00:00");
+        tree.add(vec![paris, berlin, item(3, "the weather is cold")], origin().into()).await.unwrap();
+        let question = "Where do I live in Paris";
+        let before = hits(&tree, question, 3).await;
+        assert_eq!(before[0].item.memory, "I live in Paris");
+        let mut marked = tree.get(&item(2, "").id).await.unwrap();
+        marked.metadata.extra.insert("conflict_candidate".to_owned(), json!(true));
+        tree.update(&marked.id.clone(), marked, origin()).await.unwrap();
+        let alone = hits(&tree, question, 3).await;
+        assert_eq!(ids(&alone), ids(&before), "a mark without an edge says nothing");
+        let conflict = Edge { source: item(2, "").id, target: item(1, "").id, kind: "CONFLICT".to_owned() };
+        tree.as_tree().unwrap().add_edges(vec![conflict], origin()).await.unwrap();
+        let found = hits(&tree, question, 3).await;
+        assert_eq!(texts(found[..2].iter().map(|hit| &hit.item)), ["I moved to Berlin", "I live in Paris"]);
+        let is_told = |place: usize| found[place].signals.iter().any(|signal| signal.name == "conflict_candidate");
+        assert!(is_told(0) && !is_told(1), "{found:?}");
+        assert!(found.windows(2).all(|pair| pair[0].relativity >= pair[1].relativity), "{found:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_search_that_finds_nothing_counts_no_working_copies() {
+    let house = House::in_memory();
+    let tree = moved(&house).await;
+    let request =
+        SearchRequest { filter: Filter::equals("key", "no such"), ..SearchRequest::new("where do I live", 3) };
+    let found = tree.search(&request).await.unwrap();
+    assert!(found.hits.is_empty() && found.notes.len() == 1, "{found:?}");
+    assert!(!found.notes[0].contains(|letter: char| letter.is_ascii_digit()), "{:?}", found.notes);
 }
 
 #[tokio::test]
