@@ -1,12 +1,13 @@
 //! Stores of the mos memory system.
 //!
-//! - [`SqliteStore`]: the record, the users, the jobs and the full-text index in one `SQLite` file, one transaction per
-//!   write.
+//! - [`SqliteStore`]: the record, the users, the jobs, documents and logs, and the full-text index in one `SQLite` file,
+//!   one transaction per write.
 //! - [`InMemoryStore`]: the same behaviour without a disk, for tests and throw-away use.
 //! - [`ExactVectors`]: exact nearest-neighbour search, a derived index that follows any record.
 //! - `Neo4jStore` (feature `neo4j`): the record on a Neo4j server, in MemOS' layout, with exact vector search.
 //! - `QdrantVectors` (feature `qdrant`): nearest-neighbour search on a Qdrant server, which follows any record, too.
-//! - `RedisQueue` (feature `redis`): jobs on a Redis server, shared by several machines.
+//! - `RedisQueue` and `RedisState` (feature `redis`): jobs, and documents and logs, on a Redis server, shared by several
+//!   machines.
 //! - `PostgresUsers` (feature `postgres`): users, cubes and shares in a PostgreSQL server, beside any record.
 //! - [`TextAnalyzer`]: how text becomes the terms that full-text search compares.
 //!
@@ -34,6 +35,7 @@ mod server_version;
 #[cfg(any(feature = "neo4j", feature = "qdrant"))]
 mod similar;
 mod sqlite;
+mod state;
 mod text;
 
 pub use exact::{ExactVectors, ExactVectorsOptions};
@@ -46,6 +48,6 @@ pub use postgres::{PostgresOptions, PostgresServer, PostgresUsers, SslMode, USER
 pub use qdrant::{Drift, QdrantOptions, QdrantVectors};
 pub use queue::QueueLimits;
 #[cfg(feature = "redis")]
-pub use queue::redis::{RedisOptions, RedisQueue};
+pub use queue::redis::{RedisOptions, RedisQueue, RedisState};
 pub use sqlite::{Finding, SCHEMA_VERSION, SqliteOptions, SqliteStore, Statistics, UNKNOWN_CUBE};
 pub use text::TextAnalyzer;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use mos_core::queue::MAX_CLAIMED_AT_ONCE;
 use mos_core::{
     ClaimRequest, Claimed, DeadJob, Failed, JobId, JobQueue, JobState, NewJob, Page, Paging, PushReceipt, QueueStats,
     Scope, StoreError, Ticket,
@@ -45,6 +46,16 @@ impl JobQueue for InMemoryStore {
     async fn claim(&self, request: &ClaimRequest) -> Result<Vec<Claimed>, StoreError> {
         let (limit, lease_ms) = check_request(request)?;
         Ok(self.write().queue.claim(&request.consumer, limit, lease_ms, self.now_ms()))
+    }
+
+    async fn claim_following(
+        &self,
+        ticket: &Ticket,
+        limit: usize,
+        lease: Duration,
+    ) -> Result<Vec<Claimed>, StoreError> {
+        let (limit, lease_ms) = (limit.min(MAX_CLAIMED_AT_ONCE), lease_ms(lease)?);
+        self.write().queue.claim_following(ticket, limit, lease_ms, self.now_ms())
     }
 
     async fn extend(&self, ticket: &Ticket, lease: Duration) -> Result<Timestamp, StoreError> {

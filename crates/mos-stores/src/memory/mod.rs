@@ -1,9 +1,11 @@
-//! Record, users and jobs in memory: a real store that keeps the same contracts, and forgets everything at its end.
+//! Record, users, jobs, documents and logs in memory: a real store that keeps the same contracts, and forgets everything
+//! at its end.
 
 mod archive;
 mod jobs;
 mod scope;
 mod scope_archive;
+mod state;
 mod users;
 
 use std::collections::{HashMap, HashSet};
@@ -26,7 +28,7 @@ use crate::queue::{Bell, QueueLimits};
 use scope::ScopeState;
 use users::UsersState;
 
-/// Keeps record, users and jobs in memory.
+/// Keeps record, users, jobs, documents and logs in memory.
 #[derive(Debug)]
 pub struct InMemoryStore {
     clock: Arc<dyn Clock>,

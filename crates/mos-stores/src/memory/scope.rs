@@ -9,6 +9,7 @@ use mos_core::{
 };
 use serde_json::{Map, Value};
 
+use super::state::KeptState;
 use crate::bm25::TermStatistics;
 use crate::codec;
 use crate::prepare::{
@@ -43,6 +44,8 @@ pub(super) struct ScopeState {
     pub(super) receipt_order: std::collections::VecDeque<String>,
     pub(super) statistics: TermStatistics,
     pub(super) next_order: u64,
+    /// Documents and logs.
+    pub(super) kept: KeptState,
     /// Its cube was deleted.
     is_closed: bool,
     /// Number of the cube that it was opened or closed for last, when cubes are kept elsewhere.

@@ -37,13 +37,19 @@ struct Entry {
     stage: Stage,
 }
 
+/// The unfinished jobs of a group. At most the first one is ready or delayed, and only while none is claimed.
+#[derive(Debug, Default)]
+struct Group {
+    members: BTreeSet<u64>,
+    n_claimed: usize,
+}
+
 /// One tenant. Jobs are named by numbers that count up over all tenants: the order in which they were pushed.
 #[derive(Debug, Default)]
 struct Tenant {
     jobs: BTreeMap<u64, Entry>,
     numbers: HashMap<JobId, u64>,
-    /// Unfinished jobs of each group; the first is its head.
-    groups: HashMap<String, BTreeSet<u64>>,
+    groups: HashMap<String, Group>,
     ready: BTreeSet<(Reverse<u8>, u64)>,
     /// In the order they died.
     dead: Vec<u64>,
@@ -133,7 +139,7 @@ impl QueueState {
         let tenant = self.tenants.entry(scope.clone()).or_default();
         tenant.numbers.insert(job.id.clone(), number);
         let is_blocked = job.group.as_ref().is_some_and(|group| {
-            let members = tenant.groups.entry(group.clone()).or_default();
+            let members = &mut tenant.groups.entry(group.clone()).or_default().members;
             members.insert(number);
             members.len() > 1
         });
@@ -186,6 +192,9 @@ impl QueueState {
             }
             Stage::Claimed { until_ms, .. } => {
                 self.due.remove(&(until_ms, number, scope.clone()));
+                if let Some(group) = entry.job.group.as_ref().and_then(|group| tenant.groups.get_mut(group)) {
+                    group.n_claimed -= 1;
+                }
             }
             Stage::Dead { .. } => tenant.dead.retain(|dead| *dead != number),
         }
@@ -194,16 +203,31 @@ impl QueueState {
     /// A job leaves its group, and the next one may go.
     fn leave_group(&mut self, scope: &Scope, number: u64, now_ms: i64) {
         let Some(tenant) = self.tenants.get_mut(scope) else { return };
-        let Some(group) = tenant.jobs.get(&number).and_then(|entry| entry.job.group.clone()) else { return };
-        let Some(members) = tenant.groups.get_mut(&group) else { return };
-        let was_head = members.first() == Some(&number);
-        members.remove(&number);
-        let head = members.first().copied();
-        if head.is_none() {
-            tenant.groups.remove(&group);
+        let Some(name) = tenant.jobs.get(&number).and_then(|entry| entry.job.group.clone()) else { return };
+        let Some(group) = tenant.groups.get_mut(&name) else { return };
+        group.members.remove(&number);
+        if group.members.is_empty() {
+            tenant.groups.remove(&name);
         }
-        if let Some(head) = head.filter(|_| was_head) {
+        self.let_next_go(scope, &name, now_ms);
+    }
+
+    /// The first job of a group may go, unless a consumer has one of the group.
+    fn let_next_go(&mut self, scope: &Scope, group: &str, now_ms: i64) {
+        let Some(tenant) = self.tenants.get(scope) else { return };
+        let free = tenant.groups.get(group).filter(|group| group.n_claimed == 0);
+        let Some(head) = free.and_then(|group| group.members.first().copied()) else { return };
+        if matches!(tenant.jobs.get(&head), Some(Entry { stage: Stage::Blocked, .. })) {
             self.admit(scope, head, now_ms);
+        }
+    }
+
+    /// A job that was withdrawn waits again, at its place in its group.
+    fn wait_again(&mut self, scope: &Scope, number: u64, now_ms: i64) {
+        let entry = self.tenants.get(scope).and_then(|tenant| tenant.jobs.get(&number));
+        match entry.and_then(|entry| entry.job.group.clone()) {
+            Some(group) => self.let_next_go(scope, &group, now_ms),
+            None => self.admit(scope, number, now_ms),
         }
     }
 
@@ -247,7 +271,7 @@ impl QueueState {
                 Some(reason) => self.bury(&scope, number, reason, now_ms),
                 None => {
                     self.withdraw(&scope, number);
-                    self.admit(&scope, number, now_ms);
+                    self.wait_again(&scope, number, now_ms);
                 }
             }
         }
@@ -272,9 +296,47 @@ impl QueueState {
         claimed
     }
 
+    /// Gives the holder of a claim those that follow it in its group: of its kind, as long as each is ready.
+    pub(crate) fn claim_following(
+        &mut self,
+        ticket: &Ticket,
+        limit: usize,
+        lease_ms: i64,
+        now_ms: i64,
+    ) -> Result<Vec<Claimed>, StoreError> {
+        let number = self.held(ticket)?;
+        let Some((consumer, following)) = self.following(&ticket.scope, number, limit, now_ms) else {
+            return Ok(Vec::new());
+        };
+        let until_ms = now_ms.saturating_add(lease_ms);
+        let give = |number| self.give(&ticket.scope, number, &consumer, until_ms);
+        Ok(following.into_iter().filter_map(give).collect())
+    }
+
+    /// The consumer of a claimed job of a group, and the jobs behind it that could be given with it, in their order.
+    fn following(&self, scope: &Scope, number: u64, limit: usize, now_ms: i64) -> Option<(String, Vec<u64>)> {
+        let tenant = self.tenants.get(scope)?;
+        let held = tenant.jobs.get(&number)?;
+        let Stage::Claimed { consumer, .. } = &held.stage else { return None };
+        let group = tenant.groups.get(held.job.group.as_ref()?)?;
+        let is_ready = |number: &u64| {
+            tenant.jobs.get(number).is_some_and(|entry| {
+                matches!(entry.stage, Stage::Blocked)
+                    && entry.not_before_ms <= now_ms
+                    && entry.job.kind == held.job.kind
+            })
+        };
+        let behind = group.members.range(number + 1..).copied();
+        Some((consumer.clone(), behind.take(limit).take_while(is_ready).collect()))
+    }
+
     fn give(&mut self, scope: &Scope, number: u64, consumer: &str, until_ms: i64) -> Option<Claimed> {
         let claim = next(&mut self.last_claim);
-        let entry = self.tenants.get_mut(scope)?.jobs.get_mut(&number)?;
+        let tenant = self.tenants.get_mut(scope)?;
+        let entry = tenant.jobs.get_mut(&number)?;
+        if let Some(group) = entry.job.group.as_ref().and_then(|group| tenant.groups.get_mut(group)) {
+            group.n_claimed += 1;
+        }
         entry.job.attempt += 1;
         entry.stage = Stage::Claimed { claim, consumer: consumer.to_owned(), until_ms };
         self.due.insert((until_ms, number, scope.clone()));
@@ -337,7 +399,7 @@ impl QueueState {
         if let Some(entry) = entry {
             entry.job.attempt -= 1;
         }
-        self.admit(&ticket.scope, number, now_ms);
+        self.wait_again(&ticket.scope, number, now_ms);
         Ok(())
     }
 
@@ -362,7 +424,7 @@ impl QueueState {
             Some(retry_ms) => {
                 entry.not_before_ms = retry_ms;
                 self.withdraw(&ticket.scope, number);
-                self.admit(&ticket.scope, number, now_ms);
+                self.wait_again(&ticket.scope, number, now_ms);
                 Ok(Failed::Waits)
             }
         }

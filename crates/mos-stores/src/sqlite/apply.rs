@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::edges::edges_of_node;
 use super::fault::Fault;
-use super::{queue, terms};
+use super::{queue, state, terms};
 use crate::codec;
 use crate::prepare::{
     PreparedBatch, PreparedEmbeddings, PreparedItem, ReadItem, changed, closed, loose_embedding, present,
@@ -135,7 +135,7 @@ pub(super) fn erase_scope(connection: &Connection, scope: &Scope, at: &str, is_c
     execute(connection, "DELETE FROM versions WHERE scope = ?1", [scope_key])?;
     execute(connection, "DELETE FROM idempotency WHERE scope = ?1", [scope_key])?;
     queue::remove_tenant(connection, scope)?;
-    Ok(())
+    state::remove_all(connection, scope)
 }
 
 /// Returns the internal key of a scope, `None` before its first write.

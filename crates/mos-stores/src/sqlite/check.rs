@@ -132,11 +132,28 @@ const MUST_BE_EMPTY: &[(&str, &str, &str)] = &[
     ),
     (
         "job out of the order of its group",
-        "SELECT id FROM jobs AS job WHERE stage < 4 AND (stage = 0) <> EXISTS (
-             SELECT 1 FROM jobs AS earlier INDEXED BY jobs_in_group
-             WHERE earlier.scope = job.scope AND earlier.in_group = job.in_group AND earlier.in_group IS NOT NULL
-             AND earlier.stage < 4 AND earlier.job_key < job.job_key)",
+        "SELECT id FROM jobs AS job WHERE stage < 3 AND (stage = 0) <> EXISTS (
+             SELECT 1 FROM jobs AS other INDEXED BY jobs_in_group
+             WHERE other.scope = job.scope AND other.in_group = job.in_group AND other.in_group IS NOT NULL
+             AND other.stage < 4 AND (other.job_key < job.job_key OR other.stage = 3))",
         REPORT,
+    ),
+    (
+        "entries of a log with gaps, or beyond its last one",
+        "SELECT cube_id || '/' || name FROM state_logs JOIN scopes ON scope_key = state_logs.scope
+         JOIN (SELECT log, count(*) AS n, min(sequence) AS low, max(sequence) AS high
+               FROM state_entries GROUP BY log) AS found ON found.log = log_key
+         WHERE found.high <> last OR found.high - found.low + 1 <> found.n",
+        REPORT,
+    ),
+    (
+        "document or entry of a log that cannot be read",
+        "SELECT cube_id || '/' || key FROM state_documents JOIN scopes ON scope_key = state_documents.scope
+         WHERE state_documents.value IS NOT NULL AND NOT json_valid(state_documents.value)
+         UNION ALL
+         SELECT cube_id || '/' || name FROM state_entries JOIN state_logs ON log_key = log
+         JOIN scopes ON scope_key = state_logs.scope WHERE NOT json_valid(state_entries.value)",
+        RESTORE,
     ),
 ];
 

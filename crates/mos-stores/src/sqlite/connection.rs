@@ -58,7 +58,7 @@ impl SqliteOptions {
             Some(vfs) => Connection::open_with_flags_and_vfs(&self.path, flags, vfs.as_str())?,
         };
         connection.busy_timeout(self.busy_timeout)?;
-        connection.set_prepared_statement_cache_capacity(64);
+        connection.set_prepared_statement_cache_capacity(128);
         connection.pragma_update(None, "synchronous", "FULL")?;
         // On macOS an ordinary sync leaves data in the drive's cache; elsewhere this changes nothing.
         connection.pragma_update(None, "fullfsync", true)?;

@@ -1,4 +1,4 @@
-//! The record, the users, the jobs and the full-text index in one `SQLite` file.
+//! The record, the users, the jobs, documents and logs, and the full-text index in one `SQLite` file.
 //!
 //! Invariant: a call that writes returns success only after its transaction was synced to disk, and a call that
 //! fails has changed nothing. Several processes may use the same file.
@@ -14,6 +14,7 @@ mod queue;
 mod read;
 mod schema;
 mod scopes;
+mod state;
 mod terms;
 mod user_archive;
 mod users;
@@ -45,7 +46,7 @@ use connection::Readers;
 use fault::{BACKEND, Fault, store_error};
 use writer::Writer;
 
-/// The embedded record, user store and queue of jobs. Needs a tokio runtime for its calls.
+/// The embedded record, user store, queue of jobs, and store of documents and logs. Needs a tokio runtime for its calls.
 #[derive(Debug)]
 pub struct SqliteStore {
     options: SqliteOptions,

@@ -1,8 +1,11 @@
 //! Every store keeps the contracts of its traits.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use mos_core::{JobQueue, RecordStore, ScopeLifecycle, UserStore, VectorStore};
+use mos_core::{
+    ClaimRequest, JobQueue, NewJob, RecordStore, Scope, ScopeLifecycle, StateStore, UserStore, VectorStore,
+};
 use mos_stores::{ExactVectors, ExactVectorsOptions, InMemoryStore, QueueLimits, SqliteOptions, SqliteStore};
 use mos_testkit::clock::SetClock;
 use mos_testkit::contracts;
@@ -134,6 +137,46 @@ async fn in_memory_keeps_the_queue_contract() {
     let make = |clock, max_jobs| InMemoryStore::with_queue_limits(clock, queue_limits(max_jobs));
     contracts::queue::run(async |clock, max_jobs| make(clock, max_jobs) as Arc<dyn JobQueue>).await;
     contracts::queue::run_with_record(async |clock, max_jobs| make(clock, max_jobs)).await;
+}
+
+/// The contract allows a queue to give none of them.
+#[tokio::test]
+async fn sqlite_and_memory_give_the_jobs_that_follow() {
+    let folder = tempfile::tempdir().unwrap();
+    let (scope, lease) = (Scope { cube: "c".into() }, Duration::from_secs(60));
+    for queue in [sqlite(&folder) as Arc<dyn JobQueue>, in_memory()] {
+        let job = |name: &str| NewJob {
+            group: Some("group".to_owned()),
+            ..NewJob::new(name.into(), "label", serde_json::json!(name))
+        };
+        queue.push(&scope, ["a", "b", "c"].map(job).to_vec()).await.unwrap();
+        let request = ClaimRequest { consumer: "worker".to_owned(), limit: 10, lease };
+        let claimed = queue.claim(&request).await.unwrap();
+        assert_eq!(queue.claim_following(&claimed[0].ticket, 10, lease).await.unwrap().len(), 2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_keeps_the_state_contract() {
+    let folder = tempfile::tempdir().unwrap();
+    contracts::state::run(async || sqlite(&folder) as Arc<dyn StateStore>).await;
+    contracts::state::run_with_cubes(async || sqlite(&folder)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_memory_keeps_the_state_contract() {
+    contracts::state::run(async || in_memory() as Arc<dyn StateStore>).await;
+    contracts::state::run_with_cubes(async || in_memory()).await;
+}
+
+#[tokio::test]
+async fn state_in_sqlite_survives_reopening() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = async || {
+        let options = SqliteOptions::at(folder.path().join("mos.db"));
+        SqliteStore::open(options, Arc::new(SetClock::default())).unwrap() as Arc<dyn StateStore>
+    };
+    contracts::state::survives_reopening(open).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,4 +21,7 @@ mod queue_sqlite;
 #[cfg(feature = "redis")]
 mod redis_server;
 mod several_processes;
+#[cfg(feature = "redis")]
+mod state_redis;
+mod state_sqlite;
 mod trouble;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mos_core::{
-    Access, ClaimRequest, Cube, CubeId, Direction, Edge, EmbeddingSpace, EmbeddingWrite, Filter, GraphStore, JobQueue,
-    JobState, MemoryItem, NewJob, Origin, Paging, RecordStore, Scope, UserId, UserRole, UserStore, VectorStore,
-    WriteBatch,
+    Access, ClaimRequest, Cube, CubeId, Direction, Document, Edge, EmbeddingSpace, EmbeddingWrite, Expected, Filter,
+    GraphStore, JobQueue, JobState, LogEntry, MemoryItem, NewJob, Origin, Paging, RecordStore, Scope, StateStore,
+    UserId, UserRole, UserStore, VectorStore, WriteBatch,
 };
 use mos_stores::{ExactVectors, SCHEMA_VERSION, SqliteOptions, SqliteStore};
 use mos_testkit::clock::SetClock;
@@ -81,10 +81,21 @@ async fn write_the_fixture() {
     let claimed = store.claim(&request(3)).await.unwrap();
     store.complete(&claimed[0].ticket).await.unwrap();
     store.fail(&claimed[1].ticket, "broken", None).await.unwrap();
+    write_state(&*store).await;
     drop(store);
     let connection = Connection::open(&path).unwrap();
     connection.pragma_update(None, "page_size", 1024).unwrap();
     connection.execute("VACUUM INTO ?1", [fixture(SCHEMA_VERSION).to_str().unwrap()]).unwrap();
+}
+
+async fn write_state(state: &dyn StateStore) {
+    for n in 1..=2 {
+        state.write(&scope(), "kept", &serde_json::json!({"n": n}), Expected::Anything).await.unwrap();
+    }
+    state.write(&scope(), "removed", &serde_json::json!(1), Expected::Absent).await.unwrap();
+    assert!(state.remove(&scope(), "removed").await.unwrap());
+    let entries = ["a", "b", "c"].map(serde_json::Value::from);
+    assert_eq!(state.append(&scope(), "log", &entries, 2).await.unwrap(), 3);
 }
 
 #[tokio::test]
@@ -102,6 +113,11 @@ async fn every_released_version_opens_and_holds_its_memories() {
         assert_holds_its_memories(&store).await;
         if version >= 3 {
             assert_holds_its_jobs(&store).await;
+        }
+        if version >= 6 {
+            assert_holds_its_state(&*store).await;
+        } else {
+            write_state(&*store).await;
         }
         let is_copied = folder.path().join(format!("mos.db.v{version}.backup")).exists();
         assert_eq!(is_copied, version < SCHEMA_VERSION, "an older one is copied before it is migrated");
@@ -141,4 +157,16 @@ async fn assert_holds_its_jobs(store: &Arc<SqliteStore>) {
     let claimed = store.claim(&request(10)).await.unwrap();
     assert_eq!((claimed.len(), &claimed[0].job.payload), (1, &serde_json::json!({"ids": ["max"]})));
     assert_eq!(store.retry_dead(&scope(), &["dead".into()]).await.unwrap(), 1);
+}
+
+async fn assert_holds_its_state(state: &dyn StateStore) {
+    let kept = Document { value: serde_json::json!({"n": 2}), version: 2 };
+    assert_eq!(state.read(&scope(), "kept").await.unwrap(), Some(kept));
+    assert_eq!(state.keys(&scope(), "", None, 10).await.unwrap(), ["kept"]);
+    let again = state.write(&scope(), "removed", &serde_json::json!(2), Expected::Absent).await.unwrap();
+    assert_eq!(again, 2, "a removed one counts on");
+    let entries = state.entries(&scope(), "log", 0, 10).await.unwrap();
+    let entry = |sequence: u64, text: &str| LogEntry { sequence, value: text.into() };
+    assert_eq!(entries, [entry(2, "b"), entry(3, "c")]);
+    assert_eq!(state.append(&scope(), "log", &[], 2).await.unwrap(), 3);
 }

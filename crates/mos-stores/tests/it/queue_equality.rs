@@ -14,6 +14,7 @@ use serde_json::json;
 enum Step {
     Push(usize, Vec<NewJob>),
     Claim(usize, u64),
+    Follow(usize, usize, u64),
     Complete(usize),
     Extend(usize, u64),
     Release(usize),
@@ -44,12 +45,14 @@ fn id() -> impl Strategy<Value = JobId> {
 fn job() -> impl Strategy<Value = NewJob> {
     let group = proptest::option::weighted(0.6, prop_oneof!["g", "h"]);
     let not_before = proptest::option::weighted(0.2, 0..20_i64);
-    (id(), group, 0..3_u8, not_before, 1..4_u32).prop_map(|(id, group, priority, not_before, max_attempts)| NewJob {
+    let kind = proptest::bool::weighted(0.8).prop_map(|is_usual| if is_usual { "label" } else { "other" });
+    let times = (not_before, 1..4_u32);
+    (id(), kind, group, 0..3_u8, times).prop_map(|(id, kind, group, priority, (not_before, max_attempts))| NewJob {
         group,
         priority: priority * 100,
         not_before: not_before.map(|by| SetClock::default().now() + Duration::from_secs(by.unsigned_abs())),
         max_attempts,
-        ..NewJob::new(id, "label", json!({"n": 1}))
+        ..NewJob::new(id, kind, json!({"n": 1}))
     })
 }
 
@@ -58,6 +61,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         6 => (0..2_usize, proptest::collection::vec(job(), 0..5)).prop_map(|(scope, jobs)| Step::Push(scope, jobs)),
         6 => (1..4_usize, 1..20_u64).prop_map(|(limit, lease)| Step::Claim(limit, lease)),
+        5 => (any::<usize>(), 0..4_usize, 1..20_u64)
+            .prop_map(|(ticket, limit, lease)| Step::Follow(ticket, limit, lease)),
         4 => any::<usize>().prop_map(Step::Complete),
         1 => (any::<usize>(), 1..20_u64).prop_map(|(ticket, lease)| Step::Extend(ticket, lease)),
         2 => any::<usize>().prop_map(Step::Release),
@@ -101,6 +106,12 @@ impl Run {
                 let lease = Duration::from_secs(*lease);
                 let request = ClaimRequest { consumer: "worker".to_owned(), limit: *limit, lease };
                 let claimed = queue.claim(&request).await;
+                self.tickets.extend(claimed.iter().flatten().map(|one| one.ticket.clone()));
+                outcome(claimed)
+            }
+            Step::Follow(at, limit, lease) => {
+                let Some(ticket) = self.ticket(*at) else { return String::new() };
+                let claimed = queue.claim_following(ticket, *limit, Duration::from_secs(*lease)).await;
                 self.tickets.extend(claimed.iter().flatten().map(|one| one.ticket.clone()));
                 outcome(claimed)
             }

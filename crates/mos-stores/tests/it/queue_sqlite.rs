@@ -125,3 +125,25 @@ async fn a_job_that_cannot_be_read_dies_and_holds_nobody_up() {
     assert_eq!((dead.total, &dead.entries[0].job.payload), (1, &json!("{")));
     assert!(dead.entries[0].reason.contains("cannot be read"), "{}", dead.entries[0].reason);
 }
+
+#[tokio::test]
+async fn a_following_job_that_cannot_be_read_dies_and_holds_nobody_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mos.db");
+    let store = open(SqliteOptions::at(&path));
+    let grouped = |name: &str| NewJob { group: Some("g".to_owned()), ..job(name) };
+    store.push(&scope(), ["a", "b", "c"].map(grouped).to_vec()).await.unwrap();
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection.execute("UPDATE jobs SET payload = '{' WHERE id = 'b'", []).unwrap();
+    let first = store.claim(&request(10)).await.unwrap().remove(0);
+    let following = store.claim_following(&first.ticket, 5, Duration::from_secs(60)).await.unwrap();
+    assert_eq!(following.iter().map(|one| one.job.id.as_str()).collect::<Vec<_>>(), ["c"]);
+    assert_eq!(store.dead(&scope(), Paging::ALL).await.unwrap().entries[0].job.id.as_str(), "b");
+    store.complete(&first.ticket).await.unwrap();
+    drop(store);
+    let store = open(SqliteOptions::at(&path));
+    assert_eq!(store.claim(&request(10)).await.unwrap(), [], "the last one is claimed after a restart too");
+    store.complete(&following[0].ticket).await.unwrap();
+    let findings = store.check().await.unwrap();
+    assert!(findings.is_empty(), "{findings:?}");
+}

@@ -7,6 +7,7 @@ pub mod queue;
 pub mod record;
 pub mod rerank;
 pub mod scopes;
+pub mod state;
 pub mod users;
 pub mod vectors;
 

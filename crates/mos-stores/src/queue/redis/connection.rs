@@ -19,11 +19,12 @@ const BACKOFF: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis
 const N_RECONNECTS: usize = 2;
 const LONGEST_RECONNECT_DELAY: Duration = Duration::from_millis(500);
 
-/// Where the server is, and how much the queue takes. `Debug` shows no password.
+/// Where the server is, and how much the queue takes. Documents and logs are beside the queue. `Debug` shows no password.
 #[derive(Clone, Debug)]
 pub struct RedisOptions {
     info: ConnectionInfo,
-    /// Begins every key. Queues of different prefixes do not know each other. Without braces and colons.
+    /// Begins every key. Queues, and documents and logs, of different prefixes do not know each other. Without braces and
+    /// colons.
     pub prefix: String,
     /// How much the queue takes.
     pub limits: QueueLimits,
@@ -101,10 +102,13 @@ pub(super) enum Repeat {
     Never,
 }
 
-/// A connection that is made anew when it was lost.
+/// A connection that is made anew when it was lost, for one part of the keys.
 pub(super) struct Connection {
     manager: ConnectionManager,
     address: String,
+    /// Begins the keys of every part; all of them lie in one slot of a cluster.
+    namespace: String,
+    /// Begins every key of this part.
     prefix: String,
 }
 
@@ -115,7 +119,8 @@ impl fmt::Debug for Connection {
 }
 
 impl Connection {
-    pub(super) async fn open(options: RedisOptions) -> Result<Self, StoreError> {
+    /// `part` is the second part of every key.
+    pub(super) async fn open(options: RedisOptions, part: &str) -> Result<Self, StoreError> {
         options.check()?;
         // An error means that a provider of cryptography is installed already, which is all that is needed.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -135,8 +140,15 @@ impl Connection {
             }
             Err(error) => return Err(fail(error)),
         }
-        let prefix = format!("{{{}}}:queue", options.prefix);
-        Ok(Self { manager, address, prefix })
+        let namespace = format!("{{{}}}", options.prefix);
+        let prefix = format!("{namespace}:{part}");
+        Ok(Self { manager, address, namespace, prefix })
+    }
+
+    /// Returns the same connection for another part of the keys.
+    pub(super) fn beside(&self, part: &str) -> Self {
+        let prefix = format!("{}:{part}", self.namespace);
+        Self { manager: self.manager.clone(), address: self.address.clone(), namespace: self.namespace.clone(), prefix }
     }
 
     /// Runs a script. A call that may be repeated is, when the connection broke.

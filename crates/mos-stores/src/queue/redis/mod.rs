@@ -13,6 +13,7 @@ mod connection;
 mod fault;
 mod key;
 mod script;
+mod state;
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use mos_core::queue::MAX_CLAIMED_AT_ONCE;
 use mos_core::{
     ClaimRequest, Claimed, Clock, DeadJob, Failed, Job, JobId, JobQueue, JobState, NewJob, Page, Paging, PushReceipt,
     QueueStats, Scope, StoreError, Ticket,
@@ -27,6 +29,7 @@ use mos_core::{
 use redis::{FromRedisValue, Value};
 
 pub use connection::RedisOptions;
+pub use state::RedisState;
 
 use super::{
     Bell, QueueLimits, Sorting, check_request, damaged, ended, full, lease_ms, moment, payload_to_show, prepare_jobs,
@@ -64,7 +67,7 @@ impl RedisQueue {
     /// when it is too old, or set up so that it would drop jobs.
     pub async fn open(options: RedisOptions, clock: Arc<dyn Clock>) -> Result<Arc<Self>, StoreError> {
         let limits = options.limits.clone();
-        let connection = Connection::open(options).await?;
+        let connection = Connection::open(options, "queue").await?;
         Ok(Arc::new(Self { connection, scripts: Scripts::new(), limits, clock, bell: Bell::default() }))
     }
 
@@ -90,6 +93,20 @@ impl RedisQueue {
         let mut arguments = vec![encode(scope.cube.as_str()), self.now_ms().to_string()];
         arguments.extend(ids.iter().map(JobId::to_string));
         arguments
+    }
+
+    /// Reads jobs that were given; those that cannot be read die.
+    async fn take(&self, rows: &[Vec<String>]) -> Result<Vec<Claimed>, StoreError> {
+        let mut claimed = Vec::with_capacity(rows.len());
+        for row in rows {
+            match parse_claimed(row)? {
+                Ok(one) => claimed.push(one),
+                Err((ticket, reason)) => {
+                    self.fail(&ticket, &reason, None).await?;
+                }
+            }
+        }
+        Ok(claimed)
     }
 
     fn forgotten_until(&self) -> String {
@@ -209,16 +226,21 @@ impl JobQueue for RedisQueue {
             super::MAX_WOKEN_PER_CLAIM.to_string(),
         ];
         let rows: Vec<Vec<String>> = self.call(&self.scripts.claim, arguments, Repeat::Never).await?;
-        let mut claimed = Vec::with_capacity(rows.len());
-        for row in &rows {
-            match parse_claimed(row)? {
-                Ok(one) => claimed.push(one),
-                Err((ticket, reason)) => {
-                    self.fail(&ticket, &reason, None).await?;
-                }
-            }
-        }
-        Ok(claimed)
+        self.take(&rows).await
+    }
+
+    async fn claim_following(
+        &self,
+        ticket: &Ticket,
+        limit: usize,
+        lease: Duration,
+    ) -> Result<Vec<Claimed>, StoreError> {
+        let (lease_ms, now_ms) = (lease_ms(lease)?, self.now_ms());
+        let mut arguments = Self::ticket_arguments(ticket);
+        arguments.extend([now_ms.to_string(), limit.min(MAX_CLAIMED_AT_ONCE).to_string()]);
+        arguments.push(now_ms.saturating_add(lease_ms).to_string());
+        let rows: Option<Vec<Vec<String>>> = self.call(&self.scripts.claim_following, arguments, Repeat::Never).await?;
+        self.take(&rows.ok_or_else(|| ended(ticket))?).await
     }
 
     async fn extend(&self, ticket: &Ticket, lease: Duration) -> Result<Timestamp, StoreError> {

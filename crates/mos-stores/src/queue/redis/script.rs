@@ -32,6 +32,7 @@ macro_rules! reading {
 pub(super) struct Scripts {
     pub(super) push: Script,
     pub(super) claim: Script,
+    pub(super) claim_following: Script,
     pub(super) extend: Script,
     pub(super) complete: Script,
     pub(super) release: Script,
@@ -51,6 +52,7 @@ impl Scripts {
         Self {
             push: adding!("scripts/push.lua"),
             claim: draining!("scripts/claim.lua"),
+            claim_following: draining!("scripts/claim_following.lua"),
             extend: draining!("scripts/extend.lua"),
             complete: draining!("scripts/complete.lua"),
             release: draining!("scripts/release.lua"),

@@ -6,7 +6,9 @@ use serde_json::Value;
 
 use super::super::apply::execute;
 use super::super::fault::Fault;
-use super::{FORGET_EVERY, Place, Stage, admit, count, held, leave_line, let_next_go, next_turn, set_turn};
+use super::{
+    FORGET_EVERY, Held, Place, Stage, admit, count, held, leave_line, let_next_go, next_turn, set_turn, wait_again,
+};
 use crate::queue::{MAX_WOKEN_PER_CLAIM, QueueLimits, lease_over, moment, short_reason, silent, unreadable};
 
 /// Columns that [`RawJob`] reads, in its order.
@@ -43,6 +45,48 @@ pub(super) fn claim(
     Ok(claimed)
 }
 
+/// Gives the holder of a claim those that follow it in its group: of its kind, as long as each is ready.
+pub(super) fn claim_following(
+    connection: &Connection,
+    ticket: &Ticket,
+    limit: usize,
+    lease_ms: i64,
+    now_ms: i64,
+) -> Result<Vec<Claimed>, Fault> {
+    let held = held(connection, ticket)?;
+    let until_ms = now_ms.saturating_add(lease_ms);
+    let consumer: String = connection
+        .prepare_cached("SELECT coalesce(consumer, '') FROM jobs WHERE job_key = ?1")?
+        .query_row([held.key], |row| row.get(0))?;
+    let mut claimed = Vec::new();
+    for key in following(connection, &held, limit, now_ms)? {
+        claimed.extend(give(connection, key, held.scope, &ticket.scope.cube, &consumer, until_ms, now_ms)?);
+    }
+    Ok(claimed)
+}
+
+/// Those that follow a claimed job in its group and could be given with it, in their order.
+fn following(connection: &Connection, held: &Held, limit: usize, now_ms: i64) -> Result<Vec<i64>, Fault> {
+    let Some(group) = &held.group else { return Ok(Vec::new()) };
+    let mut statement = connection.prepare_cached(
+        "SELECT job_key, stage = 0 AND due_ms <= ?4 AND kind = (SELECT kind FROM jobs WHERE job_key = ?3)
+         FROM jobs INDEXED BY jobs_in_group
+         WHERE scope = ?1 AND in_group = ?2 AND in_group IS NOT NULL AND stage < 4 AND job_key > ?3
+         ORDER BY job_key LIMIT ?5",
+    )?;
+    let values = params![held.scope, group, held.key, now_ms, limit as i64];
+    let mut rows = statement.query(values)?;
+    let mut keys = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (key, is_ready): (i64, bool) = (row.get(0)?, row.get(1)?);
+        if !is_ready {
+            break;
+        }
+        keys.push(key);
+    }
+    Ok(keys)
+}
+
 fn first_in_line(connection: &Connection) -> Result<Option<(i64, CubeId)>, Fault> {
     let mut statement = connection.prepare_cached(
         "SELECT scope, cube_id FROM queues JOIN scopes ON scope_key = scope WHERE turn IS NOT NULL
@@ -61,7 +105,7 @@ fn best(connection: &Connection, scope: i64) -> Result<Option<i64>, Fault> {
     Ok(statement.query_row([scope], |row| row.get(0)).optional()?)
 }
 
-/// Gives a ready job to a consumer; one that cannot be read dies instead.
+/// Gives a job that is ready, or follows one that the consumer has, to a consumer; one that cannot be read dies instead.
 fn give(
     connection: &Connection,
     key: i64,
@@ -180,8 +224,10 @@ fn wake(connection: &Connection, now_ms: i64) -> Result<(), Fault> {
                 )?;
                 continue;
             }
+            wait_again(connection, place, now_ms)?;
+        } else {
+            admit(connection, place, now_ms)?;
         }
-        admit(connection, place, now_ms)?;
     }
     Ok(())
 }
@@ -256,7 +302,7 @@ fn forget_finished(connection: &Connection, scope: i64, limits: &QueueLimits, no
 pub(super) fn release(connection: &Connection, ticket: &Ticket, now_ms: i64) -> Result<(), Fault> {
     let held = held(connection, ticket)?;
     execute(connection, "UPDATE jobs SET attempt = attempt - 1 WHERE job_key = ?1", [held.key])?;
-    admit(connection, &Place { key: held.key, scope: held.scope, group: held.group, due_ms: now_ms }, now_ms)
+    wait_again(connection, &Place { key: held.key, scope: held.scope, group: held.group, due_ms: now_ms }, now_ms)
 }
 
 /// Notes that an attempt failed.
@@ -276,7 +322,7 @@ pub(super) fn fail(
             Ok(Failed::Dead)
         }
         Some(due_ms) => {
-            admit(connection, &Place { key: held.key, scope: held.scope, group: held.group, due_ms }, now_ms)?;
+            wait_again(connection, &Place { key: held.key, scope: held.scope, group: held.group, due_ms }, now_ms)?;
             Ok(Failed::Waits)
         }
     }

@@ -3,6 +3,9 @@
 //! A job is written with the stage it is in, so that a claim looks only at jobs that can be given: never at those that
 //! wait for their time or behind another one, however many there are. Where it matters, `INDEXED BY` makes `SQLite` refuse
 //! any other way to find them.
+//!
+//! Invariant: of a group at most the first unfinished job is ready or delayed, and only while no consumer has a job of the
+//! group. A consumer may have several that follow each other.
 
 mod claim;
 mod read;
@@ -184,14 +187,32 @@ fn count(connection: &Connection, scope: i64, jobs: i64, dead: i64) -> Result<(i
     Ok(statement.query_row(params![scope, jobs, dead], |row| Ok((row.get(0)?, row.get(1)?)))?)
 }
 
-/// After a job has left its group, the one behind it may go.
+/// After a job has left its group, or its consumer, the first one of the group may go unless a consumer has another.
 fn let_next_go(connection: &Connection, scope: i64, group: Option<&str>, now_ms: i64) -> Result<(), Fault> {
     let Some(group) = group else { return Ok(()) };
     let Some(head) = head(connection, scope, group)? else { return Ok(()) };
-    let is_blocked: bool = connection
-        .prepare_cached("SELECT stage = 0 FROM jobs WHERE job_key = ?1")?
-        .query_row([head.key], |row| row.get(0))?;
-    if is_blocked { admit(connection, &head, now_ms) } else { Ok(()) }
+    let may_go: bool = connection
+        .prepare_cached(
+            "SELECT stage = 0 AND NOT EXISTS (
+                 SELECT 1 FROM jobs AS held INDEXED BY jobs_claimed_in_group
+                 WHERE held.scope = ?2 AND held.in_group = ?3 AND held.in_group IS NOT NULL AND held.stage = 3)
+             FROM jobs WHERE job_key = ?1",
+        )?
+        .query_row(params![head.key, scope, group], |row| row.get(0))?;
+    if may_go { admit(connection, &head, now_ms) } else { Ok(()) }
+}
+
+/// A job that was claimed waits again, at its place in its group. `place.due_ms` is written as its time.
+fn wait_again(connection: &Connection, place: &Place, now_ms: i64) -> Result<(), Fault> {
+    if place.group.is_none() {
+        return admit(connection, place, now_ms);
+    }
+    execute(
+        connection,
+        "UPDATE jobs SET stage = ?2, due_ms = ?3, claim = NULL, consumer = NULL WHERE job_key = ?1",
+        params![place.key, Stage::Blocked as i64, place.due_ms],
+    )?;
+    let_next_go(connection, place.scope, place.group.as_deref(), now_ms)
 }
 
 /// Removes a job that waits or is dead; returns whether there was one.

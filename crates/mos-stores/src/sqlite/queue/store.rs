@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use mos_core::queue::MAX_CLAIMED_AT_ONCE;
 use mos_core::{
     ClaimRequest, Claimed, DeadJob, Failed, JobId, JobQueue, JobState, NewJob, Page, Paging, PushReceipt, QueueStats,
     Scope, StoreError, Ticket,
@@ -44,6 +45,17 @@ impl JobQueue for SqliteStore {
         let (limit, lease_ms) = check_request(request)?;
         let (consumer, now_ms) = (request.consumer.clone(), self.now_ms());
         self.write(move |connection| claim::claim(connection, &consumer, limit, lease_ms, now_ms)).await
+    }
+
+    async fn claim_following(
+        &self,
+        ticket: &Ticket,
+        limit: usize,
+        lease: Duration,
+    ) -> Result<Vec<Claimed>, StoreError> {
+        let (limit, lease_ms) = (limit.min(MAX_CLAIMED_AT_ONCE), lease_ms(lease)?);
+        let (ticket, now_ms) = (ticket.clone(), self.now_ms());
+        self.write(move |connection| claim::claim_following(connection, &ticket, limit, lease_ms, now_ms)).await
     }
 
     async fn extend(&self, ticket: &Ticket, lease: Duration) -> Result<Timestamp, StoreError> {

@@ -1,6 +1,7 @@
 //! What every [`JobQueue`] must do.
 
 mod failure;
+mod following;
 mod order;
 mod record;
 mod tenants;
@@ -55,6 +56,18 @@ pub async fn run(make: impl AsyncFn(Arc<SetClock>, usize) -> Arc<dyn JobQueue>) 
     order::a_group_goes_on_without_a_dead_or_removed_one(&fresh().await).await;
     order::nothing_is_claimed_before_its_time(&fresh().await).await;
     order::a_claim_is_bounded(&fresh().await).await;
+    following::those_of_a_kind_follow_in_their_order(&fresh().await).await;
+    following::what_is_not_ready_does_not_follow(&fresh().await).await;
+    following::who_has_lost_the_first_gets_none(&fresh().await).await;
+    following::a_group_waits_until_all_of_them_have_ended(&fresh().await).await;
+    following::later_ones_that_come_back_wait_for_earlier_ones(&fresh().await).await;
+    following::a_later_one_that_fails_keeps_its_time(&fresh().await).await;
+    following::a_whole_batch_can_be_given_back(&fresh().await).await;
+    following::an_earlier_one_that_comes_back_waits_for_later_ones(&fresh().await).await;
+    following::a_group_goes_on_without_those_that_die_or_are_removed(&fresh().await).await;
+    following::leases_of_a_batch_end_one_by_one(&fresh().await).await;
+    following::silence_kills_a_batch_in_its_order(&fresh().await).await;
+    following::a_removed_tenant_takes_its_batches_along(&fresh().await).await;
     failure::a_lease_that_is_over_frees_the_job(&fresh().await).await;
     failure::an_ended_ticket_does_nothing(&fresh().await).await;
     failure::a_lease_can_be_extended(&fresh().await).await;
@@ -68,7 +81,8 @@ pub async fn run(make: impl AsyncFn(Arc<SetClock>, usize) -> Arc<dyn JobQueue>) 
     tenants::what_is_due_at_once_goes_in_the_order_it_was_pushed(&fresh().await).await;
     tenants::tenants_are_walls(&fresh().await).await;
     tenants::a_removed_tenant_is_gone(&fresh().await).await;
-    workers::each_job_is_done_once(&fresh().await).await;
+    workers::each_job_is_done_once(&fresh().await, 0).await;
+    workers::each_job_is_done_once(&fresh().await, 3).await;
     workers::what_dead_workers_had_is_done_by_others(&fresh().await).await;
     workers::pushers_of_the_same_jobs_do_not_double_them(&fresh().await).await;
 }

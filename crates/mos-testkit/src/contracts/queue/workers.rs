@@ -49,31 +49,38 @@ async fn assert_all_are_finished(bench: &Bench) {
     assert_eq!(bench.queue.next_ready_at().await.expect("next"), None);
 }
 
-/// Works until everything is done.
-async fn work(queue: Arc<dyn JobQueue>, log: Arc<Log>, worker: usize) {
+/// Works until everything is done; takes so many of those that follow each job along with it.
+async fn work(queue: Arc<dyn JobQueue>, log: Arc<Log>, worker: usize, n_following: usize) {
     let request = request(&format!("worker {worker}"), 1 + worker % 4);
     while log.n_done.load(Ordering::SeqCst) < N_JOBS {
-        for claimed in queue.claim(&request).await.expect("claim") {
-            tokio::task::yield_now().await;
-            // Noted before it is finished: what comes after it in its group must come after it here.
-            log.note(&claimed);
-            queue.complete(&claimed.ticket).await.expect("complete");
+        for first in queue.claim(&request).await.expect("claim") {
+            let following = match n_following {
+                0 => Vec::new(),
+                limit => queue.claim_following(&first.ticket, limit, LEASE).await.expect("claim those that follow"),
+            };
+            for claimed in std::iter::once(first).chain(following) {
+                tokio::task::yield_now().await;
+                // Noted before it is finished: what comes after it in its group must come after it here.
+                log.note(&claimed);
+                queue.complete(&claimed.ticket).await.expect("complete");
+            }
         }
         tokio::task::yield_now().await;
     }
 }
 
-async fn run_workers(bench: &Bench, log: &Arc<Log>) {
-    let workers = (0..N_WORKERS).map(|worker| tokio::spawn(work(Arc::clone(&bench.queue), Arc::clone(log), worker)));
+async fn run_workers(bench: &Bench, log: &Arc<Log>, n_following: usize) {
+    let workers =
+        (0..N_WORKERS).map(|worker| tokio::spawn(work(Arc::clone(&bench.queue), Arc::clone(log), worker, n_following)));
     for worker in workers.collect::<Vec<_>>() {
         worker.await.expect("a worker");
     }
 }
 
-pub(super) async fn each_job_is_done_once(bench: &Bench) {
+pub(super) async fn each_job_is_done_once(bench: &Bench, n_following: usize) {
     push_all(bench).await;
     let log = Arc::new(Log::default());
-    run_workers(bench, &log).await;
+    run_workers(bench, &log, n_following).await;
     assert_all_are_finished(bench).await;
     let mut n_times: HashMap<(Scope, JobId), usize> = HashMap::new();
     let mut groups: BTreeMap<(Scope, String), Vec<JobId>> = BTreeMap::new();
@@ -97,9 +104,12 @@ pub(super) async fn what_dead_workers_had_is_done_by_others(bench: &Bench) {
         abandoned.extend(bench.queue.claim(&request(&format!("doomed {worker}"), 20)).await.expect("claim"));
     }
     assert_eq!(abandoned.len(), N_WORKERS * 20);
+    for one in &abandoned {
+        bench.queue.claim_following(&one.ticket, 2, LEASE).await.expect("claim");
+    }
     bench.clock.advance(LEASE);
     let log = Arc::new(Log::default());
-    run_workers(bench, &log).await;
+    run_workers(bench, &log, 1).await;
     assert_all_are_finished(bench).await;
     let mut done: Vec<_> = log.take().into_iter().map(|(scope, _, id)| (scope, id)).collect();
     done.sort();

@@ -1,5 +1,4 @@
--- ARGV: now, most jobs, end of the lease, consumer, most jobs to wake. Returns a list per job: tenant, end of the lease,
--- claim, attempt, error, then names and values of the job's fields.
+-- ARGV: now, most jobs, end of the lease, consumer, most jobs to wake. Returns what is told of each job that is given.
 local now, limit, ends, consumer, most_woken = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], tonumber(ARGV[5])
 
 -- Delayed jobs become ready, and what a silent consumer had does again.
@@ -20,7 +19,7 @@ for _, member in ipairs(due) do
     else
       withdraw(tenant, number, state)
       state.time = now
-      admit(tenant, number, state, now)
+      wait_again(tenant, number, state, now)
     end
   end
 end
@@ -45,19 +44,10 @@ while #answer < limit do
   else
     redis.call('ZREM', key('ready', tenant), number)
     local state = load(tenant, number)
-    local claim = following('claim')
-    -- FORCE: a job is claimed for the first time out of turn too, for its priority, its time or its group.
-    local found = state and redis.call('XCLAIM', key('jobs', tenant), WORKERS, consumer, 0, entry(number),
-      'RETRYCOUNT', text(state.attempt + 1), 'FORCE')[1]
-    if found then
-      state.attempt = state.attempt + 1
-      state.stage, state.claim, state.consumer, state.ends = 'claimed', claim, consumer, ends
-      save(tenant, number, state)
-      redis.call('ZADD', P .. ':due', ends, due_member(tenant, number))
-      local job = {tenant, ends, claim, text(state.attempt), state.error or ''}
-      for _, field in ipairs(found[2]) do table.insert(job, field) end
+    local job = state and give(tenant, number, state, consumer, ends)
+    if job then
       table.insert(answer, job)
-      if tonumber(claim) % 1024 == 0 then drop_idle_consumers(tenant) end
+      if tonumber(job[3]) % 1024 == 0 then drop_idle_consumers(tenant) end
     elseif state then
       -- Somebody removed the entry by hand: without its payload it cannot be done.
       leave_group(tenant, number, state, now)

@@ -10,5 +10,5 @@ if again == '' or state.attempt >= state.most then
 end
 withdraw(tenant, number, state)
 state.time = again
-admit(tenant, number, state, now)
+wait_again(tenant, number, state, now)
 return 1

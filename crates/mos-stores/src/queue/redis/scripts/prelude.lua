@@ -60,25 +60,66 @@ local function arrive(tenant, number, state, now)
   end
 end
 
+-- Counts the claimed jobs of a group. A group without a count has none.
+local function count_claimed(tenant, state, by)
+  if not state.group then return end
+  local counts = key('held', tenant)
+  if redis.call('HINCRBY', counts, state.group, by) < 1 then redis.call('HDEL', counts, state.group) end
+end
+
 -- Takes a job out of whatever it waits in or is claimed by. It stays in its group.
 local function withdraw(tenant, number, state)
   if state.stage == 'delayed' or state.stage == 'claimed' then
     redis.call('ZREM', P .. ':due', due_member(tenant, number))
   end
-  if state.stage == 'claimed' then redis.call('XACK', key('jobs', tenant), WORKERS, entry(number)) end
+  if state.stage == 'claimed' then
+    redis.call('XACK', key('jobs', tenant), WORKERS, entry(number))
+    count_claimed(tenant, state, -1)
+  end
   if state.stage == 'ready' then
     redis.call('ZREM', key('ready', tenant), number)
   end
 end
 
+-- The first job of a group may go, unless a consumer has one of the group.
+local function let_next_go(tenant, group, now)
+  if redis.call('HEXISTS', key('held', tenant), group) == 1 then return end
+  local head = redis.call('LINDEX', group_key(tenant, group), 0)
+  local waiting = head and load(tenant, head)
+  if waiting and waiting.stage == 'blocked' then admit(tenant, head, waiting, now) end
+end
+
 -- A job leaves its group, and the next one may go.
 local function leave_group(tenant, number, state, now)
   if not state.group then return end
-  local members = group_key(tenant, state.group)
-  redis.call('LREM', members, 1, number)
-  local head = redis.call('LINDEX', members, 0)
-  local waiting = head and load(tenant, head)
-  if waiting and waiting.stage == 'blocked' then admit(tenant, head, waiting, now) end
+  redis.call('LREM', group_key(tenant, state.group), 1, number)
+  let_next_go(tenant, state.group, now)
+end
+
+-- A job that was withdrawn waits again, at its place in its group.
+local function wait_again(tenant, number, state, now)
+  if not state.group then return admit(tenant, number, state, now) end
+  state.stage, state.claim, state.consumer, state.ends = 'blocked', nil, nil, nil
+  save(tenant, number, state)
+  let_next_go(tenant, state.group, now)
+end
+
+-- Puts a job into the hands of a consumer. Returns tenant, end of the lease, claim, attempt, error, then names and values
+-- of the job's fields; nothing when somebody removed the entry by hand.
+local function give(tenant, number, state, consumer, ends)
+  local claim = following('claim')
+  -- FORCE: a job is claimed for the first time out of turn too, for its priority, its time or its group.
+  local found = redis.call('XCLAIM', key('jobs', tenant), WORKERS, consumer, 0, entry(number),
+    'RETRYCOUNT', text(state.attempt + 1), 'FORCE')[1]
+  if not found then return end
+  state.attempt = state.attempt + 1
+  state.stage, state.claim, state.consumer, state.ends = 'claimed', claim, consumer, ends
+  save(tenant, number, state)
+  count_claimed(tenant, state, 1)
+  redis.call('ZADD', P .. ':due', ends, due_member(tenant, number))
+  local job = {tenant, ends, claim, text(state.attempt), state.error or ''}
+  for _, field in ipairs(found[2]) do table.insert(job, field) end
+  return job
 end
 
 local function forget(tenant, number, state)

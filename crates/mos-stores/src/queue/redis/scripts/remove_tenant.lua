@@ -10,7 +10,7 @@ for at = 1, #states, 2 do
 end
 redis.call('ZREM', P .. ':line', tenant)
 redis.call('SREM', P .. ':tenants', tenant)
-for _, kind in ipairs({'jobs', 'dead', 'state', 'ids', 'ready', 'finished', 'finished_at'}) do
+for _, kind in ipairs({'jobs', 'dead', 'state', 'ids', 'ready', 'held', 'finished', 'finished_at'}) do
   redis.call('UNLINK', key(kind, tenant))
 end
 return #states / 2
