@@ -108,7 +108,8 @@ impl Stream for Counted {
     }
 }
 
-/// Counts the tokens of the texts that an encoder is given, and refuses when that was too much.
+/// Counts the tokens of the texts that an encoder is given. It never refuses: whoever has spent a budget can still find what
+/// was remembered.
 #[derive(Debug)]
 pub(super) struct MeteredEmbedder {
     embedder: Arc<dyn Embedder>,
@@ -133,7 +134,6 @@ impl Embedder for MeteredEmbedder {
     }
 
     async fn embed_counted(&self, purpose: EmbedUse, texts: &[String]) -> Result<Embedded, ModelError> {
-        self.meter.check(&self.payer)?;
         let embedded = self.embedder.embed_counted(purpose, texts).await?;
         if let Some(n_tokens) = embedded.tokens.filter(|n_tokens| *n_tokens > 0) {
             // It has just answered, so that nobody has to be asked for its name.

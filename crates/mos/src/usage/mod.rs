@@ -37,9 +37,9 @@ pub struct TokenSums {
 }
 
 impl TokenSums {
-    /// Returns the tokens of conversations, answers and embedded texts together.
+    /// Returns the tokens of conversations and answers together: what budgets limit.
     pub fn total(&self) -> u64 {
-        self.prompt_tokens.saturating_add(self.completion_tokens).saturating_add(self.embedded_tokens)
+        self.prompt_tokens.saturating_add(self.completion_tokens)
     }
 
     fn add(&mut self, other: &Self) {
