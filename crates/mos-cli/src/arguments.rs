@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -419,18 +420,31 @@ pub(crate) enum ModelsCommand {
 #[derive(Debug, Subcommand)]
 pub(crate) enum EvalCommand {
     /// Store the conversations of a LoCoMo file, each in a store of its own that is thrown away afterwards, ask its
-    /// questions, and tell how much of their evidence came back. No language model takes part.
+    /// questions, and tell how much of their evidence came back. No language model takes part, unless with `--fine`.
     Locomo {
         /// The file: a JSON list of conversations with questions and evidence.
         file: PathBuf,
         /// Also the figures of each conversation, and the questions whose evidence was missed.
         #[arg(long)]
         dev: bool,
+        /// Then let the configured model read the conversations in fine mode, and ask again with what it drew beside the
+        /// turns: a drawn memory stands for the turns that it names. Fails when a turn is lost or a memory names none.
+        #[arg(long)]
+        fine: bool,
     },
     /// The same with parts of the ranking switched off, one table row each: what every part is worth.
     Compare {
         /// The file: a JSON list of conversations with questions and evidence.
         file: PathBuf,
+    },
+    /// Let the configured model draw memories from the conversations of a LoCoMo file, and tell how many of their claims the
+    /// turns support, as the same model judges and as a check without a model does. Nothing is kept.
+    Extraction {
+        /// The file: a JSON list of conversations.
+        file: PathBuf,
+        /// Only the first N sessions, over all conversations.
+        #[arg(long, value_name = "N")]
+        limit: Option<NonZeroUsize>,
     },
 }
 

@@ -56,7 +56,8 @@ impl SearchMode {
 pub enum Duplicates {
     /// None: every hit is returned.
     Keep,
-    /// Those with the same text, but for blanks and case.
+    /// Those with the same text, but for blanks and case, and facts that were drawn from messages which all stand before
+    /// them, word for word.
     #[default]
     SameText,
     /// Also those whose vectors have at least this cosine similarity with one of a better hit.

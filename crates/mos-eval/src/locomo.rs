@@ -58,6 +58,22 @@ impl Conversation {
     pub fn n_turns(&self) -> usize {
         self.sessions.iter().map(|session| session.turns.len()).sum()
     }
+
+    /// Returns everything that was said, in order.
+    pub fn turns(&self) -> impl Iterator<Item = &Turn> {
+        self.sessions.iter().flat_map(|session| &session.turns)
+    }
+
+    /// Returns the names of those who speak, each once, in the order in which they first did.
+    pub fn speakers(&self) -> Vec<&str> {
+        let mut speakers: Vec<&str> = Vec::new();
+        for turn in self.turns() {
+            if !speakers.contains(&turn.speaker.as_str()) {
+                speakers.push(&turn.speaker);
+            }
+        }
+        speakers
+    }
 }
 
 /// Reads a file: a JSON list of conversations.

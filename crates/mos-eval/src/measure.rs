@@ -1,5 +1,7 @@
 //! How much of the evidence was found, and how early.
 
+use std::collections::HashSet;
+
 use serde::Serialize;
 
 /// The numbers of results at which is looked.
@@ -11,6 +13,19 @@ const GAIN_CUT: usize = 10;
 /// How often an interval draws anew.
 const RESAMPLES: usize = 2000;
 
+/// How results count that name several turns, or turns that better results have named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counting {
+    /// A result takes as many places as it names turns, also for those that were named before, and at least one. Nobody gains
+    /// by naming many turns, or the same ones again.
+    Turns,
+    /// A result takes one place, at which all its turns stand. Who names many turns gains by it.
+    Results,
+    /// A turn takes a place where it is named first; a result that names no new one takes none. So it would be if a turn and
+    /// what was drawn from it were shown as one.
+    NewTurns,
+}
+
 /// One question, and where its evidence stood among the results.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
@@ -18,21 +33,35 @@ pub struct Outcome {
     pub category: u8,
     /// How many turns answer it; at least one.
     pub n_evidence: usize,
-    /// Places of those that were found, from 0, rising.
+    /// Places of those that were found, from 0; none is before the one ahead of it.
     pub places: Vec<usize>,
 }
 
 impl Outcome {
-    /// Compares the ids of turns in the order in which results brought them with a question's evidence.
-    pub fn of(category: u8, evidence: &[String], found: &[String]) -> Self {
-        let mut distinct: Vec<&String> = Vec::new();
-        for id in found {
-            if !distinct.contains(&id) {
-                distinct.push(id);
+    /// Compares results with a question's evidence. Each result is the list of the turns that it names, each once.
+    pub fn counted(category: u8, evidence: &[String], results: &[Vec<String>], counting: Counting) -> Self {
+        let mut named: HashSet<&String> = HashSet::new();
+        let mut places = Vec::new();
+        let mut place = 0;
+        for turns in results {
+            for turn in turns {
+                let is_new = named.insert(turn);
+                if is_new && evidence.contains(turn) {
+                    places.push(place);
+                }
+                place += match counting {
+                    Counting::Turns => 1,
+                    Counting::Results => 0,
+                    Counting::NewTurns => usize::from(is_new),
+                };
             }
+            place += match counting {
+                Counting::Turns => usize::from(turns.is_empty()),
+                Counting::Results => 1,
+                Counting::NewTurns => 0,
+            };
         }
-        let places = distinct.iter().enumerate().filter(|(_, id)| evidence.contains(id)).map(|(place, _)| place);
-        Self { category, n_evidence: evidence.len(), places: places.collect() }
+        Self { category, n_evidence: evidence.len(), places }
     }
 
     fn n_found(&self, cut: usize) -> usize {
@@ -64,7 +93,8 @@ impl Outcome {
         let discount = |place: usize| 1.0 / (place as f64 + 2.0).log2();
         let found: f64 = self.places.iter().filter(|place| **place < GAIN_CUT).map(|place| discount(*place)).sum();
         let best: f64 = (0..self.n_evidence.min(GAIN_CUT)).map(discount).sum();
-        found / best
+        // Several turns at one place are no more than all of the evidence.
+        (found / best).min(1.0)
     }
 }
 
@@ -142,8 +172,9 @@ mod tests {
     use super::*;
 
     fn outcome(evidence: &[&str], found: &[&str]) -> Outcome {
-        let owned = |list: &[&str]| list.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>();
-        Outcome::of(1, &owned(evidence), &owned(found))
+        let evidence: Vec<String> = evidence.iter().map(|id| (*id).to_owned()).collect();
+        let results: Vec<Vec<String>> = found.iter().map(|id| vec![(*id).to_owned()]).collect();
+        Outcome::counted(1, &evidence, &results, Counting::NewTurns)
     }
 
     #[test]
@@ -153,6 +184,23 @@ mod tests {
         assert_eq!((one.hit(1), one.hit(5), one.all(3), one.all(5)), (false, true, false, true));
         assert_eq!((one.recall(1), one.recall(3), one.recall(5)), (0.0, 0.5, 1.0));
         assert!((one.reciprocal_rank() - 0.5).abs() < 1e-12);
+    }
+
+    #[test]
+    fn results_that_name_several_turns_count_by_the_rule() {
+        let owned = |list: &[&str]| list.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>();
+        let evidence = owned(&["a", "b"]);
+        let results = [owned(&["x", "a"]), owned(&["a"]), owned(&[]), owned(&["y", "b"])];
+        let places = |counting| Outcome::counted(1, &evidence, &results, counting).places;
+        assert_eq!(places(Counting::Turns), [1, 5], "one that names nothing takes a place too");
+        assert_eq!(places(Counting::Results), [0, 3]);
+        assert_eq!(places(Counting::NewTurns), [1, 3]);
+        let single = [owned(&["x"]), owned(&["a"]), owned(&["b"])];
+        for counting in [Counting::Turns, Counting::Results, Counting::NewTurns] {
+            assert_eq!(Outcome::counted(1, &evidence, &single, counting).places, [1, 2], "{counting:?}");
+        }
+        let whole = Outcome::counted(1, &evidence, std::slice::from_ref(&evidence), Counting::Results);
+        assert_eq!((whole.places.as_slice(), whole.gain()), (&[0, 0][..], 1.0));
     }
 
     /// (1/log2(3) + 1/log2(5)) / (1/log2(2) + 1/log2(3)), by hand.

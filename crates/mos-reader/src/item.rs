@@ -59,6 +59,7 @@ impl<'a> Maker<'a> {
     /// Returns a memory.
     pub(crate) fn item(&self, id: MemoryId, draft: Draft) -> MemoryItem {
         let now = self.clock.now_text();
+        let last_said = draft.sources.iter().rev().find_map(|source| source.chat_time.clone());
         let fields = TreeFields {
             memory_type: draft.memory_type.unwrap_or(MemoryType::LongTerm),
             sources: Some(draft.sources),
@@ -70,6 +71,10 @@ impl<'a> Maker<'a> {
         let mut info = self.info.clone();
         if let Some(file_id) = draft.file_id {
             info.insert("file_id".to_owned(), Value::String(file_id));
+        }
+        // Indexes know nothing of sources, and a conversation that is read today may be of long ago.
+        if let Some(time) = last_said {
+            info.entry("chat_time").or_insert(Value::String(time));
         }
         let key = draft.key.filter(|key| !key.trim().is_empty()).unwrap_or_else(|| derived_key(&draft.text));
         let mut item = MemoryItem::new(id, draft.text);
@@ -120,6 +125,9 @@ pub(crate) fn derived_key(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use mos_testkit::clock::SetClock;
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -129,6 +137,25 @@ mod tests {
         assert_eq!(derived_key("GPT-4 and the 3 dogs' food"), "GPT-4 and the 3 dogs' food");
         assert_eq!(derived_key(&"x".repeat(100)).len(), 80);
         assert_eq!(derived_key(""), "");
+    }
+
+    #[test]
+    fn memories_tell_when_their_last_message_was_said() {
+        let (clock, mut input) = (SetClock::default(), ReadInput::default());
+        let said = |time: &str| SourceMessage { chat_time: Some(time.to_owned()), ..SourceMessage::default() };
+        let draft = || Draft {
+            text: "Anna moved.".to_owned(),
+            sources: vec![said("2023-05-08"), said("2023-05-09"), SourceMessage::default()],
+            ..Draft::default()
+        };
+        let told = |input: &ReadInput, draft: Draft| {
+            let item = Maker::new(input, &clock).item(MemoryId::from("a"), draft);
+            item.metadata.info.unwrap_or_default().get("chat_time").cloned()
+        };
+        assert_eq!(told(&input, draft()), Some(json!("2023-05-09")));
+        assert_eq!(told(&input, Draft::default()), None, "nothing is made up");
+        input.info.insert("chat_time".to_owned(), json!("2023-05-10"));
+        assert_eq!(told(&input, draft()), Some(json!("2023-05-10")), "the application knows better");
     }
 
     #[test]

@@ -36,6 +36,7 @@ mod tools;
 mod turn;
 mod window;
 
+pub use fine::support::check_support;
 pub use options::{ConversationCut, ReaderKind, ReaderOptions};
 pub use reader::{Reader, ReaderParts};
 pub use store::{Stored, store};

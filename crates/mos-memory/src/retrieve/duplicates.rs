@@ -1,8 +1,13 @@
 //! Memories that repeat what a better hit says already.
+//!
+//! Of a message that was stored word for word and of what a model drew from it, whichever is better comes first; what was
+//! drawn gives up its place when each message that it names as a source stands before it: nothing of the evidence is lost
+//! by that. A message never gives way to what was drawn from it, which may tell a part of it only.
 
 use std::collections::{HashMap, HashSet};
 
-use mos_core::{Duplicates, Hit, MemoryId};
+use mos_core::memory::SourceMessage;
+use mos_core::{Duplicates, Hit, MemoryId, MemoryItem, MemoryType};
 
 /// Returns the places of the hits that are no repetitions of better ones, in the order chosen; `hits` come best first. At most
 /// `limit` of them. `vectors` are those of the memories, unit length; a memory without one resembles none.
@@ -15,14 +20,47 @@ pub(crate) fn kept(how: Duplicates, hits: &[&Hit], vectors: &HashMap<MemoryId, V
     }
 }
 
-/// How many different texts there are among the hits.
+/// How many of the hits, which come best first, are left when those of the same text, and those that messages among them
+/// tell, are left out.
 pub(crate) fn n_distinct<'a>(hits: impl Iterator<Item = &'a Hit>) -> usize {
-    hits.map(|hit| normalised(&hit.item.memory)).collect::<HashSet<String>>().len()
+    let hits: Vec<&Hit> = hits.collect();
+    distinct_texts(&hits).count()
 }
 
 fn distinct_texts<'a>(hits: &'a [&'a Hit]) -> impl Iterator<Item = usize> + 'a {
     let mut seen: HashSet<String> = HashSet::new();
-    (0..hits.len()).filter(move |&place| seen.insert(normalised(&hits[place].item.memory)))
+    let mut messages: HashSet<MessageName<'a>> = HashSet::new();
+    (0..hits.len()).filter(move |&place| {
+        let item: &'a MemoryItem = &hits[place].item;
+        messages.extend(message(item));
+        seen.insert(normalised(&item.memory)) && !is_told(item, &messages)
+    })
+}
+
+/// A message of a conversation: whose it is, the conversation, and its id there.
+type MessageName<'a> = (Option<&'a str>, Option<&'a str>, &'a str);
+
+fn named<'a>(item: &'a MemoryItem, id: &'a str) -> MessageName<'a> {
+    (item.metadata.user_id.as_deref(), item.metadata.session_id.as_deref(), id)
+}
+
+/// The message that a memory is, word for word.
+fn message(item: &MemoryItem) -> Option<MessageName<'_>> {
+    let id = item.metadata.info.as_ref()?.get("message_id")?.as_str()?;
+    Some(named(item, id))
+}
+
+/// Whether a memory is a fact that was drawn from words of some messages alone. What was learned from the use of tools, and
+/// what pictures show, is in no message.
+fn is_told(item: &MemoryItem, messages: &HashSet<MessageName<'_>>) -> bool {
+    let Some(fields) = item.metadata.tree() else { return false };
+    let is_fact = matches!(fields.memory_type, MemoryType::User | MemoryType::LongTerm);
+    let sources = fields.sources.as_deref().unwrap_or_default();
+    let is_known = |source: &SourceMessage| {
+        let id = source.message_id.as_deref().filter(|_| source.kind == "chat");
+        id.is_some_and(|id| messages.contains(&named(item, id)))
+    };
+    is_fact && message(item).is_none() && !sources.is_empty() && sources.iter().all(is_known)
 }
 
 fn normalised(text: &str) -> String {
@@ -102,6 +140,45 @@ mod tests {
         assert_eq!(texts(Duplicates::Keep, &hits, &none, 9).len(), 3);
         assert_eq!(texts(Duplicates::SameText, &hits, &none, 1).len(), 1);
         assert_eq!(n_distinct(hits.iter()), 2);
+    }
+
+    #[test]
+    fn what_was_drawn_gives_way_to_its_messages_and_never_the_other_way_round() {
+        let stored = |number: u8, text: &str, session: &str, more: serde_json::Value| {
+            let mut metadata = json!({"user_id": "u", "session_id": session});
+            metadata.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let id = format!("00000000-0000-4000-8000-0000000000{number:02}");
+            let value = json!({"id": id, "memory": text, "metadata": metadata});
+            Hit::new(mos_core::MemoryItem::from_value(value, String::new).unwrap(), 1.0, 1.0, Vec::new())
+        };
+        let said = |number: u8, text: &str, id: &str| stored(number, text, "s", json!({"info": {"message_id": id}}));
+        let source = |id: &str| json!({"type": "chat", "role": "user", "message_id": id});
+        let drawn = |number: u8, text: &str, session: &str, ids: &[&str]| {
+            let sources: Vec<serde_json::Value> = ids.iter().map(|id| source(id)).collect();
+            stored(number, text, session, json!({"memory_type": "UserMemory", "sources": sources}))
+        };
+        let hits = vec![
+            said(1, "I moved yesterday", "m1"),
+            drawn(2, "Anna moved", "s", &["m1"]),
+            drawn(3, "Anna moved with dogs", "s", &["m1", "m2"]),
+            said(4, "I have dogs", "m2"),
+            drawn(5, "Anna has dogs", "s", &["m2", "m1"]),
+            drawn(6, "Tom moved", "other", &["m1"]),
+            drawn(7, "nobody knows where from", "s", &[]),
+            stored(8, "ask first", "s", json!({"memory_type": "SkillMemory", "sources": [source("m1")]})),
+        ];
+        let none = HashMap::new();
+        let expected = [
+            "I moved yesterday",
+            "Anna moved with dogs",
+            "I have dogs",
+            "Tom moved",
+            "nobody knows where from",
+            "ask first",
+        ];
+        assert_eq!(texts(Duplicates::SameText, &hits, &none, 9), expected);
+        assert_eq!(n_distinct(hits.iter()), 6);
+        assert_eq!(texts(Duplicates::Keep, &hits, &none, 9).len(), 8);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod numbers;
 use std::collections::HashSet;
 
 use mos_core::language::{Language, detect, is_ideograph};
+use mos_core::memory::SourceMessage;
 
 /// What a note may be drawn from.
 #[derive(Clone, Debug, Default)]
@@ -60,6 +61,26 @@ pub(crate) fn check(note: &str, evidence: &Evidence) -> Result<(), String> {
         return Err("it has next to no words of its source".to_owned());
     }
     Ok(())
+}
+
+/// Decides, without asking a model, whether messages support a claim that was drawn from them, as fine mode does before it
+/// keeps a memory: the claim's numbers and names must be theirs, and it must share words with them. `speakers` are the names
+/// of all who took part, which a claim may use although the messages do not say them.
+///
+/// What it refuses is seldom said in the messages; what it lets pass may still say something else with their words.
+///
+/// # Errors
+/// One sentence that says what is missing in the messages.
+pub fn check_support(claim: &str, messages: &[SourceMessage], speakers: &[&str]) -> Result<(), String> {
+    let texts: Vec<&str> = messages.iter().filter_map(|message| message.content.as_deref()).collect();
+    let times: Vec<&str> = messages.iter().filter_map(|message| message.chat_time.as_deref()).collect();
+    let evidence = Evidence {
+        text: texts.join("\n"),
+        names: format!("{}\n{}", speakers.join("\n"), times.join("\n")),
+        has_time: !times.is_empty(),
+        hidden: Vec::new(),
+    };
+    check(claim, &evidence)
 }
 
 fn letters_of(text: &str) -> String {
@@ -213,6 +234,25 @@ mod tests {
             let error = check(note, &source).unwrap_err();
             assert!(error.contains(reason), "{note}: {error}");
         }
+    }
+
+    #[test]
+    fn messages_support_claims_with_their_words_speakers_and_times() {
+        let message = |text: &str, time: Option<&str>| SourceMessage {
+            kind: "chat".to_owned(),
+            content: Some(text.to_owned()),
+            chat_time: time.map(str::to_owned),
+            ..SourceMessage::default()
+        };
+        let messages =
+            [message("I moved to Porto yesterday.", Some("2026-05-02T09:00:00")), message("With 3 dogs.", None)];
+        assert_eq!(
+            check_support("Anna moved to Porto on 1 May 2026 with 3 dogs.", &messages, &["Anna", "Tom"]),
+            Ok(())
+        );
+        assert!(check_support("Anna moved to Porto.", &messages, &["Tom"]).unwrap_err().contains("Anna"));
+        assert!(check_support("Anna has 4 dogs.", &messages, &["Anna"]).unwrap_err().contains('4'));
+        assert!(check_support("Anna moved to Porto.", &[], &["Anna"]).is_err(), "nothing supports nothing");
     }
 
     #[test]
