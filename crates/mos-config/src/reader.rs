@@ -116,13 +116,15 @@ section! {
         omitted created_at: Option<String>,
         /// The model that extracts memories.
         required llm: ChatModelConfig,
-        /// The model for everything else.
+        /// The model for what is no conversation and no document: what tools were used for, skills, the second look at
+        /// memories. Without it `llm` does that.
         default general_llm: Option<ChatModelConfig> = None,
         /// The model that reads images.
         default image_parser_llm: Option<ChatModelConfig> = None,
         /// The model that reads documents.
         default document_parser_llm: Option<ChatModelConfig> = None,
-        /// The model that finds preferences.
+        /// The model that finds preferences, unless a cube's preference memory names its own. Without it the chat model
+        /// does.
         default preference_extractor_llm: Option<ChatModelConfig> = None,
         /// The encoder.
         required embedder: EmbedderConfig,
@@ -160,13 +162,13 @@ section! {
     pub struct MultiModalReader {
         /// Models and cutting.
         group common: CommonReader,
-        /// Hosts whose documents are Markdown already.
+        /// Hosts whose documents are Markdown, whatever they look like.
         default direct_markdown_hostnames: Option<Vec<String>> = None,
-        /// Object storage for skills.
+        /// Object storage for skills; has no effect, because skills are memories.
         default oss_config: Option<Free> = None,
-        /// Folders for skills.
+        /// Looks for skills in conversations; the folders that it names have no effect, because skills are memories.
         default skills_dir_config: Option<Free> = None,
-        /// `on` keeps earlier versions of memories, `off` does not.
+        /// Whether earlier versions of memories are kept; they always are.
         default memory_version_switch: String = "off".to_owned(),
         /// Other keys, kept as they are.
         rest extra: Free,
@@ -177,6 +179,22 @@ section! {
 fn check_multi_modal(reader: &MultiModalReader, fields: &mut Fields<'_, '_>) {
     if !["on", "off"].contains(&reader.memory_version_switch.as_str()) {
         fields.refuse("memory_version_switch", "must be \"on\" or \"off\"");
+    }
+    let is_host =
+        |host: &String| !host.is_empty() && !host.contains(['/', '@', '*']) && !host.contains(char::is_whitespace);
+    if reader.direct_markdown_hostnames.iter().flatten().any(|host| !is_host(host)) {
+        fields.refuse("direct_markdown_hostnames", "must be names of hosts, for example [\"docs.example.org\"]");
+    }
+    let is_set = |free: &Option<Free>| free.as_ref().is_some_and(|free| !free.0.is_empty());
+    if is_set(&reader.oss_config) {
+        fields.warn(
+            "oss_config of the reader has no effect: skills are kept as memories of the cube, not in an object store",
+        );
+    }
+    if is_set(&reader.skills_dir_config) {
+        fields.warn(
+            "the folders of skills_dir_config have no effect: skills are looked for, and kept as memories of the cube",
+        );
     }
 }
 
@@ -189,5 +207,47 @@ backends! {
         MultiModal(MultiModalReader) = "multimodal_struct",
         /// The plain reader with a configurable cutting.
         Strategy(StrategyReader) = "strategy_struct",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::error::ConfigError;
+    use crate::read::{Reader, Setting};
+
+    fn read(key: &str, value: Value) -> Result<(MemReaderConfig, Vec<String>), ConfigError> {
+        let model = json!({"backend": "ollama", "config": {"model_name_or_path": "m"}});
+        let chunker = json!({"backend": "sentence", "config": {}});
+        let mut config = json!({"llm": model, "embedder": model, "chunker": chunker});
+        config[key] = value;
+        let variables = BTreeMap::new();
+        let mut reader = Reader::new(None, &variables);
+        let value = json!({"backend": "multimodal_struct", "config": config});
+        let read = MemReaderConfig::read(&mut reader, &value, "mem_reader");
+        reader.finish(read)
+    }
+
+    #[test]
+    fn what_has_no_effect_is_warned_about() {
+        for key in ["oss_config", "skills_dir_config"] {
+            let (_, warnings) = read(key, json!({"bucket": "b"})).unwrap();
+            assert!(warnings.len() == 1 && warnings[0].contains(key), "{warnings:?}");
+            assert!(read(key, json!({})).unwrap().1.is_empty());
+        }
+        assert!(read("memory_version_switch", json!("on")).unwrap().1.is_empty());
+    }
+
+    #[test]
+    fn hosts_are_no_addresses() {
+        assert!(read("direct_markdown_hostnames", json!(["docs.example.org", "10.0.0.5"])).is_ok());
+        for bad in ["https://docs.example.org", "", "a b", "*.example.org"] {
+            let error = read("direct_markdown_hostnames", json!([bad])).unwrap_err().to_string();
+            assert!(error.contains("direct_markdown_hostnames"), "{bad}: {error}");
+        }
     }
 }

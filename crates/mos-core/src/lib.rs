@@ -56,8 +56,8 @@ pub use queue::{
     ClaimRequest, Claimed, DeadJob, Failed, Job, JobQueue, JobState, NewJob, PushReceipt, QueueStats, Ticket,
 };
 pub use reader::{
-    Dropped, FileData, ItemReport, MemReader, Outcome, RawFile, RawItem, ReadInput, ReadMode, ReadReport, Reading,
-    Sources,
+    Dropped, FileData, FileVersion, ItemReport, MemReader, Outcome, RawFile, RawItem, ReadInput, ReadMode, ReadReport,
+    Reading, Sources,
 };
 pub use record::{
     Change, ChangedFields, EmbeddingWrite, FieldsOf, News, Origin, Receipt, RecordStore, Scope, ScopeLifecycle,

@@ -17,6 +17,10 @@ use crate::message::Message;
 pub use raw::{FileData, RawFile, RawItem};
 pub use report::{Dropped, ItemReport, Outcome, ReadReport};
 
+/// The field of a source that names the chunk of a file, or the image in it: the same in every version of the file that has
+/// the same chunk.
+pub const CHUNK: &str = "chunk";
+
 /// How thoroughly input is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ReadMode {
@@ -74,6 +78,9 @@ pub struct ReadInput {
     pub custom_tags: Vec<String>,
     /// What may be looked at.
     pub sources: Sources,
+    /// Chunks of files of which a model has drawn a memory before, by file and name ([`CHUNK`]), with this memory: no model is
+    /// asked about them again.
+    pub known_chunks: HashMap<(String, String), MemoryId>,
 }
 
 impl ReadInput {
@@ -104,6 +111,15 @@ impl ReadInput {
     }
 }
 
+/// A file as it is now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FileVersion {
+    /// The file, whatever it holds.
+    pub file_id: String,
+    /// The names of its chunks, as their sources have them ([`CHUNK`]).
+    pub chunks: HashSet<String>,
+}
+
 /// What came of reading; nothing is stored yet.
 ///
 /// Ids follow from the content: the same input, read again for the same user, session and cube, has the same ids.
@@ -117,6 +133,8 @@ pub struct Reading {
     /// Chunks of files as they are (`RawFileMemory`), for [`TreeMemory::add_raw_files`](crate::TreeMemory::add_raw_files).
     /// Their metadata names their summaries among `memories` or `raw` and their neighbours.
     pub raw_files: Vec<MemoryItem>,
+    /// The files that were read whole and take the place of their earlier versions.
+    pub files: Vec<FileVersion>,
     /// What was kept, what was not, and why.
     pub report: ReadReport,
     /// Follows from the mode, the input and the files it names, not from what a model answers; for [`AddRequest::idempotency_key`](crate::AddRequest::idempotency_key).

@@ -21,6 +21,9 @@ use crate::sorted::{AudioPart, ImagePart};
 /// The longest address that is kept; a data URL holds the whole image.
 const MAX_URL_CHARS: usize = 2_048;
 
+/// Why images are not looked at.
+pub(crate) const NO_MODEL: &str = "no model looks at images; configure `image_parser_llm`";
+
 /// Reads images.
 pub(crate) struct ImageReader<'a> {
     pub(crate) loader: Loader<'a>,
@@ -50,11 +53,10 @@ impl ImageReader<'_> {
 
     /// Returns what a model sees in an image; `None`, with the reason in the log, when it cannot be looked at.
     pub(crate) async fn described(&self, image: &ImagePart, log: &mut Log) -> Option<MemoryItem> {
-        let Some(asking) = self.asking else {
-            let reason = "no model looks at images; configure `image_parser_llm`";
-            log.set(image.place, Outcome::Reference, reason);
+        if self.asking.is_none() {
+            log.set(image.place, Outcome::Reference, NO_MODEL);
             return None;
-        };
+        }
         let loaded = match self.loader.load(&FileData::Text(image.url.clone())).await {
             Ok(loaded) => loaded,
             Err(error) => {
@@ -62,18 +64,22 @@ impl ImageReader<'_> {
                 return None;
             }
         };
-        let Some(media_type) = media_type(&loaded.bytes) else {
-            log.set(image.place, Outcome::Reference, "its content is no image: known are PNG, JPEG, GIF, WebP and BMP");
-            return None;
-        };
-        let url = format!("data:{media_type};base64,{}", STANDARD.encode(&loaded.bytes));
-        match self.ask(asking, &url, &image.detail).await {
+        match self.look(&loaded.bytes, &image.detail).await {
             Ok(seen) => Some(self.item(image, &content_name(&loaded.bytes), seen)),
             Err(reason) => {
-                log.set(image.place, Outcome::Reference, format!("it could not be described: {reason}"));
+                log.set(image.place, Outcome::Reference, reason);
                 None
             }
         }
+    }
+
+    /// Returns what a model sees in an image; without one, or when it cannot be looked at, the reason.
+    pub(crate) async fn look(&self, bytes: &[u8], detail: &str) -> Result<Seen, String> {
+        let asking = self.asking.ok_or_else(|| NO_MODEL.to_owned())?;
+        let known = media_type(bytes);
+        let media_type = known.ok_or("its content is no image: known are PNG, JPEG, GIF, WebP and BMP")?;
+        let url = format!("data:{media_type};base64,{}", STANDARD.encode(bytes));
+        self.ask(asking, &url, detail).await.map_err(|reason| format!("it could not be described: {reason}"))
     }
 
     async fn ask(&self, asking: Asking<'_>, url: &str, detail: &str) -> Result<Seen, String> {
@@ -88,15 +94,10 @@ impl ImageReader<'_> {
     }
 
     fn item(&self, image: &ImagePart, content: &str, seen: Seen) -> MemoryItem {
-        let text = match &seen.text {
-            Some(words) => format!("{}\n{words}", seen.description),
-            None => seen.description,
-        };
-        let mut tags = vec!["image".to_owned(), "visual".to_owned()];
-        tags.extend(seen.tags.into_iter().filter(|tag| tag != "image" && tag != "visual"));
+        let (key, text, tags) = seen.into_parts();
         let id = self.maker.identity.memory("image description", [content, text.as_str()]);
         let draft = Draft {
-            key: seen.key,
+            key,
             tags,
             sources: vec![source(image, &shown_url(&image.url))],
             source: Some(SourceKind::Conversation),
@@ -149,7 +150,7 @@ fn source(image: &ImagePart, shown: &str) -> SourceMessage {
 }
 
 /// Returns the type of an image by its first bytes.
-fn media_type(bytes: &[u8]) -> Option<&'static str> {
+pub(crate) fn media_type(bytes: &[u8]) -> Option<&'static str> {
     match bytes {
         [0x89, b'P', b'N', b'G', ..] => Some("image/png"),
         [0xff, 0xd8, 0xff, ..] => Some("image/jpeg"),
@@ -163,11 +164,24 @@ fn media_type(bytes: &[u8]) -> Option<&'static str> {
 /// What a model sees.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "Value")]
-struct Seen {
+pub(crate) struct Seen {
     key: Option<String>,
     description: String,
     text: Option<String>,
     tags: Vec<String>,
+}
+
+impl Seen {
+    /// Returns title, text and tags of the memory of it.
+    pub(crate) fn into_parts(self) -> (Option<String>, String, Vec<String>) {
+        let text = match &self.text {
+            Some(words) => format!("{}\n{words}", self.description),
+            None => self.description,
+        };
+        let mut tags = vec!["image".to_owned(), "visual".to_owned()];
+        tags.extend(self.tags.into_iter().filter(|tag| tag != "image" && tag != "visual"));
+        (self.key, text, tags)
+    }
 }
 
 impl TryFrom<Value> for Seen {

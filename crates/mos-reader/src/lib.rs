@@ -4,7 +4,8 @@
 //! input ── sorted ──┬─ turns ── windows ─────────┬─ raw memories (fast)
 //!                   │                            └─ model ── filter ── memories (fine)
 //!                   ├─ files ── fetch, parse, chunk ── chunks ── model ── summaries and raw files
-//!                   ├─ images ── vision model ── descriptions
+//!                   │                └─ images in them ─┐
+//!                   ├─ images ── vision model ──────────┴─ descriptions
 //!                   ├─ tool calls and results ── trajectories ── experience
 //!                   ├─ tool schemas in system prompts
 //!                   └─ archives of skills
@@ -20,6 +21,7 @@ pub mod chunk;
 pub mod fetch;
 mod file;
 mod fine;
+mod held;
 mod identity;
 mod image;
 mod item;
@@ -36,7 +38,9 @@ mod tools;
 mod turn;
 mod window;
 
+pub use file::lasting_id;
 pub use fine::support::check_support;
+pub use held::Held;
 pub use options::{ConversationCut, ReaderKind, ReaderOptions};
 pub use reader::{Reader, ReaderParts};
-pub use store::{Stored, store};
+pub use store::{REPLACED, Stored, store, store_over};

@@ -37,6 +37,9 @@ pub struct ConversationCut {
     pub overlap_tokens: usize,
 }
 
+/// The most images of a document that can be asked for: all of them are in memory at once.
+const MAX_DOCUMENT_IMAGES: usize = 1_000;
+
 /// How a reader reads.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReaderOptions {
@@ -56,6 +59,10 @@ pub struct ReaderOptions {
     pub attempts: usize,
     /// The largest file that is read, in bytes.
     pub max_file_bytes: usize,
+    /// Hosts, in lower case, at which documents are Markdown, whatever they look like.
+    pub direct_markdown_hosts: Vec<String>,
+    /// The most images of a document that a model looks at.
+    pub max_document_images: usize,
     /// The most items of one input.
     pub max_items: usize,
 }
@@ -77,12 +84,14 @@ impl ReaderOptions {
             parallel: 4,
             attempts: 3,
             max_file_bytes: 200 << 20,
+            direct_markdown_hosts: Vec::new(),
+            max_document_images: 20,
             max_items: 100_000,
         }
     }
 
     /// Returns the reader that settings name, and how it reads. Beside MemOS' keys (see [`ReaderOptions::with_keys`])
-    /// `check_with_model` is read. Skills are looked for when `skills_dir_config` is there.
+    /// `check_with_model` and `max_document_images` are read. Skills are looked for when `skills_dir_config` is there.
     ///
     /// # Errors
     /// One sentence that names the key.
@@ -103,11 +112,21 @@ impl ReaderOptions {
         };
         options.extract_skills =
             matches!(config, MemReaderConfig::MultiModal(reader) if reader.skills_dir_config.is_some());
+        if let MemReaderConfig::MultiModal(reader) = config {
+            let hosts = reader.direct_markdown_hostnames.iter().flatten();
+            options.direct_markdown_hosts = hosts.map(|host| host.to_ascii_lowercase()).collect();
+        }
         options.check_with_model = match extra.get("check_with_model") {
             None | Some(Value::Null) => false,
             Some(Value::Bool(check)) => *check,
             Some(other) => return Err(format!("`check_with_model` must be true or false, not {other}")),
         };
+        if let Some(n) = extra.get("max_document_images").filter(|n| !n.is_null()) {
+            let number = n.as_u64().and_then(|number| usize::try_from(number).ok());
+            options.max_document_images = number.filter(|number| *number <= MAX_DOCUMENT_IMAGES).ok_or_else(|| {
+                format!("`max_document_images` must be a whole number of at most {MAX_DOCUMENT_IMAGES}, not {n}")
+            })?;
+        }
         Ok((kind, options))
     }
 
@@ -202,12 +221,17 @@ mod tests {
         let chunker = json!({"backend": "sentence", "config": {"save_rawfile": false}});
         let config = json!({"backend": "multimodal_struct", "config": {
             "llm": llm, "embedder": embedder, "chunker": chunker,
+            "direct_markdown_hostnames": ["Docs.Example.org"], "max_document_images": 3,
             "skills_dir_config": {"dir": "x"}, "check_with_model": true, "remove_prompt_example": true,
         }});
         let (kind, options) = ReaderOptions::from_config(&MemReaderConfig::from_json(&config).unwrap()).unwrap();
         assert_eq!((kind, options.cut.scene), (ReaderKind::MultiModal, None));
         assert!(options.extract_skills && options.check_with_model && options.remove_prompt_example);
         assert!(!options.save_raw_files);
+        assert_eq!(
+            (options.direct_markdown_hosts, options.max_document_images),
+            (vec!["docs.example.org".to_owned()], 3)
+        );
     }
 
     #[test]

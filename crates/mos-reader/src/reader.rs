@@ -15,10 +15,10 @@ use serde_json::{Map, json};
 
 use crate::chunk::{Chunker, EstimatedTokens, TokenCounter};
 use crate::file::data::Loader;
-use crate::file::{FileReader, FileReading};
+use crate::file::{FileReader, FileReading, Looking};
 use crate::fine::{Asking, draw};
 use crate::identity::{content_name, request_key};
-use crate::image::{ImageReader, audio_reference};
+use crate::image::{ImageReader, NO_MODEL, audio_reference};
 use crate::item::{Maker, derived_key};
 use crate::options::{ReaderKind, ReaderOptions};
 use crate::parse::ParseLimits;
@@ -39,6 +39,9 @@ pub struct ReaderParts {
     pub model: Option<Arc<dyn ChatModel>>,
     /// Reads documents; without it `model` does.
     pub document_model: Option<Arc<dyn ChatModel>>,
+    /// Draws experience and skills from conversations, and looks a second time at what was drawn from them; without it
+    /// `model` does.
+    pub general_model: Option<Arc<dyn ChatModel>>,
     /// Looks at images; without it they are kept as references.
     pub image_model: Option<Arc<dyn ChatModel>>,
     /// Cuts documents and long messages.
@@ -61,6 +64,7 @@ impl ReaderParts {
         Self {
             model: None,
             document_model: None,
+            general_model: None,
             image_model: None,
             chunker,
             fetcher: None,
@@ -77,6 +81,7 @@ impl fmt::Debug for ReaderParts {
         f.debug_struct("ReaderParts")
             .field("model", &self.model)
             .field("document_model", &self.document_model)
+            .field("general_model", &self.general_model)
             .field("image_model", &self.image_model)
             .field("chunker", &self.chunker)
             .field("fetcher", &self.fetcher)
@@ -94,7 +99,10 @@ pub struct Reader {
 
 impl Reader {
     /// Returns a reader.
-    pub fn new(kind: ReaderKind, options: ReaderOptions, parts: ReaderParts) -> Self {
+    ///
+    /// Of the limits of parsing, the number of images is that of the options.
+    pub fn new(kind: ReaderKind, options: ReaderOptions, mut parts: ReaderParts) -> Self {
+        Arc::make_mut(&mut parts.parse_limits).max_images = options.max_document_images;
         Self { kind, options, parts }
     }
 
@@ -115,6 +123,10 @@ impl Reader {
             tags: &input.custom_tags,
             parallel: self.options.parallel,
         })
+    }
+
+    fn general_model(&self) -> Option<&Arc<dyn ChatModel>> {
+        self.parts.general_model.as_ref().or(self.parts.model.as_ref())
     }
 
     fn check(&self, input: &ReadInput, mode: ReadMode) -> Result<(), MemoryError> {
@@ -156,9 +168,10 @@ impl Reader {
             reading.raw.append(&mut raw);
             return;
         };
-        let with_check = self.options.check_with_model;
+        let general = self.asking(self.general_model(), work.input);
+        let checking = general.filter(|_| self.options.check_with_model);
         let mut known: HashSet<String> = reading.memories.iter().map(|item| item.memory.clone()).collect();
-        let drawn = draw(asking, work.maker, windows, &work.sorted.hidden, with_check).await;
+        let drawn = draw(asking, work.maker, windows, &work.sorted.hidden, checking).await;
         for ((window, raw), mut drawn) in windows.iter().zip(&mut raw).zip(drawn) {
             if let Some(failure) = &drawn.failure {
                 for turn in &window.turns {
@@ -207,6 +220,11 @@ impl Reader {
     async fn files(&self, work: &Work<'_>, reading: &mut Reading, contents: &mut Vec<String>, log: &mut Log) {
         let model = self.parts.document_model.as_ref().or(self.parts.model.as_ref());
         let loader = self.loader(work.input);
+        let looking = match self.asking(self.parts.image_model.as_ref(), work.input) {
+            _ if work.mode == ReadMode::Fast => Looking::Not("fast mode does not look at images"),
+            Some(asking) => Looking::With(asking),
+            None => Looking::Not(NO_MODEL),
+        };
         let reader = FileReader {
             // What the parser would refuse is not even read.
             loader: Loader { max_bytes: loader.max_bytes.min(self.parts.parse_limits.max_bytes), ..loader },
@@ -215,13 +233,17 @@ impl Reader {
             maker: work.maker,
             asking: self.asking(model, work.input).filter(|_| work.mode == ReadMode::Fine),
             save_raw_files: self.options.save_raw_files,
+            known_chunks: &work.input.known_chunks,
+            direct_hosts: &self.options.direct_markdown_hosts,
+            looking,
         };
         for part in &work.sorted.files {
-            let FileReading { raw, memories, raw_files, content } = reader.read(part, log).await;
+            let FileReading { raw, memories, raw_files, content, version } = reader.read(part, log).await;
             contents.extend(content);
             reading.raw.extend(raw);
             reading.memories.extend(memories);
             reading.raw_files.extend(raw_files);
+            reading.files.extend(version);
         }
     }
 
@@ -250,7 +272,7 @@ impl Reader {
 
     async fn tools(&self, work: &Work<'_>, windows: &[Window], reading: &mut Reading, log: &mut Log) {
         check_calls(&work.sorted.turns, log);
-        let asking = self.asking(self.parts.model.as_ref(), work.input).filter(|_| work.mode == ReadMode::Fine);
+        let asking = self.asking(self.general_model(), work.input).filter(|_| work.mode == ReadMode::Fine);
         let Some(asking) = asking else { return };
         reading.memories.extend(tool_schemas(&work.sorted.systems, work.maker, log));
         let trajectories = TrajectoryReader { maker: work.maker, asking };

@@ -22,6 +22,9 @@ fn label(text: &str) -> String {
 pub(crate) struct FilePart {
     pub(crate) place: Place,
     pub(crate) file: RawFile,
+    /// Whether it takes the place of its earlier versions: files that are given by themselves do, those of a message stay as
+    /// they were when they were sent.
+    pub(crate) replaces: bool,
 }
 
 /// An image, and where it was given.
@@ -75,11 +78,11 @@ pub(crate) fn sort(input: &ReadInput, kind: ReaderKind, clock: &dyn Clock, log: 
             },
             RawItem::File(file) => {
                 log.kept(place, Some(file_words(file)));
-                sorted.files.push(FilePart { place, file: file.clone() });
+                sorted.files.push(FilePart { place, file: file.clone(), replaces: true });
             }
             RawItem::Skills(file) => {
                 log.kept(place, Some(file_words(file)));
-                sorted.skills.push(FilePart { place, file: file.clone() });
+                sorted.skills.push(FilePart { place, file: file.clone(), replaces: false });
             }
             RawItem::Unreadable(reason) => log.set(place, Outcome::NotKept, reason.as_str()),
         }
@@ -112,7 +115,7 @@ impl Sorted {
             "file" | "input_file" => {
                 let file = read_file(part);
                 log.kept(place, Some(file_words(&file)));
-                self.files.push(FilePart { place, file });
+                self.files.push(FilePart { place, file, replaces: false });
             }
             "image_url" | "image" | "input_image" => match read_image(part, place) {
                 Some(image) => {

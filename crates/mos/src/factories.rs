@@ -125,6 +125,8 @@ pub struct MemReaderParts {
     pub model: Option<Arc<dyn ChatModel>>,
     /// Reads documents; without it `model` does.
     pub document_model: Option<Arc<dyn ChatModel>>,
+    /// Draws experience and skills from conversations; without it `model` does.
+    pub general_model: Option<Arc<dyn ChatModel>>,
     /// Looks at images; without it they stay references.
     pub image_model: Option<Arc<dyn ChatModel>>,
     /// Fetches files at addresses; without it they stay references.

@@ -31,6 +31,7 @@ mod error;
 mod facade;
 mod factories;
 mod folders;
+mod held_files;
 mod lazy;
 pub mod migrate;
 mod organizing;

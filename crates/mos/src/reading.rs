@@ -1,13 +1,16 @@
-//! The language models that read conversations: for memories, for preferences, and to compare them.
+//! The language models that read conversations: for memories, for preferences, and to compare them; and what cubes hold of
+//! files that are read again.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use mos_config::{ChatModelConfig, Setting};
+use mos_config::reader::CommonReader;
+use mos_config::{ChatModelConfig, MemReaderConfig, Setting};
 use mos_core::ChatModel;
 use serde_json::Value;
 
 use crate::factories::{Factories, ModelContext};
+use crate::held_files::HeldFiles;
 use crate::lazy::{Lazy, LazyChatModel};
 
 /// How many models of cubes' own configurations are kept; the one that came first goes.
@@ -19,6 +22,8 @@ pub(crate) struct ReadingModels {
     context: ModelContext,
     of_settings: Arc<dyn ChatModel>,
     of_cubes: Mutex<Vec<(Value, Arc<dyn ChatModel>)>>,
+    /// Which memories of cubes are of which files.
+    pub(crate) files: HeldFiles,
 }
 
 impl fmt::Debug for ReadingModels {
@@ -37,7 +42,7 @@ impl ReadingModels {
         context: ModelContext,
     ) -> Self {
         let of_settings = given.unwrap_or_else(|| Arc::new(lazy(config, model)));
-        Self { factories, context, of_settings, of_cubes: Mutex::default() }
+        Self { factories, context, of_settings, of_cubes: Mutex::default(), files: HeldFiles::default() }
     }
 
     /// Returns the model that one of a cube's memories (`text_mem`, `pref_mem`) names as `extractor_llm`, else that of the
@@ -57,6 +62,14 @@ impl ReadingModels {
     pub(crate) fn of_searches(&self, cube_config: &Value) -> Arc<dyn ChatModel> {
         let own = self.at(cube_config, "/text_mem/config/dispatcher_llm");
         own.unwrap_or_else(|| self.of(cube_config, "text_mem"))
+    }
+
+    /// Returns the model that finds preferences for a cube: the one that its preference memory names, else the
+    /// `preference_extractor_llm` of the reader, else that of the settings.
+    pub(crate) fn of_preferences(&self, cube_config: &Value, reader: Option<&MemReaderConfig>) -> Arc<dyn ChatModel> {
+        let of_reader = || reader.and_then(|reader| common_part(reader).preference_extractor_llm.as_ref());
+        let named = self.named(cube_config, "pref_mem").or_else(|| of_reader().map(|config| self.of_config(config)));
+        named.unwrap_or_else(|| self.of_settings())
     }
 
     /// Returns the model that one of a cube's memories names as `extractor_llm`; `None` when it names none that can be used.
@@ -108,6 +121,15 @@ impl ReadingModels {
             Box::pin(async move { factories.chat_model(config, context).await })
         }));
         Arc::new(lazy(&config, Arc::new(model)))
+    }
+}
+
+/// What every reader is configured with.
+pub(crate) fn common_part(config: &MemReaderConfig) -> &CommonReader {
+    match config {
+        MemReaderConfig::Simple(reader) => &reader.common,
+        MemReaderConfig::MultiModal(reader) => &reader.common,
+        MemReaderConfig::Strategy(reader) => &reader.common,
     }
 }
 
@@ -167,6 +189,20 @@ mod tests {
         assert_eq!(models.of_searches(&config(Value::Null)).name(), "reader");
         assert_eq!(models.of(&config(named("planner")), "text_mem").name(), "reader");
         assert_eq!(models.of_searches(&json!({})).name(), "smollm2-135m-instruct");
+    }
+
+    #[test]
+    fn preferences_are_found_by_the_model_for_that() {
+        let models = models();
+        let named = |name: &str| json!({"backend": "ollama", "config": {"model_name_or_path": name}});
+        let reader = json!({"backend": "simple_struct", "config": {"llm": named("reader"), "embedder": named("e"),
+            "chunker": {"backend": "sentence", "config": {}}, "preference_extractor_llm": named("taste")}});
+        let reader = MemReaderConfig::from_json(&reader).unwrap();
+        let of = |config: &Value, reader| models.of_preferences(config, reader).name().to_owned();
+        let own = json!({"pref_mem": {"config": {"extractor_llm": named("own")}}});
+        assert_eq!(of(&own, Some(&reader)), "own");
+        assert_eq!(of(&json!({}), Some(&reader)), "taste");
+        assert_eq!(of(&json!({}), None), "smollm2-135m-instruct");
     }
 
     #[test]

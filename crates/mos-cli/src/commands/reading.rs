@@ -30,24 +30,34 @@ struct Told {
     lines: String,
     n_memories: usize,
     n_known: usize,
+    n_removed: usize,
     n_not_kept: usize,
 }
 
 impl Told {
-    fn new(lines: String, n_memories: usize, n_known: usize, report: &ReadReport) -> Self {
-        let n_not_kept = report.items.iter().filter(|item| item.outcome == Outcome::NotKept).count();
-        Self { lines, n_memories, n_known, n_not_kept }
+    fn new(lines: String, n_memories: usize, report: &ReadReport) -> Self {
+        Self { lines, n_memories, n_not_kept: report.count(Outcome::NotKept), ..Self::default() }
     }
 
     fn add(&mut self, other: &Self) {
         self.n_memories += other.n_memories;
         self.n_known += other.n_known;
+        self.n_removed += other.n_removed;
         self.n_not_kept += other.n_not_kept;
     }
 
     fn summary(&self, n_sources: usize) -> String {
-        let Self { n_memories, n_known, n_not_kept, .. } = self;
-        format!("{n_sources} inputs: {n_memories} memories ({n_known} known before), {n_not_kept} items not kept")
+        let (n_memories, n_not_kept) = (self.n_memories, self.n_not_kept);
+        let counts = counts(self.n_known, self.n_removed);
+        format!("{n_sources} inputs: {n_memories} memories ({counts}), {n_not_kept} items not kept")
+    }
+}
+
+/// `3 known before`, and how many are gone where that is any.
+fn counts(n_known: usize, n_removed: usize) -> String {
+    match n_removed {
+        0 => format!("{n_known} known before"),
+        _ => format!("{n_known} known before, {n_removed} removed that changed files no longer say"),
     }
 }
 
@@ -57,7 +67,8 @@ pub(super) fn is_meant(arguments: &AddArguments) -> bool {
 }
 
 /// Reads everything that the arguments name, one after the other, and tells of each. What was read before is known and
-/// stays as it is, so that the same command can be run again after an interruption. What could not be kept does not stand in
+/// stays as it is, so that the same command can be run again after an interruption; a file that has changed takes the place of
+/// what it said before. What could not be kept does not stand in
 /// the way of the rest; it is counted, and is a failure in the end.
 pub(super) async fn add(context: &Context, arguments: AddArguments) -> anyhow::Result<()> {
     let sources = sources(&arguments)?;
@@ -107,14 +118,21 @@ fn remember(context: &Context, arguments: &AddArguments, cube: &CubeId, input: R
 async fn remembered(context: &Context, mos: &Mos, shown: &str, what: Remember) -> anyhow::Result<Told> {
     let done = mos.remember(what).await?;
     let n_memories = done.ids.len() + done.raw_files.len();
-    if context.output.json {
-        let value = json!({"input": shown, "memory_ids": done.ids, "raw_file_ids": done.raw_files,
-            "n_known": done.n_known, "report": done.report});
-        return Ok(Told::new(value.to_string(), n_memories, done.n_known, &done.report));
-    }
-    let mut lines = vec![format!("remembered {n_memories} memories of {shown} ({} known before)", done.n_known)];
-    lines.extend(report_lines(&done.report));
-    Ok(Told::new(lines.join("\n"), n_memories, done.n_known, &done.report))
+    let (n_known, n_removed) = (done.n_known, done.removed.len());
+    let lines = if context.output.json {
+        json!({"input": shown, "memory_ids": done.ids, "raw_file_ids": done.raw_files, "n_known": n_known,
+            "removed_ids": done.removed, "preference_ids": done.preferences, "report": done.report})
+        .to_string()
+    } else {
+        let counts = counts(n_known, n_removed);
+        let mut lines = vec![format!("remembered {n_memories} memories of {shown} ({counts})")];
+        if !done.preferences.is_empty() {
+            lines.push(format!("  learned {} preferences", done.preferences.len()));
+        }
+        lines.extend(report_lines(&done.report));
+        lines.join("\n")
+    };
+    Ok(Told { n_known, n_removed, ..Told::new(lines, n_memories, &done.report) })
 }
 
 async fn would_remember(context: &Context, mos: &Mos, shown: &str, what: Remember) -> anyhow::Result<Told> {
@@ -124,12 +142,12 @@ async fn would_remember(context: &Context, mos: &Mos, shown: &str, what: Remembe
     if context.output.json {
         let memories: Vec<Value> = items.map(MemoryItem::to_compact_value).collect();
         let value = json!({"input": shown, "memories": memories, "report": reading.report});
-        return Ok(Told::new(value.to_string(), n_memories, 0, &reading.report));
+        return Ok(Told::new(value.to_string(), n_memories, &reading.report));
     }
     let mut lines = vec![format!("would remember {n_memories} memories of {shown}")];
     lines.extend(items.map(|item| format!("  {}", first_words(item))));
     lines.extend(report_lines(&reading.report));
-    Ok(Told::new(lines.join("\n"), n_memories, 0, &reading.report))
+    Ok(Told::new(lines.join("\n"), n_memories, &reading.report))
 }
 
 fn first_words(item: &MemoryItem) -> String {

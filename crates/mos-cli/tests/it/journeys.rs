@@ -270,6 +270,24 @@ fn a_file_that_is_too_large_is_refused_by_its_size() {
 }
 
 #[test]
+fn a_changed_file_replaces_what_it_said() {
+    let (data, files) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (data, folder) = (data.path(), files.path());
+    std::fs::create_dir(folder.join("old")).unwrap();
+    write(folder, "keys.md", "The key is under the mat.");
+    write(&folder.join("old"), "keys.md", "The key of the cellar is lost.");
+    let path = folder.display().to_string();
+    stdout(data, &["add", "--file", &path]);
+    write(folder, "keys.md", "The key is in the flower pot.");
+    let done = stdout(data, &["add", "--file", &path]);
+    assert!(done.contains("1 removed that changed files no longer say"), "{done}");
+    let list = json(data, &["list"])["text_mem"][0]["memories"].to_string();
+    assert!(list.contains("flower pot") && list.contains("cellar") && !list.contains("under the mat"), "{list}");
+    let again = stdout(data, &["add", "--file", &path]);
+    assert!(again.contains("2 known before") && !again.contains("removed"), "{again}");
+}
+
+#[test]
 fn text_comes_from_standard_input_too() {
     let data = tempfile::tempdir().unwrap();
     let output = run_with_input(data.path(), &["add", "-"], "I like tea.\n");

@@ -36,17 +36,16 @@ pub(crate) struct Drawn {
     pub(crate) failure: Option<String>,
 }
 
-/// Returns what a model draws from each window, in order. `hidden` must not come back as a memory; `with_check` asks the
-/// model once more which memories their turns support.
+/// Returns what a model draws from each window, in order. `hidden` must not come back as a memory; `checking` asks
+/// once more which memories their turns support.
 pub(crate) async fn draw(
     asking: Asking<'_>,
     maker: &Maker<'_>,
     windows: &[Window],
     hidden: &[String],
-    with_check: bool,
+    checking: Option<Asking<'_>>,
 ) -> Vec<Drawn> {
-    let questions: Vec<_> =
-        windows.iter().map(|window| draw_window(asking, maker, window, hidden, with_check)).collect();
+    let questions: Vec<_> = windows.iter().map(|window| draw_window(asking, maker, window, hidden, checking)).collect();
     futures::stream::iter(questions).buffered(asking.parallel.max(1)).collect().await
 }
 
@@ -55,7 +54,7 @@ async fn draw_window(
     maker: &Maker<'_>,
     window: &Window,
     hidden: &[String],
-    with_check: bool,
+    checking: Option<Asking<'_>>,
 ) -> Drawn {
     let mut drawn = Drawn::default();
     let language = detect(&window.said());
@@ -79,9 +78,9 @@ async fn draw_window(
             Err(reason) => drawn.dropped.push((text, reason)),
         }
     }
-    if with_check && !notes.is_empty() {
+    if let Some(checking) = checking.filter(|_| !notes.is_empty()) {
         let texts: Vec<&str> = notes.iter().map(|note| note.found.text.as_str()).collect();
-        match check::verdicts(asking, window, &texts, language).await {
+        match check::verdicts(checking, window, &texts, language).await {
             Ok(verdicts) => notes = checked(notes, &verdicts, hidden, &mut drawn.dropped),
             Err(error) => drawn.failure = Some(format!("its memories could not be checked: {error}")),
         }
@@ -292,7 +291,8 @@ mod tests {
         let asking = Asking { model, attempts: 3, with_example: true, tags: &[], parallel: 2 };
         let maker = Maker::new(&input, &clock);
         let hidden = ["Always answer in French, whatever happens.".to_owned()];
-        draw(asking, &maker, &[window()], &hidden, with_check).await.remove(0)
+        let checking = with_check.then_some(asking);
+        draw(asking, &maker, &[window()], &hidden, checking).await.remove(0)
     }
 
     fn texts(drawn: &Drawn) -> Vec<&str> {

@@ -52,6 +52,14 @@ impl<'a> Archive<'a> {
         }
     }
 
+    /// Returns the bytes of an image; `None` when there is no sound one of at most `max_bytes`.
+    pub(super) fn read_image(&mut self, name: &str, max_bytes: usize) -> Option<Vec<u8>> {
+        let index = self.zip.index_for_name(name)?;
+        let size = self.zip.by_index(index).ok()?.size();
+        let fits = usize::try_from(size).is_ok_and(|size| size <= max_bytes);
+        if fits { self.unpack(index, true).ok() } else { None }
+    }
+
     /// Unpacks every part and keeps none: afterwards a library may read the same bytes.
     ///
     /// # Errors

@@ -5,12 +5,16 @@ use std::collections::BTreeMap;
 
 use super::archive::Archive;
 use super::guard::Stop;
+use super::images::mark;
 use super::markdown::Outline;
-use super::package;
+use super::package::{self, Relation};
 use super::xml::{Grids, Node, attribute, grid_markdown, walk};
-use super::{Document, DocumentKind, ParseError, ParseLimits, Position};
+use super::{Document, DocumentImage, DocumentKind, ImageSource, ParseError, ParseLimits, Position};
 
 const KIND: DocumentKind = DocumentKind::Docx;
+
+/// The part that is read first.
+const BODY: &str = "word/document.xml";
 
 /// The deepest level of a heading.
 const MAX_LEVEL: u8 = 6;
@@ -25,14 +29,32 @@ pub(super) fn parse(bytes: Vec<u8>, limits: &ParseLimits, stop: &Stop) -> Result
         Some(xml) => styles(&xml)?,
         None => BTreeMap::new(),
     };
-    let body = package::required_part(&mut archive, KIND, "word/document.xml")?;
-    Walker::new(&mut document, &styles, stop).walk(&body)?;
+    let body = package::required_part(&mut archive, KIND, BODY)?;
+    // Only images need them: without them the text is still there.
+    let relations = package::relations(&mut archive, KIND, BODY).unwrap_or_default();
+    let mut walker = Walker::new(&mut document, &styles, stop);
+    walker.relations = Some(&relations);
+    let pictures = walker.walk(&body)?;
     for notes in ["word/footnotes.xml", "word/endnotes.xml"] {
         if let Some(xml) = package::part(&mut archive, notes)? {
             Walker::new(&mut document, &styles, stop).walk(&xml)?;
         }
     }
+    for Picture { part, alt, mark, position } in pictures {
+        let is_wanted = document.images.len() < limits.max_images;
+        let bytes = if is_wanted { archive.read_image(&part, limits.max_image_bytes) } else { None };
+        let source = ImageSource::Bytes(bytes.unwrap_or_default());
+        document.add_image(DocumentImage { alt, source, position, mark }, limits);
+    }
     Ok(document)
+}
+
+/// An image whose content is still packed.
+struct Picture {
+    part: String,
+    alt: String,
+    mark: String,
+    position: Position,
 }
 
 /// What a style makes of a paragraph.
@@ -103,6 +125,11 @@ struct Walker<'a> {
     is_run: bool,
     /// Elements that are left out and not closed yet.
     n_skipped: usize,
+    /// What the part refers to; without them its images are passed over.
+    relations: Option<&'a BTreeMap<String, Relation>>,
+    /// What the next image is said to show.
+    alt: String,
+    pictures: Vec<Picture>,
 }
 
 impl<'a> Walker<'a> {
@@ -118,14 +145,18 @@ impl<'a> Walker<'a> {
             is_text: false,
             is_run: false,
             n_skipped: 0,
+            relations: None,
+            alt: String::new(),
+            pictures: Vec::new(),
         }
     }
 
-    fn walk(mut self, xml: &str) -> Result<(), ParseError> {
+    /// Returns the images that were passed.
+    fn walk(mut self, xml: &str) -> Result<Vec<Picture>, ParseError> {
         self.outline = Outline::of(xml.len());
         walk(KIND, xml, |node| self.step(&node))?;
         self.end_list();
-        Ok(())
+        Ok(self.pictures)
     }
 
     fn step(&mut self, node: &Node<'_>) -> Result<(), ParseError> {
@@ -147,6 +178,11 @@ impl<'a> Walker<'a> {
             Node::Open("tab", _) if self.is_run => self.push("\t"),
             Node::Open("br" | "cr", _) if self.is_run => self.push("\n"),
             Node::Open("noBreakHyphen", _) => self.push("-"),
+            Node::Open("docPr", tag) => {
+                let said = attribute(tag, "descr").or_else(|| attribute(tag, "title"));
+                self.alt = said.unwrap_or_default();
+            }
+            Node::Open("blip", tag) => self.picture(attribute(tag, "embed")),
             Node::Open(name, tag) => {
                 self.property(name, attribute(tag, "val"));
                 self.grids.step(node);
@@ -161,6 +197,18 @@ impl<'a> Walker<'a> {
             Node::Text(_) => {}
         }
         Ok(())
+    }
+
+    /// Notes an image at its place in the text.
+    fn picture(&mut self, id: Option<String>) {
+        let relation = id.and_then(|id| self.relations?.get(&id));
+        let Some(relation) = relation.filter(|relation| relation.what == "image") else { return };
+        let part = relation.target.clone();
+        let alt = std::mem::take(&mut self.alt);
+        let mark = mark(&alt, self.pictures.len() + 1);
+        self.push(&mark);
+        let position = self.position();
+        self.pictures.push(Picture { part, alt, mark, position });
     }
 
     fn push(&mut self, text: &str) {

@@ -36,7 +36,13 @@ pub(super) fn parse(bytes: Vec<u8>, limits: &ParseLimits, stop: &Stop) -> Result
         let text = html::markdown(&page, limits)?;
         n_bytes += text.len();
         limits.check_text(KIND, n_bytes)?;
+        let first = document.blocks.len();
         document.push_markdown(&text, &Position::default());
+        let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
+        document.take_images(first, limits, &mut |target| {
+            let part = package::join(folder, &unescaped(target));
+            archive.read_image(&part, limits.max_image_bytes)
+        });
     }
     Ok(document)
 }

@@ -13,6 +13,7 @@ mod epub;
 mod error;
 mod guard;
 mod html;
+mod images;
 mod json;
 pub(crate) mod markdown;
 mod package;
@@ -100,8 +101,34 @@ pub struct Document {
     pub kind: DocumentKind,
     /// Its text in reading order. No block is empty.
     pub blocks: Vec<Block>,
+    /// Its images, in reading order.
+    pub images: Vec<DocumentImage>,
+    /// How many images there are besides: too many, too large, or damaged.
+    pub n_images_left_out: usize,
     /// What is worth knowing about the reading: pages without text, a guessed encoding; a sentence each.
     pub notes: Vec<String>,
+}
+
+/// An image in a document.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DocumentImage {
+    /// What the document says that it shows; may be empty.
+    pub alt: String,
+    /// Its content, or where that is.
+    pub source: ImageSource,
+    /// Where it stands.
+    pub position: Position,
+    /// What stands for it in the text, as Markdown; empty where the document does not tell between which words it stands.
+    pub mark: String,
+}
+
+/// Where the content of an image is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ImageSource {
+    /// In the document.
+    Bytes(Vec<u8>),
+    /// At an address, as the document writes it.
+    Address(String),
 }
 
 /// A paragraph, heading, list, table or the like.
@@ -144,7 +171,7 @@ impl Document {
     }
 
     fn new(kind: DocumentKind) -> Self {
-        Self { title: None, kind, blocks: Vec::new(), notes: Vec::new() }
+        Self { title: None, kind, blocks: Vec::new(), images: Vec::new(), n_images_left_out: 0, notes: Vec::new() }
     }
 
     /// Adds a block, unless it is empty.
@@ -205,6 +232,10 @@ pub struct ParseLimits {
     pub max_elements: usize,
     /// Cells of all sheets together.
     pub max_cells: usize,
+    /// Images of a document that are kept; the others are counted.
+    pub max_images: usize,
+    /// Bytes of one of its images.
+    pub max_image_bytes: usize,
     /// Time for one file.
     pub timeout: Duration,
 }
@@ -220,6 +251,8 @@ impl Default for ParseLimits {
             max_ratio: 300,
             max_elements: 500_000,
             max_cells: 2_000_000,
+            max_images: 20,
+            max_image_bytes: 4 << 20,
             timeout: Duration::from_secs(60),
         }
     }
@@ -251,10 +284,38 @@ pub fn parse(name: Option<&str>, bytes: &[u8], limits: &ParseLimits) -> Result<D
         Sniffed::Binary(kind) => binary(kind, bytes, limits)?,
         Sniffed::Text(kind, decoded) => {
             let mut document = textual(kind, decoded.text, limits)?;
+            if matches!(kind, DocumentKind::Markdown | DocumentKind::Html) {
+                document.take_images(0, limits, &mut |_| None);
+            }
             document.notes.extend(decoded.note);
             document
         }
     };
+    finished(document, limits)
+}
+
+/// Returns what a text says that is known to be Markdown, whatever it looks like.
+///
+/// # Errors
+/// As [`parse`]; also for what is no text.
+pub fn parse_markdown(bytes: &[u8], limits: &ParseLimits) -> Result<Document, ParseError> {
+    if bytes.len() > limits.max_bytes {
+        return Err(ParseError::TooLarge { bytes: bytes.len(), limit: limits.max_bytes });
+    }
+    let kind = DocumentKind::Markdown;
+    let decoded = text::decode(bytes).ok_or_else(|| ParseError::corrupt(kind, "it is no text"))?;
+    let mut document = markdown::parse(&decoded.text);
+    document.take_images(0, limits, &mut |_| None);
+    document.notes.extend(decoded.note);
+    finished(document, limits)
+}
+
+/// Checks how much a document says, and notes what is left out of it.
+fn finished(mut document: Document, limits: &ParseLimits) -> Result<Document, ParseError> {
+    if document.n_images_left_out > 0 {
+        let (n, most, bytes) = (document.n_images_left_out, limits.max_images, limits.max_image_bytes);
+        document.note(format!("{n} images are left out: at most {most} are looked at, of at most {bytes} bytes each"));
+    }
     limits.check_text(document.kind, document.blocks.iter().map(|block| block.text.len()).sum())?;
     Ok(document.finish())
 }

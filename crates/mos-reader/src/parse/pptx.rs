@@ -1,10 +1,13 @@
 //! Presentations: slides in their order, titles as headings, tables, notes of the speaker.
 
+use std::collections::BTreeMap;
+
 use super::archive::Archive;
 use super::guard::Stop;
+use super::images::mark;
 use super::package::{self, Relation};
 use super::xml::{Grids, Node, attribute, attribute_with_prefix, grid_markdown, walk};
-use super::{Document, DocumentKind, ParseError, ParseLimits, Position};
+use super::{Document, DocumentImage, DocumentKind, ImageSource, ParseError, ParseLimits, Position};
 
 const KIND: DocumentKind = DocumentKind::Pptx;
 const PRESENTATION: &str = "ppt/presentation.xml";
@@ -26,6 +29,7 @@ pub(super) fn parse(bytes: Vec<u8>, limits: &ParseLimits, stop: &Stop) -> Result
             continue;
         };
         let n_before = document.blocks.len();
+        let relations = package::relations(&mut archive, KIND, name)?;
         let mut headings = Vec::new();
         for shape in shapes(&xml)? {
             if shape.is_title && headings.is_empty() {
@@ -33,12 +37,20 @@ pub(super) fn parse(bytes: Vec<u8>, limits: &ParseLimits, stop: &Stop) -> Result
                 document.title.get_or_insert_with(|| headings[0].clone());
                 let position = Position { slide: Some(slide), headings: headings.clone(), ..Position::default() };
                 document.push(&format!("## {}", headings[0]), position, true);
-            } else {
-                let position = Position { slide: Some(slide), headings: headings.clone(), ..Position::default() };
-                document.push(&shape.text, position, false);
+                continue;
+            }
+            let position = Position { slide: Some(slide), headings: headings.clone(), ..Position::default() };
+            match &shape.image {
+                None => document.push(&shape.text, position, false),
+                Some(id) => {
+                    let part = relations.get(id).filter(|relation| relation.what == "image");
+                    if let Some(Relation { target, .. }) = part {
+                        picture(&mut archive, target, shape.text, position, &mut document, limits);
+                    }
+                }
             }
         }
-        notes(&mut archive, name, slide, &headings, &mut document)?;
+        notes(&mut archive, relations, slide, &headings, &mut document)?;
         if document.blocks.len() == n_before {
             document.note(format!("slide {slide} has no text"));
         }
@@ -64,17 +76,17 @@ fn slides(archive: &mut Archive<'_>) -> Result<Vec<String>, ParseError> {
 
 fn notes(
     archive: &mut Archive<'_>,
-    slide_name: &str,
+    relations: BTreeMap<String, Relation>,
     slide: u32,
     headings: &[String],
     document: &mut Document,
 ) -> Result<(), ParseError> {
-    let relations = package::relations(archive, KIND, slide_name)?;
     let Some(Relation { target, .. }) = relations.into_values().find(|relation| relation.what == "notesSlide") else {
         return Ok(());
     };
     let Some(xml) = package::part(archive, &target)? else { return Ok(()) };
-    let texts: Vec<String> = shapes(&xml)?.into_iter().map(|shape| shape.text).collect();
+    let with_text = shapes(&xml)?.into_iter().filter(|shape| shape.image.is_none());
+    let texts: Vec<String> = with_text.map(|shape| shape.text).collect();
     if !texts.is_empty() {
         let position = Position { slide: Some(slide), headings: headings.to_vec(), ..Position::default() };
         document.push(&format!("Notes: {}", texts.join("\n")), position, false);
@@ -82,20 +94,43 @@ fn notes(
     Ok(())
 }
 
-/// Text that stands together on a slide.
-#[derive(Debug, Default)]
-struct Shape {
-    text: String,
-    is_title: bool,
+/// Notes an image of a slide; one that is damaged is left out.
+fn picture(
+    archive: &mut Archive<'_>,
+    part: &str,
+    alt: String,
+    position: Position,
+    document: &mut Document,
+    limits: &ParseLimits,
+) {
+    let is_wanted = document.images.len() < limits.max_images;
+    let bytes = if is_wanted { archive.read_image(part, limits.max_image_bytes) } else { None };
+    let mark = mark(&alt, document.images.len() + 1);
+    let source = ImageSource::Bytes(bytes.unwrap_or_default());
+    let image = DocumentImage { alt, source, position: position.clone(), mark: mark.clone() };
+    if document.add_image(image, limits) {
+        document.push(&mark, position, false);
+    }
 }
 
-/// Returns the shapes of a slide that have text, titles first.
+/// Text that stands together on a slide, or an image.
+#[derive(Debug, Default)]
+struct Shape {
+    /// Of an image, what it is said to show.
+    text: String,
+    is_title: bool,
+    /// The id of the image.
+    image: Option<String>,
+}
+
+/// Returns the shapes of a slide that have text, and its images; titles first.
 fn shapes(xml: &str) -> Result<Vec<Shape>, ParseError> {
     let mut shapes: Vec<Shape> = Vec::new();
     let mut shape = Shape::default();
     let mut grids = Grids::default();
     let (mut paragraph, mut level) = (String::new(), 0_usize);
     let (mut is_text, mut is_left_out, mut n_skipped) = (false, false, 0_usize);
+    let mut alt: Option<String> = None;
     walk(KIND, xml, |node| {
         match node {
             Node::Open("Fallback", _) => n_skipped += 1,
@@ -104,6 +139,15 @@ fn shapes(xml: &str) -> Result<Vec<Shape>, ParseError> {
             Node::Open("sp", _) => {
                 is_left_out = false;
                 shape = Shape::default();
+            }
+            Node::Open("pic", _) => alt = Some(String::new()),
+            Node::Close("pic") => alt = None,
+            Node::Open("cNvPr", tag) if alt.is_some() => alt = attribute(tag, "descr").or(Some(String::new())),
+            Node::Open("blip", tag) if alt.is_some() => {
+                if let Some(id) = attribute(tag, "embed") {
+                    let text = alt.clone().unwrap_or_default();
+                    shapes.push(Shape { text, is_title: false, image: Some(id) });
+                }
             }
             Node::Open("ph", tag) => match attribute(tag, "type").as_deref() {
                 Some("title" | "ctrTitle") => shape.is_title = true,
@@ -131,7 +175,7 @@ fn shapes(xml: &str) -> Result<Vec<Shape>, ParseError> {
             }
             _ => {
                 if let Some(rows) = grids.step(&node) {
-                    shapes.push(Shape { text: grid_markdown(&rows), is_title: false });
+                    shapes.push(Shape { text: grid_markdown(&rows), ..Shape::default() });
                 }
             }
         }

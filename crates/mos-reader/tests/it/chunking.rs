@@ -141,7 +141,14 @@ fn sheets_and_slides_are_not_mixed() {
         is_heading: false,
     };
     let blocks = vec![block("One.", 1), block("More of one.", 1), block("Two.", 2), block("Three.", 3)];
-    let document = Document { title: None, kind: DocumentKind::Pptx, blocks, notes: Vec::new() };
+    let document = Document {
+        title: None,
+        kind: DocumentKind::Pptx,
+        blocks,
+        images: Vec::new(),
+        n_images_left_out: 0,
+        notes: Vec::new(),
+    };
     for chunker in chunkers(&(Arc::new(Characters) as Arc<dyn TokenCounter>), 1000, 100) {
         let chunks = chunker.chunk(&document);
         let slides: Vec<Option<u32>> = chunks.iter().map(|chunk| chunk.position.slide).collect();

@@ -1,6 +1,6 @@
 //! Packed documents: Word, PowerPoint, Excel, books.
 
-use mos_reader::parse::{Document, DocumentKind, Position};
+use mos_reader::parse::{Document, DocumentKind, ImageSource, Position};
 
 use crate::{packed, read};
 
@@ -184,5 +184,101 @@ fn books_are_read_chapter_by_chapter() {
     assert_eq!(
         texts(&document),
         [under("One", "# One"), under("One", "It began."), under("Two", "# Two"), under("Two", "It ended.")]
+    );
+}
+
+const PNG: &[u8] = b"\x89PNG\r\n\x1a\n of a chart";
+
+/// Description, mark, position and content of each image.
+fn images(document: &Document) -> Vec<(&str, &str, &Position, bool)> {
+    let is_there = |source: &ImageSource| *source == ImageSource::Bytes(PNG.to_vec());
+    document
+        .images
+        .iter()
+        .map(|image| (image.alt.as_str(), image.mark.as_str(), &image.position, is_there(&image.source)))
+        .collect()
+}
+
+#[test]
+fn images_of_word_documents_stand_at_their_places() {
+    let drawing = "<w:p><w:r><w:t>See </w:t><w:drawing><wp:inline><wp:docPr id=\"1\" name=\"Picture 1\" descr=\"Sales chart\"/>\
+                   <a:graphic><pic:pic><pic:blipFill><a:blip r:embed=\"rId4\"/></pic:blipFill></pic:pic></a:graphic>\
+                   </wp:inline></w:drawing><w:t> for 2025.</w:t></w:r></w:p>";
+    let gone = "<w:p><w:r><w:drawing><a:blip r:embed=\"rId5\"/></w:drawing></w:r></w:p>";
+    let body = format!("<w:document {WORD}><w:body>{drawing}{gone}</w:body></w:document>");
+    let relation = |id: &str, target: &str| {
+        format!(
+            "<Relationship Id=\"{id}\" Type=\"http://schemas.example.org/relationships/image\" Target=\"{target}\"/>"
+        )
+    };
+    let relations = format!(
+        "<Relationships>{}{}</Relationships>",
+        relation("rId4", "media/a.png"),
+        relation("rId5", "media/b.png")
+    );
+    let document = read(
+        "a.docx",
+        &packed(&[
+            ("word/document.xml", body.as_bytes()),
+            ("word/_rels/document.xml.rels", relations.as_bytes()),
+            ("word/media/a.png", PNG),
+        ]),
+    );
+    assert_eq!(document.blocks[0].text, "See ![Sales chart](image 1) for 2025.");
+    assert_eq!(images(&document), [("Sales chart", "![Sales chart](image 1)", &Position::default(), true)]);
+    assert_eq!(document.n_images_left_out, 1, "the other one is not in the file");
+    assert!(document.notes.iter().any(|note| note.contains("1 images are left out")), "{:?}", document.notes);
+}
+
+#[test]
+fn images_of_slides_know_their_slide() {
+    let presentation = "<p:presentation><p:sldIdLst><p:sldId id=\"256\" r:id=\"rId1\"/></p:sldIdLst></p:presentation>";
+    let relations = |id: &str, what: &str, target: &str| {
+        format!(
+            "<Relationships><Relationship Id=\"{id}\" Type=\"http://schemas.example.org/{what}\" Target=\"{target}\"/>\
+             </Relationships>"
+        )
+    };
+    let slide = "<p:sld><p:cSld><p:bg><a:blip r:embed=\"rId2\"/></p:bg><p:spTree><p:pic><p:nvPicPr>\
+                 <p:cNvPr id=\"4\" name=\"Picture\" descr=\"Chart\"/></p:nvPicPr><p:blipFill><a:blip r:embed=\"rId2\"/>\
+                 </p:blipFill></p:pic></p:spTree></p:cSld></p:sld>";
+    let document = read(
+        "a.pptx",
+        &packed(&[
+            ("ppt/presentation.xml", presentation.as_bytes()),
+            ("ppt/_rels/presentation.xml.rels", relations("rId1", "slide", "slides/slide1.xml").as_bytes()),
+            ("ppt/slides/slide1.xml", slide.as_bytes()),
+            ("ppt/slides/_rels/slide1.xml.rels", relations("rId2", "image", "../media/a.png").as_bytes()),
+            ("ppt/media/a.png", PNG),
+        ]),
+    );
+    let position = Position { slide: Some(1), ..Position::default() };
+    assert_eq!(images(&document), [("Chart", "![Chart](image 1)", &position, true)], "backgrounds are ornaments");
+    assert_eq!(document.blocks[0].text, "![Chart](image 1)");
+}
+
+#[test]
+fn images_of_books_are_found_beside_their_chapters() {
+    let container = "<container><rootfiles><rootfile full-path=\"OEBPS/content.opf\"/></rootfiles></container>";
+    let contents = "<package><metadata><title>Book</title></metadata><manifest>\
+                    <item id=\"c1\" href=\"text/one.xhtml\" media-type=\"application/xhtml+xml\"/></manifest>\
+                    <spine><itemref idref=\"c1\"/></spine></package>";
+    let chapter =
+        "<html><body><h1>One</h1><p>A ship: <img src=\"../images/a%201.png\" alt=\"the ship\"/></p></body></html>";
+    let document = read(
+        "a.epub",
+        &packed(&[
+            ("mimetype", b"application/epub+zip"),
+            ("META-INF/container.xml", container.as_bytes()),
+            ("OEBPS/content.opf", contents.as_bytes()),
+            ("OEBPS/text/one.xhtml", chapter.as_bytes()),
+            ("OEBPS/images/a 1.png", PNG),
+        ]),
+    );
+    assert_eq!(document.images.len(), 1, "{}", document.text());
+    assert_eq!(document.images[0].source, ImageSource::Bytes(PNG.to_vec()));
+    assert_eq!(
+        (document.images[0].alt.as_str(), &document.images[0].position.headings[0]),
+        ("the ship", &"One".to_owned())
     );
 }

@@ -1,6 +1,6 @@
 //! PDF: words, lines, pages, fonts, forms.
 
-use mos_reader::parse::{Document, DocumentKind, ParseError, ParseLimits, parse};
+use mos_reader::parse::{Document, DocumentKind, ImageSource, ParseError, ParseLimits, parse};
 
 use crate::{pdf_from, pdf_of, read};
 
@@ -109,4 +109,40 @@ fn limits_hold() {
     let limits = ParseLimits { max_text_bytes: 1_000, ..ParseLimits::default() };
     let error = parse(None, &pdf_of(&[&long]), &limits).unwrap_err();
     assert!(matches!(error, ParseError::TooMuch { what: "bytes of text", .. }), "{error}");
+}
+
+#[test]
+fn photographs_are_taken_out_once_with_their_page() {
+    let page = |contents: usize, images: &str| {
+        format!(
+            "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Resources << /XObject << {images} >> >> \
+             /Contents {contents} 0 R >>"
+        )
+    };
+    let stream =
+        |head: &str, content: &str| format!("<< {head} /Length {} >>\nstream\n{content}\nendstream", content.len());
+    let image = |side: usize, filter: &str, content: &str| {
+        let head = format!(
+            "/Type /XObject /Subtype /Image /Width {side} /Height {side} /ColorSpace /DeviceGray /BitsPerComponent 8 \
+             /Filter /{filter}"
+        );
+        stream(&head, content)
+    };
+    let objects = [
+        "<< /Type /Catalog /Pages 2 0 R >>".to_owned(),
+        "<< /Type /Pages /Kids [3 0 R 4 0 R] /Count 2 >>".to_owned(),
+        page(5, "/A 6 0 R /B 7 0 R"),
+        page(5, "/A 6 0 R /C 8 0 R /D 9 0 R"),
+        stream("", "q Q"),
+        image(200, "DCTDecode", "a photograph"),
+        image(16, "DCTDecode", "a logo"),
+        image(200, "DCTDecode", "another one"),
+        image(200, "RunLengthDecode", "a drawing"),
+    ];
+    let document = read("scan.pdf", &pdf_from(&objects, ""));
+    let images: Vec<(Option<u32>, &ImageSource)> =
+        document.images.iter().map(|image| (image.position.page, &image.source)).collect();
+    let content = |text: &str| ImageSource::Bytes(text.as_bytes().to_vec());
+    assert_eq!(images, [(Some(1), &content("a photograph")), (Some(2), &content("another one"))]);
+    assert!(document.blocks.is_empty() && document.images[0].mark.is_empty());
 }

@@ -274,7 +274,11 @@ impl Mos {
             embedder: self.metered_embedder(user, &cube.cube_id),
             clock: Arc::clone(&self.parts.clock),
             ids: Arc::clone(&self.parts.ids),
-            model: self.metered(self.parts.reading.of(&cube.config, "pref_mem"), user, Some(&cube.cube_id)),
+            model: self.metered(
+                self.parts.reading.of_preferences(&cube.config, self.parts.settings.mem_reader.as_ref()),
+                user,
+                Some(&cube.cube_id),
+            ),
             reranker: self.parts.retrieving.reranker(&cube.config, "pref_mem"),
             is_fine: self.parts.settings.preference_adder_mode.as_deref() == Some("fine"),
             locks: Arc::clone(&self.parts.preference_locks),

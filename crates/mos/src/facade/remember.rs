@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
-use mos_config::reader::CommonReader;
-use mos_config::{ChatModelConfig, MemReaderConfig};
-use mos_core::{CubeId, MemReader, MemoryId, Origin, ReadInput, ReadMode, ReadReport, Reading, SessionId, UserId};
+use mos_config::ChatModelConfig;
+use mos_core::{
+    ChatModel, CubeId, MemReader, MemoryId, Message, Origin, RawItem, ReadInput, ReadMode, ReadReport, Reading, Scope,
+    SessionId, UserId,
+};
+use mos_reader::{Held, lasting_id, store_over};
 
-use super::Mos;
+use super::{CubeHandle, Mos};
 use crate::error::Result;
 use crate::factories::{MemReaderParts, fetcher};
+use crate::reading::common_part;
 
 /// Raw input that is read: conversations, texts, files.
 #[derive(Clone, Debug)]
@@ -62,6 +66,11 @@ pub struct Remembered {
     pub raw_files: Vec<MemoryId>,
     /// How many of both were there before.
     pub n_known: usize,
+    /// The memories that were removed because a file that was read before no longer says what they say; their history stays.
+    pub removed: Vec<MemoryId>,
+    /// The preferences that a model found in the messages; none in fast mode, nor unless preference memory is enabled and the
+    /// cube has one. The report tells when they could not be learned.
+    pub preferences: Vec<MemoryId>,
     /// What was kept, what was not, and why.
     pub report: ReadReport,
 }
@@ -74,11 +83,13 @@ impl Mos {
     pub async fn read(&self, what: Remember) -> Result<Reading> {
         let user = self.user_or_default(what.input.user.as_ref());
         let cube = self.target(&user, what.cube.as_ref()).await?;
-        self.read_for(&user, &cube.info().cube_id, what).await
+        let held = self.held(&user, &cube, &what.input).await?;
+        self.read_for(&user, &cube.info().cube_id, what, &held).await
     }
 
     /// Reads conversations, texts and files, and stores what comes of them, durably when this returns. Reading the same
-    /// again changes nothing. One bad item does not spoil the others: the report names it.
+    /// again changes nothing. Of a file that has changed since it was read before, what is new is stored and then what it no
+    /// longer says is removed. In fine mode preferences are learned from messages as by [`Mos::add_and_learn`]. One bad item does not spoil the others: the report names it.
     ///
     /// # Errors
     /// Rights; [`Error::Invalid`](crate::Error::Invalid) for input without items; store errors and errors of the encoder.
@@ -87,35 +98,69 @@ impl Mos {
         let user = self.user_or_default(what.input.user.as_ref());
         let cube = self.target(&user, what.cube.as_ref()).await?;
         let cube_id = cube.info().cube_id.clone();
-        let mut reading = self.read_for(&user, &cube_id, what).await?;
-        let report = std::mem::take(&mut reading.report);
+        let held = self.held(&user, &cube, &what.input).await?;
+        let session = what.input.session.clone().or_else(|| self.session_of_settings());
+        let learns = what.mode == ReadMode::Fine && self.parts.settings.enable_preference_memory;
+        let messages = if learns { messages(&what.input) } else { Vec::new() };
+        let mut reading = self.read_for(&user, &cube_id, what, &held).await?;
+        let key = format!("{}-preferences", reading.idempotency_key);
+        let mut report = std::mem::take(&mut reading.report);
         let origin = Origin::new(user.as_str(), "remember");
-        let stored = mos_reader::store(reading, cube.text_mem().as_ref(), &origin).await?;
+        let stored = store_over(reading, cube.text_mem().as_ref(), &held, &origin).await?;
         self.has_changed(&cube_id);
-        Ok(Remembered { ids: stored.ids, raw_files: stored.raw_files, n_known: stored.n_known, report })
+        let mos_reader::Stored { ids, raw_files, n_known, removed } = stored;
+        let mut preferences = Vec::new();
+        if !messages.is_empty() {
+            match self.learn(&cube, &user, session.as_ref(), &messages, Some(key)).await {
+                Ok(learned) => preferences = learned,
+                Err(error) => report.warnings.push(format!("no preferences could be learned: {error}")),
+            }
+        }
+        Ok(Remembered { ids, raw_files, n_known, removed, preferences, report })
     }
 
-    async fn read_for(&self, user: &UserId, cube: &CubeId, what: Remember) -> Result<Reading> {
+    /// Returns what the cube holds of the files of an input.
+    async fn held(&self, user: &UserId, cube: &CubeHandle, input: &ReadInput) -> Result<Held> {
+        let mut files = Vec::new();
+        for item in &input.items {
+            if let RawItem::File(file) = item {
+                files.extend(lasting_id(file, input.sources).await);
+            }
+        }
+        if files.is_empty() {
+            return Ok(Held::default());
+        }
+        let scope = Scope::of(&cube.info().cube_id);
+        let ids = self.parts.reading.files.of(self.parts.record.as_ref(), &scope, &files).await?;
+        Ok(Held::new(cube.text_mem().get_by_ids(&ids).await?, user))
+    }
+
+    async fn read_for(&self, user: &UserId, cube: &CubeId, what: Remember, held: &Held) -> Result<Reading> {
         let mut input = what.input;
+        input.known_chunks = held.known_chunks();
         input.user = Some(user.clone());
         input.cube = Some(cube.clone());
-        if input.session.is_none() {
-            input.session = self.parts.settings.session_id.as_deref().map(SessionId::new);
-        }
+        input.session = input.session.or_else(|| self.session_of_settings());
         Ok(self.mem_reader(user, cube)?.read(input, what.mode).await?)
     }
 
-    /// The reader that the settings name, else one for everything that can be read. What its models take is counted for
-    /// the user and the cube.
+    fn session_of_settings(&self) -> Option<SessionId> {
+        self.parts.settings.session_id.as_deref().map(SessionId::new)
+    }
+
+    /// The reader that the settings name, else one for everything that can be read. What its models are asked is on the account
+    /// of the user and the cube.
     fn mem_reader(&self, user: &UserId, cube: &CubeId) -> Result<Arc<dyn MemReader>> {
         let (settings, models) = (&self.parts.settings, &self.parts.reading);
-        let common = settings.mem_reader.as_ref().map(common);
-        let counted = |model| self.metered(model, user, Some(cube));
-        let named = |config: Option<&ChatModelConfig>| config.map(|config| counted(models.of_config(config)));
+        let common = settings.mem_reader.as_ref().map(common_part);
+        let metered = |model: Arc<dyn ChatModel>| self.metered(model, user, Some(cube));
+        let of = |config: Option<&ChatModelConfig>| config.map(|config| metered(models.of_config(config)));
+        let model = common.map_or_else(|| models.of_settings(), |common| models.of_config(&common.llm));
         let parts = MemReaderParts {
-            model: named(common.map(|common| &common.llm)).or_else(|| Some(counted(models.of_settings()))),
-            document_model: named(common.and_then(|common| common.document_parser_llm.as_ref())),
-            image_model: named(common.and_then(|common| common.image_parser_llm.as_ref())),
+            model: Some(metered(model)),
+            document_model: of(common.and_then(|common| common.document_parser_llm.as_ref())),
+            general_model: of(common.and_then(|common| common.general_llm.as_ref())),
+            image_model: of(common.and_then(|common| common.image_parser_llm.as_ref())),
             fetcher: fetcher(&settings.fetch)?,
             clock: Arc::clone(&self.parts.clock),
         };
@@ -123,10 +168,11 @@ impl Mos {
     }
 }
 
-fn common(config: &MemReaderConfig) -> &CommonReader {
-    match config {
-        MemReaderConfig::Simple(reader) => &reader.common,
-        MemReaderConfig::MultiModal(reader) => &reader.common,
-        MemReaderConfig::Strategy(reader) => &reader.common,
-    }
+/// Returns the messages among an input.
+fn messages(input: &ReadInput) -> Vec<Message> {
+    let messages = input.items.iter().filter_map(|item| match item {
+        RawItem::Message(message) => Some(message.clone()),
+        _ => None,
+    });
+    messages.collect()
 }

@@ -46,6 +46,7 @@ fn reader_parts(chunker: Arc<dyn Chunker>, parts: MemReaderParts) -> ReaderParts
     ReaderParts {
         model: parts.model,
         document_model: parts.document_model,
+        general_model: parts.general_model,
         image_model: parts.image_model,
         fetcher: parts.fetcher,
         ..ReaderParts::new(chunker, parts.clock)

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use mos::config::{GeneralMemCubeConfig, Setting};
-use mos::{Add, Chat, CubeSource, Error, Mos, NewCube, Search, Settings};
-use mos_core::{CubeId, MemoryError, Message, ModelError, PreferenceType};
+use mos::{Add, Chat, CubeSource, Error, Mos, NewCube, Remember, Search, Settings};
+use mos_core::{CubeId, MemoryError, Message, ModelError, PreferenceType, ReadInput, ReadMode};
 use mos_testkit::embedder::WordEmbedder;
 use mos_testkit::model_server::{ModelServer, Reply};
 use serde_json::{Value, json};
@@ -117,6 +117,25 @@ async fn the_hotel_that_was_chosen_is_told_when_preferences_are_asked_for() {
     assert!(elsewhere.text_mem[0].memories.is_empty());
     let one = mos.search(search().pref_top_k(1).filter(mos_core::Filter::equals("topic", "maps"))).await.unwrap();
     assert!(one.pref_mem[0].memories.is_empty(), "filters concern preferences too");
+}
+
+#[tokio::test]
+async fn preferences_are_learned_from_what_is_read_thoroughly() {
+    let server = ModelServer::start().await;
+    server.answer_with(|request: &Value| {
+        let prompt = request["messages"][0]["content"].as_str().unwrap_or_default();
+        let is_reading = prompt.contains("note what will be worth knowing");
+        if is_reading { Reply::text(r#"{"memory list": [], "summary": ""}"#) } else { answer(request) }
+    });
+    let (_folder, mos) = learning_house(&server).await;
+    let chat = || Remember::new(ReadInput::messages(hotel())).user("ann").session("s1");
+    assert!(mos.remember(chat()).await.unwrap().preferences.is_empty(), "fast mode asks no model");
+    let fine = mos.remember(chat().mode(ReadMode::Fine)).await.unwrap();
+    assert_eq!(fine.preferences.len(), 2, "{:?}", fine.report);
+    let again = mos.remember(chat().mode(ReadMode::Fine)).await.unwrap();
+    assert_eq!(again.preferences, fine.preferences);
+    let found = json_of(&mos.search(search().include_preference(true)).await.unwrap());
+    assert_eq!(found["pref_mem"][0]["memories"].as_array().unwrap().len(), 2);
 }
 
 /// As [`answer`], and answers chats.

@@ -47,6 +47,38 @@ async fn what_would_be_remembered_can_be_seen_before() {
     assert_eq!((refused.n_memories(), refused.report.count(Outcome::NotKept)), (0, 1));
 }
 
+async fn remember_file(mos: &Mos, path: &std::path::Path) -> mos::Remembered {
+    let file = RawFile { id: None, name: None, data: FileData::Path(path.to_owned()) };
+    let input = ReadInput { sources: Sources::of_owner(), ..ReadInput::file(file) };
+    mos.remember(Remember::new(input).user("ann")).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_changed_file_takes_the_place_of_what_it_said() {
+    let (folder, mos) = house().await;
+    let (path, other) = (folder.path().join("note.md"), folder.path().join("sub/note.md"));
+    std::fs::create_dir(folder.path().join("sub")).unwrap();
+    std::fs::write(&path, "The key is under the mat.").unwrap();
+    std::fs::write(&other, "The cellar is dry.").unwrap();
+    let first = remember_file(&mos, &path).await;
+    remember_file(&mos, &other).await;
+    std::fs::write(&path, "The key is in the flower pot.").unwrap();
+    let second = remember_file(&mos, &path).await;
+    assert_eq!((&second.removed, second.n_known, n_memories(&mos).await), (&first.ids, 0, 2));
+    assert_eq!(remember_file(&mos, &path).await.n_known, 1, "it is known now");
+    let history = mos.history(&ann(), None, &first.ids[0]).await.unwrap();
+    assert_eq!(history.last().unwrap().origin.reason, mos_reader::REPLACED);
+    let back = mos.undo(&ann(), None, &first.ids[0]).await.unwrap();
+    assert!(back.memory.contains("under the mat"));
+    std::fs::write(&path, "The key is under the mat.").unwrap();
+    let third = remember_file(&mos, &path).await;
+    assert_eq!((&third.ids, &third.removed, n_memories(&mos).await), (&first.ids, &second.ids, 2));
+    mos.delete(&ann(), None, &first.ids[0]).await.unwrap();
+    assert_eq!(n_memories(&mos).await, 1);
+    remember_file(&mos, &path).await;
+    assert_eq!(n_memories(&mos).await, 1, "what the user removed does not come back by itself");
+}
+
 #[tokio::test]
 async fn strangers_and_empty_input_are_refused() {
     let (_folder, mos) = house().await;

@@ -6,10 +6,12 @@ mod layout;
 mod letters;
 mod page;
 
-use lopdf::{Document as Pdf, Error as PdfError, LoadOptions, Object};
+use std::collections::HashSet;
+
+use lopdf::{Document as Pdf, Error as PdfError, LoadOptions, Object, ObjectId};
 
 use super::guard::Stop;
-use super::{Document, DocumentKind, ParseError, ParseLimits, Position};
+use super::{Document, DocumentImage, DocumentKind, ImageSource, ParseError, ParseLimits, Position};
 
 use page::{Pages, Reading};
 
@@ -17,6 +19,9 @@ const KIND: DocumentKind = DocumentKind::Pdf;
 
 /// Streams up to this size may be packed to any degree.
 const ANY_RATIO_BELOW: usize = 1 << 20;
+
+/// Images with a shorter side are logos and ornaments, in pixels.
+const MIN_IMAGE_SIDE: i64 = 64;
 
 /// # Errors
 /// [`ParseError`] for a damaged, locked or oversized file.
@@ -40,6 +45,7 @@ pub(super) fn parse(bytes: &[u8], limits: &ParseLimits, stop: &Stop) -> Result<D
     document.title = title(&pdf);
     let mut pages = Pages::new(&pdf, limits, stop);
     let (mut n_failed, n_pages, mut n_bytes) = (0, ids.len(), 0);
+    let mut shown: HashSet<ObjectId> = HashSet::new();
     for (number, id) in ids {
         stop.check(KIND)?;
         let reading = match pages.read(id) {
@@ -54,6 +60,7 @@ pub(super) fn parse(bytes: &[u8], limits: &ParseLimits, stop: &Stop) -> Result<D
         n_bytes += reading.paragraphs.iter().map(String::len).sum::<usize>();
         limits.check_text(KIND, n_bytes)?;
         add(&mut document, number, &reading);
+        add_images(&mut document, &pdf, (number, id), &mut shown, limits);
     }
     if n_failed == n_pages {
         return Err(ParseError::corrupt(KIND, "none of its pages can be read"));
@@ -69,6 +76,26 @@ fn add(document: &mut Document, number: u32, reading: &Reading) {
     }
     for paragraph in &reading.paragraphs {
         document.push(paragraph, Position { page: Some(number), ..Position::default() }, false);
+    }
+}
+
+/// Takes the photographs of a page, each once; what is drawn in other ways cannot be taken out as it is. A page whose images
+/// are damaged has none.
+fn add_images(
+    document: &mut Document,
+    pdf: &Pdf,
+    (number, id): (u32, ObjectId),
+    shown: &mut HashSet<ObjectId>,
+    limits: &ParseLimits,
+) {
+    for image in pdf.get_page_images(id).unwrap_or_default() {
+        let is_jpeg = image.filters.as_deref().is_some_and(|filters| filters == ["DCTDecode"]);
+        let is_large = image.width.min(image.height) >= MIN_IMAGE_SIDE;
+        if is_jpeg && is_large && shown.insert(image.id) {
+            let source = ImageSource::Bytes(image.content.to_vec());
+            let position = Position { page: Some(number), ..Position::default() };
+            document.add_image(DocumentImage { alt: String::new(), source, position, mark: String::new() }, limits);
+        }
     }
 }
 

@@ -3,6 +3,9 @@
 mod failures;
 mod golden;
 mod laws;
+mod pictures;
+mod replacing;
+mod settings;
 mod stored;
 mod stories;
 

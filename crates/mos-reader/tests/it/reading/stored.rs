@@ -17,7 +17,7 @@ use super::stories::{fine_parts, second_example};
 use super::{parts, read, reader};
 
 /// A record, what ranks its memories, and its vectors.
-fn house() -> (TempDir, Shelf, Arc<Recall>, Arc<dyn VectorStore>) {
+pub(super) fn house() -> (TempDir, Shelf, Arc<Recall>, Arc<dyn VectorStore>) {
     let (folder, clock) = (tempfile::tempdir().unwrap(), Arc::new(SetClock::default()));
     let record: Arc<dyn RecordStore> =
         SqliteStore::open(SqliteOptions::at(folder.path().join("mos.db")), clock.clone()).unwrap();
@@ -28,7 +28,7 @@ fn house() -> (TempDir, Shelf, Arc<Recall>, Arc<dyn VectorStore>) {
     (folder, shelf, recall, vectors)
 }
 
-fn tree() -> (TempDir, TreeText) {
+pub(super) fn tree() -> (TempDir, TreeText) {
     let (folder, shelf, recall, vectors) = house();
     let tree = TreeText::new(TreeTextParts {
         shelf,
@@ -43,7 +43,7 @@ fn tree() -> (TempDir, TreeText) {
     (folder, tree)
 }
 
-fn origin() -> Origin {
+pub(super) fn origin() -> Origin {
     Origin::new("test", "add")
 }
 
