@@ -12,7 +12,6 @@ use mos_core::{
 };
 use mos_memory::{NaiveText, Shelf};
 use mos_scheduler::{CubeWork, Cubes, OpenError, Organized, SchedulerCube, StoredReading};
-use mos_stores::InMemoryStore;
 use mos_testkit::embedder::WordEmbedder;
 use serde_json::Value;
 
@@ -43,7 +42,7 @@ pub(crate) struct BareCubes {
 }
 
 impl BareCubes {
-    pub(crate) fn new(record: Arc<InMemoryStore>, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(record: Arc<dyn RecordStore>, clock: Arc<dyn Clock>) -> Self {
         Self { record, clock }
     }
 }

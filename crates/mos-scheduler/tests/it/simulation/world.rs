@@ -189,7 +189,7 @@ impl World {
         let scheduler = Scheduler::new(SchedulerParts {
             queue: Arc::clone(&self.queue),
             state: self.state.clone(),
-            cubes: Arc::new(BareCubes::new(Arc::clone(&self.store), clock.clone())),
+            cubes: Arc::new(BareCubes::new(self.store.clone(), clock.clone())),
             clock,
             ids: Arc::new(CountingIds::default()),
             sinks: Vec::new(),
