@@ -18,7 +18,7 @@ const LLAMA_CPP: &str = include_str!("llama_cpp.py");
 /// Runs one part, or all.
 pub(crate) fn run(part: Option<&str>) -> anyhow::Result<()> {
     let wanted = |name: &str| part.is_none_or(|part| part == name);
-    let known = ["engine", "kv", "stores", "memory", "reader", "neo4j"];
+    let known = ["engine", "kv", "stores", "memory", "reader", "scheduler", "neo4j"];
     anyhow::ensure!(part.is_none_or(|part| known.contains(&part)), "no such part; known: {}", known.join(", "));
     if wanted("engine") || wanted("kv") || wanted("memory") || wanted("reader") {
         models::fetch(|| shell::mos(&["--release"]))?;
@@ -44,6 +44,10 @@ pub(crate) fn run(part: Option<&str>) -> anyhow::Result<()> {
     if wanted("reader") {
         let folder = scratch("reader")?;
         example("mos", "reading_speed", &[folder.as_os_str().to_string_lossy().as_ref()])?;
+    }
+    if wanted("scheduler") {
+        let folder = scratch("scheduler")?;
+        example("mos-scheduler", "scheduler_speed", &[folder.as_os_str().to_string_lossy().as_ref()])?;
     }
     if wanted("neo4j") {
         neo4j()?;

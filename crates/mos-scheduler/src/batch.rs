@@ -199,8 +199,9 @@ async fn end_failed(shared: &Shared, claims: &[Claimed], error: &HandlerError) {
     release(shared, others, &first.job.kind).await;
     let reason: String = error.to_string().chars().take(MAX_REASON).collect();
     let retry_at = match error {
-        HandlerError::GiveUp(_) => None,
-        HandlerError::Retry(_) => Some(shared.clock.now() + shared.options.retry_after(first.job.attempt)),
+        // Of several, nobody knows which one is hopeless: each is tried alone.
+        HandlerError::GiveUp(_) if others.is_empty() => None,
+        HandlerError::GiveUp(_) | HandlerError::Retry(_) => Some(shared.clock.now() + shared.options.retry_after(first.job.attempt)),
     };
     let mut failed = Failed::Waits;
     let told = {
