@@ -201,7 +201,9 @@ async fn end_failed(shared: &Shared, claims: &[Claimed], error: &HandlerError) {
     let retry_at = match error {
         // Of several, nobody knows which one is hopeless: each is tried alone.
         HandlerError::GiveUp(_) if others.is_empty() => None,
-        HandlerError::GiveUp(_) | HandlerError::Retry(_) => Some(shared.clock.now() + shared.options.retry_after(first.job.attempt)),
+        HandlerError::GiveUp(_) | HandlerError::Retry(_) => {
+            Some(shared.clock.now() + shared.options.retry_after(first.job.attempt))
+        }
     };
     let mut failed = Failed::Waits;
     let told = {

@@ -235,7 +235,7 @@ impl ScheduleMessage {
 }
 
 /// JSON as Python's `json.dumps` spaces it, in characters as they are.
-fn python_json(value: &Value) -> String {
+pub(crate) fn python_json(value: &Value) -> String {
     match value {
         Value::Array(values) => {
             let inner: Vec<String> = values.iter().map(python_json).collect();

@@ -20,6 +20,7 @@ use crate::message::ScheduleMessage;
 use crate::metrics::{LabelMetrics, Metrics};
 use crate::options::SchedulerOptions;
 use crate::registry::Registry;
+use crate::retriever::Retriever;
 use crate::status::{self, ItemStatus, Running, RunningTask, TaskStatus};
 use crate::submit::{Submitted, Submitter};
 
@@ -284,6 +285,11 @@ impl Scheduler {
     /// What became of messages since the process began, by label.
     pub fn metrics(&self) -> BTreeMap<String, LabelMetrics> {
         self.shared.metrics.all()
+    }
+
+    /// Searches the cubes that it works on.
+    pub fn retriever(&self) -> Retriever {
+        Retriever::new(Arc::clone(&self.shared.cubes))
     }
 
     /// What happened to memories.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use mos_core::graph::Paging;
 use mos_core::{
-    Clock, CubeId, Filter, IdSource, JobQueue, MemoryId, MemoryItem, Origin, RandomIds, RecordStore, Scope, StateStore,
+    Clock, CubeId, Filter, JobQueue, MemoryId, MemoryItem, Origin, RandomIds, RecordStore, Scope, StateStore,
     SystemClock, WriteBatch,
 };
 use mos_scheduler::{
@@ -52,7 +52,8 @@ async fn scheduler(folder: &Path, redis: Option<&Redis>) -> (Scheduler, Arc<Sqli
     let (queue, state): (Arc<dyn JobQueue>, Arc<dyn StateStore>) = match redis {
         None => (store.clone(), store.clone()),
         Some(Redis { url, prefix }) => {
-            let options = RedisOptions { prefix: prefix.clone(), ..RedisOptions::from_url(url).unwrap() };
+            let mut options = RedisOptions::from_url(url).unwrap();
+            options.prefix.clone_from(prefix);
             let queue = RedisQueue::open(options, Arc::clone(&clock)).await.unwrap();
             let state = queue.state();
             (queue, state)
@@ -171,7 +172,8 @@ async fn nothing_is_lost(redis: Option<Redis>) {
     let mut effects = Vec::new();
     for number in 0..3 {
         let cube = cube(number);
-        let page = mos_core::GraphStore::list(&*store, &Scope::of(&cube), &Filter::Everything, Paging::ALL).await.unwrap();
+        let page =
+            mos_core::GraphStore::list(&*store, &Scope::of(&cube), &Filter::Everything, Paging::ALL).await.unwrap();
         effects.extend(page.entries.into_iter().map(|item| (cube.to_string(), item.memory)));
         scheduler.queue().remove_tenant(&Scope::of(&cube)).await.unwrap();
         scheduler.state().remove_scope(&Scope::of(&cube)).await.unwrap();
