@@ -28,7 +28,14 @@ pub use cube::{CubeActivation, CubeWork, Cubes, OpenError, Organized, SchedulerC
 pub use dispatcher::Stopped;
 pub use event::{Event, EventLog, EventSink, RecordedEvent};
 pub use handler::{Handler, HandlerContext, HandlerError, Registration};
+pub use handlers::api_mix_search::{MixOptions, StoredHit, StoredMix, stored_mix};
+pub use handlers::mem_dream::{DiaryEntry, DreamOptions, diary};
+pub use handlers::mem_feedback::{
+    FeedbackChange, FeedbackMemory, FeedbackOptions, FeedbackParts, FeedbackReport, FeedbackRequest, feedback,
+};
+pub use handlers::mem_read::ReadOptions;
 pub use handlers::mem_update::{Trigger, Turn, TurnMemory, TurnOptions, TurnParts, turn, working_memory};
+pub use handlers::refining::{WorkOptions, register_work};
 pub use handlers::register_turn;
 pub use label::Priority;
 pub use message::{ScheduleMessage, UserContext};

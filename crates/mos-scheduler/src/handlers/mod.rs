@@ -2,9 +2,18 @@
 
 pub mod add;
 pub mod answer;
+pub mod api_mix_search;
+pub mod mem_archive;
+pub mod mem_dream;
+pub mod mem_feedback;
+pub mod mem_organize;
+pub mod mem_read;
 pub mod mem_update;
+pub mod pref_add;
 pub mod query;
+pub mod refining;
 mod said;
+mod steps;
 
 use std::sync::Arc;
 

@@ -2,10 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
+mod dream;
+mod feedback;
 mod killed;
+mod mem_read;
+mod mix_search;
 mod monitor;
+mod organize;
 mod promote;
 mod simulation;
 mod support;
+mod support_work;
 mod turn;
 mod turn_support;

@@ -1,0 +1,280 @@
+//! `api_mix_search`: a thorough search is done ahead of the next question of the same words.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use mos_core::state::MAX_STATE_BYTES;
+use mos_core::{
+    Duplicates, Expected, Found, MemoryItem, Message, Scope, SearchMode, SearchRequest, SessionId, StateStore,
+    StoreError, UserId,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::steps::of_batch;
+use crate::handler::{HandlerContext, HandlerError};
+use crate::message::ScheduleMessage;
+
+/// How many memories a search asks for when its message does not say.
+const DEFAULT_TOP_K: usize = 10;
+
+/// The most memories that are prepared for one question.
+const MAX_TOP_K: usize = 50;
+
+/// How often the list of prepared answers is written again when somebody else changed it meanwhile.
+const MAX_ATTEMPTS: usize = 8;
+
+/// How much is prepared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MixOptions {
+    /// The most answers that are kept of one user in one cube; beyond it the oldest go.
+    pub max_answers: usize,
+    /// How long one is kept.
+    pub max_age: Duration,
+}
+
+impl Default for MixOptions {
+    fn default() -> Self {
+        Self { max_answers: 20, max_age: Duration::from_secs(24 * 3_600) }
+    }
+}
+
+/// A memory of a prepared answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoredHit {
+    /// The memory as it was.
+    pub item: MemoryItem,
+    /// As [`Hit::score`](mos_core::Hit).
+    pub score: f32,
+    /// As [`Hit::relativity`](mos_core::Hit).
+    pub relativity: f32,
+}
+
+/// An answer that was prepared.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoredMix {
+    /// Who asked.
+    pub user: UserId,
+    /// What.
+    pub query: String,
+    /// When it was prepared.
+    pub at: Timestamp,
+    /// The memories that fit, best first.
+    pub hits: Vec<StoredHit>,
+    /// What could not be done.
+    pub notes: Vec<String>,
+}
+
+impl StoredMix {
+    /// Whether it is older than `age` at `now`.
+    pub fn is_older_than(&self, age: Duration, now: Timestamp) -> bool {
+        is_older(self.at, age, now)
+    }
+}
+
+/// Returns the answer that was prepared for this question of a user; `None` when there is none. Memories may have changed
+/// since: look at its [`at`](StoredMix::at), and at the memories.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] for a document that is no such answer; store errors.
+pub async fn stored_mix(
+    state: &dyn StateStore,
+    scope: &Scope,
+    user: &UserId,
+    query: &str,
+) -> Result<Option<StoredMix>, StoreError> {
+    let Some(document) = state.read(scope, &answer_key(user, query)).await? else { return Ok(None) };
+    let mix: StoredMix = serde_json::from_value(document.value).map_err(|error| StoreError::Corrupt {
+        what: "a prepared answer".to_owned(),
+        detail: format!("{error}; it is replaced when the question is asked again"),
+    })?;
+    // Names are short; texts may share one.
+    Ok(Some(mix).filter(|mix| mix.user == *user && mix.query == normal(query)))
+}
+
+/// Handles `api_mix_search` messages: the JSON of a search request.
+pub(crate) async fn handle(
+    context: &HandlerContext,
+    messages: &[ScheduleMessage],
+    options: MixOptions,
+) -> Result<(), HandlerError> {
+    for (index, message) in messages.iter().enumerate() {
+        prepare(context, message, options).await.map_err(|error| of_batch(index, error))?;
+    }
+    Ok(())
+}
+
+async fn prepare(context: &HandlerContext, message: &ScheduleMessage, options: MixOptions) -> Result<(), HandlerError> {
+    let request = request_of(message)?;
+    let found = context.cube.text.search(&request).await?;
+    let (user, query) = (&message.user_id, request.query.as_str());
+    let value = written(stored(user, query, found, context.clock.now()))?;
+    let (scope, key) = (context.cube.scope(), answer_key(user, query));
+    // The list first: an answer that nobody knows of would stay for ever.
+    let surplus = note(context, &scope, user, &key, options).await?;
+    for key in surplus {
+        context.state.remove(&scope, &key).await?;
+    }
+    context.state.write(&scope, &key, &value, Expected::Anything).await?;
+    Ok(())
+}
+
+fn stored(user: &UserId, query: &str, found: Found, at: Timestamp) -> StoredMix {
+    let hits = found.hits.into_iter().map(|mut hit| {
+        // Vectors are large and can be had from the memory itself.
+        hit.item.metadata.take_embedding();
+        hit.item.metadata.history.clear();
+        StoredHit { item: hit.item, score: hit.score, relativity: hit.relativity }
+    });
+    StoredMix { user: user.clone(), query: normal(query), at, hits: hits.collect(), notes: found.notes }
+}
+
+/// The answer as a document; the last of its memories are left out when there is no room for them.
+fn written(mut mix: StoredMix) -> Result<Value, HandlerError> {
+    loop {
+        let value = serde_json::to_value(&mix)
+            .map_err(|error| HandlerError::give_up(format!("the answer cannot be written: {error}")))?;
+        if mix.hits.is_empty() || value.to_string().len() <= MAX_STATE_BYTES {
+            return Ok(value);
+        }
+        mix.hits.truncate(mix.hits.len() / 2);
+    }
+}
+
+/// Writes an answer into the list of its user, and returns the keys of those that have no place there any more.
+async fn note(
+    context: &HandlerContext,
+    scope: &Scope,
+    user: &UserId,
+    key: &str,
+    options: MixOptions,
+) -> Result<Vec<String>, HandlerError> {
+    let (list_key, now) = (list_key(user), context.clock.now());
+    for _ in 0..MAX_ATTEMPTS {
+        let document = context.state.read(scope, &list_key).await?;
+        let mut listed = document.as_ref().map(|document| entries(&document.value)).unwrap_or_default();
+        listed.retain(|(known, _)| known != key);
+        listed.push((key.to_owned(), now));
+        let n_surplus = listed.len().saturating_sub(options.max_answers.max(1));
+        let mut surplus: Vec<String> = listed.drain(..n_surplus).map(|(key, _)| key).collect();
+        listed.retain(|(known, at)| {
+            let is_kept = !is_older(*at, options.max_age, now);
+            if !is_kept {
+                surplus.push(known.clone());
+            }
+            is_kept
+        });
+        let written: Vec<Value> = listed.iter().map(|(key, at)| json!({"key": key, "at": at})).collect();
+        let expected = document.map_or(Expected::Absent, |document| Expected::Version(document.version));
+        match context.state.write(scope, &list_key, &json!({"answers": written}), expected).await {
+            Ok(_) => return Ok(surplus),
+            Err(StoreError::Conflict(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(HandlerError::retry("the list of prepared answers is changed by too many at once"))
+}
+
+fn entries(value: &Value) -> Vec<(String, Timestamp)> {
+    let entry = |entry: &Value| {
+        let at = entry["at"].as_str()?.parse::<Timestamp>().ok()?;
+        Some((entry["key"].as_str()?.to_owned(), at))
+    };
+    value["answers"].as_array().into_iter().flatten().filter_map(entry).collect()
+}
+
+fn is_older(at: Timestamp, age: Duration, now: Timestamp) -> bool {
+    let passed = now.as_second().saturating_sub(at.as_second());
+    u64::try_from(passed).is_ok_and(|passed| passed > age.as_secs())
+}
+
+/// Reads the fields of a search request that a search in the background can heed.
+fn request_of(message: &ScheduleMessage) -> Result<SearchRequest, HandlerError> {
+    let refused =
+        |why: String| HandlerError::GiveUp(format!("an `api_mix_search` message holds a search request; {why}"));
+    let value: Value =
+        serde_json::from_str(&message.content).map_err(|error| refused(format!("this one is no JSON: {error}")))?;
+    let query = value["query"].as_str().filter(|query| !query.trim().is_empty());
+    let query = query.ok_or_else(|| refused("this one has no `query`".to_owned()))?;
+    if value["filter"].as_object().is_some_and(|filter| !filter.is_empty()) {
+        return Err(refused(
+            "one with a `filter` has no prepared answer: it would serve questions without it".to_owned(),
+        ));
+    }
+    let top_k = value["top_k"].as_u64().and_then(|top_k| usize::try_from(top_k).ok()).unwrap_or(DEFAULT_TOP_K);
+    let mut request = SearchRequest::new(query, top_k.clamp(1, MAX_TOP_K));
+    request.mode = match value["mode"].as_str().and_then(SearchMode::parse) {
+        Some(SearchMode::Mixture) => SearchMode::Mixture,
+        _ => SearchMode::Fine,
+    };
+    let word = value["dedup"].as_str().and_then(Duplicates::parse);
+    request.duplicates = word.unwrap_or_default();
+    request.rerank = value["rerank"].as_bool().unwrap_or(true);
+    request.internet = value["internet_search"].as_bool().unwrap_or(false);
+    request.session = value["session_id"].as_str().map(SessionId::from);
+    if let Some(history) = value.get("chat_history").filter(|history| history.is_array()) {
+        let history: Vec<Message> = serde_json::from_value(history.clone())
+            .map_err(|error| refused(format!("its `chat_history` holds no messages: {error}")))?;
+        request.conversation = history;
+    }
+    Ok(request)
+}
+
+/// The same question in other spaces is the same question.
+fn normal(query: &str) -> String {
+    query.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn answer_key(user: &UserId, query: &str) -> String {
+    let query = normal(query);
+    let name = blake3::hash(query.as_bytes()).to_hex();
+    format!("scheduler/mix/{}/{}", user_name(user), &name[..32])
+}
+
+fn list_key(user: &UserId) -> String {
+    format!("scheduler/mixes/{}", user_name(user))
+}
+
+/// Ids may be longer than keys.
+fn user_name(user: &UserId) -> String {
+    blake3::hash(user.as_str().as_bytes()).to_hex()[..32].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use mos_core::{RandomIds, SystemClock};
+
+    use super::*;
+
+    fn read(content: &Value) -> Result<SearchRequest, HandlerError> {
+        let content = content.to_string();
+        request_of(&ScheduleMessage::new("api_mix_search", "ann", "cube", content, &SystemClock, &RandomIds))
+    }
+
+    #[test]
+    fn requests_are_thorough_and_bounded() {
+        let request = read(&json!({"query": "tea?", "mode": "fast", "top_k": 900, "dedup": "no",
+            "chat_history": [{"role": "user", "content": "Hi"}]}))
+        .unwrap();
+        assert_eq!((request.mode, request.top_k), (SearchMode::Fine, 50));
+        assert_eq!((request.duplicates, request.conversation.len()), (Duplicates::Keep, 1));
+        assert_eq!(read(&json!({"query": "tea?", "mode": "mixture"})).unwrap().mode, SearchMode::Mixture);
+        for bad in [
+            json!({"query": " "}),
+            json!([]),
+            json!({"query": "x", "filter": {"a": 1}}),
+            json!({"query": "x", "chat_history": [1]}),
+        ] {
+            assert!(matches!(read(&bad), Err(HandlerError::GiveUp(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn users_and_questions_have_keys_of_their_own() {
+        let key = |user: &str, query: &str| answer_key(&user.into(), query);
+        assert_eq!(key("ann", " what  tea?"), key("ann", "what tea?"));
+        assert_ne!(key("ann", "what tea?"), key("bob", "what tea?"));
+        assert_ne!(key("ann", "what tea?"), key("ann", "which tea?"));
+        assert!(key(&"x".repeat(512), &"y".repeat(10_000)).len() < mos_core::state::MAX_STATE_KEY_BYTES);
+    }
+}

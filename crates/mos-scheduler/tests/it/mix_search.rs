@@ -1,0 +1,55 @@
+//! Thorough answers that are prepared for the next question.
+
+use std::time::Duration;
+
+use mos_core::Clock;
+use mos_scheduler::handlers::api_mix_search::{MixOptions, stored_mix};
+use mos_scheduler::handlers::refining::WorkOptions;
+use mos_scheduler::label::API_MIX_SEARCH;
+use serde_json::json;
+
+use crate::support_work::{Models, World};
+
+fn content(query: &str) -> String {
+    json!({"query": query, "user_id": "ann", "mode": "mixture", "top_k": 3}).to_string()
+}
+
+async fn n_hits(world: &World, user: &str, query: &str) -> Option<usize> {
+    let stored = stored_mix(&*world.state, &world.cube.scope(), &user.into(), query).await.unwrap();
+    stored.map(|mix| mix.hits.len())
+}
+
+#[tokio::test]
+async fn an_answer_is_there_for_the_next_question_of_its_user() {
+    let world = World::new(WorkOptions::default(), &Models::default());
+    world.facts(&["Ann likes tea.", "Ann plays chess."]).await;
+    world.done(API_MIX_SEARCH, content("Does Ann like tea?")).await;
+    let mix = stored_mix(&*world.state, &world.cube.scope(), &"ann".into(), " Does Ann  like tea?").await;
+    let mix = mix.unwrap().unwrap();
+    assert_eq!(mix.hits[0].item.memory, "Ann likes tea.");
+    assert_eq!(mix.at, world.clock.now());
+    assert!(!mix.is_older_than(Duration::from_secs(60), world.clock.now()));
+    assert_eq!(n_hits(&world, "bob", "Does Ann like tea?").await, None);
+    assert_eq!(n_hits(&world, "ann", "Does Ann like chess?").await, None);
+    let (_, reason) = world.given_up(API_MIX_SEARCH, "{}").await;
+    assert!(reason.contains("no `query`"), "{reason}");
+}
+
+#[tokio::test]
+async fn answers_are_bounded_in_number_and_age() {
+    let mix = MixOptions { max_answers: 2, max_age: Duration::from_secs(100) };
+    let world = World::new(WorkOptions { mix, ..WorkOptions::default() }, &Models::default());
+    world.facts(&["Ann likes tea."]).await;
+    for query in ["tea one?", "tea two?", "tea three?"] {
+        world.done(API_MIX_SEARCH, content(query)).await;
+        world.clock.advance(Duration::from_secs(10));
+    }
+    assert_eq!(n_hits(&world, "ann", "tea one?").await, None, "the oldest goes");
+    assert!(n_hits(&world, "ann", "tea two?").await.is_some());
+    world.clock.advance(Duration::from_secs(85));
+    world.done(API_MIX_SEARCH, content("tea two?")).await;
+    assert!(n_hits(&world, "ann", "tea two?").await.is_some() && n_hits(&world, "ann", "tea three?").await.is_some());
+    world.clock.advance(Duration::from_secs(20));
+    world.done(API_MIX_SEARCH, content("tea two?")).await;
+    assert_eq!(n_hits(&world, "ann", "tea three?").await, None, "the old one goes");
+}
