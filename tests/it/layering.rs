@@ -28,6 +28,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "mos-reader",
             "mos-memory",
             "mos-cube",
+            "mos-scheduler",
         ],
     ),
     ("mos-eval", &["mos", "mos-core"]),

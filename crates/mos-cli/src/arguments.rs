@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::commands::kv::KvCommand;
+use crate::commands::scheduler::SchedulerCommand;
 
 /// A memory operating system for LLM applications.
 #[derive(Debug, Parser)]
@@ -85,6 +86,9 @@ pub(crate) enum Command {
     /// Activation memory: caches that are computed once, kept, joined, and put before conversations.
     #[command(subcommand)]
     Kv(KvCommand),
+    /// Work in the background: what waits, what happened, what was given up.
+    #[command(subcommand)]
+    Scheduler(SchedulerCommand),
     /// Model files.
     #[command(subcommand)]
     Models(ModelsCommand),

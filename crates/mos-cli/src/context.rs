@@ -40,9 +40,10 @@ impl Context {
         })
     }
 
-    /// Opens the facade on the data directory.
+    /// Opens the facade on the data directory. A scheduler that the settings ask for takes messages and handles none: most
+    /// commands end before it would have begun.
     pub(crate) async fn open(&self) -> anyhow::Result<Mos> {
-        let mut builder = Mos::builder(self.settings.clone());
+        let mut builder = Mos::builder(self.settings.clone()).start_scheduler(false);
         if let Some(folder) = &self.data_dir {
             builder = builder.data_dir(folder);
         }

@@ -9,22 +9,26 @@ use crate::error::MemoryError;
 use crate::id::MemoryId;
 use crate::memory::MemoryItem;
 use crate::message::Message;
+use crate::queue::NewJob;
 use crate::record::{Origin, Version};
 pub use crate::search::{Found, Hit, SearchRequest, Signal};
 use crate::tree_memory::TreeMemory;
 
 /// How memories are added.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct AddRequest {
     /// Who adds them, and why.
     pub origin: Origin,
     /// A second request with the same key stores nothing and returns the ids that the first one did.
     pub idempotency_key: Option<String>,
+    /// Jobs that are in the queue exactly when the memories are stored ([`WriteBatch::jobs`](crate::WriteBatch)). Preference
+    /// memories, which store in several writes, take none.
+    pub jobs: Vec<NewJob>,
 }
 
 impl From<Origin> for AddRequest {
     fn from(origin: Origin) -> Self {
-        Self { origin, idempotency_key: None }
+        Self { origin, idempotency_key: None, jobs: Vec::new() }
     }
 }
 

@@ -80,6 +80,7 @@ impl Shelf {
             absent: items.iter().map(|item| item.id.clone()).collect(),
             put: items,
             embeddings,
+            jobs: request.jobs,
             ..WriteBatch::new(request.origin)
         };
         Ok(self.record.apply(&self.scope, batch).await?.put)

@@ -163,7 +163,8 @@ async fn add(
     let mut attempt = 1;
     loop {
         let names: Vec<MemoryId> = fresh.iter().map(|item| item.id.clone()).collect();
-        let request = AddRequest { origin: origin.clone(), idempotency_key: Some(key_of(key, &names, all.len())) };
+        let key = Some(key_of(key, &names, all.len()));
+        let request = AddRequest { idempotency_key: key, ..AddRequest::from(origin.clone()) };
         match write(memory, shelf, fresh, request).await {
             Ok(ids) => return Ok(matched(&all, &names, ids)),
             Err(MemoryError::Store(StoreError::Conflict(_))) if attempt < MAX_ATTEMPTS => attempt += 1,

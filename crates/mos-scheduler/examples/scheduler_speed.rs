@@ -188,7 +188,7 @@ where
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    scheduler.abandon().await;
+    scheduler.crash().await;
     let n_between = delay.load(Ordering::SeqCst).saturating_sub(before);
     Ok(WORK * u32::try_from(n_between)?)
 }

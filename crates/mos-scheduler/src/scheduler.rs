@@ -179,15 +179,25 @@ impl Scheduler {
         Stopped { unfinished }
     }
 
-    /// Drops everything that is being handled and tells nobody, as the end of the process does: messages are handled again when
-    /// their leases are over.
-    pub async fn abandon(&self) {
+    /// Drops everything that is being handled and tells nobody, as a process does that is killed: messages are handled again when
+    /// their leases are over. For tests of what survives that.
+    pub async fn crash(&self) {
         let run = self.run.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(Run { phase, kill, task }) = run else { return };
         task.abort();
         // Cancelled, which is what was asked for.
         drop(task.await);
         drop((phase, kill));
+    }
+
+    /// Stops handling messages and waits for nothing: what is being handled is broken off and given back, as far as the runtime
+    /// lives long enough for that; else its leases end. For when nobody is left who could call [`Scheduler::stop`].
+    pub fn abandon(&self) {
+        let run = self.run.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(run) = run {
+            run.phase.send_replace(Phase::Stopping);
+            run.kill.send_replace(true);
+        }
     }
 
     /// Waits until nothing waits and nothing is being handled, by any process; returns whether that was so before `timeout`.

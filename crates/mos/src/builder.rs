@@ -8,10 +8,11 @@ use mos_config::store::{Neo4jStore as Neo4jStoreConfig, RedisQueue as RedisQueue
 use mos_config::{QueueConfig, RecallConfig, Settings, StoreConfig};
 use mos_core::{
     ActivationMemory, ChatModel, Clock, CubeId, Embedder, IdSource, JobQueue, MemoryError, RandomIds, RecordStore,
-    ScopeLifecycle, StoreError, SystemClock, UserId, UserStore,
+    ScopeLifecycle, StateStore, StoreError, SystemClock, UserId, UserStore,
 };
 use mos_memory::recall::{GraphOptions, Weights};
 use mos_memory::{Recall, RecallOptions};
+use mos_scheduler::{EventSink, Registration};
 use mos_stores::{
     InMemoryStore, Neo4jOptions, Neo4jStore, RedisOptions, RedisQueue, SqliteOptions, SqliteStore, Tenancy,
     TextAnalyzer,
@@ -27,6 +28,7 @@ use crate::lazy::{Lazy, LazyEmbedder};
 use crate::organizing::Organizing;
 use crate::reading::ReadingModels;
 use crate::retrieving::{Making, Retrieving};
+use crate::scheduling;
 use crate::tasks::Tasks;
 use crate::transcript::Transcripts;
 use crate::usage::UsageMeter;
@@ -43,6 +45,9 @@ pub struct MosBuilder {
     embedder: Option<Arc<dyn Embedder>>,
     activation: Option<Arc<dyn ActivationMemory>>,
     users: Option<Arc<dyn UserStore>>,
+    handlers: Vec<(String, Registration)>,
+    event_sinks: Vec<Arc<dyn EventSink>>,
+    starts_scheduler: bool,
 }
 
 impl Mos {
@@ -58,6 +63,9 @@ impl Mos {
             embedder: None,
             activation: None,
             users: None,
+            handlers: Vec::new(),
+            event_sinks: Vec::new(),
+            starts_scheduler: true,
         }
     }
 
@@ -165,11 +173,38 @@ impl MosBuilder {
         self
     }
 
+    /// Handlers of your own for the scheduler, in addition to the built-in ones or in their place. They are there before the
+    /// first message is handled; [`Scheduler::register_handlers`](mos_scheduler::Scheduler::register_handlers) adds others later.
+    /// They work with the cube that they are given; one that holds a [`Mos`] of its own keeps it from ending.
+    #[must_use]
+    pub fn handlers(mut self, handlers: impl IntoIterator<Item = (impl Into<String>, Registration)>) -> Self {
+        self.handlers.extend(handlers.into_iter().map(|(label, registration)| (label.into(), registration)));
+        self
+    }
+
+    /// Where the scheduler's events go besides its log.
+    #[must_use]
+    pub fn event_sink(mut self, sink: Arc<dyn EventSink>) -> Self {
+        self.event_sinks.push(sink);
+        self
+    }
+
+    /// Whether a scheduler that the settings ask for begins to handle messages at once, as it does without this. If not, messages
+    /// are taken, and handled after [`Mos::mem_scheduler_on`] or by another program.
+    #[must_use]
+    pub fn start_scheduler(mut self, start: bool) -> Self {
+        self.starts_scheduler = start;
+        self
+    }
+
     /// Opens the stores. Models are loaded when they are first needed.
     ///
     /// # Errors
-    /// Errors of the stores (a folder that cannot be written, data of a newer program ...).
+    /// Errors of the stores (a folder that cannot be written, data of a newer program ...); [`Error::Invalid`] when the settings
+    /// ask for a scheduler that has no place for its jobs.
     pub async fn build(self) -> Result<Mos> {
+        scheduling::check_queue(&self.settings)?;
+        let handles = self.starts_scheduler && !scheduling::options::only_sends(&self.settings);
         let database = database_path(&self.settings, self.data_dir.as_deref())?;
         let data_dir = self.data_dir.map_or_else(|| folders::data_dir(&self.settings), Ok)?;
         let stores = open_stores(&self.settings, database, Arc::clone(&self.clock)).await?;
@@ -249,6 +284,7 @@ impl MosBuilder {
             shelves: Arc::default(),
             qdrant: vectors.qdrant,
             queue: stores.queue,
+            state: stores.state,
             embedder,
             chat_model,
             reading,
@@ -259,9 +295,20 @@ impl MosBuilder {
             activation,
             transcripts: Transcripts::default(),
             usage,
+            scheduler: Arc::default(),
+            handlers: self.handlers,
+            event_sinks: self.event_sinks,
+            // One for each answer at most.
+            sending: Tasks::new(usize::MAX),
         };
-        let mos = Mos { parts: Arc::new(parts) };
+        let mos = Mos::new(parts);
         mos.ensure_configured_user().await?;
+        if mos.settings().enable_mem_scheduler {
+            let scheduler = mos.open_scheduler()?;
+            if handles {
+                scheduler.start();
+            }
+        }
         Ok(mos)
     }
 }
@@ -325,6 +372,8 @@ pub(crate) struct Stores {
     pub(crate) sqlite: Option<Arc<SqliteStore>>,
     /// The jobs of its cubes, when it has a queue.
     pub(crate) queue: Option<Arc<dyn JobQueue>>,
+    /// Documents and logs of its cubes; beside the queue.
+    pub(crate) state: Option<Arc<dyn StateStore>>,
 }
 
 pub(crate) async fn open_stores(settings: &Settings, path: PathBuf, clock: Arc<dyn Clock>) -> Result<Stores> {
@@ -333,7 +382,8 @@ pub(crate) async fn open_stores(settings: &Settings, path: PathBuf, clock: Arc<d
             let store = InMemoryStore::new(clock);
             let (record, lifecycle) = (store.clone(), store.clone());
             let (name, queue) = ("in memory".to_owned(), Some(store.clone() as Arc<dyn JobQueue>));
-            Ok(Stores { name, record, lifecycle, users: Some(store), sqlite: None, queue })
+            let state = Some(store.clone() as Arc<dyn StateStore>);
+            Ok(Stores { name, record, lifecycle, users: Some(store), sqlite: None, queue, state })
         }
         StoreConfig::Neo4j(config) => open_neo4j(config, settings, clock).await,
         StoreConfig::Neo4jCommunity(config) => open_neo4j(&config.neo4j, settings, clock).await,
@@ -346,31 +396,45 @@ pub(crate) async fn open_stores(settings: &Settings, path: PathBuf, clock: Arc<d
                 opened.await.map_err(|error| StoreError::Backend { backend: "sqlite", source: error.into() })??;
             let (name, record, lifecycle) = (store.path().display().to_string(), store.clone(), store.clone());
             let queue = Some(store.clone() as Arc<dyn JobQueue>);
-            Ok(Stores { name, record, lifecycle, users: Some(store.clone()), sqlite: Some(store), queue })
+            let state = Some(store.clone() as Arc<dyn StateStore>);
+            Ok(Stores { name, record, lifecycle, users: Some(store.clone()), sqlite: Some(store), queue, state })
         }
     }
 }
 
 async fn open_neo4j(config: &Neo4jStoreConfig, settings: &Settings, clock: Arc<dyn Clock>) -> Result<Stores> {
-    let queue = queue_beside(settings, &clock).await?;
+    let (queue, state) = queue_beside(settings, &clock).await?;
     let store = match &queue {
         Some(queue) => Neo4jStore::open_with_queue(neo4j_options(config), clock, Arc::clone(queue)).await?,
         None => Neo4jStore::open(neo4j_options(config), clock).await?,
     };
     let database = config.db_name.as_ref().map_or(String::new(), |name| format!(", database {name}"));
     let name = format!("Neo4j at {}{database}", config.uri);
-    Ok(Stores { name, record: store.clone(), lifecycle: store, users: None, sqlite: None, queue })
+    Ok(Stores { name, record: store.clone(), lifecycle: store, users: None, sqlite: None, queue, state })
 }
 
+/// A queue, and the documents and logs beside it.
+type QueueBeside = (Option<Arc<dyn JobQueue>>, Option<Arc<dyn StateStore>>);
+
 /// The queue of a record that has none of its own.
-async fn queue_beside(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Option<Arc<dyn JobQueue>>> {
+async fn queue_beside(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<QueueBeside> {
     let clock = Arc::clone(clock);
-    match &settings.queue {
-        Some(QueueConfig::Redis(config)) => Ok(Some(RedisQueue::open(redis_options(config)?, clock).await?)),
-        Some(QueueConfig::Memory(_)) => Ok(Some(InMemoryStore::new(clock))),
+    let redis = match &settings.queue {
+        Some(QueueConfig::Redis(config)) => config.as_ref().clone(),
+        Some(QueueConfig::Memory(_)) => {
+            let store = InMemoryStore::new(clock);
+            return Ok((Some(store.clone()), Some(store)));
+        }
         // The settings were checked: a record on a server has no queue of its own.
-        Some(QueueConfig::Sqlite(_)) | None => Ok(None),
-    }
+        Some(QueueConfig::Sqlite(_)) => return Ok((None, None)),
+        None => match scheduling::redis_of(settings)? {
+            Some(config) => config,
+            None => return Ok((None, None)),
+        },
+    };
+    let queue = RedisQueue::open(redis_options(&redis)?, clock).await?;
+    let state = queue.state();
+    Ok((Some(queue), Some(state)))
 }
 
 pub(crate) fn redis_options(config: &RedisQueueConfig) -> Result<RedisOptions> {

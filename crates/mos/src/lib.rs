@@ -38,6 +38,7 @@ mod organizing;
 pub mod prompt;
 mod reading;
 mod retrieving;
+mod scheduling;
 mod services;
 mod tasks;
 mod transcript;
@@ -49,8 +50,8 @@ pub use doctor::{Finding, Report};
 pub use error::{Error, Result};
 pub use facade::{
     Add, Added, Chat, ChatReply, CubeActivation, CubeCaches, CubeGraph, CubeHandle, CubeHits, CubeMemories, CubeSource,
-    FoundMemory, MemoryListing, Mos, NewCube, Organize, OrganizeModel, PREFERENCE_NOTE, Remember, Remembered, Search,
-    SearchResult, SkippedCube, default_cube_id,
+    FoundMemory, MemoryListing, Mos, NewCube, Organize, OrganizeModel, PREFERENCE_NOTE, PromotedCache, Remember,
+    Remembered, Search, SearchResult, SkippedCube, default_cube_id,
 };
 pub use factories::{
     ActivationMemoryFactory, Backend, ChatModelFactory, EmbedderFactory, Factories, InternetRetrieverFactory,
@@ -68,6 +69,7 @@ pub use mos_memory::organize::{
     Failure as OrganizeFailure, LeftOver, OrganizeOptions, Report as OrganizeReport, Step as OrganizeStep,
 };
 pub use mos_models::fetch;
+pub use mos_scheduler as scheduler;
 pub use organizing::OrganizeStatus;
 pub use services::check_services;
 pub use usage::{TokenSums, Usage, UsageEntry};

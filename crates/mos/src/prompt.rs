@@ -143,7 +143,7 @@ pub fn local(base: Option<&str>, earlier: &[Message], memories: &str, preference
 }
 
 /// Those texts that say something, with an empty line between them.
-fn paragraphs(texts: &[&str]) -> String {
+pub(crate) fn paragraphs(texts: &[&str]) -> String {
     texts.iter().filter(|text| !text.is_empty()).copied().collect::<Vec<_>>().join("\n\n")
 }
 

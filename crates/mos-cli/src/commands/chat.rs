@@ -21,6 +21,9 @@ pub(super) async fn run(context: &Context, arguments: ChatArguments) -> anyhow::
         answer(context, &arguments, reply).await?;
         return finish(context, &mos).await;
     }
+    if mos.scheduler().is_some() {
+        mos.mem_scheduler_on()?;
+    }
     let interactive = is_interactive();
     if interactive {
         context.output.note(&format!(
@@ -34,9 +37,10 @@ pub(super) async fn run(context: &Context, arguments: ChatArguments) -> anyhow::
     done.and(finished)
 }
 
-/// Waits for what is learned and organised beside the answers.
+/// Waits for what is learned and organised beside the answers; what else is to be done in the background waits for the next
+/// program.
 async fn finish(context: &Context, mos: &Mos) -> anyhow::Result<()> {
-    progress::spinning("learning preferences", mos.wait_for_learning()).await;
+    progress::spinning("finishing", mos.stop()).await;
     super::organize::wait(context, mos, context.cube.as_ref()).await
 }
 

@@ -13,6 +13,7 @@ mod migrate;
 mod models;
 mod organize;
 mod reading;
+pub(crate) mod scheduler;
 mod search;
 mod usage;
 mod users;
@@ -51,6 +52,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::User(command) => users::run(&context, command).await,
         Command::Cube(command) => cubes::run(&context, command).await,
         Command::Kv(command) => kv::run(&context, command).await,
+        Command::Scheduler(command) => scheduler::run(&context, command).await,
         Command::Models(command) => models::run(&context, command).await,
         Command::Eval(command) => eval::run(&context, command).await,
         Command::Doctor { reconcile } => doctor::run(&context, reconcile).await,

@@ -11,6 +11,7 @@ mod migrating;
 mod organizing;
 mod qdrant;
 mod registering;
+mod scheduling;
 mod searching;
 mod surviving;
 

@@ -118,7 +118,29 @@ fn ranges_are_checked() {
     };
     assert_eq!(error("thread_pool_max_workers", json!(1)), "config.thread_pool_max_workers");
     assert_eq!(error("consume_interval_seconds", json!(0)), "config.consume_interval_seconds");
+    for (key, value) in [
+        ("scheduler_startup_mode", json!("fork")),
+        ("max_attempts", json!(0)),
+        ("search_method", json!("guess")),
+        ("task_limit_seconds", json!(0)),
+        ("query_trigger_interval", json!(-1)),
+        ("working_mem_monitor_capacity", json!(0)),
+    ] {
+        assert_eq!(error(key, value), format!("config.{key}"));
+    }
     assert!(load("a.yaml", "text_mem_type: graph\n", &[]).unwrap_err().contains("allowed: general_text"));
+}
+
+#[test]
+fn a_scheduler_says_where_redis_is_and_passes_over_what_does_not() {
+    let config = |redis: Value| {
+        let config = json!({"backend": "general_scheduler", "config": {"redis_config": redis}});
+        mos_config::SchedulerConfig::from_json(&config).unwrap().settings().common.redis()
+    };
+    let redis = config(json!({"host": "cache", "port": 6380, "db": 2, "password": "", "socket_timeout": 5})).unwrap();
+    assert_eq!((redis.host.as_deref(), redis.port, redis.db), (Some("cache"), Some(6380), Some(2)));
+    assert!(redis.password.is_none(), "an empty password is none");
+    assert!(config(json!({"port": "many"})).unwrap_err().to_string().contains("port"));
 }
 
 #[test]

@@ -34,6 +34,15 @@ fn ollama_needs_no_key() {
 }
 
 #[test]
+fn memory_scheduling_needs_nothing_and_promotes() {
+    let loaded = Settings::load(Some(&repository("configs/memory-scheduling.yaml")), []).unwrap();
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    let scheduler = loaded.settings.mem_scheduler.as_ref().unwrap();
+    assert!(loaded.settings.enable_mem_scheduler && loaded.settings.enable_activation_memory);
+    assert!(scheduler.settings().enable_activation_memory && !scheduler.is_optimized());
+}
+
+#[test]
 fn servers_take_their_addresses_from_the_environment() {
     let path = repository("configs/servers.yaml");
     let variables = [

@@ -33,6 +33,12 @@ impl PrefText {
         items: Vec<MemoryItem>,
         request: AddRequest,
     ) -> Result<Vec<MemoryId>, MemoryError> {
+        if !request.jobs.is_empty() {
+            return Err(MemoryError::Unsupported(
+                "preferences are stored one by one, so no job can be part of the write; push it to the queue"
+                    .to_owned(),
+            ));
+        }
         let now = self.shelf().clock.now_text();
         let mut items: Vec<MemoryItem> =
             items.into_iter().map(|item| as_preference(item, &now)).collect::<Result<_, _>>()?;

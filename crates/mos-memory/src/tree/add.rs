@@ -115,6 +115,7 @@ impl TreeText {
             batch.absent.extend(items.iter().map(|item| item.id.clone()));
             batch.put_edges = edges.clone();
             batch.idempotency_key = request.idempotency_key.clone();
+            batch.jobs.clone_from(&request.jobs);
             match self.record().apply(self.scope(), batch).await {
                 Ok(receipt) => {
                     self.trim(&mut shelved, &request.origin).await;

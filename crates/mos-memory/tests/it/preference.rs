@@ -381,7 +381,7 @@ async fn a_repeated_request_changes_nothing_and_returns_the_same_ids() {
     let (_folder, record) = store();
     let model = Arc::new(ScriptedChat::answering(|_| r#"{"relation": "different"}"#.to_owned()));
     let memory = PrefText::new(parts(&record, Some(&model)));
-    let request = || AddRequest { origin: origin(), idempotency_key: Some("key".to_owned()) };
+    let request = || AddRequest { idempotency_key: Some("key".to_owned()), ..AddRequest::from(origin()) };
     let first = memory.add(vec![stated(1, "prefers tea"), stated(2, "prefers hot tea")], request()).await.unwrap();
     // A model may word them otherwise the second time.
     let again = memory.add(vec![stated(3, "prefers any tea"), stated(4, "prefers warm tea")], request()).await.unwrap();

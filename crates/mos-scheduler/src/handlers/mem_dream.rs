@@ -260,8 +260,11 @@ async fn keep(
         .insights
         .iter()
         .map(|insight| insight.to_item(MemoryId::new(context.ids.next_uuid()), &message.user_id, memories));
-    let request =
-        AddRequest { origin: context.origin(message), idempotency_key: Some(context.key(message, "insights")) };
+    let request = AddRequest {
+        origin: context.origin(message),
+        idempotency_key: Some(context.key(message, "insights")),
+        ..AddRequest::default()
+    };
     Ok(context.cube.text.add(items.collect(), request).await?)
 }
 

@@ -45,7 +45,7 @@ async fn learn_one(
         return Ok(());
     }
     let key = context.key(message, &format!("preferences {index}"));
-    let request = AddRequest { origin: context.origin(message), idempotency_key: Some(key) };
+    let request = AddRequest { origin: context.origin(message), idempotency_key: Some(key), ..AddRequest::default() };
     let ids = preferences.add(found, request).await?;
     let items = context.cube.text.get_by_ids(&ids).await?;
     let said = format!("{} preferences were learned", ids.len());

@@ -182,7 +182,8 @@ async fn nothing_is_lost(redis: Option<Redis>) {
     assert_eq!(once.len(), effects.len(), "no message had its effect twice");
     let missing: Vec<_> = accepted.difference(&once).collect();
     assert!(missing.is_empty(), "accepted and without effect: {missing:?}");
-    assert!(store.check().await.unwrap().is_empty());
+    let findings = store.check().await.unwrap();
+    assert!(findings.is_empty(), "{findings:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -42,6 +42,7 @@ async fn without_a_model_the_question_is_searched_for_and_the_best_memory_leads(
     let house = House::new();
     let tree = house.tree(TreeOptions::default());
     tree.add(puppy(), origin().into()).await.unwrap();
+    house.clock.advance(Duration::from_secs(1));
     let cube = house.cube("ann", tree, None);
     let question = house.question("ann", "Which salmon treats does Max love?");
     let turn = ask(&house, &cube, &[question]).await;

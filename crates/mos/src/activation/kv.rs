@@ -133,6 +133,24 @@ impl KvCaches {
         Ok(Some((KvChatModel::new(memory, KvChatOptions::default()), ids)))
     }
 
+    /// Returns what answers conversations that begin with the messages of an item; `None` when the item is gone, of another
+    /// model, or leaves the conversation less than half of the model's context.
+    pub(super) async fn continuing(
+        &self,
+        scope: &Scope,
+        id: &ActivationId,
+    ) -> Result<Option<KvChatModel>, MemoryError> {
+        let Some(item) = self.items(scope).await?.into_iter().find(|item| item.id == *id) else { return Ok(None) };
+        let memory = self.memory(scope).await?;
+        let model = memory.model();
+        let room = mos_core::ChatModel::context_length(&**model).unwrap_or(usize::MAX) / 2;
+        if item.check_model(model.identity()).is_err() || item.n_tokens() > room {
+            tracing::warn!(%id, "what was promoted is of another model or too long for a chat");
+            return Ok(None);
+        }
+        Ok(Some(KvChatModel::new(memory, KvChatOptions::default())))
+    }
+
     async fn activation(&self) -> Result<Arc<KvActivation>, MemoryError> {
         let (model, tiers) = (self.model().await?, self.tiers().await?);
         let open = || async { Arc::new(KvActivation::with_tiers(model, self.options.clone(), tiers)) };

@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use mos_config::{ChatModelConfig, Settings};
 use mos_core::{
     ActivationId, ActivationMemory, ChatModel, ChatRequest, ChatStream, Clock, Cube, CubeId, IdSource, Message,
-    ModelError, Scope,
+    ModelError, Scope, UserId,
 };
 use mos_kv::{KvChatModel, MergeStrategy};
 
@@ -84,6 +84,29 @@ impl ActivationBackend {
             Self::Prompts(prompts) => prompts.has_items(scope).await?,
             Self::Other(memory) => memory.stats(scope).await?.n_items > 0,
         })
+    }
+
+    /// Returns what answers conversations that begin with the messages of a promoted state; `None` when that is of no use:
+    /// it is gone, of another model, or too long for a chat. The answer is that of `model` to the same conversation.
+    pub(crate) async fn continuing(
+        &self,
+        scope: &Scope,
+        id: &ActivationId,
+        model: &Arc<dyn ChatModel>,
+    ) -> Result<Option<Arc<dyn ChatModel>>> {
+        match self {
+            Self::Kv(caches) => {
+                let Some(model) = caches.continuing(scope, id).await? else { return Ok(None) };
+                Ok(Some(Arc::new(AfterCaches { model, ids: vec![id.clone()] })))
+            }
+            Self::Prompts(prompts) => Ok(prompts.has(scope, id).await?.then(|| Arc::clone(model))),
+            Self::Other(_) => Ok(None),
+        }
+    }
+
+    /// Whether chats can begin with what is promoted to it.
+    pub(crate) fn has_chats(&self) -> bool {
+        !matches!(self, Self::Other(_))
     }
 
     /// Forgets all that is kept of a cube that goes away. A program's own memory sees to that itself.
@@ -176,6 +199,15 @@ impl Activations {
         Ok(())
     }
 
+    /// Forgets all that was ever promoted for a user of a cube, also to a memory that the settings no longer choose.
+    pub(crate) async fn forget_promoted(&self, cube: &Cube, user: &UserId) -> Result<()> {
+        let scope = promoted_tenant(cube, user);
+        for backend in self.own.iter().chain(self.by_key.values()) {
+            backend.forget(&scope).await?;
+        }
+        Ok(())
+    }
+
     /// Returns why a cube has no caches, for people.
     pub(crate) fn why_none(&self) -> String {
         let why = self.no_caches.as_deref().unwrap_or("its configuration names another activation memory");
@@ -191,6 +223,11 @@ pub(crate) fn computes_here(config: &ChatModelConfig) -> bool {
 fn tenant(cube: &Cube) -> Scope {
     // Ids hold no control characters, so no two cubes share a name.
     Scope::of(&CubeId::new(format!("{}\n{}\n{}", cube.cube_id, cube.owner_id, cube.created_at)))
+}
+
+/// The tenant of what is promoted for one user of a cube.
+pub(crate) fn promoted_tenant(cube: &Cube, user: &UserId) -> Scope {
+    Scope::of(&CubeId::new(format!("{}\npromoted\n{user}", tenant(cube).cube)))
 }
 
 /// Answers after caches of a cube, exactly as if nothing had been kept.

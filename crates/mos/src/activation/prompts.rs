@@ -108,6 +108,10 @@ impl ServerPrompts {
         Ok(memory.messages(item.id.as_str())?.map(|messages| (item.id, messages)))
     }
 
+    pub(super) async fn has(&self, scope: &Scope, id: &ActivationId) -> Result<bool, MemoryError> {
+        Ok(self.memory(scope).await?.get(id.as_str()).is_some())
+    }
+
     pub(super) async fn forget(&self, scope: &Scope) -> Result<(), MemoryError> {
         self.in_ram.lock().await.remove(scope);
         let Some(folder) = self.folder_of(scope) else { return Ok(()) };

@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use mos_core::{ActivationId, ActivationStats, ChatModel, Cube, CubeId, Message, Scope, UserId, UserStore};
+use mos_core::{ActivationId, ActivationStats, Cube, CubeId, Message, Scope, UserId, UserStore};
 use mos_kv::{DEFAULT_MEMORY_FILENAME, KvCacheItem, KvCacheMemory};
 use serde_json::Value;
 
+use super::scheduling::Answering;
 use super::{CubeHandle, Mos};
-use crate::activation::{ActivationBackend, KvCaches};
+use crate::activation::{ActivationBackend, KvCaches, promoted_tenant};
 use crate::error::{Error, Result};
 use crate::factories::{as_configured, plain_file_name};
 
@@ -24,6 +25,11 @@ pub struct CubeActivation {
 impl CubeActivation {
     pub(crate) fn new(backend: ActivationBackend, cube: &Cube, users: Arc<dyn UserStore>) -> Self {
         Self { scope: backend.scope(cube), backend, cube: cube.clone(), users }
+    }
+
+    /// What is promoted for one user of the cube, beside what the cube keeps itself.
+    pub(crate) fn promoted(backend: ActivationBackend, cube: &Cube, user: &UserId, users: Arc<dyn UserStore>) -> Self {
+        Self { scope: promoted_tenant(cube, user), backend, cube: cube.clone(), users }
     }
 
     /// Forgets what was kept for a cube that was deleted meanwhile: nobody could find or remove it any more.
@@ -152,16 +158,18 @@ impl CubeHandle {
 }
 
 impl Mos {
-    /// Returns what answers a chat, with the items of activation memory that stand before it: those of the first of
-    /// `cubes` that has any, or of the default cube. Never those of a cube that was only shared, unless it is named.
+    /// Returns what answers a chat with instructions `base`, with the items of activation memory that stand before it: those of
+    /// the first of `cubes` that has any, or of the default cube; without such items, what was promoted for the user there.
+    /// Never those of a cube that was only shared, unless it is named.
     pub(crate) async fn answering_model(
         &self,
         user: &UserId,
         cubes: Option<&[CubeId]>,
-    ) -> Result<(Arc<dyn ChatModel>, Vec<ActivationId>)> {
+        base: Option<&str>,
+    ) -> Result<Answering> {
         let model = self.chat_model().await?;
         if !self.parts.settings.enable_activation_memory {
-            return Ok((model, Vec::new()));
+            return Ok(Answering { model, activation: Vec::new(), beginning: None });
         }
         let cubes = match cubes {
             Some(cubes) => cubes.to_vec(),
@@ -175,9 +183,13 @@ impl Mos {
             let handle = self.cube(user, cube).await?;
             let Some((backend, scope)) = handle.act_mem().map(CubeActivation::backend) else { continue };
             if let Some((model, activation)) = backend.answering(scope, &model).await? {
-                return Ok((as_configured(&self.parts.settings.chat_model, model), activation));
+                let model = as_configured(&self.parts.settings.chat_model, model);
+                return Ok(Answering { model, activation, beginning: None });
+            }
+            if let Some(answering) = self.promoted_answering(user, &handle, base, &model).await? {
+                return Ok(answering);
             }
         }
-        Ok((model, Vec::new()))
+        Ok(Answering { model, activation: Vec::new(), beginning: None })
     }
 }

@@ -10,9 +10,11 @@ use mos_core::{
 };
 use tracing::instrument;
 
+use super::scheduling::Answering;
 use super::{CubeHandle, FoundMemory, Mos, Search, SearchResult, SkippedCube, preferences};
 use crate::error::{Error, Result};
 use crate::prompt;
+use crate::scheduling::beginning::Beginning;
 use crate::transcript::Trim;
 
 /// A question to answer.
@@ -192,6 +194,8 @@ struct Recalled {
     preferences: Vec<(CubeId, FoundMemory)>,
     skipped: Vec<SkippedCube>,
     notes: Vec<(CubeId, String)>,
+    /// What the conversation begins with, when memories were promoted.
+    beginning: Option<Beginning>,
 }
 
 /// How well a memory fits, to be compared with others of the same search: what gave the order.
@@ -233,7 +237,10 @@ impl Mos {
         let recalled = self.recall(&user, &chat).await?;
         let is_told = chat.remember && prompt::tells_something(&chat.query);
         let learner = if is_told { self.remember_query(&user, &chat).await? } else { None };
-        let (model, activation) = self.answering_model(&user, chat.cubes.as_deref()).await?;
+        let told = self.tell_query(&user, chat.cubes.as_deref(), chat.session.as_ref(), &chat.query).await;
+        let answering = self.answering_model(&user, chat.cubes.as_deref(), chat.base_prompt.as_deref()).await?;
+        let Answering { model, activation, beginning } = answering;
+        let recalled = Recalled { beginning, ..recalled };
         let only_cube = chat.cubes.as_deref().and_then(|cubes| if let [only] = cubes { Some(only) } else { None });
         let model = self.metered(model, &user, only_cube);
         let (stream, question) = self.start(&user, &chat, model.as_ref(), &recalled).await?;
@@ -242,6 +249,9 @@ impl Mos {
         let finish: FinishTurn = Box::new(move |answer| {
             let trim = if is_local { Trim::OlderHalf } else { Trim::OldestTurn };
             let max_turns = this.parts.settings.max_turns_window;
+            if let Some(cube) = &told {
+                this.tell_answer(cube, &user, chat.session.as_ref(), answer);
+            }
             let answer = Message::assistant(answer);
             if let Some(cube) = learner {
                 let turn = vec![Message::user(chat.query.as_str()), answer.clone()];
@@ -249,7 +259,7 @@ impl Mos {
             }
             this.parts.transcripts.push(&user, chat.session.as_ref(), question, answer, max_turns, trim);
         });
-        let Recalled { memories, preferences, skipped, notes } = recalled;
+        let Recalled { memories, preferences, skipped, notes, .. } = recalled;
         let (text, finish) = (String::new(), Some(finish));
         Ok(ChatReply { memories, preferences, skipped, notes, activation, stream, text, finish })
     }
@@ -333,11 +343,18 @@ impl Mos {
         earlier: &[Message],
     ) -> (ChatRequest, Message) {
         let base = chat.base_prompt.as_deref().or(self.parts.settings.base_prompt.as_deref());
-        let memories = recalled.memories.iter().map(|(_, found)| &found.item);
         let preferred: Vec<&MemoryItem> = recalled.preferences.iter().map(|(_, found)| &found.item).collect();
         let notes = prompt::Notes::on(&chat.query, self.parts.clock.now_text());
         let language = prompt::language_of(&chat.query, earlier);
-        let messages = if model.is_local() {
+        let is_untold = |item: &&MemoryItem| recalled.beginning.as_ref().is_none_or(|told| !told.tells(item, &notes));
+        let memories = recalled.memories.iter().map(|(_, found)| &found.item).filter(is_untold);
+        let messages = if let Some(beginning) = &recalled.beginning {
+            let preferences = preferences::told_briefly(&preferred, language);
+            let brevity =
+                if base.is_none() && model.is_local() { format!(" {}", prompt::BREVITY) } else { String::new() };
+            let query = format!("{}{brevity}", chat.query);
+            beginning.prompt(earlier, &notes.dashed(memories), &preferences, &query)
+        } else if model.is_local() {
             let preferences = preferences::told_briefly(&preferred, language);
             prompt::local(base, earlier, &notes.dashed(memories), &preferences, &chat.query)
         } else {

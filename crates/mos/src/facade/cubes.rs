@@ -190,9 +190,11 @@ impl Mos {
     pub async fn delete_cube(&self, user: &UserId, cube: &CubeId) -> Result<()> {
         let cube = self.owned_cube(user, cube).await?;
         // First, so that a failure leaves a cube that can be deleted again.
+        self.forget_promoted(&cube).await?;
         self.parts.activation.forget(&cube).await?;
         self.parts.users.delete_cube(&cube.cube_id).await?;
         self.has_changed(&cube.cube_id);
+        self.forget_work(&cube.cube_id).await?;
         // Again, for what was being computed meanwhile.
         self.parts.activation.forget(&cube).await
     }

@@ -100,7 +100,8 @@ pub struct Added {
     /// The ids of the memories, in order.
     pub ids: Vec<MemoryId>,
     /// The ids under which the preferences that show in the messages are known; none unless preference memory is enabled
-    /// and the cube has one. An error tells why they could not be learned: the memories are stored all the same.
+    /// and the cube has one, and none when the scheduler learns them later. An error tells why they could not be learned: the
+    /// memories are stored all the same.
     pub preferences: Result<Vec<MemoryId>>,
 }
 
@@ -162,6 +163,8 @@ impl Mos {
     /// knows already. When there is nothing to store (only
     /// system messages), no id is returned.
     ///
+    /// With a scheduler, what is to be done about the memories is in its queue exactly when they are stored.
+    ///
     /// Preferences are learned from messages as by [`Mos::add_and_learn`]; a failure of that is told of in the log only.
     ///
     /// # Errors
@@ -200,15 +203,28 @@ impl Mos {
         }
         let idempotency_key = add.idempotency_key.as_deref().map(|key| key_of(&user, key)).transpose()?;
         let origin = Origin::new(user.as_str(), "add");
-        let request = AddRequest { origin, idempotency_key: idempotency_key.clone() };
+        let new_ids: Vec<MemoryId> = items.iter().map(|item| item.id.clone()).collect();
+        let mut jobs = self.jobs_of_added(&cube, &user, add.session.as_ref(), &new_ids)?;
+        let mut conversation = match &add.content {
+            AddContent::Messages(messages) if add.learns && self.parts.settings.enable_preference_memory => {
+                Some(messages)
+            }
+            _ => None,
+        };
+        if let Some(messages) = conversation
+            && let Some(job) = self.job_of_preferences(&cube, &user, add.session.as_ref(), messages)?
+        {
+            jobs.push(job);
+            conversation = None;
+        }
+        let request = AddRequest { origin, idempotency_key: idempotency_key.clone(), jobs };
         let ids = cube.text_mem().add(items, request).await?;
         self.has_changed(&cube.info().cube_id);
+        self.wake_scheduler();
         self.organize_added(&cube, &ids);
-        let preferences = match &add.content {
-            AddContent::Messages(messages) if add.learns && self.parts.settings.enable_preference_memory => {
-                self.learn(&cube, &user, add.session.as_ref(), messages, idempotency_key).await
-            }
-            _ => Ok(Vec::new()),
+        let preferences = match conversation {
+            Some(messages) => self.learn(&cube, &user, add.session.as_ref(), messages, idempotency_key).await,
+            None => Ok(Vec::new()),
         };
         Ok(Added { ids, preferences })
     }
@@ -269,6 +285,7 @@ impl Mos {
         item: MemoryItem,
     ) -> Result<MemoryItem> {
         let cube = self.target(user, cube).await?;
+        self.forget_promoted_memories(&cube, Some(std::slice::from_ref(id))).await?;
         let item = cube.text_mem().update(id, item, Origin::new(user.as_str(), "update")).await?;
         self.has_changed(&cube.info().cube_id);
         Ok(item)
@@ -301,6 +318,7 @@ impl Mos {
     pub async fn delete(&self, user: &UserId, cube: Option<&CubeId>, id: &MemoryId) -> Result<()> {
         let cube = self.target(user, cube).await?;
         let ids = std::slice::from_ref(id);
+        self.forget_promoted_memories(&cube, Some(ids)).await?;
         match cube.text_mem().delete(ids, Origin::new(user.as_str(), "delete")).await? {
             0 => Err(mos_core::MemoryError::NotFound(id.clone()).into()),
             _ => {
@@ -316,6 +334,7 @@ impl Mos {
     /// Rights.
     pub async fn delete_all(&self, user: &UserId, cube: Option<&CubeId>) -> Result<usize> {
         let cube = self.target(user, cube).await?;
+        self.forget_promoted_memories(&cube, None).await?;
         let n_deleted = cube.text_mem().delete_all(Origin::new(user.as_str(), "delete_all")).await?;
         self.has_changed(&cube.info().cube_id);
         Ok(n_deleted)

@@ -7,19 +7,21 @@ mod memories;
 mod organize;
 mod preferences;
 mod remember;
+mod scheduling;
 mod search;
 mod users;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use mos_config::Settings;
 use mos_core::{
     Access, ChatModel, Clock, Cube, CubeId, Embedder, IdSource, JobQueue, ParametricMemory, PreferenceMemory,
-    RecordStore, Scope, TextMemory, UserId, UserStore, VectorStore,
+    RecordStore, Scope, StateStore, TextMemory, UserId, UserStore, VectorStore,
 };
 use mos_memory::AddLocks;
+use mos_scheduler::{EventSink, Registration, Scheduler};
 
 pub use activation::{CubeActivation, CubeCaches};
 pub use chat::{Chat, ChatReply};
@@ -29,6 +31,7 @@ pub use organize::{Organize, OrganizeModel};
 pub(crate) use preferences::MAX_LEARNING;
 pub use preferences::PREFERENCE_NOTE;
 pub use remember::{Remember, Remembered};
+pub use scheduling::PromotedCache;
 pub use search::{CubeHits, FoundMemory, Search, SearchResult, SkippedCube};
 
 use mos_memory::{Recall, TreeShelves};
@@ -41,6 +44,7 @@ use crate::lazy::Lazy;
 use crate::organizing::Organizing;
 use crate::reading::ReadingModels;
 use crate::retrieving::Retrieving;
+use crate::scheduling::Keeper;
 use crate::tasks::Tasks;
 use crate::transcript::Transcripts;
 use crate::usage::{Payer, Usage, UsageMeter};
@@ -51,6 +55,21 @@ use crate::usage::{Payer, Usage, UsageMeter};
 #[derive(Clone, Debug)]
 pub struct Mos {
     pub(crate) parts: Arc<Parts>,
+    /// The scheduler stops with the last facade that has one; those of handlers have none.
+    _keeper: Option<Arc<Keeper>>,
+}
+
+impl Mos {
+    /// Returns the facade that a program gets.
+    pub(crate) fn new(parts: Parts) -> Self {
+        let keeper = Keeper { scheduler: Arc::clone(&parts.scheduler) };
+        Self { parts: Arc::new(parts), _keeper: Some(Arc::new(keeper)) }
+    }
+
+    /// Returns a facade for work in the background, which does not keep the scheduler running.
+    pub(crate) fn within(parts: Arc<Parts>) -> Self {
+        Self { parts, _keeper: None }
+    }
 }
 
 /// What a facade is made of.
@@ -69,6 +88,8 @@ pub(crate) struct Parts {
     pub(crate) store_name: String,
     /// Jobs for later, when the settings name a queue or the record is one.
     pub(crate) queue: Option<Arc<dyn JobQueue>>,
+    /// What work in the background must know after a restart; where there is a queue.
+    pub(crate) state: Option<Arc<dyn StateStore>>,
     pub(crate) vectors: Arc<dyn VectorStore>,
     pub(crate) recall: Arc<Recall>,
     pub(crate) shelves: Arc<TreeShelves>,
@@ -86,6 +107,13 @@ pub(crate) struct Parts {
     pub(crate) organizing: Organizing,
     /// Preferences that are being learned from chats.
     pub(crate) learning: Tasks,
+    /// The work in the background, once it was asked for.
+    pub(crate) scheduler: Arc<OnceLock<Scheduler>>,
+    /// The program's own handlers, and where it wants to hear of events.
+    pub(crate) handlers: Vec<(String, Registration)>,
+    pub(crate) event_sinks: Vec<Arc<dyn EventSink>>,
+    /// Messages of chats on their way into the queue.
+    pub(crate) sending: Tasks,
     pub(crate) activation: Activations,
     pub(crate) transcripts: Transcripts,
     /// Counts what models took.

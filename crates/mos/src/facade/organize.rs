@@ -165,6 +165,10 @@ impl Mos {
     /// Has new memories organised soon, when the cube's configuration asks for it.
     pub(super) fn organize_added(&self, cube: &CubeHandle, ids: &[MemoryId]) {
         let configured = cube.info().config.pointer("/text_mem/config/reorganize").and_then(Value::as_bool);
+        // The scheduler's job is in the queue since the memories are stored.
+        if self.is_scheduled(mos_scheduler::label::MEM_ORGANIZE) {
+            return;
+        }
         if configured != Some(true) || ids.is_empty() || cube.text_mem().as_tree().is_none() {
             return;
         }
@@ -215,6 +219,25 @@ impl Mos {
         self.organize_runs(&cube.owner_id, cube, &organize.max_runs(MAX_BACKGROUND_RUNS)).await
     }
 
+    /// Organises memories (all with `None`) of a cube that a handler has opened, when it is the cube's turn.
+    pub(crate) async fn organize_for_scheduler(
+        &self,
+        user: &UserId,
+        cube: &CubeHandle,
+        ids: Option<&[MemoryId]>,
+        model: OrganizeModel,
+    ) -> Result<Report> {
+        let what = match ids {
+            Some(ids) => Organize::new().ids(ids.iter().cloned()),
+            None => Organize::new(),
+        };
+        let (steps, _) = possible_steps(cube, &Step::ALL)?;
+        let organize = what.steps(steps).model(model).max_runs(MAX_BACKGROUND_RUNS);
+        let work = self.parts.organizing.of(cube.info());
+        let _turn = work.turn.lock().await;
+        self.organize_runs(user, cube.info(), &organize).await
+    }
+
     /// Organises, run after run, as long as there is something left and all goes well. What models take is counted for
     /// the user.
     async fn organize_runs(&self, user: &UserId, cube: &Cube, organize: &Organize) -> Result<Report> {
@@ -238,7 +261,11 @@ impl Mos {
     }
 
     /// The model that judges, and why the one of the settings does not.
-    fn organizing_model(&self, cube: &Cube, choice: OrganizeModel) -> (Option<Arc<dyn ChatModel>>, Option<String>) {
+    pub(crate) fn organizing_model(
+        &self,
+        cube: &Cube,
+        choice: OrganizeModel,
+    ) -> (Option<Arc<dyn ChatModel>>, Option<String>) {
         let reading = &self.parts.reading;
         if choice == OrganizeModel::Without {
             return (None, None);

@@ -61,7 +61,8 @@ impl Mos {
         let Some(memory) = cube.pref_mem() else { return Ok(Vec::new()) };
         let info = ConversationInfo { user: Some(user.clone()), session: session.cloned() };
         let found = memory.extract(messages, &info).await?;
-        let request = AddRequest { origin: Origin::new(user.as_str(), "learn_preferences"), idempotency_key };
+        let origin = Origin::new(user.as_str(), "learn_preferences");
+        let request = AddRequest { idempotency_key, ..AddRequest::from(origin) };
         let ids = memory.add(found, request).await?;
         self.has_changed(&cube.info().cube_id);
         Ok(ids)
@@ -77,6 +78,9 @@ impl Mos {
     /// Learns the preferences that show in a turn of a chat, off the path of the answer. What goes wrong is told in the log;
     /// what the user told is stored all the same.
     pub(super) fn learn_later(&self, cube: CubeHandle, user: UserId, session: Option<SessionId>, turn: Vec<Message>) {
+        if self.tell_preferences(&cube, &user, session.as_ref(), &turn) {
+            return;
+        }
         let Some(task) = self.parts.learning.begin() else {
             tracing::warn!(cube = %cube.info().cube_id, "too many conversations at once: no preferences are learned from one");
             return;

@@ -104,10 +104,13 @@ impl Mos {
         let messages = if learns { messages(&what.input) } else { Vec::new() };
         let mut reading = self.read_for(&user, &cube_id, what, &held).await?;
         let key = format!("{}-preferences", reading.idempotency_key);
+        let told_key = reading.idempotency_key.clone();
         let mut report = std::mem::take(&mut reading.report);
         let origin = Origin::new(user.as_str(), "remember");
         let stored = store_over(reading, cube.text_mem().as_ref(), &held, &origin).await?;
         self.has_changed(&cube_id);
+        let tells = self.tell_of_remembered(&cube, &user, session.as_ref(), &stored.ids, &told_key);
+        tells.await?;
         let mos_reader::Stored { ids, raw_files, n_known, removed } = stored;
         let mut preferences = Vec::new();
         if !messages.is_empty() {
@@ -150,7 +153,7 @@ impl Mos {
 
     /// The reader that the settings name, else one for everything that can be read. What its models are asked is on the account
     /// of the user and the cube.
-    fn mem_reader(&self, user: &UserId, cube: &CubeId) -> Result<Arc<dyn MemReader>> {
+    pub(crate) fn mem_reader(&self, user: &UserId, cube: &CubeId) -> Result<Arc<dyn MemReader>> {
         let (settings, models) = (&self.parts.settings, &self.parts.reading);
         let common = settings.mem_reader.as_ref().map(common_part);
         let metered = |model: Arc<dyn ChatModel>| self.metered(model, user, Some(cube));

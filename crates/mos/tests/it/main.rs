@@ -13,6 +13,7 @@ mod preferences;
 mod qdrant;
 mod remember;
 mod retrieval;
+mod scheduling;
 mod searching;
 mod servers;
 mod trees;

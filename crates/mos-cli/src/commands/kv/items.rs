@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use mos::PromotedCache;
 use mos::kv::{ExtractInput, KvCacheItem};
 use mos_core::ActivationId;
 use serde_json::{Value, json};
@@ -45,10 +46,26 @@ pub(super) async fn extract(context: &Context, arguments: ExtractArguments) -> a
 }
 
 pub(super) async fn list(context: &Context) -> anyhow::Result<()> {
-    let (_mos, caches) = open(context).await?;
+    let (mos, caches) = open(context).await?;
     let items = caches.list().await?;
-    let rows: Vec<Value> = items.iter().map(row).collect();
-    context.output.value(&rows, |_| items.iter().map(line).collect::<Vec<_>>().join("\n"))
+    let promoted = mos.promoted(&context.user, context.cube.as_ref()).await?;
+    let rows: Vec<Value> = items.iter().map(row).chain(promoted.iter().map(promoted_row)).collect();
+    let lines = || items.iter().map(line).chain(promoted.iter().map(promoted_line));
+    context.output.value(&rows, |_| lines().collect::<Vec<_>>().join("\n"))
+}
+
+/// What the scheduler promoted for the user: other users of a shared cube have their own.
+fn promoted_row(cache: &PromotedCache) -> Value {
+    let mut row = json!(cache);
+    row["promoted"] = Value::Bool(true);
+    row
+}
+
+fn promoted_line(cache: &PromotedCache) -> String {
+    let PromotedCache { id, memories, n_chats, promoted_at, is_used } = cache;
+    let use_of_it = if *is_used { "chats begin with it" } else { "not in use" };
+    let told = memories.iter().map(|memory| format!("\n  - {memory}")).collect::<String>();
+    format!("{id}\tpromoted {promoted_at}\t{use_of_it}\t{n_chats} chats\t{} memories{told}", memories.len())
 }
 
 pub(super) async fn show(context: &Context, id: &str) -> anyhow::Result<()> {

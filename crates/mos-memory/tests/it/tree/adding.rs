@@ -90,7 +90,7 @@ async fn raw_memories_are_marked_and_found_at_once() {
 async fn a_repeated_request_stores_nothing_and_returns_the_first_ids() {
     for house in House::all() {
         let tree = house.tree();
-        let request = || AddRequest { origin: origin(), idempotency_key: Some("key".to_owned()) };
+        let request = || AddRequest { idempotency_key: Some("key".to_owned()), ..AddRequest::from(origin()) };
         let first = vec![item(1, "likes tea"), item(2, "plays chess"), item(3, "likes tea")];
         let ids = tree.add(first, request()).await.unwrap();
         assert_eq!(ids, [item(1, "").id, item(2, "").id, item(1, "").id], "the third says what the first says");

@@ -115,6 +115,7 @@ impl Work<'_> {
             let request = AddRequest {
                 origin: self.origin(reason),
                 idempotency_key: Some(format!("feedback:{}:{id}", self.request.name)),
+                ..AddRequest::default()
             };
             let added = self.text.add(vec![item], request).await?;
             // Another id is that of a memory which says so already.

@@ -176,7 +176,7 @@ impl World {
         if self.random.below(2) == 0 {
             scheduler.stop().await;
         } else {
-            scheduler.abandon().await;
+            scheduler.crash().await;
             // What was dropped notices at its next turn.
             for _ in 0..50 {
                 tokio::task::yield_now().await;

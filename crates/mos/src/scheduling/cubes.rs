@@ -1,0 +1,136 @@
+//! The cubes of messages, opened when their handlers run.
+
+use std::sync::{Arc, Weak};
+
+use async_trait::async_trait;
+use mos_core::graph::Direction;
+use mos_core::graph::kinds::MERGED_TO;
+use mos_core::{
+    ChatModel, CubeId, MemoryError, MemoryId, ModelError, Origin, Reading, RecordStore, Scope, StoreError, UserId,
+};
+use mos_memory::organize::Report;
+use mos_scheduler::{CubeWork, Cubes, OpenError, Organized, SchedulerCube, StoredReading};
+
+use super::options;
+use super::promoted::{PromotedActivation, memory_error};
+use crate::error::{Error, Result};
+use crate::facade::{CubeActivation, CubeHandle, Mos, Parts};
+
+/// Opens cubes as the facade does: rights are those of the moment in which a message is handled.
+#[derive(Debug)]
+pub(crate) struct FacadeCubes {
+    /// Weak, because the parts hold the scheduler.
+    pub(crate) parts: Weak<Parts>,
+}
+
+#[async_trait]
+impl Cubes for FacadeCubes {
+    async fn open(&self, user: &UserId, cube: &CubeId) -> std::result::Result<Arc<SchedulerCube>, OpenError> {
+        let parts = self.parts.upgrade();
+        let mos = parts.map(Mos::within).ok_or_else(|| OpenError::Failed("the program is ending".to_owned()))?;
+        let handle = mos.cube(user, cube).await.map_err(open_error)?;
+        scheduler_cube(&mos, user, handle).map(Arc::new).map_err(open_error)
+    }
+}
+
+/// What is forbidden, deleted or misconfigured does not come back by itself.
+fn open_error(error: Error) -> OpenError {
+    let text = error.to_string();
+    match error {
+        Error::Memory(MemoryError::Store(StoreError::NotFound { .. })) => OpenError::Gone(text),
+        Error::Memory(_) => OpenError::Failed(text),
+        _ => OpenError::Gone(text),
+    }
+}
+
+fn scheduler_cube(mos: &Mos, user: &UserId, handle: CubeHandle) -> Result<SchedulerCube> {
+    let model = background_model(mos, user, &handle);
+    let reader = model.is_some().then(|| mos.mem_reader(user, &handle.info().cube_id)).transpose()?;
+    Ok(SchedulerCube {
+        info: handle.info().clone(),
+        user: user.clone(),
+        text: Arc::clone(handle.text_mem()),
+        preferences: handle.pref_mem().cloned(),
+        activation: promoted(mos, user, &handle)?,
+        reader,
+        model,
+        embedder: mos.embedder(),
+        work: Arc::new(FacadeWork { mos: mos.clone(), user: user.clone(), handle }),
+    })
+}
+
+/// The model that judges and refines for a cube: the one that organises. One that computes in this process only where the
+/// settings say so.
+pub(crate) fn background_model(mos: &Mos, user: &UserId, handle: &CubeHandle) -> Option<Arc<dyn ChatModel>> {
+    let (model, _) = mos.organizing_model(handle.info(), options::organize_model(mos.settings()));
+    model.map(|model| mos.metered(model, user, Some(&handle.info().cube_id)))
+}
+
+/// The activation memory that is promoted for a user of a cube; `None` when chats could not begin with it.
+fn promoted(mos: &Mos, user: &UserId, handle: &CubeHandle) -> Result<Option<Arc<dyn mos_scheduler::CubeActivation>>> {
+    let (cube, parts) = (handle.info(), &mos.parts);
+    let Some(state) = parts.state.clone().filter(|_| options::promotes(mos.settings())) else { return Ok(None) };
+    let Some(backend) = parts.activation.of(cube)?.filter(|backend| backend.has_chats()) else { return Ok(None) };
+    let activation = CubeActivation::promoted(backend.clone(), cube, user, Arc::clone(&parts.users));
+    let base = mos.settings().base_prompt.clone();
+    let clock = Arc::clone(&parts.clock);
+    Ok(Some(Arc::new(PromotedActivation::new(activation, state, clock, handle.scope(), user.clone(), base))))
+}
+
+/// What the facade does for a handler.
+#[derive(Debug)]
+struct FacadeWork {
+    mos: Mos,
+    user: UserId,
+    handle: CubeHandle,
+}
+
+#[async_trait]
+impl CubeWork for FacadeWork {
+    async fn store(&self, mut reading: Reading, key: &str) -> std::result::Result<StoredReading, MemoryError> {
+        key.clone_into(&mut reading.idempotency_key);
+        let origin = Origin::new("scheduler", "remember");
+        let stored = mos_reader::store(reading, self.handle.text_mem().as_ref(), &origin).await?;
+        self.mos.has_changed(&self.handle.info().cube_id);
+        Ok(StoredReading { ids: stored.ids, raw_files: stored.raw_files })
+    }
+
+    async fn organize(&self, ids: Option<&[MemoryId]>) -> std::result::Result<Organized, MemoryError> {
+        let model = options::organize_model(self.mos.settings());
+        let organizing = self.mos.organize_for_scheduler(&self.user, &self.handle, ids, model);
+        let report = organizing.await.map_err(memory_error)?;
+        if let Some(failure) = report.failures.first() {
+            // What was decided is stored; the next attempt does what is missing.
+            let (n_failures, step, reason) = (report.n_failures, failure.step, &failure.reason);
+            let text = format!("{n_failures} things could not be organised, the first in `{step}`: {reason}");
+            return Err(ModelError::BadAnswer(text).into());
+        }
+        let record = self.mos.parts.record.as_ref();
+        Ok(organized(record, &self.handle.scope(), ids.unwrap_or_default(), &report).await?)
+    }
+}
+
+/// Reads which memories took the place of which from the edges that organising made.
+async fn organized(
+    record: &dyn RecordStore,
+    scope: &Scope,
+    ids: &[MemoryId],
+    report: &Report,
+) -> std::result::Result<Organized, StoreError> {
+    let mut concerned = [ids, report.created.as_slice()].concat();
+    concerned.sort();
+    concerned.dedup();
+    let mut organized = Organized { is_unfinished: !report.left.is_empty(), ..Organized::default() };
+    if concerned.is_empty() {
+        return Ok(organized);
+    }
+    for edge in record.edges(scope, &concerned, Direction::Any, Some(MERGED_TO)).await? {
+        if !organized.archived.contains(&edge.source) {
+            organized.archived.push(edge.source);
+        }
+        if !organized.merged.contains(&edge.target) {
+            organized.merged.push(edge.target);
+        }
+    }
+    Ok(organized)
+}
