@@ -31,7 +31,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "mos-scheduler",
         ],
     ),
-    ("mos-eval", &["mos", "mos-core"]),
+    ("mos-eval", &["mos", "mos-core", "mos-reader"]),
     ("mos-cli", &["mos", "mos-core", "mos-config", "mos-eval"]),
     ("mos-testkit", &["mos-core"]),
 ];

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use mos_core::graph::Paging;
 use mos_core::{
-    Clock, CubeId, Filter, JobQueue, MemoryId, MemoryItem, Origin, RandomIds, RecordStore, Scope, StateStore,
-    SystemClock, WriteBatch,
+    Clock, Cube, CubeId, Filter, JobQueue, MemoryId, MemoryItem, Origin, RandomIds, RecordStore, Scope, StateStore,
+    SystemClock, UserId, UserStore, WriteBatch,
 };
 use mos_scheduler::{
     HandlerContext, HandlerError, ItemState, Registration, ScheduleMessage, Scheduler, SchedulerOptions, SchedulerParts,
@@ -152,8 +152,28 @@ fn work_and_kill(folder: &Path, redis: Option<&Redis>, round: u64) -> BTreeSet<(
     accepted
 }
 
+/// Makes the cubes; memories of others would be nobody's.
+async fn make_cubes(folder: &Path) {
+    let store = SqliteStore::open(SqliteOptions::at(folder.join("mos.db")), Arc::new(SystemClock)).unwrap();
+    let owner = UserId::from("ann");
+    store.ensure_user(&owner).await.unwrap();
+    for number in 0..3 {
+        let cube = Cube {
+            cube_id: cube(number),
+            cube_name: cube(number).to_string(),
+            cube_path: None,
+            owner_id: owner.clone(),
+            created_at: SystemClock.now_text(),
+            is_registered: true,
+            config: serde_json::json!({}),
+        };
+        store.create_cube(&cube).await.unwrap();
+    }
+}
+
 async fn nothing_is_lost(redis: Option<Redis>) {
     let folder = tempfile::tempdir().unwrap();
+    make_cubes(folder.path()).await;
     let mut accepted = BTreeSet::new();
     for round in 0..n_rounds() {
         let (path, redis) = (folder.path().to_owned(), redis.clone());
