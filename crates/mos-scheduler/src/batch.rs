@@ -1,5 +1,6 @@
 //! One batch of messages: opening their cube, calling their handler, saying what became of them.
 
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use crate::dispatcher::Shared;
 use crate::event::{Event, TASK_STATUS};
 use crate::handler::{HandlerContext, HandlerError, Registration};
 use crate::message::ScheduleMessage;
-use crate::status::{self, ItemState};
+use crate::status;
 
 /// How long a handler that is dropped may take to notice. One that computes without ever waiting cannot be stopped.
 const GRACE: Duration = Duration::from_secs(1);
@@ -266,21 +267,24 @@ async fn again(error: &StoreError, attempts: &mut u32) -> bool {
     true
 }
 
-/// Tells of tasks that have ended with these messages.
+/// Tells of tasks that have ended with these messages, each once.
 async fn tell_tasks(shared: &Shared, messages: &[ScheduleMessage]) {
+    let mut looked_at = BTreeSet::new();
     for message in messages {
         let Some(task_id) = message.task_id.as_deref().filter(|task| !task.is_empty()) else { continue };
+        if !looked_at.insert(task_id) {
+            continue;
+        }
         let scope = mos_core::Scope::of(&message.mem_cube_id);
         let (queue, state) = (&*shared.submitter.queue, &*shared.submitter.state);
-        let told = match status::task(queue, state, &scope, task_id).await {
-            Ok(Some(task)) if status::has_ended(&task) => {
-                let word = if task.status == ItemState::Failed { "failed" } else { "completed" };
+        let told = match status::end_to_tell(queue, state, &scope, task_id).await {
+            Ok(Some(word)) => {
                 let said = format!("task {task_id} {word}");
                 let mut event = Event::of(message, TASK_STATUS, word, said, shared.clock.now());
                 event.status = Some(word.to_owned());
                 shared.events.record(&scope, vec![event]).await
             }
-            Ok(_) => Ok(()),
+            Ok(None) => Ok(()),
             Err(error) => Err(error),
         };
         if let Err(error) = told {

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
-use mos_core::{CubeId, JobId, JobQueue, JobState, Scope, StateStore, StoreError, UserId};
+use mos_core::{CubeId, Expected, JobId, JobQueue, JobState, Scope, StateStore, StoreError, UserId};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::message::ScheduleMessage;
+use crate::message::{ScheduleMessage, naive};
 use crate::submit::{task_items, task_key};
 
 const CANCELLED: &str = "scheduler/cancelled";
@@ -81,12 +81,21 @@ pub struct RunningTask {
     pub task_info: String,
     /// Which handler.
     pub task_name: String,
-    /// Since when.
+    /// Since when, in UTC; written without an offset.
+    #[serde(serialize_with = "naive::serialize")]
     pub start_time: Timestamp,
+    /// Kept for MemOS' form: what has ended is not listed. Always empty.
+    pub end_time: Option<String>,
     /// Always `running`.
     pub status: &'static str,
+    /// Kept for MemOS' form; always empty.
+    pub result: Option<String>,
+    /// Kept for MemOS' form; always empty.
+    pub error_message: Option<String>,
     /// The messages.
     pub messages: Vec<String>,
+    /// Kept for MemOS' form; always empty.
+    pub duration_seconds: Option<f64>,
 }
 
 /// What is being handled in this process.
@@ -105,8 +114,12 @@ impl Running {
             task_info: format!("{} messages of label {}", messages.len(), first.label),
             task_name: format!("{}_handler", first.label),
             start_time: at,
+            end_time: None,
             status: "running",
+            result: None,
+            error_message: None,
             messages: messages.iter().map(|message| message.item_id.clone()).collect(),
+            duration_seconds: None,
         };
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).insert(claim, task);
     }
@@ -148,8 +161,22 @@ pub(crate) async fn task(
     task_id: &str,
 ) -> Result<Option<TaskStatus>, StoreError> {
     let Some(document) = state.read(scope, &task_key(task_id)).await? else { return Ok(None) };
-    let mut items = Vec::new();
-    for item_id in task_items(&document.value) {
+    of_items(queue, state, scope, task_id, task_items(&document.value)).await
+}
+
+/// Where a task of these items stands; `None` without any, which are all that a task of refused messages has.
+async fn of_items(
+    queue: &dyn JobQueue,
+    state: &dyn StateStore,
+    scope: &Scope,
+    task_id: &str,
+    item_ids: Vec<String>,
+) -> Result<Option<TaskStatus>, StoreError> {
+    if item_ids.is_empty() {
+        return Ok(None);
+    }
+    let mut items = Vec::with_capacity(item_ids.len());
+    for item_id in item_ids {
         let status = item(queue, state, scope, &item_id).await?;
         items.push(status.unwrap_or(ItemStatus { item_id, status: ItemState::Completed, error: None }));
     }
@@ -158,7 +185,7 @@ pub(crate) async fn task(
         ItemState::Failed
     } else if any(ItemState::Waiting) || any(ItemState::InProgress) {
         ItemState::InProgress
-    } else if any(ItemState::Completed) || items.is_empty() {
+    } else if any(ItemState::Completed) {
         ItemState::Completed
     } else {
         ItemState::Cancelled
@@ -166,8 +193,33 @@ pub(crate) async fn task(
     Ok(Some(TaskStatus { task_id: task_id.to_owned(), status, items }))
 }
 
+/// Returns the word with which the end of a task is to be told, to one caller only; `None` when it has not ended or was told.
+/// A task that gets further items, or ends otherwise than it did before, is told again.
+pub(crate) async fn end_to_tell(
+    queue: &dyn JobQueue,
+    state: &dyn StateStore,
+    scope: &Scope,
+    task_id: &str,
+) -> Result<Option<&'static str>, StoreError> {
+    let key = task_key(task_id);
+    let Some(document) = state.read(scope, &key).await? else { return Ok(None) };
+    let mut value = document.value;
+    let Some(task) = of_items(queue, state, scope, task_id, task_items(&value)).await? else { return Ok(None) };
+    let word = if task.status == ItemState::Failed { "failed" } else { "completed" };
+    if !has_ended(&task) || value["told"].as_str() == Some(word) {
+        return Ok(None);
+    }
+    value["told"] = json!(word);
+    match state.write(scope, &key, &value, Expected::Version(document.version)).await {
+        Ok(_) => Ok(Some(word)),
+        // Somebody else told it, or added to it: then it has not ended.
+        Err(StoreError::Conflict(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Whether every item of a task has ended.
-pub(crate) fn has_ended(task: &TaskStatus) -> bool {
+fn has_ended(task: &TaskStatus) -> bool {
     task.items.iter().all(|item| !matches!(item.status, ItemState::Waiting | ItemState::InProgress))
 }
 
