@@ -52,8 +52,12 @@ impl Submitter {
         let mut submitted = Submitted::default();
         for (scope, messages) in of_cubes {
             let jobs = messages.iter().map(|message| self.job(message)).collect::<Result<Vec<_>, _>>()?;
-            self.note_tasks(&scope, &messages).await?;
-            let receipt = match self.queue.push(&scope, jobs).await {
+            let pushed = match self.note_tasks(&scope, &messages).await {
+                Ok(()) => self.queue.push(&scope, jobs).await,
+                // Some of several tasks may know their messages already.
+                Err(error) => Err(error),
+            };
+            let receipt = match pushed {
                 Ok(receipt) => receipt,
                 Err(error) => {
                     self.forget_tasks(&scope, &messages).await;
