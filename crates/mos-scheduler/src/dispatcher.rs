@@ -149,8 +149,9 @@ async fn claim(shared: &Shared, free: usize) -> Result<Vec<Vec<Claimed>>, StoreE
     let mut batches = Vec::new();
     for first in queue.claim(&request).await? {
         let more = shared.options.batch.saturating_sub(1);
-        // What failed before is tried alone, so that one bad message does not hold those with it.
-        let following = if more > 0 && first.job.attempt <= 1 {
+        // What failed before is tried alone, so that one bad message does not hold those with it; and what has one attempt
+        // only, so that it is not given up for another's fault.
+        let following = if more > 0 && first.job.attempt <= 1 && first.job.max_attempts > 1 {
             queue.claim_following(&first.ticket, more, lease).await
         } else {
             Ok(Vec::new())
