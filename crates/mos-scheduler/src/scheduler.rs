@@ -237,7 +237,8 @@ impl Scheduler {
         status::item(&**self.queue(), &*self.shared.submitter.state, scope, item_id).await
     }
 
-    /// Returns where the messages of a task of the application stand that are for this cube; `None` for an unknown task.
+    /// Returns where the messages of a task of the application stand that are for this cube; `None` for an unknown task, and
+    /// for one whose messages were all refused.
     ///
     /// # Errors
     /// Store errors.
