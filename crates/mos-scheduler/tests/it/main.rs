@@ -13,5 +13,6 @@ mod promote;
 mod simulation;
 mod support;
 mod support_work;
+mod trouble;
 mod turn;
 mod turn_support;
