@@ -21,6 +21,8 @@ section! {
         default time: f64 = 2.6,
         /// 1 for a memory that is a question itself; what answers is seldom one.
         default question: f64 = -0.6,
+        /// 1 for a memory that was drawn from messages: between equals the words themselves go first.
+        default drawn: f64 = -1.0,
         /// Up to 1 for a memory with a key or tags that are asked for, or at an edge of a good one.
         default graph: f64 = 6.0,
         /// 1 for a memory of the session that comes first, when a search names one.
@@ -62,7 +64,8 @@ fn nothing_given<T: Setting>() -> T {
 }
 
 fn check_weights(weights: &RecallWeights, fields: &mut Fields<'_, '_>) {
-    let RecallWeights { words, context, vector, speaker, date, time, question, graph, session_priority } = weights;
+    let RecallWeights { words, context, vector, speaker, date, time, question, drawn, graph, session_priority } =
+        weights;
     let all = [
         ("words", words),
         ("context", context),
@@ -71,6 +74,7 @@ fn check_weights(weights: &RecallWeights, fields: &mut Fields<'_, '_>) {
         ("date", date),
         ("time", time),
         ("question", question),
+        ("drawn", drawn),
         ("graph", graph),
         ("session_priority", session_priority),
     ];

@@ -68,6 +68,7 @@ fn only(settings: &mut Settings) {
         &mut weights.date,
         &mut weights.time,
         &mut weights.question,
+        &mut weights.drawn,
         &mut weights.graph,
         &mut weights.session_priority,
         &mut settings.recall.session_penalty,

@@ -338,6 +338,7 @@ fn recall_options(config: &RecallConfig, is_far: bool) -> RecallOptions {
             date: weights.date as f32,
             time: weights.time as f32,
             question: weights.question as f32,
+            drawn: weights.drawn as f32,
             graph: weights.graph as f32,
             session_priority: weights.session_priority as f32,
         },

@@ -95,6 +95,8 @@ pub struct Weights {
     pub time: f32,
     /// 1 for a memory that is a question itself.
     pub question: f32,
+    /// 1 for a memory that was drawn from messages: between equals the words themselves go first.
+    pub drawn: f32,
     /// Up to 1 for a memory with a key or tags that are asked for, or at an edge of a good one.
     pub graph: f32,
     /// 1 for a memory of the session that comes first.
@@ -111,6 +113,7 @@ impl Default for Weights {
             date: 4.4,
             time: 2.6,
             question: -0.6,
+            drawn: -1.0,
             graph: 6.0,
             session_priority: 3.0,
         }

@@ -89,6 +89,7 @@ impl<'a> Judge<'a> {
             date: nearness(turn.days.iter().copied(), &question.days),
             time: one_if(question.asks_when && turn.tells_time),
             question: one_if(turn.is_question),
+            drawn: one_if(turn.is_drawn),
             graph: self.labels.get(&row).copied().unwrap_or_default(),
             session_priority: one_if(priority.is_some_and(|session| is_of(turn.session.as_deref(), session))),
             session: 0.0,
@@ -127,7 +128,9 @@ pub(super) fn order(index: &Index, mut ranked: Vec<Ranked>, limit: usize, option
     // Whoever comes after these cannot come before them: the penalty changes the order of the best alone.
     keep_best(&mut ranked, limit.max(options.n_penalised));
     ranked.sort_unstable_by(best_first);
-    let session = |one: &Ranked| index.turn(one.row).and_then(|turn| turn.session.clone());
+    // What was drawn from messages says what they say: it costs the others of their session nothing, and pays nothing.
+    let message = |one: &Ranked| index.turn(one.row).filter(|turn| !turn.is_drawn);
+    let session = |one: &Ranked| message(one).and_then(|turn| turn.session.clone());
     penalise(&mut ranked, session, options);
     ranked.truncate(limit);
     ranked

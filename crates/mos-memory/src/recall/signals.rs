@@ -21,6 +21,8 @@ pub struct Signals {
     pub time: f32,
     /// 1 for a memory that is a question itself.
     pub question: f32,
+    /// 1 for a memory that was drawn from messages and is none itself.
+    pub drawn: f32,
     /// Up to 1: 1 for a memory whose key is asked for; the part that it has of the tags that are asked for, from two on; what
     /// comes over edges from good memories.
     pub graph: f32,
@@ -44,6 +46,7 @@ impl Signals {
             // Last: what has neither keeps its score to the bit.
             + weights.graph * self.graph
             + weights.session_priority * self.session_priority
+            + weights.drawn * self.drawn
     }
 
     /// Returns the signals by name; those that are 0 say nothing and are left out, but for `vector`.
@@ -56,6 +59,7 @@ impl Signals {
             ("date", self.date),
             ("time", self.time),
             ("question", self.question),
+            ("drawn", self.drawn),
             ("graph", self.graph),
             ("session_priority", self.session_priority),
             ("session", self.session),

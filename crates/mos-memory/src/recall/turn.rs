@@ -44,6 +44,8 @@ pub(super) struct Turn {
     pub(super) tells_time: bool,
     /// Whether it is a question itself.
     pub(super) is_question: bool,
+    /// Whether it was drawn from messages, and is none itself.
+    pub(super) is_drawn: bool,
 }
 
 impl Turn {
@@ -60,6 +62,7 @@ impl Turn {
             days: days(said, said_on),
             tells_time: tells_time(said),
             is_question: said.trim_end().ends_with(['?', '？']),
+            is_drawn: is_drawn(metadata),
         }
     }
 
@@ -98,6 +101,11 @@ fn session(metadata: &Map<String, Value>) -> Option<String> {
 fn speaker(metadata: &Map<String, Value>) -> Option<&str> {
     let role = || info(metadata, "role").filter(|role| ["user", "assistant"].contains(role));
     info(metadata, "name").or_else(role)
+}
+
+/// A message has a role, or an id in its conversation; what was drawn from some has only their time.
+fn is_drawn(metadata: &Map<String, Value>) -> bool {
+    info(metadata, "chat_time").is_some() && info(metadata, "role").is_none() && info(metadata, "message_id").is_none()
 }
 
 fn said_on(metadata: &Map<String, Value>) -> Option<Date> {

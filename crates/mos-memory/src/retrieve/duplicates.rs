@@ -1,8 +1,8 @@
 //! Memories that repeat what a better hit says already.
 //!
-//! Of a message that was stored word for word and of what a model drew from it, whichever is better comes first; what was
-//! drawn gives up its place when each message that it names as a source stands before it: nothing of the evidence is lost
-//! by that. A message never gives way to what was drawn from it, which may tell a part of it only.
+//! A message that was stored word for word, and what a model drew from it alone, share one place: the better one stays. What
+//! was drawn from several messages gives up its place when each of them stands before it. Nothing of the evidence is lost by
+//! that: what was drawn holds the words of its sources.
 
 use std::collections::{HashMap, HashSet};
 
@@ -30,10 +30,17 @@ pub(crate) fn n_distinct<'a>(hits: impl Iterator<Item = &'a Hit>) -> usize {
 fn distinct_texts<'a>(hits: &'a [&'a Hit]) -> impl Iterator<Item = usize> + 'a {
     let mut seen: HashSet<String> = HashSet::new();
     let mut messages: HashSet<MessageName<'a>> = HashSet::new();
+    let mut drawn_alone: HashSet<MessageName<'a>> = HashSet::new();
     (0..hits.len()).filter(move |&place| {
         let item: &'a MemoryItem = &hits[place].item;
-        messages.extend(message(item));
-        seen.insert(normalised(&item.memory)) && !is_told(item, &messages)
+        let is_new = seen.insert(normalised(&item.memory));
+        if let Some(name) = message(item) {
+            messages.insert(name);
+            return is_new && !drawn_alone.contains(&name);
+        }
+        let stays = is_new && !is_told(item, &messages);
+        drawn_alone.extend(only_source(item).filter(|_| stays));
+        stays
     })
 }
 
@@ -50,17 +57,34 @@ fn message(item: &MemoryItem) -> Option<MessageName<'_>> {
     Some(named(item, id))
 }
 
-/// Whether a memory is a fact that was drawn from words of some messages alone. What was learned from the use of tools, and
-/// what pictures show, is in no message.
-fn is_told(item: &MemoryItem, messages: &HashSet<MessageName<'_>>) -> bool {
-    let Some(fields) = item.metadata.tree() else { return false };
+/// The sources of a fact that a model drew from words; none of any other memory. What was learned from the use of tools, and what
+/// pictures show, is in no message.
+fn sources_of_fact(item: &MemoryItem) -> &[SourceMessage] {
+    let Some(fields) = item.metadata.tree().filter(|_| message(item).is_none()) else { return &[] };
     let is_fact = matches!(fields.memory_type, MemoryType::User | MemoryType::LongTerm);
-    let sources = fields.sources.as_deref().unwrap_or_default();
-    let is_known = |source: &SourceMessage| {
-        let id = source.message_id.as_deref().filter(|_| source.kind == "chat");
-        id.is_some_and(|id| messages.contains(&named(item, id)))
-    };
-    is_fact && message(item).is_none() && !sources.is_empty() && sources.iter().all(is_known)
+    fields.sources.as_deref().filter(|_| is_fact).unwrap_or_default()
+}
+
+fn source_name<'a>(item: &'a MemoryItem, source: &'a SourceMessage) -> Option<MessageName<'a>> {
+    let id = source.message_id.as_deref().filter(|_| source.kind == "chat")?;
+    Some(named(item, id))
+}
+
+/// Whether a memory is a fact that was drawn from words of some messages alone.
+fn is_told(item: &MemoryItem, messages: &HashSet<MessageName<'_>>) -> bool {
+    let sources = sources_of_fact(item);
+    let is_known = |source| source_name(item, source).is_some_and(|name| messages.contains(&name));
+    !sources.is_empty() && sources.iter().all(is_known)
+}
+
+/// The message that a fact was drawn from, when it is one alone and the fact holds its words.
+fn only_source(item: &MemoryItem) -> Option<MessageName<'_>> {
+    match sources_of_fact(item) {
+        [source] if source.content.as_deref().is_some_and(|words| !words.trim().is_empty()) => {
+            source_name(item, source)
+        }
+        _ => None,
+    }
 }
 
 fn normalised(text: &str) -> String {
@@ -143,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_drawn_gives_way_to_its_messages_and_never_the_other_way_round() {
+    fn a_message_and_what_was_drawn_from_it_share_a_place() {
         let stored = |number: u8, text: &str, session: &str, more: serde_json::Value| {
             let mut metadata = json!({"user_id": "u", "session_id": session});
             metadata.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -153,6 +177,8 @@ mod tests {
         };
         let said = |number: u8, text: &str, id: &str| stored(number, text, "s", json!({"info": {"message_id": id}}));
         let source = |id: &str| json!({"type": "chat", "role": "user", "message_id": id});
+        let with_words =
+            |id: &str| json!({"type": "chat", "role": "user", "message_id": id, "content": "my cat sleeps"});
         let drawn = |number: u8, text: &str, session: &str, ids: &[&str]| {
             let sources: Vec<serde_json::Value> = ids.iter().map(|id| source(id)).collect();
             stored(number, text, session, json!({"memory_type": "UserMemory", "sources": sources}))
@@ -166,6 +192,10 @@ mod tests {
             drawn(6, "Tom moved", "other", &["m1"]),
             drawn(7, "nobody knows where from", "s", &[]),
             stored(8, "ask first", "s", json!({"memory_type": "SkillMemory", "sources": [source("m1")]})),
+            stored(9, "Anna has a cat", "s", json!({"memory_type": "UserMemory", "sources": [with_words("m3")]})),
+            said(10, "my cat sleeps", "m3"),
+            drawn(11, "Anna sings", "s", &["m4"]),
+            said(12, "I sing", "m4"),
         ];
         let none = HashMap::new();
         let expected = [
@@ -175,10 +205,14 @@ mod tests {
             "Tom moved",
             "nobody knows where from",
             "ask first",
+            "Anna has a cat",
+            // What was drawn lacks its words: the message stays.
+            "Anna sings",
+            "I sing",
         ];
-        assert_eq!(texts(Duplicates::SameText, &hits, &none, 9), expected);
-        assert_eq!(n_distinct(hits.iter()), 6);
-        assert_eq!(texts(Duplicates::Keep, &hits, &none, 9).len(), 8);
+        assert_eq!(texts(Duplicates::SameText, &hits, &none, 12), expected);
+        assert_eq!(n_distinct(hits.iter()), 9);
+        assert_eq!(texts(Duplicates::Keep, &hits, &none, 12).len(), 12);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! What goes wrong: handlers that break, messages that nobody can do, stores that are full or away, and ends in the middle. All
-//! of it is visible, and everything else goes on.
+//! What goes wrong: handlers that break, messages that nobody can do, stores that are full or away, and ends in the
+//! middle. All of it is visible, and everything else goes on.
 
 mod forms;
 mod handlers;

@@ -90,7 +90,10 @@ async fn what_may_work_later_is_tried_again_and_what_never_will_is_not(stores: S
     let (counted, seen) = (Arc::clone(&n_calls), Seen::default());
     let later = move |_: HandlerContext, _: Vec<ScheduleMessage>| {
         let n_calls = Arc::clone(&counted);
-        async move { if n_calls.fetch_add(1, Ordering::SeqCst) < 2 { Err(HandlerError::retry("not yet")) } else { Ok(()) } }
+        async move {
+            let is_early = n_calls.fetch_add(1, Ordering::SeqCst) < 2;
+            if is_early { Err(HandlerError::retry("not yet")) } else { Ok(()) }
+        }
     };
     let noted = seen.clone();
     let never = move |_: HandlerContext, _: Vec<ScheduleMessage>| {

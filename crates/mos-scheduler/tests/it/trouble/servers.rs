@@ -42,7 +42,8 @@ async fn a_full_disk_refuses_messages_and_loses_none() {
     scheduler.stop().await;
 }
 
-/// The disk fills up while a handler works, and there is room again before the scheduler gives up to say that it was done.
+/// The disk fills up while a handler works, and has room again before the scheduler no longer tries to say that it was
+/// done.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_done_while_the_disk_was_full_is_written_down_later() {
     let disk = Disk::new();
