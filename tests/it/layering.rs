@@ -46,6 +46,7 @@ const SHIPPED: &[(&str, &str)] = &[
     ("mos-engine", "candle-core"),
     ("mos-engine", "candle-transformers"),
     ("mos-engine", "tokenizers"),
+    ("mos-stores", "lapin"),
     ("mos-stores", "neo4rs"),
     ("mos-stores", "qdrant-client"),
     ("mos-stores", "redis"),
@@ -103,6 +104,8 @@ fn tensors_stay_in_the_engine_and_drivers_in_the_stores() {
         ("candle-core", &["mos-engine"]),
         ("candle-nn", &["mos-engine"]),
         ("candle-transformers", &["mos-engine"]),
+        // The whole-house tests read what a broker got.
+        ("lapin", &["mos-stores", "mos-tests"]),
         ("neo4rs", &["mos-stores"]),
         // The testkit has the other end of the protocol.
         ("qdrant-client", &["mos-stores", "mos-testkit"]),

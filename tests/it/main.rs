@@ -4,3 +4,4 @@
 mod golden_flow;
 mod golden_items;
 mod layering;
+mod rabbitmq;

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::error::ConfigError;
 use crate::read::{Fields, Setting};
-use crate::secret::Free;
+use crate::secret::{Free, Secret};
 use crate::store::RedisQueue;
 
 section! {
@@ -31,6 +31,8 @@ section! {
         default use_redis_queue: bool = false,
         /// How Redis is reached; the keys of the `queue` of backend `redis`, others are passed over.
         default redis_config: Free = default_redis(),
+        /// A RabbitMQ broker that is told what happened. Absent, or without a host: none.
+        omitted rabbitmq: Option<RabbitMq>,
         /// The most messages of the queue in this process. Without meaning here: every queue is bounded and refuses what
         /// does not fit, so nothing is lost.
         default max_internal_message_queue_size: usize = 200,
@@ -57,6 +59,63 @@ section! {
         omitted use_local_model: Option<bool>,
     }
     check: check_common;
+}
+
+section! {
+    /// A RabbitMQ broker, with MemOS' names. Everything absent is as usual for RabbitMQ.
+    pub struct RabbitMq {
+        /// Address of the broker, `amqp://USER:PASSWORD@HOST:PORT/VIRTUAL_HOST` (`amqps` for TLS); then no other part of it may
+        /// be given.
+        omitted url: Option<Secret>,
+        /// Host of the broker.
+        omitted host_name: Option<String>,
+        /// Port of the broker. Absent: 5672, with TLS 5671.
+        omitted port: Option<u16>,
+        /// User of the broker. Absent: `guest`, who may come from the broker's own machine only.
+        omitted user_name: Option<String>,
+        /// Password of the user. Absent: `guest`.
+        omitted password: Option<Secret>,
+        /// The virtual host. Absent: `/`.
+        omitted virtual_host: Option<String>,
+        /// Whether the connection uses TLS, and the broker's certificate is checked. Absent: with port 5671.
+        omitted tls: Option<bool>,
+        /// File with the certificates of trusted authorities besides the system's.
+        omitted ca_certificate: Option<PathBuf>,
+        /// The exchange that events go to. Absent: `memos-fanout`.
+        omitted exchange_name: Option<String>,
+        /// `fanout` (or absent) or `direct`.
+        omitted exchange_type: Option<String>,
+        /// The key that events are sent with. Absent: `memos-scheduler`.
+        omitted routing_key: Option<String>,
+        /// Whether the password is forgotten after connecting. Without meaning here: it is needed to connect anew.
+        omitted erase_on_connect: Option<bool>,
+    }
+    check: check_rabbitmq;
+}
+
+fn check_rabbitmq(rabbitmq: &RabbitMq, fields: &mut Fields<'_, '_>) {
+    let parts = [
+        ("host_name", rabbitmq.host_name.is_some()),
+        ("port", rabbitmq.port.is_some()),
+        ("user_name", rabbitmq.user_name.is_some()),
+        ("password", rabbitmq.password.is_some()),
+        ("virtual_host", rabbitmq.virtual_host.is_some()),
+        ("tls", rabbitmq.tls.is_some()),
+    ];
+    for (key, _) in parts.into_iter().filter(|(_, is_given)| *is_given && rabbitmq.url.is_some()) {
+        fields.refuse(key, "cannot be given beside url; write it into the url, or leave the url out");
+    }
+    if rabbitmq.exchange_type.as_deref().is_some_and(|kind| !["fanout", "direct"].contains(&kind)) {
+        fields.refuse("exchange_type", "must be \"fanout\" or \"direct\"");
+    }
+}
+
+impl RabbitMq {
+    /// Whether it says where a broker is. MemOS writes an empty host where there is none.
+    pub fn names_a_broker(&self) -> bool {
+        let is_given = |text: &str| !text.trim().is_empty();
+        self.url.as_ref().is_some_and(|url| is_given(url.expose())) || self.host_name.as_deref().is_some_and(is_given)
+    }
 }
 
 fn default_redis() -> Free {
@@ -131,7 +190,7 @@ section! {
         /// A file for the monitors. Without meaning here: they are kept beside the jobs.
         default db_path: Option<PathBuf> = None,
         /// A database for the monitors. Without meaning here, as `db_path`.
-        default db_url: Option<crate::secret::Secret> = None,
+        default db_url: Option<Secret> = None,
         /// Keeps the monitors over a restart. Without meaning here: they are always kept.
         default enable_orm_persistence: bool = true,
         /// Keywords that are taken of a question, at most. Absent: 20.

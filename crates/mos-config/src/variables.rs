@@ -138,6 +138,38 @@ pub const VARIABLES: &[Variable] = &[
         "MOS_SCHEDULER_ENABLE_ACTIVATION_MEMORY",
         &[("general_scheduler", "enable_activation_memory"), ("optimized_scheduler", "enable_activation_memory")],
     ),
+    scheduler(
+        "MEMSCHEDULER_RABBITMQ_HOST_NAME",
+        &[("general_scheduler", "rabbitmq.host_name"), ("optimized_scheduler", "rabbitmq.host_name")],
+    ),
+    scheduler(
+        "MEMSCHEDULER_RABBITMQ_PORT",
+        &[("general_scheduler", "rabbitmq.port"), ("optimized_scheduler", "rabbitmq.port")],
+    ),
+    scheduler(
+        "MEMSCHEDULER_RABBITMQ_USER_NAME",
+        &[("general_scheduler", "rabbitmq.user_name"), ("optimized_scheduler", "rabbitmq.user_name")],
+    ),
+    scheduler(
+        "MEMSCHEDULER_RABBITMQ_PASSWORD",
+        &[("general_scheduler", "rabbitmq.password"), ("optimized_scheduler", "rabbitmq.password")],
+    ),
+    scheduler(
+        "MEMSCHEDULER_RABBITMQ_VIRTUAL_HOST",
+        &[("general_scheduler", "rabbitmq.virtual_host"), ("optimized_scheduler", "rabbitmq.virtual_host")],
+    ),
+    scheduler(
+        "MEMSCHEDULER_RABBITMQ_ERASE_ON_CONNECT",
+        &[("general_scheduler", "rabbitmq.erase_on_connect"), ("optimized_scheduler", "rabbitmq.erase_on_connect")],
+    ),
+    scheduler(
+        "MEMSCHEDULER_RABBITMQ_EXCHANGE_NAME",
+        &[("general_scheduler", "rabbitmq.exchange_name"), ("optimized_scheduler", "rabbitmq.exchange_name")],
+    ),
+    scheduler(
+        "MEMSCHEDULER_RABBITMQ_EXCHANGE_TYPE",
+        &[("general_scheduler", "rabbitmq.exchange_type"), ("optimized_scheduler", "rabbitmq.exchange_type")],
+    ),
     fills("OPENAI_API_KEY", &[("openai", "api_key"), ("openai_new", "api_key"), ("universal_api", "api_key")]),
     fills("OPENAI_API_BASE", &[("openai", "api_base"), ("openai_new", "api_base"), ("universal_api", "base_url")]),
     fills("QWEN_API_KEY", &[("qwen", "api_key")]),

@@ -156,6 +156,10 @@ pub trait EventSink: fmt::Debug + Send + Sync {
     /// # Errors
     /// Why it was not published; it is told in the program's log, and the event stays in the store's.
     async fn publish(&self, event: &Event) -> Result<(), BoxError>;
+
+    /// Waits, for a bounded time, until what was published is where it goes. A sink that publishes in the background is told so
+    /// before the program ends.
+    async fn flush(&self) {}
 }
 
 /// An event as it was recorded.

@@ -9,6 +9,7 @@
 //! - `RedisQueue` and `RedisState` (feature `redis`): jobs, and documents and logs, on a Redis server, shared by several
 //!   machines.
 //! - `PostgresUsers` (feature `postgres`): users, cubes and shares in a PostgreSQL server, beside any record.
+//! - `RabbitPublisher` (feature `rabbitmq`): what happened, told to a RabbitMQ broker.
 //! - [`TextAnalyzer`]: how text becomes the terms that full-text search compares.
 //!
 //! Invariant: every query of every store names its scope; nothing that a caller sends becomes part of an SQL or Cypher
@@ -19,6 +20,8 @@
 mod archive;
 mod bm25;
 mod codec;
+#[cfg(feature = "rabbitmq")]
+mod events;
 mod exact;
 mod graph;
 mod memory;
@@ -38,6 +41,8 @@ mod sqlite;
 mod state;
 mod text;
 
+#[cfg(feature = "rabbitmq")]
+pub use events::rabbitmq::{Delivered, ExchangeType, RabbitOptions, RabbitPublisher};
 pub use exact::{ExactVectors, ExactVectorsOptions};
 pub use memory::InMemoryStore;
 #[cfg(feature = "neo4j")]

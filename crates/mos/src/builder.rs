@@ -201,7 +201,7 @@ impl MosBuilder {
     ///
     /// # Errors
     /// Errors of the stores (a folder that cannot be written, data of a newer program ...); [`Error::Invalid`] when the settings
-    /// ask for a scheduler that has no place for its jobs.
+    /// ask for a scheduler that has no place for its jobs, or for events to a broker that this build cannot reach.
     pub async fn build(self) -> Result<Mos> {
         scheduling::check_queue(&self.settings)?;
         let handles = self.starts_scheduler && !scheduling::options::only_sends(&self.settings);
@@ -266,6 +266,8 @@ impl MosBuilder {
             Some(memory) => Activations::own(ActivationBackend::Other(memory)),
             None => self.factories.activation_memories(&activation_parts, has_own_model),
         };
+        let mut event_sinks = self.event_sinks;
+        event_sinks.extend(scheduling::rabbitmq::sink(&self.settings).await?);
         let usage_folder = is_kept.then(|| data_dir.join("usage"));
         let usage = UsageMeter::open(usage_folder, self.settings.model_budget.clone(), Arc::clone(&self.clock))?;
         let parts = Parts {
@@ -297,7 +299,7 @@ impl MosBuilder {
             usage,
             scheduler: Arc::default(),
             handlers: self.handlers,
-            event_sinks: self.event_sinks,
+            event_sinks,
             // One for each answer at most.
             sending: Tasks::new(usize::MAX),
         };

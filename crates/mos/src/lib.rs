@@ -80,6 +80,9 @@ pub fn features() -> Vec<&'static str> {
     if cfg!(feature = "postgres") {
         features.push("postgres");
     }
+    if cfg!(feature = "rabbitmq") {
+        features.push("rabbitmq");
+    }
     if cfg!(feature = "cuda") {
         features.push("cuda");
     }

@@ -107,6 +107,21 @@ fn unknown_and_useless_names_are_told() {
     assert!(!warnings.contains("MOS_TEST_LONG"), "{warnings}");
 }
 
+#[test]
+fn the_broker_of_events_is_named_as_in_memos() {
+    let settings = load(&[
+        ("MOS__MEM_SCHEDULER__BACKEND", "optimized_scheduler"),
+        ("MEMSCHEDULER_RABBITMQ_HOST_NAME", "broker"),
+        ("MEMSCHEDULER_RABBITMQ_PORT", "5673"),
+        ("MEMSCHEDULER_RABBITMQ_PASSWORD", "secret"),
+        ("MEMSCHEDULER_RABBITMQ_ERASE_ON_CONNECT", "true"),
+    ]);
+    let scheduler = settings.mem_scheduler.unwrap();
+    let rabbitmq = scheduler.settings().common.rabbitmq.as_ref().unwrap();
+    assert_eq!((rabbitmq.host_name.as_deref(), rabbitmq.port), (Some("broker"), Some(5673)));
+    assert_eq!(rabbitmq.password.as_ref().unwrap().expose(), "secret");
+}
+
 /// Loads one variable next to a choice of backends and returns what is said about it.
 fn said(part: &str, backend: &str, name: &str) -> String {
     let choice = format!("MOS__{}__BACKEND", part.to_uppercase());

@@ -144,6 +144,24 @@ fn a_scheduler_says_where_redis_is_and_passes_over_what_does_not() {
 }
 
 #[test]
+fn a_broker_of_events_is_named_once_and_with_words_that_are_known() {
+    let broker = |rabbitmq: Value| {
+        let config = json!({"backend": "general_scheduler", "config": {"rabbitmq": rabbitmq}});
+        let read = mos_config::SchedulerConfig::from_json(&config);
+        read.map(|scheduler| scheduler.settings().common.rabbitmq.clone().unwrap())
+    };
+    assert!(broker(json!({"host_name": "broker"})).unwrap().names_a_broker());
+    assert!(broker(json!({"url": "amqp://broker"})).unwrap().names_a_broker());
+    assert!(!broker(json!({"host_name": "", "port": 5672, "erase_on_connect": true})).unwrap().names_a_broker());
+    let shown = format!("{:?}", broker(json!({"host_name": "b", "password": "hunter2"})).unwrap());
+    assert!(!shown.contains("hunter2"), "{shown}");
+    let refused = |rabbitmq: Value| broker(rabbitmq).unwrap_err().problems()[0].path.clone();
+    assert_eq!(refused(json!({"url": "amqp://broker", "port": 5672})), "config.rabbitmq.port");
+    assert_eq!(refused(json!({"host_name": "b", "exchange_type": "topic"})), "config.rabbitmq.exchange_type");
+    assert_eq!(refused(json!({"hostname": "b"})), "config.rabbitmq.hostname");
+}
+
+#[test]
 fn the_table_of_backends_has_every_kind_once() {
     let table = backends();
     assert_eq!(table.len(), 16);

@@ -18,6 +18,8 @@ mod queue_kill;
 #[cfg(feature = "redis")]
 mod queue_redis;
 mod queue_sqlite;
+#[cfg(feature = "rabbitmq")]
+mod rabbitmq;
 #[cfg(feature = "redis")]
 mod redis_server;
 mod several_processes;

@@ -75,13 +75,16 @@ impl Mos {
     }
 
     /// Ends the work in the background in good order: what was to be sent is sent, what is being handled may end, what is
-    /// being learned or organised beside is waited for. Dropping every [`Mos`] without this loses nothing either: what
+    /// being learned or organised beside is waited for, and events reach their sinks. Dropping every [`Mos`] without this loses nothing either: what
     /// is in a durable queue is handled after the next start.
     pub async fn stop(&self) -> Stopped {
         self.parts.sending.wait().await;
         let stopped = self.mem_scheduler_off().await;
         self.wait_for_learning().await;
         self.wait_for_organizing().await;
+        for sink in &self.parts.event_sinks {
+            sink.flush().await;
+        }
         stopped
     }
 

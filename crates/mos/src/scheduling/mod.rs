@@ -8,6 +8,7 @@ pub(crate) mod beginning;
 pub(crate) mod cubes;
 pub(crate) mod options;
 pub(crate) mod promoted;
+pub(crate) mod rabbitmq;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};

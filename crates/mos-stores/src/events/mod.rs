@@ -1,0 +1,3 @@
+//! Brokers that are told what happened.
+
+pub(crate) mod rabbitmq;
