@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool")]
 
 mod bench;
+mod docs;
 mod fuzz;
 mod kv;
 mod models;
@@ -47,6 +48,8 @@ enum Task {
         #[arg(long, default_value_t = 5)]
         minutes: u64,
     },
+    /// Write what is made from code: docs/configuration.md.
+    Docs,
     /// Fetch the small models that tests use.
     Models,
     /// The servers that tests of real stores talk to: Neo4j, Redis, PostgreSQL, and Qdrant where it can be had.
@@ -78,6 +81,7 @@ fn main() -> anyhow::Result<()> {
         Task::Test { long, no_services, filter } => test::run(long, !no_services, filter.as_deref()),
         Task::Bench { part } => bench::run(part.as_deref()),
         Task::Fuzz { target, minutes } => fuzz::run(target.as_deref(), minutes),
+        Task::Docs => docs::run(),
         Task::Models => models::fetch(|| shell::mos(&[])),
         Task::Services { action: Action::Up { export } } => services::up(export),
         Task::Services { action: Action::Down } => services::down(),

@@ -359,15 +359,28 @@ pub(crate) enum CubeCommand {
     },
     /// Print the cubes that the user may use.
     List,
-    /// Register the cube of a directory, or a cube that was unregistered.
+    /// Register the cube of a directory or repository, or a cube that was unregistered.
     ///
     /// What is a directory is meant as one, also when a cube has the same id.
     Register {
-        /// A dumped cube's directory, or the id of a cube.
+        /// A dumped cube's directory; the address of a git repository (https://, ssh:// or file://); hub:OWNER/NAME for a data
+        /// set of the Hugging Face hub; or the id of a cube.
         source: String,
-        /// The id that a directory's cube gets; default: the directory's absolute path, links resolved.
+        /// The id that the cube gets; default: the directory's absolute path, links resolved, or the source as it is written.
         #[arg(long)]
         id: Option<String>,
+        /// The branch or tag of a git repository; default: its own choice.
+        #[arg(long, value_name = "NAME")]
+        revision: Option<String>,
+        /// The folder of the cube in a git repository; default: its top.
+        #[arg(long, value_name = "FOLDER")]
+        folder: Option<PathBuf>,
+        /// A cube configuration (JSON or YAML) that wins over that of the cube.
+        #[arg(long, value_name = "FILE")]
+        default_config: Option<PathBuf>,
+        /// Only these memories: text_mem, act_mem, para_mem, pref_mem.
+        #[arg(long, value_name = "MEMORY", value_delimiter = ',')]
+        only: Vec<mos::MemoryKind>,
     },
     /// Take a cube out of searches and chats; its memories stay.
     Unregister {
@@ -385,6 +398,9 @@ pub(crate) enum CubeCommand {
         id: String,
         /// The directory.
         directory: PathBuf,
+        /// Only these memories: text_mem, act_mem, para_mem, pref_mem.
+        #[arg(long, value_name = "MEMORY", value_delimiter = ',')]
+        only: Vec<mos::MemoryKind>,
     },
     /// Read a dumped cube into a cube.
     Load {
@@ -392,6 +408,29 @@ pub(crate) enum CubeCommand {
         id: String,
         /// The directory.
         directory: PathBuf,
+        /// Only these memories: text_mem, act_mem, para_mem, pref_mem.
+        #[arg(long, value_name = "MEMORY", value_delimiter = ',')]
+        only: Vec<mos::MemoryKind>,
+    },
+    /// Write a cube to one new file, which another installation imports.
+    Export {
+        /// Its id.
+        id: String,
+        /// The file, a tar archive.
+        file: PathBuf,
+    },
+    /// Make a new cube of an exported one's file.
+    Import {
+        /// The file.
+        file: PathBuf,
+        /// The id of the new cube; default: the one it had.
+        #[arg(long = "as", value_name = "ID")]
+        new_id: Option<String>,
+    },
+    /// Print the hash of what a cube says; two cubes of one hash hold the same memories, edges and vectors.
+    Hash {
+        /// Its id.
+        id: String,
     },
     /// Let another user read and write a cube.
     Share {
@@ -461,4 +500,13 @@ pub(crate) enum ConfigCommand {
     },
     /// Print the backends that settings may name, and which of them this build has.
     Backends,
+    /// Print the JSON Schema of settings files, which editors check and complete them with.
+    Schema {
+        /// That of a cube's configuration instead.
+        #[arg(long, conflicts_with = "markdown")]
+        of_cube: bool,
+        /// The same as text for people: docs/configuration.md.
+        #[arg(long)]
+        markdown: bool,
+    },
 }

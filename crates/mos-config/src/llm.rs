@@ -95,9 +95,9 @@ section! {
 
 /// The servers that speak OpenAI's chat format differ only in their address.
 macro_rules! openai_shape {
-    ($(#[$meta:meta])* $name:ident, $base:literal) => {
+    ($(#[doc = $doc:literal])* $name:ident, $base:literal) => {
         section! {
-            $(#[$meta])*
+            $(#[doc = $doc])*
             pub struct $name {
                 /// Model and sampling.
                 group common: CommonLlm,

@@ -8,18 +8,18 @@
 /// `model schema` is MemOS' class path, which is written and expected; elsewhere the key is ignored.
 macro_rules! section {
     (
-        $(#[$meta:meta])*
+        $(#[doc = $doc:literal])*
         pub struct $name:ident {
-            $($(#[$field_meta:meta])* $how:ident $field:ident $(as $key:literal)? : $type:ty $(= $default:expr)?),* $(,)?
+            $($(#[doc = $field_doc:literal])* $how:ident $field:ident $(as $key:literal)? : $type:ty $(= $default:expr)?),* $(,)?
         }
         $(model schema: $schema:expr;)?
         $(unknown keys: $unknown:ident;)?
         $(check: $check:path;)?
     ) => {
-        $(#[$meta])*
+        $(#[doc = $doc])*
         #[derive(Clone, Debug, PartialEq)]
         pub struct $name {
-            $($(#[$field_meta])* pub $field: $type),*
+            $($(#[doc = $field_doc])* pub $field: $type),*
         }
 
         impl $name {
@@ -38,6 +38,16 @@ macro_rules! section {
             ) {
                 let _ = (&out, secrets);
                 $(section!(@write $how, self.$field, section!(@key $field $($key)?), out, secrets);)*
+            }
+
+            pub(crate) fn schema_fields(
+                listed: &mut $crate::schema::Section,
+                definitions: &mut $crate::schema::Definitions,
+            ) {
+                let _ = (&listed, &definitions);
+                $(section!(
+                    @schema $how, listed, definitions, section!(@key $field $($key)?), [$($field_doc),*], $type $(, $default)?
+                );)*
             }
         }
 
@@ -59,6 +69,15 @@ macro_rules! section {
                 $(out.insert("model_schema".to_owned(), serde_json::Value::from($schema));)?
                 self.write_fields(&mut out, secrets);
                 serde_json::Value::Object(out)
+            }
+
+            fn schema(definitions: &mut $crate::schema::Definitions) -> serde_json::Value {
+                definitions.refer(stringify!($name), |definitions| {
+                    let mut listed = $crate::schema::Section::new(&[$($doc),*]);
+                    Self::schema_fields(&mut listed, definitions);
+                    $(section!(@open $unknown, listed);)?
+                    listed.finish()
+                })
             }
         }
 
@@ -97,23 +116,42 @@ macro_rules! section {
     };
 
     (@unknown ignored, $fields:ident) => { $fields.ignore_rest() };
+    (@open ignored, $listed:ident) => { $listed.open() };
+
+    (@schema required, $listed:ident, $definitions:ident, $key:expr, [$($doc:literal),*], $type:ty) => {
+        $listed.required::<$type>($key, &[$($doc),*], $definitions)
+    };
+    (@schema default, $listed:ident, $definitions:ident, $key:expr, [$($doc:literal),*], $type:ty, $default:expr) => {{
+        let default: $type = $default;
+        let default = $crate::read::Setting::write(&default, $crate::secret::Secrets::Plain);
+        $listed.optional::<$type>($key, &[$($doc),*], Some(default), $definitions)
+    }};
+    (@schema omitted, $listed:ident, $definitions:ident, $key:expr, [$($doc:literal),*], $type:ty) => {
+        $listed.optional::<$type>($key, &[$($doc),*], None, $definitions)
+    };
+    (@schema group, $listed:ident, $definitions:ident, $key:expr, [$($doc:literal),*], $type:ty) => {
+        <$type>::schema_fields($listed, $definitions)
+    };
+    (@schema rest, $listed:ident, $definitions:ident, $key:expr, [$($doc:literal),*], $type:ty) => {
+        $listed.open()
+    };
 }
 
 /// Declares a choice of backends. Keys are what stands in files; the first key of a backend is written.
 /// `absent backend: KEY` names the backend that is meant when none is given.
 macro_rules! backends {
     (
-        $(#[$meta:meta])*
+        $(#[doc = $doc:literal])*
         pub enum $name:ident {
-            $($(#[$variant_meta:meta])* $variant:ident($config:ty) = $key:literal),* $(,)?
+            $($(#[doc = $variant_doc:literal])* $variant:ident($config:ty) = $key:literal),* $(,)?
         }
         $(absent backend: $absent:literal;)?
         $(null backend: $null:ident;)?
     ) => {
-        $(#[$meta])*
+        $(#[doc = $doc])*
         #[derive(Clone, Debug, PartialEq)]
         pub enum $name {
-            $($(#[$variant_meta])* $variant(Box<$config>)),*
+            $($(#[doc = $variant_doc])* $variant(Box<$config>)),*
         }
 
         impl $name {
@@ -151,6 +189,16 @@ macro_rules! backends {
                     $(Self::$variant(config) => $crate::read::Setting::write(config.as_ref(), secrets)),*
                 };
                 serde_json::json!({"backend": self.backend(), "config": config})
+            }
+
+            fn schema(definitions: &mut $crate::schema::Definitions) -> serde_json::Value {
+                definitions.refer(stringify!($name), |definitions| {
+                    let backends = vec![$({
+                        let config = <$config as $crate::read::Setting>::schema(definitions);
+                        $crate::schema::backend($key, &[$($variant_doc),*], config)
+                    }),*];
+                    $crate::schema::choice(&[$($doc),*], backends)
+                })
             }
 
             $(fn is_absent(value: &serde_json::Value) -> bool {

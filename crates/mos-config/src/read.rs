@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::error::{ConfigError, Problem};
+use crate::schema::{Definitions, nullable};
 use crate::secret::Secrets;
 use crate::words::closest;
 
@@ -16,6 +17,9 @@ pub trait Setting: Sized {
 
     /// Returns the value as JSON, with all defaults filled in.
     fn write(&self, secrets: Secrets) -> Value;
+
+    /// Returns the JSON Schema of what is read; sections and choices become definitions.
+    fn schema(definitions: &mut Definitions) -> Value;
 
     /// Whether `value` counts as absent where the setting is optional.
     fn is_absent(value: &Value) -> bool {
@@ -231,6 +235,10 @@ impl Setting for String {
     fn write(&self, _: Secrets) -> Value {
         Value::from(self.as_str())
     }
+
+    fn schema(_: &mut Definitions) -> Value {
+        json!({"type": "string"})
+    }
 }
 
 impl Setting for PathBuf {
@@ -240,6 +248,10 @@ impl Setting for PathBuf {
 
     fn write(&self, _: Secrets) -> Value {
         Value::from(self.to_string_lossy())
+    }
+
+    fn schema(definitions: &mut Definitions) -> Value {
+        String::schema(definitions)
     }
 }
 
@@ -261,10 +273,14 @@ impl Setting for bool {
     fn write(&self, _: Secrets) -> Value {
         Value::Bool(*self)
     }
+
+    fn schema(definitions: &mut Definitions) -> Value {
+        definitions.plain(json!({"type": "boolean"}))
+    }
 }
 
 macro_rules! whole_number {
-    ($($type:ty, $as:ident, $what:literal);*) => {$(
+    ($($type:ty, $as:ident, $what:literal, $schema:tt);*) => {$(
         impl Setting for $type {
             fn read(reader: &mut Reader<'_>, value: &Value, at: &str) -> Option<Self> {
                 let read = match reader.text_from_environment(value, at) {
@@ -280,15 +296,19 @@ macro_rules! whole_number {
             fn write(&self, _: Secrets) -> Value {
                 Value::from(*self)
             }
+
+            fn schema(definitions: &mut Definitions) -> Value {
+                definitions.plain(json!($schema))
+            }
         }
     )*};
 }
 
 whole_number! {
-    i64, as_i64, "a whole number";
-    u16, as_u64, "a whole number from 0 to 65535";
-    u64, as_u64, "a whole number that is not negative";
-    usize, as_u64, "a whole number that is not negative"
+    i64, as_i64, "a whole number", {"type": "integer"};
+    u16, as_u64, "a whole number from 0 to 65535", {"type": "integer", "minimum": 0, "maximum": 65535};
+    u64, as_u64, "a whole number that is not negative", {"type": "integer", "minimum": 0};
+    usize, as_u64, "a whole number that is not negative", {"type": "integer", "minimum": 0}
 }
 
 impl Setting for f64 {
@@ -306,6 +326,10 @@ impl Setting for f64 {
     fn write(&self, _: Secrets) -> Value {
         Value::from(*self)
     }
+
+    fn schema(definitions: &mut Definitions) -> Value {
+        definitions.plain(json!({"type": "number"}))
+    }
 }
 
 /// Any JSON value, kept as it is.
@@ -320,6 +344,10 @@ impl Setting for Value {
     fn write(&self, _: Secrets) -> Value {
         self.clone()
     }
+
+    fn schema(_: &mut Definitions) -> Value {
+        json!({})
+    }
 }
 
 impl<T: Setting> Setting for Option<T> {
@@ -330,6 +358,10 @@ impl<T: Setting> Setting for Option<T> {
     fn write(&self, secrets: Secrets) -> Value {
         self.as_ref().map_or(Value::Null, |value| value.write(secrets))
     }
+
+    fn schema(definitions: &mut Definitions) -> Value {
+        nullable(T::schema(definitions))
+    }
 }
 
 impl<T: Setting> Setting for Box<T> {
@@ -339,6 +371,10 @@ impl<T: Setting> Setting for Box<T> {
 
     fn write(&self, secrets: Secrets) -> Value {
         T::write(self, secrets)
+    }
+
+    fn schema(definitions: &mut Definitions) -> Value {
+        T::schema(definitions)
     }
 
     fn is_absent(value: &Value) -> bool {
@@ -362,6 +398,10 @@ impl<T: Setting> Setting for Vec<T> {
     fn write(&self, secrets: Secrets) -> Value {
         Value::Array(self.iter().map(|value| value.write(secrets)).collect())
     }
+
+    fn schema(definitions: &mut Definitions) -> Value {
+        json!({"type": "array", "items": T::schema(definitions)})
+    }
 }
 
 impl<T: Setting> Setting for BTreeMap<String, T> {
@@ -372,6 +412,10 @@ impl<T: Setting> Setting for BTreeMap<String, T> {
 
     fn write(&self, secrets: Secrets) -> Value {
         Value::Object(self.iter().map(|(key, value)| (key.clone(), value.write(secrets))).collect())
+    }
+
+    fn schema(definitions: &mut Definitions) -> Value {
+        json!({"type": "object", "additionalProperties": T::schema(definitions)})
     }
 }
 

@@ -215,9 +215,9 @@ fn check_bing(search: &BingSearch, fields: &mut Fields<'_, '_>) {
 
 /// Xinyu and Bocha have the same settings.
 macro_rules! search_with_reader {
-    ($(#[$meta:meta])* $name:ident, $check:ident, $engine:literal) => {
+    ($(#[doc = $doc:literal])* $name:ident, $check:ident, $engine:literal) => {
         section! {
-            $(#[$meta])*
+            $(#[doc = $doc])*
             pub struct $name {
                 /// The key of the account.
                 required api_key: Secret,

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Serialize, Serializer};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::read::{Reader, Setting};
+use crate::schema::Definitions;
 
 /// What stands where a secret is not shown.
 const MASK: &str = "********";
@@ -78,6 +79,10 @@ impl Setting for Secret {
             Secrets::Omitted => "",
         })
     }
+
+    fn schema(definitions: &mut Definitions) -> Value {
+        String::schema(definitions)
+    }
 }
 
 /// HTTP headers. Their values are masked like secrets, because credentials travel in them.
@@ -97,6 +102,10 @@ impl Setting for Headers {
     fn write(&self, secrets: Secrets) -> Value {
         let headers = self.0.iter().filter(|_| secrets != Secrets::Omitted);
         Value::Object(headers.map(|(name, value)| (name.clone(), value.write(secrets))).collect())
+    }
+
+    fn schema(definitions: &mut Definitions) -> Value {
+        json!({"type": "object", "additionalProperties": String::schema(definitions)})
     }
 }
 
@@ -123,6 +132,10 @@ impl Setting for Free {
             Secrets::Plain => {}
         }
         value
+    }
+
+    fn schema(_: &mut Definitions) -> Value {
+        json!({"type": "object"})
     }
 }
 
@@ -178,12 +191,15 @@ impl Setting for OneOrMany {
             Self::Many(texts) => texts.write(secrets),
         }
     }
+
+    fn schema(definitions: &mut Definitions) -> Value {
+        json!({"anyOf": [String::schema(definitions), Vec::<String>::schema(definitions)]})
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn a_secret_shows_only_when_exposed() {

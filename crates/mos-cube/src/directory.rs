@@ -1,5 +1,6 @@
 //! Writing and reading the directory.
 
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
@@ -10,6 +11,8 @@ use mos_core::{
 use serde_json::{Map, Value};
 use tempfile::TempDir;
 
+use crate::content::content_hash;
+use crate::kind::MemoryKind;
 use crate::manifest::{FORMAT, MANIFEST_FILE, Manifest, ManifestFile};
 
 /// The file that holds a cube's configuration.
@@ -25,11 +28,10 @@ pub struct DumpRequest<'a> {
     pub cube_id: &'a CubeId,
     /// Its configuration.
     pub config: &'a Value,
-    /// Its textual memory.
-    pub text: &'a dyn TextMemory,
-    /// Its activation memory with the scope it knows the cube by and the name of its file; `None` when there is nothing
-    /// to write.
-    pub activation: Option<(&'a dyn ActivationMemory, &'a Scope, &'a str)>,
+    /// Its textual memory; `None` leaves it out.
+    pub text: Option<&'a dyn TextMemory>,
+    /// Its activation memory; `None` when there is nothing to write.
+    pub activation: Option<ActivationPart<'a>>,
     /// Its parametric memory, when it has one.
     pub parametric: Option<&'a dyn ParametricMemory>,
     /// Its preference memory, when it has one.
@@ -38,6 +40,19 @@ pub struct DumpRequest<'a> {
     pub embedding_space: Option<EmbeddingSpace>,
     /// The time, ISO 8601.
     pub created_at: String,
+}
+
+/// The activation memory of a cube that is dumped.
+#[derive(Clone, Copy, Debug)]
+pub struct ActivationPart<'a> {
+    /// The memory.
+    pub memory: &'a dyn ActivationMemory,
+    /// The scope it knows the cube by.
+    pub scope: &'a Scope,
+    /// The name of its file.
+    pub file_name: &'a str,
+    /// The key of its backend.
+    pub backend: &'a str,
 }
 
 /// A cube's directory that was read and checked.
@@ -51,29 +66,35 @@ pub struct CubeDump {
     pub manifest: Option<Manifest>,
 }
 
-/// Writes a cube to `directory`, which must be absent or empty.
+/// Writes a cube to `directory`, which must be absent or empty, and returns the manifest.
 ///
 /// Everything is written beside it first and moved into place at the end: whoever looks sees no dump or all of it. On
 /// Unix only the owner can enter the directory.
 ///
 /// # Errors
 /// [`MemoryError::File`] when the directory is not empty or cannot be written; errors of the memory.
-pub async fn dump(directory: &Path, request: DumpRequest<'_>) -> Result<(), MemoryError> {
+pub async fn dump(directory: &Path, request: DumpRequest<'_>) -> Result<Manifest, MemoryError> {
     check_target(directory)?;
     let staging = create_staging(directory)?;
-    if let Err(first) =
-        write_staging(staging.path(), &request).await.and_then(|()| move_into_place(staging.path(), directory))
-    {
-        let path = staging.path().to_owned();
-        return Err(match staging.close() {
-            Ok(()) => first,
-            // That the dump failed is what matters; what is left over is named there.
-            Err(error) => file_error(&path, format!("{first}; left over, remove it: {error}")),
-        });
+    let written = match write_staging(staging.path(), &request).await {
+        Ok(manifest) => move_into_place(staging.path(), directory).map(|()| manifest),
+        Err(error) => Err(error),
+    };
+    match written {
+        Ok(manifest) => {
+            // It has another name now: nothing is left to remove.
+            let _ = staging.keep();
+            Ok(manifest)
+        }
+        Err(first) => {
+            let path = staging.path().to_owned();
+            Err(match staging.close() {
+                Ok(()) => first,
+                // That the dump failed is what matters; what is left over is named there.
+                Err(error) => file_error(&path, format!("{first}; left over, remove it: {error}")),
+            })
+        }
     }
-    // It has another name now: nothing is left to remove.
-    let _ = staging.keep();
-    Ok(())
 }
 
 /// Reads a cube's directory and checks its files against the manifest, when there is one.
@@ -155,7 +176,7 @@ fn create_staging(directory: &Path) -> Result<TempDir, MemoryError> {
         .map_err(|error| file_error(directory, format!("cannot write a dump there: {error}")))
 }
 
-fn parent_of(directory: &Path) -> &Path {
+pub(crate) fn parent_of(directory: &Path) -> &Path {
     directory.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
@@ -168,38 +189,65 @@ fn refuse_taken(staging: &Path, name: &str) -> Result<(), MemoryError> {
     Ok(())
 }
 
-async fn write_staging(staging: &Path, request: &DumpRequest<'_>) -> Result<(), MemoryError> {
+async fn write_staging(staging: &Path, request: &DumpRequest<'_>) -> Result<Manifest, MemoryError> {
     let fail = |error: std::io::Error| file_error(staging, format!("cannot write the dump: {error}"));
-    request.text.dump(staging).await?;
-    if let Some((activation, scope, name)) = request.activation {
-        refuse_taken(staging, name)?;
-        activation.dump(scope, &staging.join(name)).await?;
-    }
-    if let Some(parametric) = request.parametric {
-        refuse_taken(staging, parametric.file_name())?;
-        parametric.dump(staging).await?;
-    }
-    if let Some(preference) = request.preference {
-        refuse_taken(staging, preference.file_name())?;
-        preference.dump(staging).await?;
-    }
+    let memories = write_memories(staging, request).await?;
     refuse_taken(staging, CONFIG_FILE)?;
     refuse_taken(staging, MANIFEST_FILE)?;
     write_json(&staging.join(CONFIG_FILE), request.config)?;
     let names = names_within(staging).map_err(fail)?;
     let files: Result<Vec<ManifestFile>, std::io::Error> =
         names.iter().map(|name| ManifestFile::of(staging, name)).collect();
+    let content = if memories.texts.is_empty() { None } else { Some(content_hash(staging, &memories.texts)?) };
     let manifest = Manifest {
         format: FORMAT,
         program: concat!("mos ", env!("CARGO_PKG_VERSION")).to_owned(),
         cube_id: request.cube_id.to_string(),
-        text_backend: Some(request.text.backend().to_owned()),
+        text_backend: request.text.map(|text| text.backend().to_owned()),
+        memories: memories.backends,
+        content,
         embedding_space: request.embedding_space.clone(),
         created_at: request.created_at.clone(),
         files: files.map_err(fail)?,
     };
-    let manifest = serde_json::to_value(manifest).map_err(|error| file_error(staging, error.to_string()))?;
-    write_json(&staging.join(MANIFEST_FILE), &manifest)
+    let value = serde_json::to_value(&manifest).map_err(|error| file_error(staging, error.to_string()))?;
+    write_json(&staging.join(MANIFEST_FILE), &value)?;
+    Ok(manifest)
+}
+
+/// What was written of the memories.
+#[derive(Default)]
+struct WrittenMemories {
+    backends: BTreeMap<MemoryKind, String>,
+    /// Files that hold texts.
+    texts: Vec<(MemoryKind, String)>,
+}
+
+async fn write_memories(staging: &Path, request: &DumpRequest<'_>) -> Result<WrittenMemories, MemoryError> {
+    let mut written = WrittenMemories::default();
+    if let Some(text) = request.text {
+        text.dump(staging).await?;
+        let names = names_within(staging).map_err(|error| file_error(staging, error.to_string()))?;
+        written.texts.extend(names.into_iter().map(|name| (MemoryKind::Text, name)));
+        written.backends.insert(MemoryKind::Text, text.backend().to_owned());
+    }
+    if let Some(ActivationPart { memory, scope, file_name, backend }) = request.activation {
+        refuse_taken(staging, file_name)?;
+        memory.dump(scope, &staging.join(file_name)).await?;
+        written.backends.insert(MemoryKind::Activation, backend.to_owned());
+    }
+    if let Some(parametric) = request.parametric {
+        refuse_taken(staging, parametric.file_name())?;
+        parametric.dump(staging).await?;
+        written.backends.insert(MemoryKind::Parametric, parametric.backend().to_owned());
+    }
+    if let Some(preference) = request.preference {
+        refuse_taken(staging, preference.file_name())?;
+        preference.dump(staging).await?;
+        written.texts.push((MemoryKind::Preference, preference.file_name().to_owned()));
+        written.backends.insert(MemoryKind::Preference, preference.backend().to_owned());
+    }
+    Ok(written)
 }
 
 /// The files of a dump, sorted; those of a folder in it as `folder/file`.
@@ -233,7 +281,7 @@ fn move_into_place(staging: &Path, directory: &Path) -> Result<(), MemoryError> 
 }
 
 /// Makes the names in a directory durable; only Unix can and needs to.
-fn sync_directory(directory: &Path) -> std::io::Result<()> {
+pub(crate) fn sync_directory(directory: &Path) -> std::io::Result<()> {
     if cfg!(unix) { std::fs::File::open(directory)?.sync_all() } else { Ok(()) }
 }
 
@@ -260,6 +308,6 @@ fn read_object(path: &Path) -> Result<Option<Map<String, Value>>, MemoryError> {
     }
 }
 
-fn file_error(path: &Path, detail: String) -> MemoryError {
+pub(crate) fn file_error(path: &Path, detail: String) -> MemoryError {
     MemoryError::File { path: path.display().to_string(), detail }
 }

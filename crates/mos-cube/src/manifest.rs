@@ -1,9 +1,12 @@
 //! What stands in a dump, with checksums.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use mos_core::{EmbeddingSpace, MemoryError};
 use serde::{Deserialize, Serialize};
+
+use crate::kind::MemoryKind;
 
 /// Version of the layout that this program writes, and the newest it reads.
 pub const FORMAT: u32 = 1;
@@ -20,8 +23,15 @@ pub struct Manifest {
     pub program: String,
     /// The cube.
     pub cube_id: String,
-    /// Backend of the textual memory.
+    /// Backend of the textual memory, when that was dumped.
     pub text_backend: Option<String>,
+    /// The memories that were dumped, with their backends. Absent in dumps of the first programs.
+    #[serde(default)]
+    pub memories: BTreeMap<MemoryKind, String>,
+    /// Hash of what the textual and the preference memory say, when one was dumped: see
+    /// [`content_hash`](crate::content_hash).
+    #[serde(default)]
+    pub content: Option<String>,
     /// What the vectors were made with.
     pub embedding_space: Option<EmbeddingSpace>,
     /// When it was written, ISO 8601.
@@ -53,16 +63,21 @@ impl ManifestFile {
 }
 
 impl Manifest {
+    /// Refuses what a newer program wrote; returns what is wrong.
+    pub(crate) fn check_format(&self) -> Result<(), String> {
+        if self.format > FORMAT {
+            return Err(format!("has format {}, this program reads up to {FORMAT}; use a newer `mos`", self.format));
+        }
+        Ok(())
+    }
+
     /// Checks every file against the manifest.
     pub(crate) fn verify(&self, directory: &Path) -> Result<(), MemoryError> {
         let fail = |name: &str, detail: String| {
             Err(MemoryError::File { path: directory.join(name).display().to_string(), detail })
         };
-        if self.format > FORMAT {
-            return fail(
-                MANIFEST_FILE,
-                format!("has format {}, this program reads up to {FORMAT}; use a newer `mos`", self.format),
-            );
+        if let Err(problem) = self.check_format() {
+            return fail(MANIFEST_FILE, problem);
         }
         for expected in &self.files {
             if !lies_within(&expected.name) {
@@ -86,7 +101,7 @@ impl Manifest {
 }
 
 /// Whether a name is that of a file in the dump, or in a folder of it.
-fn lies_within(name: &str) -> bool {
+pub(crate) fn lies_within(name: &str) -> bool {
     let is_plain = |part: &str| Path::new(part).file_name().and_then(|name| name.to_str()) == Some(part);
     let mut parts = name.split('/');
     (1..=2).contains(&parts.clone().count()) && parts.all(is_plain)

@@ -25,6 +25,7 @@
 
 mod activation;
 mod builder;
+mod cubes;
 mod doctor;
 mod embed_cache;
 mod error;
@@ -46,6 +47,7 @@ mod usage;
 
 pub use activation::{ActivationBackend, ActivationParts, KvCaches, ServerPrompts};
 pub use builder::MosBuilder;
+pub use cubes::{Exported, GitSource, HubSource, Imported, RegisterOptions};
 pub use doctor::{Finding, Report};
 pub use error::{Error, Result};
 pub use facade::{
@@ -62,6 +64,7 @@ pub use factories::{
 pub use folders::{data_dir, models_dir};
 pub use mos_config::{self as config, Settings};
 pub use mos_core as core;
+pub use mos_cube::{Manifest as CubeManifest, MemoryKind};
 pub use mos_engine as engine;
 pub use mos_engine::{CancelToken, cpu_path};
 pub use mos_kv as kv;

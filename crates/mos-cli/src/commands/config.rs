@@ -17,6 +17,11 @@ pub(super) fn run(command: &ConfigCommand, arguments: &Arguments) -> anyhow::Res
             let told = json!({"file": file.display().to_string(), "ok": true, "warnings": loaded.warnings});
             output.value(&told, |_| format!("{} is good", file.display()))
         }
+        ConfigCommand::Schema { markdown: true, .. } => output.raw(&mos_config::settings_markdown()),
+        ConfigCommand::Schema { of_cube, .. } => {
+            let schema = if *of_cube { mos_config::cube_schema() } else { mos_config::settings_schema() };
+            output.line(&serde_json::to_string_pretty(&schema)?)
+        }
         ConfigCommand::Backends => {
             let backends = mos::backends();
             output.value(&backends, |backends| {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use mos::{CubeSource, Mos, NewCube};
+use mos::{CubeSource, GitSource, HubSource, MemoryKind, Mos, NewCube, RegisterOptions};
 use mos_config::{Free, GeneralMemCubeConfig, Secrets, Setting};
 use mos_core::{Cube, CubeId, UserId};
 use serde_json::{Value, json};
@@ -17,10 +17,7 @@ pub(super) async fn run(context: &Context, command: CubeCommand) -> anyhow::Resu
     let user = &context.user;
     match command {
         CubeCommand::Create { id, from } => {
-            let config = from.as_deref().map(GeneralMemCubeConfig::load).transpose()?.map(|(config, warnings)| {
-                warnings.iter().for_each(|warning| context.output.note(&format!("warning: {warning}")));
-                config
-            });
+            let config = load_config(context, from.as_deref())?;
             let cube = mos.create_cube(user, NewCube { cube_id: CubeId::parse(id)?, name: None, config }).await?;
             context.output.value(&masked(cube), describe)
         }
@@ -28,7 +25,13 @@ pub(super) async fn run(context: &Context, command: CubeCommand) -> anyhow::Resu
             let cubes: Vec<Cube> = mos.list_cubes(user).await?.into_iter().map(masked).collect();
             context.output.value(&cubes, |cubes| cubes.iter().map(describe).collect::<Vec<_>>().join("\n"))
         }
-        CubeCommand::Register { source, id } => register(context, &mos, &source, id).await,
+        CubeCommand::Register { source, id, revision, folder, default_config, only } => {
+            let default_config = load_config(context, default_config.as_deref())?;
+            let memories = if only.is_empty() { MemoryKind::ALL.to_vec() } else { only };
+            let options = RegisterOptions { memories, default_config };
+            let git = GitOptions { revision, folder };
+            register(context, &mos, &source, id, git, options).await
+        }
         CubeCommand::Unregister { id } => {
             mos.unregister_mem_cube(user, &CubeId::parse(id.as_str())?).await?;
             context.output.value(&json!({"unregistered": id}), |_| format!("unregistered `{id}`; its memories stay"))
@@ -37,18 +40,55 @@ pub(super) async fn run(context: &Context, command: CubeCommand) -> anyhow::Resu
             mos.delete_cube(user, &CubeId::parse(id.as_str())?).await?;
             context.output.value(&json!({"deleted": id}), |_| format!("deleted cube `{id}`"))
         }
-        CubeCommand::Dump { id, directory } => {
+        CubeCommand::Dump { id, directory, only } => {
             let shown = directory.display().to_string();
             let cube = CubeId::parse(id.as_str())?;
-            progress::spinning(format!("writing `{id}` to {shown}"), mos.dump(user, Some(&cube), &directory)).await?;
+            let dump = async {
+                match only.as_slice() {
+                    [] => mos.dump(user, Some(&cube), &directory).await,
+                    only => mos.dump_memories(user, Some(&cube), &directory, only).await.map(drop),
+                }
+            };
+            progress::spinning(format!("writing `{id}` to {shown}"), dump).await?;
             context.output.value(&json!({"dumped": id, "directory": shown}), |_| format!("dumped `{id}` to {shown}"))
         }
-        CubeCommand::Load { id, directory } => {
+        CubeCommand::Load { id, directory, only } => {
             let cube = CubeId::parse(id.as_str())?;
             let message = format!("reading {} into `{id}`", directory.display());
-            let n_memories = progress::spinning(message, mos.load(user, Some(&cube), &directory)).await?;
+            let load = async {
+                match only.as_slice() {
+                    [] => mos.load(user, Some(&cube), &directory).await,
+                    only => mos.load_memories(user, Some(&cube), &directory, only).await,
+                }
+            };
+            let n_memories = progress::spinning(message, load).await?;
             let loaded = json!({"cube_id": id, "n_memories": n_memories});
             context.output.value(&loaded, |_| format!("loaded {n_memories} memories into `{id}`"))
+        }
+        CubeCommand::Export { id, file } => {
+            let (cube, shown) = (CubeId::parse(id.as_str())?, file.display().to_string());
+            let export = mos.export_cube(user, Some(&cube), &file);
+            let exported = progress::spinning(format!("writing `{id}` to {shown}"), export).await?;
+            context.output.value(&exported, |exported| {
+                format!("exported `{id}` to {shown} ({} bytes), content {}", exported.n_bytes, exported.content)
+            })
+        }
+        CubeCommand::Import { file, new_id } => {
+            let new_id = new_id.map(CubeId::parse).transpose()?;
+            let import = mos.import_cube(user, &file, new_id.as_ref());
+            let mut imported = progress::spinning(format!("reading {}", file.display()), import).await?;
+            imported.cube = masked(imported.cube);
+            if !imported.is_same() {
+                context.output.note("the vectors are not those of the file: another encoder is configured here");
+            }
+            context.output.value(&imported, |imported| {
+                format!("imported {}\ncontent {}", describe(&imported.cube), imported.content)
+            })
+        }
+        CubeCommand::Hash { id } => {
+            let cube = CubeId::parse(id.as_str())?;
+            let content = mos.content_hash(user, Some(&cube)).await?;
+            context.output.value(&json!({"cube_id": id, "content": content}), |_| content.clone())
         }
         CubeCommand::Share { id, with } => {
             mos.share_cube_with_user(user, &CubeId::parse(id.as_str())?, &UserId::parse(with.as_str())?).await?;
@@ -68,10 +108,52 @@ pub(super) async fn run(context: &Context, command: CubeCommand) -> anyhow::Resu
     }
 }
 
-async fn register(context: &Context, mos: &Mos, source: &str, id: Option<String>) -> anyhow::Result<()> {
+/// A cube's configuration from a file; warnings about it go to standard error.
+fn load_config(context: &Context, file: Option<&Path>) -> anyhow::Result<Option<GeneralMemCubeConfig>> {
+    let loaded = file.map(GeneralMemCubeConfig::load).transpose()?;
+    Ok(loaded.map(|(config, warnings)| {
+        warnings.iter().for_each(|warning| context.output.note(&format!("warning: {warning}")));
+        config
+    }))
+}
+
+/// What is asked of a git repository.
+struct GitOptions {
+    revision: Option<String>,
+    folder: Option<PathBuf>,
+}
+
+impl GitOptions {
+    /// The repository that a source names, if it does.
+    fn repository(self, source: &str) -> anyhow::Result<Option<CubeSource>> {
+        let is_directory = Path::new(source).is_dir();
+        if !is_directory && source.contains("://") {
+            let git = GitSource { revision: self.revision, folder: self.folder, ..GitSource::new(source) };
+            return Ok(Some(CubeSource::Git(git)));
+        }
+        anyhow::ensure!(
+            self.revision.is_none() && self.folder.is_none(),
+            "--revision and --folder belong to a git repository (https://, ssh:// or file://), which `{source}` is not"
+        );
+        let name = source.strip_prefix("hub:").filter(|_| !is_directory);
+        Ok(name.map(|name| CubeSource::Hub(Box::new(HubSource::new(name)))))
+    }
+}
+
+async fn register(
+    context: &Context,
+    mos: &Mos,
+    source: &str,
+    id: Option<String>,
+    git: GitOptions,
+    options: RegisterOptions,
+) -> anyhow::Result<()> {
     let cube_id = id.map(CubeId::parse).transpose()?;
     let is_known = mos.list_cubes(&context.user).await?.iter().any(|cube| cube.cube_id.as_str() == source);
-    let cube = if Path::new(source).is_dir() {
+    let cube = if let Some(repository) = git.repository(source)? {
+        let registered = mos.register_mem_cube_with(&context.user, repository, cube_id.as_ref(), options);
+        progress::spinning(format!("fetching {source}"), registered).await?
+    } else if Path::new(source).is_dir() {
         let directory = absolute(Path::new(source)).with_context(|| format!("cannot find the directory {source}"))?;
         let shown = directory.display().to_string();
         if is_known && shown != source {
@@ -81,7 +163,7 @@ async fn register(context: &Context, mos: &Mos, source: &str, id: Option<String>
             ));
         }
         let source = CubeSource::Directory(directory);
-        let registered = mos.register_mem_cube(&context.user, source, cube_id.as_ref());
+        let registered = mos.register_mem_cube_with(&context.user, source, cube_id.as_ref(), options);
         progress::spinning(format!("reading {shown}"), registered).await?
     } else {
         let known = CubeId::parse(source)?;

@@ -4,6 +4,7 @@
 mod bad_input;
 mod bench;
 mod chatting;
+mod cube_files;
 mod eval;
 mod journeys;
 mod kv;

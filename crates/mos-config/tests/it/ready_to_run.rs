@@ -117,3 +117,81 @@ fn users_in_postgres_take_their_address_from_the_environment() {
         "MemOS knows no other"
     );
 }
+
+/// Variables of servers, as files name them.
+fn servers() -> Vec<(String, String)> {
+    environment(&[
+        ("DATABASE_URL", "postgres://mos:geheim@db/mos"),
+        ("NEO4J_URI", "bolt://graph:7687"),
+        ("NEO4J_PASSWORD", "streng geheim"),
+        ("QDRANT_URL", "http://vectors:6334"),
+        ("QDRANT_API_KEY", "ganz geheim"),
+        ("REDIS_URL", "redis://:geheim@queue:6379/0"),
+        ("OPENAI_API_KEY", "sk-geheim"),
+    ])
+}
+
+#[test]
+fn every_file_loads_and_is_documented() {
+    let documentation = mos_config::settings_markdown();
+    let files = [
+        "embedded",
+        "local-chatbot",
+        "openai",
+        "ollama",
+        "vllm",
+        "users-in-postgres",
+        "servers",
+        "neo4j-and-qdrant",
+        "saas",
+        "full",
+    ];
+    for name in files {
+        let file = format!("configs/{name}.yaml");
+        assert!(documentation.contains(&format!("(../{file})")), "{name} is not documented");
+        let loaded = Settings::load(Some(&repository(&file)), servers()).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(loaded.warnings, Vec::<String>::new(), "{name}");
+        let shown = format!("{:?} {}", loaded.settings, loaded.settings.to_json(Secrets::Masked));
+        assert!(!shown.contains("geheim"), "{name}");
+        let again = Settings::from_json(&loaded.settings.to_json(Secrets::Plain)).unwrap();
+        assert_eq!(again, loaded.settings, "{name}");
+    }
+}
+
+#[test]
+fn a_service_has_all_four_servers_and_says_which_address_is_missing() {
+    let path = repository("configs/saas.yaml");
+    let settings = Settings::load(Some(&path), servers()).unwrap().settings;
+    let queue = settings.queue.as_ref().map(mos_config::QueueConfig::backend);
+    let parts = (settings.store.backend(), settings.vectors.backend(), queue, settings.user_manager.backend());
+    assert_eq!(parts, ("neo4j", "qdrant", Some("redis"), "postgres"));
+    for missing in ["NEO4J_URI", "NEO4J_PASSWORD", "QDRANT_URL", "REDIS_URL", "DATABASE_URL"] {
+        let others = servers().into_iter().filter(|(name, _)| name != missing);
+        let error = Settings::load(Some(&path), others).unwrap_err().to_string();
+        assert!(error.contains(&format!("names the environment variable {missing}, which is not set")), "{error}");
+    }
+}
+
+#[test]
+fn the_full_cube_is_a_tree_with_vectors_on_a_server_and_kept_state() {
+    let settings = Settings::load(Some(&repository("configs/full.yaml")), servers()).unwrap().settings;
+    assert_eq!((settings.store.backend(), settings.vectors.backend()), ("neo4j", "qdrant"));
+    assert_eq!(settings.text_memory().backend(), "tree_text");
+    assert!(settings.enable_activation_memory && settings.chat_model.backend() == "local");
+}
+
+#[test]
+fn vllm_and_the_local_chatbot_need_nothing_but_their_model() {
+    let vllm = Settings::load(Some(&repository("configs/vllm.yaml")), []).unwrap().settings;
+    assert_eq!((vllm.chat_model.backend(), vllm.embedder.backend()), ("vllm", "local"));
+    let chatbot = Settings::load(Some(&repository("configs/local-chatbot.yaml")), []).unwrap().settings;
+    assert_eq!(chatbot.chat_model.backend(), "local");
+    assert!(chatbot.base_prompt.unwrap().contains("{memories}"));
+}
+
+#[test]
+fn the_documentation_of_the_settings_is_up_to_date() {
+    let path = repository("docs/configuration.md");
+    let written = std::fs::read_to_string(&path).unwrap_or_default().replace("\r\n", "\n");
+    assert!(written == mos_config::settings_markdown(), "{} is out of date; run `cargo xtask docs`", path.display());
+}

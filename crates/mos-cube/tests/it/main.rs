@@ -1,6 +1,7 @@
 //! Cubes as directories: written at once, read with suspicion.
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is what it is for")]
 
+mod packing;
 mod reading;
 mod writing;
 
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use mos_core::{
     CubeId, MemoryError, MemoryId, MemoryItem, Origin, RecordStore, Scope, SystemClock, TextMemory, WriteBatch,
 };
-use mos_cube::DumpRequest;
+use mos_cube::{DumpRequest, Manifest};
 use mos_memory::{DEFAULT_FILE_NAME, NaiveText, Shelf};
 use mos_stores::InMemoryStore;
 use serde_json::{Value, json};
@@ -29,11 +30,11 @@ fn naive_config() -> Value {
     json!({"user_id": "ann", "cube_id": "notes", "text_mem": {"backend": "naive_text", "config": {}}})
 }
 
-async fn dump(directory: &Path, text: &dyn TextMemory) -> Result<(), MemoryError> {
+async fn dump(directory: &Path, text: &dyn TextMemory) -> Result<Manifest, MemoryError> {
     let request = DumpRequest {
         cube_id: &CubeId::from("notes"),
         config: &naive_config(),
-        text,
+        text: Some(text),
         activation: None,
         parametric: None,
         preference: None,

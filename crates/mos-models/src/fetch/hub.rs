@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use hf_hub::api::tokio::{Api, ApiBuilder, ApiError};
+use hf_hub::api::tokio::{Api, ApiBuilder, ApiError, ApiRepo};
 use mos_core::ModelError;
 
 use super::{Progress, PullOptions, disk};
@@ -29,9 +29,26 @@ fn api(options: &PullOptions) -> Result<Api, ModelError> {
     builder.build().map_err(|error| sort(error, "the hub", options))
 }
 
+/// What a repository of the hub holds; the same name can be of both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Model,
+    Dataset,
+}
+
+impl Kind {
+    fn open(self, repository: &str, options: &PullOptions) -> Result<ApiRepo, ModelError> {
+        let api = api(options)?;
+        Ok(match self {
+            Self::Model => api.model(repository.to_owned()),
+            Self::Dataset => api.dataset(repository.to_owned()),
+        })
+    }
+}
+
 /// Returns the paths of a repository's files.
-pub(crate) async fn files(repository: &str, options: &PullOptions) -> Result<Vec<String>, ModelError> {
-    let repo = api(options)?.model(repository.to_owned());
+pub(crate) async fn files(kind: Kind, repository: &str, options: &PullOptions) -> Result<Vec<String>, ModelError> {
+    let repo = kind.open(repository, options)?;
     let info = tokio::time::timeout(options.hub_timeout, repo.info())
         .await
         .map_err(|_| silent(options.hub_timeout))?
@@ -126,19 +143,21 @@ impl hf_hub::api::tokio::Progress for Counter {
     async fn finish(&mut self) {}
 }
 
-/// Downloads files of a repository into `into`, resuming what an earlier call left.
+/// Downloads files of a repository into `into`, resuming what an earlier call left. None may be larger than `max_bytes`.
 pub(crate) async fn fetch(
+    kind: Kind,
     repository: &str,
     files: &[String],
     options: &PullOptions,
     into: &Path,
+    max_bytes: u64,
     progress: &dyn Progress,
 ) -> Result<(), ModelError> {
-    let repo = api(options)?.model(repository.to_owned());
+    let repo = kind.open(repository, options)?;
     for file in files {
         let counter = Counter::default();
         let download = repo.download_with_progress(file, counter.clone());
-        let cached = watch(download, file, &counter, options, progress)
+        let cached = watch(download, file, &counter, options, max_bytes, progress)
             .await?
             .map_err(|error| sort(error, &format!("{repository}/{file}"), options))?;
         // The cache holds a link to the file itself.
@@ -163,6 +182,7 @@ async fn watch<T>(
     file: &str,
     counter: &Counter,
     options: &PullOptions,
+    max_bytes: u64,
     progress: &dyn Progress,
 ) -> Result<T, ModelError> {
     let mut download = std::pin::pin!(download);
@@ -171,6 +191,11 @@ async fn watch<T>(
         let finished = tokio::time::timeout(TICK, &mut download).await;
         let (done, total) = (counter.done.load(Ordering::Relaxed), counter.total.load(Ordering::Relaxed));
         progress.bytes(file, done, (total > 0).then_some(total));
+        if done.max(total) > max_bytes {
+            return Err(ModelError::BadModel(format!(
+                "{file} is too large: more than the {max_bytes} bytes that may still come"
+            )));
+        }
         if let Ok(finished) = finished {
             return Ok(finished);
         }

@@ -7,6 +7,7 @@
 //! Partial downloads lie in `.hub` in the models folder and are resumed.
 
 mod catalogue;
+mod dataset;
 mod hub;
 mod installed;
 mod pip;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use mos_core::ModelError;
 
 pub use catalogue::{CATALOGUE, CatalogueFile, CatalogueModel, CataloguePackage, Packed, PackedPart, defaults};
+pub use dataset::pull_dataset;
 pub use installed::{InstalledModel, list, resolve};
 
 use crate::secret::Secret;
@@ -137,7 +139,7 @@ async fn from_hub(
     };
     progress.note(&format!("fetching {} from the hub ({repository})", model.name));
     let files: Vec<String> = model.files.iter().map(|file| file.path.to_owned()).collect();
-    let fetched = match hub::fetch(repository, &files, options, &incoming.path, progress).await {
+    let fetched = match fetch_model(repository, &files, options, &incoming, progress).await {
         Ok(()) => model.verify(&incoming.path).await,
         Err(error) => Err(error),
     };
@@ -145,6 +147,16 @@ async fn from_hub(
         progress.note(&format!("the hub did not do: {error}"));
         format!("hub: {error}")
     })
+}
+
+async fn fetch_model(
+    repository: &str,
+    files: &[String],
+    options: &PullOptions,
+    incoming: &Incoming,
+    progress: &dyn Progress,
+) -> Result<(), ModelError> {
+    hub::fetch(hub::Kind::Model, repository, files, options, &incoming.path, u64::MAX, progress).await
 }
 
 /// Says what to do without a network.
@@ -183,10 +195,12 @@ async fn pull_repository(name: &str, options: &PullOptions, progress: &dyn Progr
         return wanted.map_or_else(|| installed::main_path(&folder), Ok);
     }
     progress.note(&format!("fetching {repository} from the hub"));
-    let all = hub::files(repository, options).await.map_err(|error| offline(error, repository, &folder))?;
+    let all = hub::files(hub::Kind::Model, repository, options)
+        .await
+        .map_err(|error| offline(error, repository, &folder))?;
     let chosen = hub::choose(repository, &all, file)?;
     let incoming = Incoming::new(&options.models_dir, &folder_name)?;
-    hub::fetch(repository, &chosen, options, &incoming.path, progress)
+    fetch_model(repository, &chosen, options, &incoming, progress)
         .await
         .map_err(|error| offline(error, repository, &folder))?;
     let mut files = Vec::new();

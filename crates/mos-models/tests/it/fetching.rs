@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use mos_core::ModelError;
-use mos_models::fetch::{CATALOGUE, Progress, PullOptions, Silent, list, pull, resolve};
+use mos_models::fetch::{CATALOGUE, Progress, PullOptions, Silent, list, pull, pull_dataset, resolve};
 
 use crate::local_hub::LocalHub;
 
@@ -245,4 +245,29 @@ async fn the_catalogue_comes_with_pip_when_the_hub_is_away() {
     options.python = None;
     pull(CATALOGUE[0].name, &options, &Silent).await.unwrap();
     assert!(first.join("mos-manifest.json").is_file());
+}
+
+#[tokio::test]
+async fn a_data_set_comes_with_all_its_files_and_within_its_bounds() {
+    let hub = LocalHub::start(&[
+        (".gitattributes", b"x"),
+        ("README.md", b"about it"),
+        ("config.json", b"{}"),
+        ("caches/one.safetensors", b"0123456789"),
+    ])
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(&folder.path().join("models"), &hub.endpoint);
+    let into = folder.path().join("cube");
+    let files = pull_dataset("owner/name", &into, 1000, &options, &Silent).await.unwrap();
+    assert_eq!(files, ["caches/one.safetensors", "config.json"]);
+    assert_eq!(fs::read(into.join("caches/one.safetensors")).unwrap(), b"0123456789");
+    assert!(!into.join("README.md").exists() && !into.join(".gitattributes").exists());
+
+    let small = pull_dataset("owner/name", &folder.path().join("small"), 11, &options, &Silent).await.unwrap_err();
+    assert!(matches!(small, ModelError::BadModel(_)) && small.to_string().contains("too large"), "{small}");
+    let missing = pull_dataset("nobody/name", &folder.path().join("missing"), 1000, &options, &Silent).await;
+    assert!(matches!(missing, Err(ModelError::NotFound(_))), "{missing:?}");
+    let closed = pull_dataset("closed/name", &folder.path().join("closed"), 1000, &options, &Silent).await;
+    assert!(matches!(closed, Err(ModelError::Denied(_))), "{closed:?}");
 }

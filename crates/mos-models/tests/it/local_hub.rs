@@ -40,6 +40,8 @@ impl LocalHub {
         let router = Router::new()
             .route("/api/models/{owner}/{name}/revision/main", get(listing))
             .route("/{owner}/{name}/resolve/main/{*file}", get(serve))
+            .route("/api/datasets/{owner}/{name}/revision/main", get(listing))
+            .route("/datasets/{owner}/{name}/resolve/main/{*file}", get(serve))
             .with_state(Arc::clone(&shelf));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());

@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use mos_config::{GeneralMemCubeConfig, Secrets, Setting};
-use mos_core::{Access, Cube, CubeId, Filter, MemoryError, Origin, Scope, StoreError, UserId};
-use mos_cube::{CubeDump, DumpRequest};
+use mos_core::{Access, Cube, CubeId, Filter, Origin, Scope, UserId};
+use mos_cube::{CubeDump, MemoryKind};
 use mos_kv::DEFAULT_MEMORY_FILENAME;
 use mos_memory::Reembedded;
 use serde_json::Value;
 
 use super::{CubeActivation, Mos, default_cube_id};
+use crate::cubes::{GitSource, HubSource, OpenedCube, RegisterOptions};
 use crate::error::{Error, Result};
 
 /// A cube to make.
@@ -39,6 +40,10 @@ pub enum CubeSource {
     Directory(PathBuf),
     /// A new cube of this configuration.
     Config(Box<GeneralMemCubeConfig>),
+    /// A git repository that holds a dumped cube.
+    Git(GitSource),
+    /// A data set of the Hugging Face hub that is a dumped cube.
+    Hub(Box<HubSource>),
 }
 
 impl Mos {
@@ -65,68 +70,91 @@ impl Mos {
 
     /// Registers a cube for a user, so that searches and chats use it, and returns it.
     ///
-    /// A directory is read once, when its cube is new here; a cube that exists gets registered again. Registering
-    /// never gives access to a cube that belongs to somebody else. Without an id, a directory's own text is the id
-    /// and any other cube is `cube_<user>`.
+    /// A directory or repository is read once, when its cube is new here; a cube that exists gets registered again.
+    /// Registering never gives access to a cube that belongs to somebody else. Without an id, the text of a directory, the
+    /// address or the name of a repository is the id and any other cube is `cube_<user>`.
     ///
     /// # Errors
-    /// [`Error::UnknownUser`]; [`Error::NoAccess`]; errors of the directory, after which nothing is registered.
+    /// [`Error::UnknownUser`]; [`Error::NoAccess`]; errors of the source, after which nothing is registered.
     pub async fn register_mem_cube(&self, user: &UserId, source: CubeSource, cube_id: Option<&CubeId>) -> Result<Cube> {
+        self.register_mem_cube_with(user, source, cube_id, RegisterOptions::default()).await
+    }
+
+    /// As [`Mos::register_mem_cube`], with chosen memories, and with a configuration that lies over that of the cube.
+    ///
+    /// # Errors
+    /// As [`Mos::register_mem_cube`]; [`Error::Config`] when the two configurations do not go together.
+    pub async fn register_mem_cube_with(
+        &self,
+        user: &UserId,
+        source: CubeSource,
+        cube_id: Option<&CubeId>,
+        options: RegisterOptions,
+    ) -> Result<Cube> {
         self.checked_user(user).await?;
         let cube_id = match (cube_id, &source) {
             (Some(id), _) => CubeId::parse(id.as_str())?,
             (None, CubeSource::Directory(path)) => CubeId::parse(path.display().to_string())?,
-            (None, _) => default_cube_id(user),
+            (None, CubeSource::Git(git)) => CubeId::parse(git.url.as_str())?,
+            (None, CubeSource::Hub(hub)) => CubeId::parse(hub.repository.as_str())?,
+            (None, CubeSource::Known | CubeSource::Config(_)) => default_cube_id(user),
         };
         if self.parts.users.cube(&cube_id).await?.is_some() {
             let (cube, access) = self.checked_cube(user, &cube_id).await?;
             if !cube.is_registered && access != Access::Owner {
                 return Err(Error::NotOwner { user: user.clone(), cube: cube_id });
             }
-            return self.register_again(user, cube, &source).await;
+            return self.register_again(user, cube, &source, &options).await;
         }
-        match source {
-            CubeSource::Known => Err(Error::NoAccess { user: user.clone(), cube: cube_id }),
-            CubeSource::Config(config) => {
-                self.create_cube(user, NewCube { cube_id, name: None, config: Some(*config) }).await
-            }
-            CubeSource::Directory(path) => self.register_directory(user, cube_id, &path).await,
+        if let CubeSource::Config(config) = source {
+            let config = over(*config, &options)?;
+            return self.create_cube(user, NewCube { cube_id, name: None, config: Some(config) }).await;
+        }
+        match OpenedCube::of(&source).await? {
+            Some(opened) => self.register_dump(user, cube_id, &opened, &options).await,
+            None => Err(Error::NoAccess { user: user.clone(), cube: cube_id }),
         }
     }
 
     /// A cube that is not registered and has no memories may be what a registration left that broke off (its process was
-    /// killed): the directory is read then.
-    async fn register_again(&self, user: &UserId, mut cube: Cube, source: &CubeSource) -> Result<Cube> {
+    /// killed): the source is read then.
+    async fn register_again(
+        &self,
+        user: &UserId,
+        mut cube: Cube,
+        source: &CubeSource,
+        options: &RegisterOptions,
+    ) -> Result<Cube> {
         crate::migrate::check_whole(&cube)?;
-        if let CubeSource::Directory(path) = source
-            && !cube.is_registered
+        if !cube.is_registered
             && self.parts.record.count(&Scope::of(&cube.cube_id), &Filter::Everything).await? == 0
+            && let Some(opened) = OpenedCube::of(source).await?
         {
-            // The folder may hold another configuration by now.
-            cube.config = stored_config(read_dump(path).await?)?;
+            // The source may hold another configuration by now.
+            cube.config = stored_config(read_dump(&opened.directory).await?, options)?;
             self.parts.users.set_cube_config(&cube.cube_id, &cube.config).await?;
-            self.load_texts(&cube, path, Origin::new(user.as_str(), "register")).await?;
-            load_activation(self.activation(&cube)?.as_ref(), path).await?;
+            self.load_all(user, &cube, &opened.directory, options).await?;
         }
         self.parts.users.set_registered(&cube.cube_id, true).await?;
         cube.is_registered = true;
         Ok(cube)
     }
 
-    async fn register_directory(&self, user: &UserId, cube_id: CubeId, path: &Path) -> Result<Cube> {
-        let config = stored_config(read_dump(path).await?)?;
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-        let mut cube = self.new_cube(user, cube_id, name, Some(path), config);
+    /// Makes a cube of a dump; after an error there is none.
+    pub(crate) async fn register_dump(
+        &self,
+        user: &UserId,
+        cube_id: CubeId,
+        opened: &OpenedCube,
+        options: &RegisterOptions,
+    ) -> Result<Cube> {
+        let config = stored_config(read_dump(&opened.directory).await?, options)?;
+        let mut cube = self.new_cube(user, cube_id, opened.name.clone(), Some(opened.origin.as_str()), config);
         self.text_memory(&cube)?;
         // Not registered until its memories are in: whoever looks in between sees no half cube.
         cube.is_registered = false;
         self.parts.users.create_cube(&cube).await?;
-        let activation = self.activation(&cube)?;
-        let loaded = match self.load_texts(&cube, path, Origin::new(user.as_str(), "register")).await {
-            Ok(_) => load_activation(activation.as_ref(), path).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = loaded {
+        if let Err(error) = self.load_all(user, &cube, &opened.directory, options).await {
             // Another process may have finished what failed here; then the cube stays. The first error is the one to tell.
             if let Err(left) = self.parts.users.discard_cube(&cube.cube_id).await {
                 tracing::warn!(cube = %cube.cube_id, error = %left, "an unfinished cube was left behind");
@@ -139,14 +167,33 @@ impl Mos {
         Ok(cube)
     }
 
-    /// Reads the memories of a dump that are texts (and the parametric one, which has nothing to read), and returns how
-    /// many there were.
-    async fn load_texts(&self, cube: &Cube, directory: &Path, origin: Origin) -> Result<usize> {
-        let mut n_memories = self.text_memory(cube)?.load(directory, origin.clone()).await?;
-        if let Some(preference) = self.preference_memory(cube)? {
+    async fn load_all(&self, user: &UserId, cube: &Cube, directory: &Path, options: &RegisterOptions) -> Result<()> {
+        let activation = self.activation(cube)?;
+        self.load_texts(cube, directory, Origin::new(user.as_str(), "register"), &options.memories).await?;
+        load_activation(activation.as_ref(), directory, &options.memories).await
+    }
+
+    /// Reads those of `memories` that are texts (and the parametric one, which has nothing to read) from a dump, and returns
+    /// how many there were.
+    pub(crate) async fn load_texts(
+        &self,
+        cube: &Cube,
+        directory: &Path,
+        origin: Origin,
+        memories: &[MemoryKind],
+    ) -> Result<usize> {
+        let mut n_memories = 0;
+        if memories.contains(&MemoryKind::Text) {
+            n_memories += self.text_memory(cube)?.load(directory, origin.clone()).await?;
+        }
+        if memories.contains(&MemoryKind::Preference)
+            && let Some(preference) = self.preference_memory(cube)?
+        {
             n_memories += preference.load(directory, origin).await?;
         }
-        if let Some(parametric) = self.parametric_memory(cube)? {
+        if memories.contains(&MemoryKind::Parametric)
+            && let Some(parametric) = self.parametric_memory(cube)?
+        {
             parametric.load(directory).await?;
         }
         Ok(n_memories)
@@ -157,13 +204,13 @@ impl Mos {
         owner: &UserId,
         cube_id: CubeId,
         name: Option<String>,
-        path: Option<&Path>,
+        path: Option<&str>,
         config: Value,
     ) -> Cube {
         Cube {
             cube_name: name.unwrap_or_else(|| cube_id.to_string()),
             cube_id,
-            cube_path: path.map(|path| path.display().to_string()),
+            cube_path: path.map(str::to_owned),
             owner_id: owner.clone(),
             created_at: self.parts.clock.now_text(),
             is_registered: true,
@@ -234,35 +281,7 @@ impl Mos {
     /// # Errors
     /// Rights; errors of the directory; a conflict when the cube was embedded anew meanwhile.
     pub async fn dump(&self, user: &UserId, cube: Option<&CubeId>, directory: &Path) -> Result<()> {
-        let cube = self.target(user, cube).await?;
-        let space = self.parts.record.embedding_space(&cube.scope()).await?;
-        let activation = match cube.act_mem() {
-            Some(activation) if activation.has_items().await? => {
-                let (backend, scope) = activation.backend();
-                Some((backend.memory(), scope, activation.file_name()?))
-            }
-            _ => None,
-        };
-        let request = DumpRequest {
-            cube_id: &cube.info().cube_id,
-            config: &cube.info().config,
-            text: cube.text_mem().as_ref(),
-            activation: activation.as_ref().map(|(memory, scope, file)| (memory.as_ref(), *scope, *file)),
-            parametric: cube.para_mem().map(AsRef::as_ref),
-            preference: cube.pref_mem().map(AsRef::as_ref),
-            embedding_space: space.clone(),
-            created_at: self.parts.clock.now_text(),
-        };
-        mos_cube::dump(directory, request).await?;
-        if self.parts.record.embedding_space(&cube.scope()).await? != space {
-            return Err(MemoryError::from(StoreError::Conflict(format!(
-                "cube `{}` was embedded anew while it was dumped: remove {} and dump it again",
-                cube.info().cube_id,
-                directory.display()
-            )))
-            .into());
-        }
-        Ok(())
+        self.write_dump(user, cube, directory, &MemoryKind::ALL).await.map(drop)
     }
 
     /// Reads a dumped cube into a registered one (without an id the default one) and returns how many memories and
@@ -274,11 +293,7 @@ impl Mos {
     /// one is loaded and the preferences are as they were; the same holds for the activation memory, which comes last.
     pub async fn load(&self, user: &UserId, cube: Option<&CubeId>, directory: &Path) -> Result<usize> {
         let cube = self.target(user, cube).await?;
-        read_dump(directory).await?;
-        let n_memories = self.load_texts(cube.info(), directory, Origin::new(user.as_str(), "load")).await?;
-        self.has_changed(&cube.info().cube_id);
-        load_activation(cube.act_mem(), directory).await?;
-        Ok(n_memories)
+        self.read_into(user, &cube, directory, &MemoryKind::ALL).await
     }
 
     /// Embeds a cube anew with the configured encoder; ids and history stay. Goes on where an interrupted call
@@ -302,8 +317,15 @@ impl Mos {
     }
 }
 
-/// Reads the activation memory of a dump, when there is one.
-async fn load_activation(activation: Option<&CubeActivation>, directory: &Path) -> Result<()> {
+/// Reads the activation memory of a dump, when it is wanted and there is one.
+pub(crate) async fn load_activation(
+    activation: Option<&CubeActivation>,
+    directory: &Path,
+    memories: &[MemoryKind],
+) -> Result<()> {
+    if !memories.contains(&MemoryKind::Activation) {
+        return Ok(());
+    }
     match activation {
         Some(activation) if directory.join(activation.file_name()?).is_file() => {
             activation.load(directory).await.map(drop)
@@ -316,14 +338,22 @@ async fn load_activation(activation: Option<&CubeActivation>, directory: &Path) 
     }
 }
 
-/// A dump's configuration as it is kept: checked, and without secrets (the models of the settings are used).
-fn stored_config(dump: CubeDump) -> Result<Value> {
+/// A dump's configuration as it is kept: checked, under what lies over it, and without secrets (the models of the settings are
+/// used).
+fn stored_config(dump: CubeDump, options: &RegisterOptions) -> Result<Value> {
     let config = GeneralMemCubeConfig::from_json(&Value::Object(dump.config))
         .map_err(|error| Error::Invalid(format!("the cube's config.json: {error}")))?;
-    Ok(config.to_json(Secrets::Omitted))
+    Ok(over(config, options)?.to_json(Secrets::Omitted))
 }
 
-async fn read_dump(directory: &Path) -> Result<CubeDump> {
+fn over(config: GeneralMemCubeConfig, options: &RegisterOptions) -> Result<GeneralMemCubeConfig> {
+    match &options.default_config {
+        Some(default) => Ok(config.merged_with_default(default)?),
+        None => Ok(config),
+    }
+}
+
+pub(crate) async fn read_dump(directory: &Path) -> Result<CubeDump> {
     let directory = directory.to_owned();
     match tokio::task::spawn_blocking(move || mos_cube::read(&directory)).await {
         Ok(dump) => Ok(dump?),

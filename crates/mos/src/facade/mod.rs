@@ -26,6 +26,7 @@ use mos_scheduler::{EventSink, Registration, Scheduler};
 pub use activation::{CubeActivation, CubeCaches};
 pub use chat::{Chat, ChatReply};
 pub use cubes::{CubeSource, NewCube};
+pub(crate) use cubes::{load_activation, read_dump};
 pub use memories::{Add, Added, CubeGraph, CubeMemories, MemoryListing};
 pub use organize::{Organize, OrganizeModel};
 pub(crate) use preferences::MAX_LEARNING;

@@ -4,7 +4,9 @@
 mod activation;
 mod backends;
 mod chat;
+mod cube_files;
 mod cubes;
+mod full;
 mod memories;
 mod migrate;
 mod organize;

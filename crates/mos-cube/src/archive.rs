@@ -1,0 +1,183 @@
+//! A dumped cube as one file, and back.
+//!
+//! The file is a plain tar archive that any `tar` lists: `manifest.json` first, then the files that it names, in its order.
+//! Nothing is compressed, so that what comes out is never larger than what went in.
+
+use std::collections::BTreeMap;
+use std::io::{BufWriter, ErrorKind, Read, Write};
+use std::path::Path;
+
+use mos_core::MemoryError;
+use tar::{Archive, Builder, EntryType, Header};
+use tempfile::TempDir;
+
+use crate::directory::{CubeDump, file_error, parent_of, read, sync_directory};
+use crate::manifest::{MANIFEST_FILE, Manifest, lies_within};
+
+/// A manifest is read whole; what is larger is something else.
+const MAX_MANIFEST_BYTES: u64 = 16 << 20;
+
+/// Bytes that are copied at a time.
+const CHUNK_BYTES: usize = 1 << 16;
+
+/// Writes a dumped cube to one file, which must not exist yet and appears whole or not at all. On Unix only the owner can read
+/// it. The same dump gives the same bytes.
+///
+/// # Errors
+/// [`MemoryError::File`] for a directory that is no dump of ours or is damaged, for a file that exists or cannot be written,
+/// and for a name too long for an archive.
+pub fn pack(directory: &Path, file: &Path) -> Result<Manifest, MemoryError> {
+    let Some(manifest) = read(directory)?.manifest else {
+        return Err(file_error(
+            directory,
+            format!("has no {MANIFEST_FILE}; load the cube and dump it again, then it can be packed"),
+        ));
+    };
+    if file.exists() {
+        return Err(file_error(file, "exists already; give the path of a new file".to_owned()));
+    }
+    let fail = |error: std::io::Error| file_error(file, format!("cannot write the cube there: {error}"));
+    let parent = parent_of(file);
+    std::fs::create_dir_all(parent).map_err(fail)?;
+    // Temporary files are readable by their owner alone.
+    let mut staging = tempfile::Builder::new().prefix(".mos-cube-").tempfile_in(parent).map_err(fail)?;
+    let mut builder = Builder::new(BufWriter::new(staging.as_file_mut()));
+    let names = std::iter::once(MANIFEST_FILE).chain(manifest.files.iter().map(|file| file.name.as_str()));
+    for name in names {
+        append(&mut builder, directory, name).map_err(fail)?;
+    }
+    let mut writer = builder.into_inner().map_err(fail)?;
+    writer.flush().map_err(fail)?;
+    drop(writer);
+    staging.as_file().sync_all().map_err(fail)?;
+    staging.persist_noclobber(file).map_err(|error| fail(error.error))?;
+    sync_directory(parent).map_err(fail)?;
+    Ok(manifest)
+}
+
+fn append<W: Write>(builder: &mut Builder<W>, directory: &Path, name: &str) -> std::io::Result<()> {
+    let mut content = std::fs::File::open(directory.join(name))?;
+    let mut header = Header::new_ustar();
+    header.set_path(name)?;
+    header.set_entry_type(EntryType::Regular);
+    header.set_mode(0o600);
+    // Neither users nor times of this machine: equal cubes are equal files.
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_size(content.metadata()?.len());
+    header.set_cksum();
+    builder.append(&header, &mut content)
+}
+
+/// A cube that was unpacked to a folder of its own, which is removed with this.
+#[derive(Debug)]
+pub struct Unpacked {
+    folder: TempDir,
+    /// What was read.
+    pub dump: CubeDump,
+}
+
+impl Unpacked {
+    /// The folder, for as long as this is kept.
+    pub fn directory(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+/// Unpacks a cube's file into a new folder in `parent` and checks every file against the manifest.
+///
+/// Only plain files that the manifest names come out, each once and of the size it tells; anything else that an archive can
+/// hold (links, devices, sparse files, absolute names, `..`) is refused before it touches the disk.
+///
+/// # Errors
+/// [`MemoryError::File`] for what is no cube's file, is damaged, cut off or hostile, or was made by a newer program.
+pub fn unpack(file: &Path, parent: &Path) -> Result<Unpacked, MemoryError> {
+    let archive = std::fs::File::open(file).map_err(|error| file_error(file, format!("cannot be read: {error}")))?;
+    let fail = |error: std::io::Error| file_error(parent, format!("cannot unpack a cube there: {error}"));
+    std::fs::create_dir_all(parent).map_err(fail)?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".cube-import-");
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+    let folder = builder.tempdir_in(parent).map_err(fail)?;
+    unpack_into(archive, folder.path()).map_err(|problem| file_error(file, problem))?;
+    let dump = read(folder.path()).map_err(|error| file_error(file, error.to_string()))?;
+    Ok(Unpacked { folder, dump })
+}
+
+/// Returns what is wrong, for people.
+fn unpack_into(archive: std::fs::File, folder: &Path) -> Result<(), String> {
+    let odd = |error: std::io::Error| format!("is not a cube's file, or is damaged: {error}");
+    let mut archive = Archive::new(archive);
+    // Raw: no entry may change what another one means.
+    let entries = archive.entries().map_err(odd)?.raw(true);
+    // Names and sizes, once the manifest was read; what came is taken out.
+    let mut expected: Option<BTreeMap<String, u64>> = None;
+    for entry in entries {
+        let mut entry = entry.map_err(odd)?;
+        let name = plain_name(entry.header())?;
+        let size = entry.header().entry_size().map_err(odd)?;
+        match &mut expected {
+            None if name == MANIFEST_FILE && size <= MAX_MANIFEST_BYTES => {}
+            None => return Err(format!("is not a cube's file: it does not begin with {MANIFEST_FILE}")),
+            Some(files) => match files.remove(&name) {
+                Some(told) if told == size => {}
+                Some(told) => return Err(format!("holds `{name}` with {size} bytes, {MANIFEST_FILE} tells {told}")),
+                None => return Err(format!("holds `{name}`, which {MANIFEST_FILE} does not name, or names once")),
+            },
+        }
+        write_out(&mut entry, size, &folder.join(&name)).map_err(|error| format!("`{name}`: {error}"))?;
+        if expected.is_none() {
+            let files = read_manifest(folder)?.files;
+            expected = Some(files.into_iter().map(|file| (file.name, file.bytes)).collect());
+        }
+    }
+    let missing = expected.ok_or("is empty")?;
+    match missing.keys().next() {
+        Some(name) => Err(format!("lacks `{name}`: it was cut off")),
+        None => Ok(()),
+    }
+}
+
+fn plain_name(header: &Header) -> Result<String, String> {
+    let name = String::from_utf8(header.path_bytes().into_owned()).map_err(|_| "holds a name that is no text")?;
+    if header.entry_type() != EntryType::Regular {
+        return Err(format!("holds `{name}`, which is no plain file ({:?})", header.entry_type()));
+    }
+    if !lies_within(&name) || name.contains('\\') {
+        return Err(format!("holds a file outside the cube: `{name}`"));
+    }
+    Ok(name)
+}
+
+fn read_manifest(folder: &Path) -> Result<Manifest, String> {
+    let text = std::fs::read(folder.join(MANIFEST_FILE)).map_err(|error| error.to_string())?;
+    let manifest: Manifest =
+        serde_json::from_slice(&text).map_err(|error| format!("its {MANIFEST_FILE} means nothing: {error}"))?;
+    manifest.check_format().map_err(|problem| format!("its {MANIFEST_FILE} {problem}"))?;
+    Ok(manifest)
+}
+
+/// Copies exactly `size` bytes to a new file.
+fn write_out(from: &mut impl Read, size: u64, path: &Path) -> std::io::Result<()> {
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(path)?;
+    let mut chunk = vec![0; CHUNK_BYTES];
+    let mut left = size;
+    while left > 0 {
+        let wanted = usize::try_from(left).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
+        match from.read(&mut chunk[..wanted]) {
+            Ok(0) => return Err(std::io::Error::new(ErrorKind::UnexpectedEof, "the file was cut off")),
+            Ok(n_read) => {
+                file.write_all(&chunk[..n_read])?;
+                left -= n_read as u64;
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
