@@ -67,7 +67,7 @@ pub(crate) async fn handle(shared: Arc<Shared>, claims: Vec<Claimed>, stop: watc
     shared.running.end(claim);
 }
 
-/// The messages in jobs; all of one user and label, because they are of one group.
+/// The messages in jobs; all of one user and label, as jobs of one group are: a handler works with one user's rights.
 fn read(claims: &[Claimed]) -> Result<(Vec<ScheduleMessage>, Vec<Ticket>), String> {
     let mut messages = Vec::with_capacity(claims.len());
     for claimed in claims {
@@ -75,6 +75,12 @@ fn read(claims: &[Claimed]) -> Result<(Vec<ScheduleMessage>, Vec<Ticket>), Strin
             .map_err(|error| format!("the job holds no message: {error}; it was written by another program"))?;
         if message.mem_cube_id != claimed.job.scope.cube {
             return Err("the message names another cube than the one whose queue it is in".to_owned());
+        }
+        let first = messages.first().unwrap_or(&message);
+        if (&first.user_id, &first.label) != (&message.user_id, &message.label) || message.label != claimed.job.kind {
+            return Err(
+                "the message is of another user or label than its group; it was written by another program".to_owned()
+            );
         }
         messages.push(message);
     }
@@ -95,12 +101,13 @@ async fn run(
         )));
     };
     let limit = registration.limit.unwrap_or(shared.options.limit);
+    let lease = shared.lease(&registration);
     let mut task = start(shared, registration, messages.to_vec());
     let outcome = tokio::select! {
         // What is done counts as done, whatever else happens in the same moment.
         biased;
         ended = task.join_next() => return ended_outcome(ended),
-        () = lost(shared, tickets) => Outcome::Lost,
+        () = lost(shared, tickets, lease) => Outcome::Lost,
         () = stopped(&mut stop) => Outcome::Stopped,
         () = tokio::time::sleep(limit) => {
             Outcome::Failed(HandlerError::Retry(format!("the handler took longer than {} s", limit.as_secs_f64())))
@@ -162,16 +169,21 @@ fn said(panic: &(dyn std::any::Any + Send)) -> &str {
 }
 
 /// Keeps the leases; ends when one is lost for good.
-async fn lost(shared: &Shared, tickets: &[Ticket]) {
-    let lease = shared.lease();
+async fn lost(shared: &Shared, tickets: &[Ticket], lease: Duration) {
+    let usual = shared.options.lease;
+    let mut pause = if lease > usual { Duration::ZERO } else { lease / 3 };
     loop {
-        tokio::time::sleep(lease / 3).await;
+        tokio::time::sleep(pause).await;
+        pause = lease / 3;
         for ticket in tickets {
             match shared.submitter.queue.extend(ticket, lease).await {
                 Ok(_) => {}
                 Err(StoreError::Conflict(_) | StoreError::NotFound { .. }) => return,
-                // The lease has two thirds left for the store to come back.
-                Err(error) => tracing::warn!(%error, "a lease could not be extended"),
+                // A lease, perhaps still the usual one, has two thirds left for the store to come back.
+                Err(error) => {
+                    pause = usual / 3;
+                    tracing::warn!(%error, "a lease could not be extended");
+                }
             }
         }
     }
@@ -289,6 +301,41 @@ async fn tell_tasks(shared: &Shared, messages: &[ScheduleMessage]) {
         };
         if let Err(error) = told {
             tracing::warn!(%error, "the end of a task could not be told; its status is right all the same");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mos_core::{Job, JobId, RandomIds, Scope, SystemClock};
+
+    use super::*;
+
+    fn claimed(user: &str, label: &str, kind: &str) -> Claimed {
+        let message = ScheduleMessage::new(label, user, "cube", "", &SystemClock, &RandomIds);
+        let (scope, id) = (Scope::of(&message.mem_cube_id), JobId::new(message.item_id.as_str()));
+        let job = Job {
+            scope: scope.clone(),
+            id: id.clone(),
+            kind: kind.to_owned(),
+            payload: serde_json::to_value(&message).unwrap(),
+            group: Some("group".to_owned()),
+            priority: 0,
+            attempt: 1,
+            max_attempts: 5,
+            pushed_at: message.timestamp,
+            last_error: None,
+        };
+        Claimed { job, ticket: Ticket { scope, id, claim: 1 }, until: message.timestamp }
+    }
+
+    #[test]
+    fn a_batch_is_of_one_user_and_label() {
+        let (messages, tickets) = read(&[claimed("ann", "add", "add"), claimed("ann", "add", "add")]).unwrap();
+        assert_eq!((messages.len(), tickets.len()), (2, 2));
+        for (user, label, kind) in [("bob", "add", "add"), ("ann", "query", "query"), ("ann", "query", "add")] {
+            let error = read(&[claimed("ann", "add", "add"), claimed(user, label, kind)]).unwrap_err();
+            assert!(error.contains("another user or label"), "{error}");
         }
     }
 }

@@ -97,6 +97,12 @@ pub trait CubeActivation: fmt::Debug + Send + Sync {
     /// [`CubeActivation::promote`] is to be called with, so that the next chat begins with exactly that.
     fn beginning(&self, texts: &[String]) -> Vec<Message>;
 
+    /// Whether it keeps states of this user alone, so that users who promote the same have one each. Else the users of a cube
+    /// share them.
+    fn is_of_one_user(&self) -> bool {
+        false
+    }
+
     /// Makes chats of the cube begin with a promoted state, or with none.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use crate::batch;
 use crate::cube::Cubes;
 use crate::event::EventLog;
+use crate::handler::Registration;
 use crate::metrics::Metrics;
 use crate::options::SchedulerOptions;
 use crate::registry::Registry;
@@ -39,9 +40,10 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// How long a claim lasts: one takes jobs of every label, so the most patient handler counts.
-    pub(crate) fn lease(&self) -> Duration {
-        self.options.lease.max(self.registry.longest_min_idle().unwrap_or_default())
+    /// How long messages of a handler stay with a consumer that says nothing. A claim takes those of every label for the usual
+    /// time; whoever handles them makes it longer.
+    pub(crate) fn lease(&self, registration: &Registration) -> Duration {
+        registration.min_idle.map_or(self.options.lease, |min_idle| min_idle.max(self.options.lease))
     }
 }
 
@@ -143,7 +145,7 @@ async fn idle(shared: &Shared, phase: &mut watch::Receiver<Phase>) {
 
 /// Claims at most `free` batches.
 async fn claim(shared: &Shared, free: usize) -> Result<Vec<Vec<Claimed>>, StoreError> {
-    let lease = shared.lease();
+    let lease = shared.options.lease;
     let queue = &shared.submitter.queue;
     let request = ClaimRequest { consumer: shared.options.consumer.clone(), limit: free, lease };
     let mut batches = Vec::new();

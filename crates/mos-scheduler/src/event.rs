@@ -209,7 +209,8 @@ impl EventLog {
         Ok(())
     }
 
-    /// Returns at most `limit` events of a cube that come after number `after`, oldest first.
+    /// Returns at most `limit` events of a cube that come after number `after`, oldest first: those of all its users. They quote
+    /// questions, answers and memories, so show a user of a shared cube those of that [`Event::user_id`] only.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] for an entry that is no event; store errors.
@@ -218,7 +219,7 @@ impl EventLog {
         entries.into_iter().map(read).collect()
     }
 
-    /// Returns the events of all cubes from now on, in this process; a listener that is more than 256 behind is told how many it
+    /// Returns the events of all cubes and users from now on, in this process; a listener that is more than 256 behind is told how many it
     /// missed.
     pub fn subscribe(&self) -> broadcast::Receiver<Event> {
         self.sender.subscribe()

@@ -173,7 +173,8 @@ pub struct Registration {
     pub handler: Arc<dyn Handler>,
     /// How urgent they are; `None`: as before for a label that had a handler, else [`Priority::of_label`].
     pub priority: Option<Priority>,
-    /// How long a message stays with a consumer that says nothing before another one gets it; `None`: the scheduler's lease.
+    /// How long a message stays with a consumer that says nothing before another one gets it, when that is longer than the
+    /// scheduler's lease; `None`: that lease.
     pub min_idle: Option<Duration>,
     /// How long one batch may take; `None`: the scheduler's limit.
     pub limit: Option<Duration>,

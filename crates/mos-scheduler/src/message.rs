@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+use mos_core::id::MAX_ID_BYTES;
 use mos_core::{Clock, CubeId, IdSource, Message, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -131,7 +132,7 @@ impl ScheduleMessage {
     pub fn following(&self, label: impl Into<String>, content: impl Into<String>) -> Self {
         let label = label.into();
         Self {
-            item_id: format!("{}/{label}", self.item_id),
+            item_id: following_id(&self.item_id, &label),
             label,
             content: content.into(),
             depth: self.depth.saturating_add(1),
@@ -232,6 +233,12 @@ impl ScheduleMessage {
             depth: 0,
         })
     }
+}
+
+/// Names what follows from a message. Of a name that leaves no room for the label, its hash stands there.
+fn following_id(item_id: &str, label: &str) -> String {
+    let name = format!("{item_id}/{label}");
+    if name.len() <= MAX_ID_BYTES { name } else { format!("#{}/{label}", blake3::hash(item_id.as_bytes()).to_hex()) }
 }
 
 /// JSON as Python's `json.dumps` spaces it, in characters as they are.

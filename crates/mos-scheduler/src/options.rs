@@ -23,7 +23,7 @@ pub struct SchedulerOptions {
     pub drain: Duration,
     /// Whether the queue outlives the process. If not, stopping handles what waits first.
     pub is_durable: bool,
-    /// Labels that are not handled; messages of them are refused.
+    /// Labels whose messages are refused; those that were in the queue before are handled.
     pub disabled: Vec<String>,
     /// The name of this consumer.
     pub consumer: String,

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock};
-use std::time::Duration;
 
 use crate::handler::Registration;
 use crate::label::Priority;
@@ -53,11 +52,5 @@ impl Registry {
     pub(crate) fn priority(&self, label: &str) -> Priority {
         let priorities = self.priorities.read().unwrap_or_else(PoisonError::into_inner);
         priorities.get(label).copied().unwrap_or_else(|| Priority::of_label(label))
-    }
-
-    /// The longest time that any handler wants messages to stay with a silent consumer; a claim takes messages of every label.
-    pub(crate) fn longest_min_idle(&self) -> Option<Duration> {
-        let handlers = self.handlers.read().unwrap_or_else(PoisonError::into_inner);
-        handlers.values().filter_map(|registration| registration.min_idle).max()
     }
 }

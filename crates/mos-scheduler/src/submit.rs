@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use mos_core::id::MAX_ID_BYTES;
 use mos_core::{Expected, JobId, JobQueue, NewJob, Scope, StateStore, StoreError};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -185,9 +186,12 @@ fn tasks(messages: &[ScheduleMessage]) -> BTreeMap<&str, Vec<&str>> {
     tasks
 }
 
-/// Messages of one user and label of a cube are done in order.
+/// Messages of one user and label of a cube are done in order. Of a user whose id leaves no room in the name of a group, its
+/// hash stands there.
 fn group(message: &ScheduleMessage) -> String {
-    format!("{}:{}:{}", message.user_id.as_str().len(), message.user_id, message.label)
+    let (user, label) = (message.user_id.as_str(), message.label.as_str());
+    let name = format!("{}:{user}:{label}", user.len());
+    if name.len() <= MAX_ID_BYTES { name } else { format!("#{}:{label}", blake3::hash(user.as_bytes()).to_hex()) }
 }
 
 pub(crate) fn task_key(task: &str) -> String {
@@ -197,4 +201,36 @@ pub(crate) fn task_key(task: &str) -> String {
 pub(crate) fn task_items(document: &Value) -> Vec<String> {
     let items = document["items"].as_array();
     items.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use mos_core::{RandomIds, SystemClock};
+
+    use super::*;
+    use crate::label::{MEM_ORGANIZE, MEM_UPDATE};
+
+    fn message(user: &str) -> ScheduleMessage {
+        ScheduleMessage::new(MEM_ORGANIZE, user, "cube", "", &SystemClock, &RandomIds)
+    }
+
+    #[test]
+    fn users_with_the_longest_ids_have_groups_of_their_own_that_queues_take() {
+        let (one, other) = (format!("{}1", "u".repeat(511)), format!("{}2", "u".repeat(511)));
+        let groups = [group(&message(&one)), group(&message(&other))];
+        assert_ne!(groups[0], groups[1]);
+        assert!(groups.iter().all(|group| group.len() <= MAX_ID_BYTES), "{groups:?}");
+        assert_eq!(group(&message("ann")), "3:ann:mem_organize");
+    }
+
+    #[test]
+    fn what_follows_from_a_message_of_the_longest_name_can_be_queued_and_has_the_same_name_each_time() {
+        let mut first = message("ann");
+        first.item_id = "m".repeat(MAX_ID_BYTES);
+        let name = first.with_label(MEM_UPDATE).item_id;
+        assert!(JobId::parse(name.as_str()).is_ok(), "{name}");
+        assert_eq!(first.with_label(MEM_UPDATE).item_id, name);
+        first.item_id.replace_range(..1, "n");
+        assert_ne!(first.with_label(MEM_UPDATE).item_id, name);
+    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use mos::Mos;
 use mos::scheduler::{LabelMetrics, RecordedEvent, Scheduler, Stopped};
-use mos_core::{CubeId, DeadJob, Paging, QueueStats, Scope};
+use mos_core::{CubeId, DeadJob, Paging, QueueStats, Scope, UserId};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -25,7 +25,7 @@ const SHOWN_GIVEN_UP: usize = 50;
 pub(crate) enum SchedulerCommand {
     /// Print how many messages wait and are being handled, and which were given up and why.
     Status,
-    /// Print what happened to the memories of a cube, oldest first.
+    /// Print what happened to the memories of a cube because of the user, oldest first.
     Events(EventsArguments),
     /// Have messages handled again that were given up.
     Retry {
@@ -101,9 +101,12 @@ struct GivenUp {
     reason: String,
 }
 
-impl From<DeadJob> for GivenUp {
-    fn from(dead: DeadJob) -> Self {
+impl GivenUp {
+    /// Reasons may quote what was said: those of messages of others who use a shared cube are theirs.
+    fn shown_to(user: &UserId, dead: DeadJob) -> Self {
         let DeadJob { job, reason, died_at } = dead;
+        let is_own = job.payload["user_id"].as_str() == Some(user.as_str());
+        let reason = if is_own { reason } else { "its user is told why".to_owned() };
         Self { item_id: job.id.to_string(), label: job.kind, attempts: job.attempt, at: died_at.to_string(), reason }
     }
 }
@@ -119,7 +122,7 @@ async fn status(context: &Context, mos: &Mos, scheduler: &Scheduler) -> anyhow::
         in_progress: claimed,
         oldest: oldest.map(|at| at.to_string()),
         n_given_up: dead.total,
-        given_up: dead.entries.into_iter().map(GivenUp::from).collect(),
+        given_up: dead.entries.into_iter().map(|dead| GivenUp::shown_to(&context.user, dead)).collect(),
         handlers: scheduler.handlers(),
     };
     context.output.value(&status, told)
@@ -158,6 +161,10 @@ async fn events(
         let page = scheduler.events().events(&scope, after, PAGE).await?;
         for event in &page {
             after = event.sequence;
+            // Events quote questions and answers: those of the others who use a shared cube are theirs.
+            if event.event.user_id != context.user {
+                continue;
+            }
             match context.output.json {
                 true => context.output.json_line(&json_of(event))?,
                 false => context.output.line(&line_of(event))?,
@@ -275,7 +282,31 @@ async fn interrupted() {
 
 #[cfg(test)]
 mod tests {
+    use mos_core::{Job, JobId};
+
     use super::*;
+
+    #[test]
+    fn a_reason_is_told_to_the_user_of_the_message_only() {
+        let at = "2026-01-02T00:00:00Z".parse().unwrap();
+        let job = Job {
+            scope: Scope::of(&CubeId::from("notes")),
+            id: JobId::new("m1"),
+            kind: "mem_feedback".to_owned(),
+            payload: json!({"user_id": "ann"}),
+            group: None,
+            priority: 0,
+            attempt: 5,
+            max_attempts: 5,
+            pushed_at: at,
+            last_error: None,
+        };
+        let dead = DeadJob { job, reason: "the model said: Ann lives in Porto".to_owned(), died_at: at };
+        let told = GivenUp::shown_to(&UserId::from("ann"), dead.clone());
+        assert_eq!((told.attempts, told.reason.as_str()), (5, "the model said: Ann lives in Porto"));
+        let other = GivenUp::shown_to(&UserId::from("bob"), dead);
+        assert_eq!((other.item_id.as_str(), other.reason.as_str()), ("m1", "its user is told why"));
+    }
 
     #[test]
     fn a_status_tells_what_was_given_up_and_how_to_go_on() {

@@ -38,3 +38,16 @@ fn retrying_and_looking_need_a_right_and_something_to_retry() {
     let error = failure(data, &["scheduler", "status", "--user", "bob", "--cube", "cube_root"]);
     assert!(error.contains("does not have access"), "{error}");
 }
+
+#[test]
+fn a_user_of_a_shared_cube_sees_no_events_of_others() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let settings = write(data, "settings.json", &object!({"enable_mem_scheduler": true}).to_string());
+    stdout(data, &["add", "the garage code is 7391", "--config", &settings]);
+    stdout(data, &["user", "create", "bob"]);
+    stdout(data, &["cube", "share", "cube_root", "bob"]);
+    stdout(data, &["scheduler", "run", "--until-idle"]);
+    assert!(stdout(data, &["scheduler", "events"]).contains("\taddMemory"));
+    assert_eq!(stdout(data, &["scheduler", "events", "--user", "bob", "--cube", "cube_root"]), "");
+}

@@ -111,10 +111,7 @@ async fn prepare(context: &HandlerContext, message: &ScheduleMessage, options: M
     let value = written(stored(user, query, found, context.clock.now()))?;
     let (scope, key) = (context.cube.scope(), answer_key(user, query));
     // The list first: an answer that nobody knows of would stay for ever.
-    let surplus = note(context, &scope, user, &key, options).await?;
-    for key in surplus {
-        context.state.remove(&scope, &key).await?;
-    }
+    note(context, &scope, user, &key, options).await?;
     context.state.write(&scope, &key, &value, Expected::Anything).await?;
     Ok(())
 }
@@ -141,14 +138,15 @@ fn written(mut mix: StoredMix) -> Result<Value, HandlerError> {
     }
 }
 
-/// Writes an answer into the list of its user, and returns the keys of those that have no place there any more.
+/// Removes the answers of a user that have no place any more beside a new one, then writes that into the list: what leaves the
+/// list before it is removed would stay for ever when the process ends between both.
 async fn note(
     context: &HandlerContext,
     scope: &Scope,
     user: &UserId,
     key: &str,
     options: MixOptions,
-) -> Result<Vec<String>, HandlerError> {
+) -> Result<(), HandlerError> {
     let (list_key, now) = (list_key(user), context.clock.now());
     for _ in 0..MAX_ATTEMPTS {
         let document = context.state.read(scope, &list_key).await?;
@@ -164,10 +162,13 @@ async fn note(
             }
             is_kept
         });
+        for key in &surplus {
+            context.state.remove(scope, key).await?;
+        }
         let written: Vec<Value> = listed.iter().map(|(key, at)| json!({"key": key, "at": at})).collect();
         let expected = document.map_or(Expected::Absent, |document| Expected::Version(document.version));
         match context.state.write(scope, &list_key, &json!({"answers": written}), expected).await {
-            Ok(_) => return Ok(surplus),
+            Ok(_) => return Ok(()),
             Err(StoreError::Conflict(_)) => {}
             Err(error) => return Err(error.into()),
         }

@@ -48,7 +48,7 @@ impl Default for FeedbackOptions {
 /// What a user says about memories.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FeedbackRequest {
-    /// Names the request within its cube: the same one done twice is done once.
+    /// Names the request among those of its user for the cube: the same one done twice is done once.
     pub name: String,
     /// Who says it.
     pub user: UserId,
@@ -176,8 +176,8 @@ pub struct FeedbackParts<'a> {
     pub ids: &'a dyn IdSource,
 }
 
-/// Does what a user says about memories, and returns what was done; blank words do nothing. The same request (by its name)
-/// returns the same report again. Without a model the words are stored as a memory that names those they are about.
+/// Does what a user says about memories, and returns what was done; blank words do nothing. The same request (by its user and
+/// name) returns the same report again. Without a model the words are stored as a memory that names those they are about.
 ///
 /// # Errors
 /// Errors of the model and of stores; what was decided is done by the next attempt.
@@ -191,8 +191,8 @@ pub async fn feedback(
         return Ok(FeedbackReport::default());
     }
     let scope = cube.scope();
-    let key = format!("scheduler/feedback/plan/{}", blake3::hash(request.name.as_bytes()).to_hex());
-    if let Some(done) = report_of(parts.state, &scope, &request.name).await? {
+    let key = plan_key(request);
+    if let Some(done) = report_of(parts.state, &scope, request).await? {
         parts.state.remove(&scope, &key).await?;
         return Ok(done);
     }
@@ -230,9 +230,21 @@ pub async fn feedback_reports(state: &dyn StateStore, scope: &Scope) -> Result<V
     entries.into_iter().map(|entry| read(entry.value)).collect()
 }
 
-async fn report_of(state: &dyn StateStore, scope: &Scope, name: &str) -> Result<Option<FeedbackReport>, StoreError> {
+/// Where the decision about a request stands: two users may give theirs the same name.
+fn plan_key(request: &FeedbackRequest) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(request.user.as_str().as_bytes()).update(b"\0").update(request.name.as_bytes());
+    format!("scheduler/feedback/plan/{}", hasher.finalize().to_hex())
+}
+
+async fn report_of(
+    state: &dyn StateStore,
+    scope: &Scope,
+    request: &FeedbackRequest,
+) -> Result<Option<FeedbackReport>, StoreError> {
     let all = feedback_reports(state, scope).await?;
-    Ok(all.into_iter().find(|entry| entry.name == name).map(|entry| entry.report))
+    let is_same = |entry: &RecordedFeedback| entry.name == request.name && entry.user == request.user;
+    Ok(all.into_iter().find(is_same).map(|entry| entry.report))
 }
 
 async fn read_plan(state: &dyn StateStore, scope: &Scope, key: &str) -> Result<Option<Plan>, HandlerError> {

@@ -22,7 +22,7 @@ use mos_core::{ActivationId, MemoryId};
 use serde::{Deserialize, Serialize};
 
 pub use options::PromotionOptions;
-pub use read::{Promoted, PromotedMemory, promoted, retired};
+pub use read::{Promoted, PromotedMemory, is_as_promoted, promoted, retired};
 pub use retire::{Fate, RetireReason, Retired, RetiredMemory};
 pub use run::{Outcome, Promotion, PromotionParts, run, withdraw};
 pub use target::PromotionTarget;

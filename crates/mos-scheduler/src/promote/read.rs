@@ -1,11 +1,11 @@
 //! What was promoted, and what was before.
 
 use jiff::Timestamp;
-use mos_core::{ActivationId, MemoryId, Scope, StateStore, StoreError, UserId};
+use mos_core::{ActivationId, MemoryError, MemoryId, Scope, StateStore, Status, StoreError, TextMemory, UserId};
 use serde::Serialize;
 
 use super::retire::{LOG, Retired};
-use super::{DOCUMENT, PromotionState};
+use super::{DOCUMENT, PromotionState, Source};
 use crate::monitor::{MonitorKind, MonitorList, load, monitors};
 
 /// A memory in activation memory.
@@ -54,7 +54,7 @@ pub(super) fn shown(known: PromotionState, working: &MonitorList, activation: &M
         let mut items = working.items.iter().chain(&activation.items);
         items.find(|item| item.memory_id.as_ref() == Some(id)).map_or((0, 0), |item| (item.recalls, item.turns))
     };
-    let memory = |source: super::Source| {
+    let memory = |source: Source| {
         let (recalls, turns) = counted(&source.id);
         PromotedMemory { id: source.id, text: source.text, recalls, turns }
     };
@@ -65,6 +65,29 @@ pub(super) fn shown(known: PromotionState, working: &MonitorList, activation: &M
         checked_at: known.checked_at,
         is_ours: kept.is_ours,
     })
+}
+
+/// Returns whether the memories in a cache that was promoted for a user are in use and say what they said then; `None` for a
+/// cache that promotion knows nothing of: who made it answers for it.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] for a document of another form; store errors.
+pub async fn is_as_promoted(
+    state: &dyn StateStore,
+    scope: &Scope,
+    user: &UserId,
+    id: &ActivationId,
+    text: &dyn TextMemory,
+) -> Result<Option<bool>, MemoryError> {
+    let known: PromotionState = load(state, scope, DOCUMENT, user).await?.value;
+    // Chats begin with the one before as long as the next one is on its way.
+    let mut all = known.current.into_iter().chain(known.retiring.into_iter().map(|retiring| retiring.kept));
+    let Some(kept) = all.find(|kept| kept.id == *id) else { return Ok(None) };
+    let ids: Vec<MemoryId> = kept.sources.iter().map(|source| source.id.clone()).collect();
+    let mut found = if ids.is_empty() { Vec::new() } else { text.get_by_ids(&ids).await? };
+    found.retain(|item| item.metadata.status.is_none_or(|status| status == Status::Activated));
+    let is_same = |source: &Source| found.iter().any(|item| item.id == source.id && item.memory == source.text);
+    Ok(Some(kept.sources.iter().all(is_same)))
 }
 
 /// Returns at most `limit` caches that were retired in a cube, after the entry number `after` of their log, oldest first, each

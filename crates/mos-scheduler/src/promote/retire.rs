@@ -112,7 +112,8 @@ pub(super) async fn retire(
     let (scope, kept) = (parts.cube.scope(), &retiring.kept);
     let memories = fates(parts, &kept.sources).await?;
     let is_current = known.current.as_ref().is_some_and(|current| current.id == kept.id);
-    let is_deleted = kept.is_ours && !is_current && of_others(parts.state, &scope, user, &kept.id).await?.is_none();
+    let is_shared = !activation.is_of_one_user() && of_others(parts.state, &scope, user, &kept.id).await?.is_some();
+    let is_deleted = kept.is_ours && !is_current && !is_shared;
     let retired = Retired {
         id: kept.id.clone(),
         user_id: user.clone(),

@@ -182,7 +182,10 @@ impl Look<'_> {
             // The cache of the same memories: it went, or the model did.
             None => before.is_some_and(|kept| kept.is_ours),
         };
-        Ok(is_new || of_others(self.parts.state, &self.scope, self.user, id).await? == Some(true))
+        if is_new || self.activation.is_of_one_user() {
+            return Ok(is_new);
+        }
+        Ok(of_others(self.parts.state, &self.scope, self.user, id).await? == Some(true))
     }
 
     /// Lets chats begin with nothing.

@@ -172,6 +172,10 @@ async fn in_the_same_process_it_is_a_function_that_returns_its_report() {
     assert_eq!(first.archived.len(), 1);
     assert_eq!(feedback(&world.cube, &request, &parts, &options).await.unwrap(), first);
     assert_eq!(model.requests().len(), 1);
+    model.reply(operations(json!([])).to_string());
+    let others = FeedbackRequest::new("f1", "bob", "Bob plays chess.");
+    let report = feedback(&world.cube, &others, &parts, &options).await.unwrap();
+    assert_eq!((report.archived.len(), report.added.len()), (0, 1), "bob's request of the same name is another one");
     let blank = FeedbackRequest::new("f2", "ann", " ");
     assert_eq!(feedback(&world.cube, &blank, &parts, &options).await.unwrap(), FeedbackReport::default());
 }

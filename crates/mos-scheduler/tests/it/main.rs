@@ -5,6 +5,7 @@
 mod dream;
 mod feedback;
 mod killed;
+mod leases;
 mod mem_read;
 mod mix_search;
 mod monitor;

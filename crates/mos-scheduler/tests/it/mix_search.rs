@@ -1,8 +1,10 @@
 //! Thorough answers that are prepared for the next question.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mos_core::Clock;
+use mos_scheduler::ItemState;
 use mos_scheduler::handlers::api_mix_search::{MixOptions, stored_mix};
 use mos_scheduler::handlers::refining::WorkOptions;
 use mos_scheduler::label::API_MIX_SEARCH;
@@ -52,4 +54,18 @@ async fn answers_are_bounded_in_number_and_age() {
     world.clock.advance(Duration::from_secs(20));
     world.done(API_MIX_SEARCH, content("tea two?")).await;
     assert_eq!(n_hits(&world, "ann", "tea three?").await, None, "the old one goes");
+}
+
+#[tokio::test]
+async fn an_answer_that_could_not_be_removed_goes_with_the_next_attempt() {
+    let mix = MixOptions { max_answers: 1, ..MixOptions::default() };
+    let world = World::new(WorkOptions { mix, ..WorkOptions::default() }, &Models::default());
+    world.facts(&["Ann likes tea."]).await;
+    world.done(API_MIX_SEARCH, content("tea one?")).await;
+    world.state.breaks_removal.store(true, Ordering::SeqCst);
+    let (id, reason) = world.given_up(API_MIX_SEARCH, content("tea two?")).await;
+    assert!(reason.contains("the line broke"), "{reason}");
+    assert_eq!(world.retry(&id).await.status, ItemState::Completed);
+    assert!(n_hits(&world, "ann", "tea two?").await.is_some());
+    assert_eq!(n_hits(&world, "ann", "tea one?").await, None, "nothing stays that no list knows of");
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use mos_core::{MemoryId, UserId};
+use mos_core::{ActivationId, MemoryId, Status, UserId};
 use mos_scheduler::promote::{
-    Fate, Outcome, Promotion, PromotionParts, RetireReason, promoted, retired, run, withdraw,
+    Fate, Outcome, Promotion, PromotionParts, RetireReason, is_as_promoted, promoted, retired, run, withdraw,
 };
 use mos_scheduler::{HandlerError, PromotionOptions, SchedulerCube, TurnOptions, TurnParts, turn};
 
@@ -238,4 +238,52 @@ async fn what_an_interrupted_run_made_and_nobody_uses_is_deleted() {
     let now = next.promoted.unwrap();
     assert!(next.retired.iter().any(|entry| entry.reason == RetireReason::Unfinished && entry.is_deleted), "{now:?}");
     assert_eq!(house.caches.names(), [now.id.to_string()]);
+}
+
+async fn as_promoted(house: &House, cube: &SchedulerCube, id: &ActivationId) -> Option<bool> {
+    is_as_promoted(&*house.states, &scope(), &cube.user, id, &*cube.text).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_was_promoted_is_of_use_as_long_as_its_memories_say_the_same() {
+    let house = House::new();
+    let cube = story(&house).await;
+    make_stable(&house, &cube).await;
+    let told = look(&house, &cube, &options()).await.unwrap().promoted.unwrap();
+    let first = &told.memories[0];
+    assert_eq!(as_promoted(&house, &cube, &told.id).await, Some(true));
+    assert_eq!(as_promoted(&house, &cube, &ActivationId::new("a cache of Ann's own")).await, None);
+
+    let mut item = cube.text.get(&first.id).await.unwrap();
+    item.memory = "Max loves herring treats".to_owned();
+    cube.text.update(&first.id, item, origin()).await.unwrap();
+    assert_eq!(as_promoted(&house, &cube, &told.id).await, Some(false), "it says something else");
+
+    let mut item = cube.text.get(&first.id).await.unwrap();
+    item.memory.clone_from(&first.text);
+    cube.text.update(&first.id, item, origin()).await.unwrap();
+    assert_eq!(as_promoted(&house, &cube, &told.id).await, Some(true), "it was corrected back");
+
+    let mut item = cube.text.get(&first.id).await.unwrap();
+    item.metadata.status = Some(Status::Archived);
+    cube.text.update(&first.id, item, origin()).await.unwrap();
+    assert_eq!(as_promoted(&house, &cube, &told.id).await, Some(false), "it is out of use");
+
+    cube.text.delete(std::slice::from_ref(&first.id), origin()).await.unwrap();
+    assert_eq!(as_promoted(&house, &cube, &told.id).await, Some(false), "it is gone");
+}
+
+#[tokio::test]
+async fn a_user_whose_caches_are_kept_apart_leaves_none_behind_because_another_has_the_same() {
+    let house = House::new();
+    house.caches.keep_users_apart();
+    let ann = story(&house).await;
+    let bob = house.cube("bob", ann.text.clone(), None);
+    for cube in [&bob, &ann] {
+        make_stable(&house, cube).await;
+        house.caches.lose_all();
+        assert!(look(&house, cube, &options()).await.unwrap().promoted.unwrap().is_ours);
+    }
+    let withdrawn = withdraw(parts(&house, &ann, &options()), &ann.user, RetireReason::Asked).await.unwrap();
+    assert!(withdrawn.retired[0].is_deleted && house.caches.names().is_empty(), "{withdrawn:?}");
 }

@@ -39,6 +39,8 @@ pub(crate) struct MemoryState {
     logs: Mutex<BTreeMap<Name, (u64, VecDeque<LogEntry>)>>,
     /// Refuses the next entry of a log.
     pub(crate) breaks: AtomicBool,
+    /// Refuses the next removal.
+    pub(crate) breaks_removal: AtomicBool,
 }
 
 fn name(scope: &Scope, key: &str) -> Name {
@@ -72,6 +74,9 @@ impl StateStore for MemoryState {
     }
 
     async fn remove(&self, scope: &Scope, key: &str) -> Result<bool, StoreError> {
+        if self.breaks_removal.swap(false, Ordering::SeqCst) {
+            return Err(StoreError::Unavailable { backend: "memory", source: "the line broke".into() });
+        }
         let mut documents = self.documents.lock().unwrap();
         Ok(documents.get_mut(&name(scope, key)).is_some_and(|(value, _)| value.take().is_some()))
     }

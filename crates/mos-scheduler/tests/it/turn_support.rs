@@ -137,6 +137,7 @@ pub(crate) struct Caches {
     in_chats: Mutex<Option<ActivationId>>,
     /// How many caches were computed.
     computed: Mutex<usize>,
+    is_of_one_user: Mutex<bool>,
 }
 
 impl Caches {
@@ -164,6 +165,11 @@ impl Caches {
         self.kept.lock().unwrap().insert(name.to_owned(), vec![Message::system(name)]);
     }
 
+    /// Says that every user has caches apart.
+    pub(crate) fn keep_users_apart(&self) {
+        *self.is_of_one_user.lock().unwrap() = true;
+    }
+
     /// Loses every cache, as a disk does.
     pub(crate) fn lose_all(&self) {
         self.kept.lock().unwrap().clear();
@@ -182,6 +188,10 @@ impl CubeActivation for Caches {
 
     fn beginning(&self, texts: &[String]) -> Vec<Message> {
         vec![Message::system(format!("You know: {}", texts.join("; ")))]
+    }
+
+    fn is_of_one_user(&self) -> bool {
+        *self.is_of_one_user.lock().unwrap()
     }
 
     async fn use_in_chats(&self, id: Option<&ActivationId>) -> Result<(), MemoryError> {

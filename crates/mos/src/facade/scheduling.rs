@@ -6,6 +6,7 @@ use mos_config::StoreConfig;
 use mos_core::{
     ActivationId, ChatModel, CubeId, JobQueue, MemoryId, Message, NewJob, SessionId, StateStore, StoreError, UserId,
 };
+use mos_scheduler::promote::is_as_promoted;
 use mos_scheduler::{ScheduleMessage, Scheduler, Stopped, label};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -170,10 +171,7 @@ impl Mos {
         let Some(scheduler) = self.scheduler_of(label::PREF_ADD).filter(|_| cube.pref_mem().is_some()) else {
             return Ok(None);
         };
-        let content = json!([conversation]).to_string();
-        if content.len() > MAX_CONVERSATION {
-            return Ok(None);
-        }
+        let Some(content) = conversation_of_job(conversation) else { return Ok(None) };
         Ok(Some(scheduler.job(&self.message(label::PREF_ADD, user, &cube.info().cube_id, session, content))?))
     }
 
@@ -243,7 +241,8 @@ impl Mos {
         }
     }
 
-    /// Sends a turn of a chat whose preferences are to be learned; returns false when nothing learns in the background.
+    /// Sends a turn of a chat whose preferences are to be learned; returns false when they are to be learned at once: nothing
+    /// learns in the background, or the turn is too long for a job.
     pub(super) fn tell_preferences(
         &self,
         cube: &CubeHandle,
@@ -251,12 +250,11 @@ impl Mos {
         session: Option<&SessionId>,
         turn: &[Message],
     ) -> bool {
-        let is_sent = self.is_scheduled(label::PREF_ADD);
-        if is_sent {
-            let content = json!([turn]).to_string();
-            self.send_later(self.message(label::PREF_ADD, user, &cube.info().cube_id, session, content));
-        }
-        is_sent
+        let Some(content) = conversation_of_job(turn).filter(|_| self.is_scheduled(label::PREF_ADD)) else {
+            return false;
+        };
+        self.send_later(self.message(label::PREF_ADD, user, &cube.info().cube_id, session, content));
+        true
     }
 
     fn send_later(&self, message: ScheduleMessage) {
@@ -273,6 +271,11 @@ fn told(sent: std::result::Result<(), StoreError>) {
     if let Err(error) = sent {
         tracing::warn!(%error, "a message of a chat could not be put into the queue; the chat goes on");
     }
+}
+
+/// Returns a conversation as a job holds it; `None` when it is too long for one.
+fn conversation_of_job(conversation: &[Message]) -> Option<String> {
+    Some(json!([conversation]).to_string()).filter(|content| content.len() <= MAX_CONVERSATION)
 }
 
 /// Whether the memories of a tree come raw and are to be refined later.
@@ -313,8 +316,8 @@ impl Mos {
         Ok(caches.collect())
     }
 
-    /// Returns what answers a chat of a user that begins with what was promoted for them in a cube; `None` when nothing is, or
-    /// the chat has other instructions than those that it was computed with.
+    /// Returns what answers a chat of a user that begins with what was promoted for them in a cube; `None` when nothing is, the
+    /// chat has other instructions than those that it was computed with, or a memory in it is not what it was.
     pub(super) async fn promoted_answering(
         &self,
         user: &UserId,
@@ -335,6 +338,12 @@ impl Mos {
         let Some(found) = kept.states.get(id.as_str()) else { return Ok(None) };
         let base = base.or(self.parts.settings.base_prompt.as_deref());
         let Some(memories) = beginning::memories(base, &found.messages) else { return Ok(None) };
+        // Handlers, organising and other programs change memories too, and a change can overtake a promotion.
+        let text = cube.text_mem().as_ref();
+        if is_as_promoted(state.as_ref(), &scope, user, &id, text).await? == Some(false) {
+            tracing::debug!(cube = %cube.info().cube_id, "a memory was changed since it was promoted; the chat begins without");
+            return Ok(None);
+        }
         let tenant = crate::activation::promoted_tenant(cube.info(), user);
         let Some(model) = backend.0.continuing(&tenant, &id, model).await? else { return Ok(None) };
         let model = as_configured(&self.parts.settings.chat_model, model);
@@ -429,5 +438,18 @@ impl Mos {
         self.scheduler().ok_or_else(|| {
             Error::Invalid("there is no scheduler; set `enable_mem_scheduler: true` in the settings".to_owned())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conversations_that_are_too_long_for_a_job_become_none() {
+        let short = [Message::user("I always book window seats")];
+        let content = conversation_of_job(&short).unwrap();
+        assert_eq!(serde_json::from_str::<Vec<Vec<Message>>>(&content).unwrap(), [short.to_vec()]);
+        assert!(conversation_of_job(&[Message::user("x".repeat(MAX_CONVERSATION))]).is_none());
     }
 }

@@ -176,6 +176,10 @@ impl mos_scheduler::CubeActivation for PromotedActivation {
         beginning::compose(self.base.as_deref(), texts)
     }
 
+    fn is_of_one_user(&self) -> bool {
+        true
+    }
+
     async fn use_in_chats(&self, id: Option<&ActivationId>) -> Result<(), MemoryError> {
         let is_known = change(&*self.state, &self.scope, &self.user, |promoted| {
             let is_known = id.is_none_or(|id| promoted.states.contains_key(id.as_str()));

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::event::{ARCHIVE_MEMORY, Event, UPDATE_MEMORY};
 use crate::message::ScheduleMessage;
-use crate::monitor::clipped;
+use crate::monitor::{MAX_CAPACITY, clipped};
 use crate::promote::{Outcome, Promotion, RetiredMemory};
 
 /// The most characters of a text in an event.
@@ -142,11 +142,31 @@ fn entry(id: &MemoryId, text: &str) -> Value {
     json!({"ref_id": id, "content": clipped(text, MAX_SHOWN)})
 }
 
+/// Of many memories the first ones: an event has an end.
 fn entries(memories: &[TurnMemory]) -> Vec<Value> {
-    memories.iter().map(|memory| entry(&memory.id, &memory.text)).collect()
+    memories.iter().take(MAX_CAPACITY).map(|memory| entry(&memory.id, &memory.text)).collect()
 }
 
 fn retired_entry(memory: &RetiredMemory) -> Value {
     let text = memory.text.as_deref().unwrap_or_default();
     json!({"ref_id": memory.id, "content": clipped(text, MAX_SHOWN), "fate": memory.fate})
+}
+
+#[cfg(test)]
+mod tests {
+    use mos_core::state::checked_text;
+    use mos_core::{RandomIds, SystemClock};
+
+    use super::*;
+
+    #[test]
+    fn the_event_of_a_turn_that_found_very_much_can_be_recorded() {
+        let message = ScheduleMessage::new("mem_update", "ann", "cube", "tea?", &SystemClock, &RandomIds);
+        let memory = TurnMemory { id: MemoryId::new("00000000-0000-4000-8000-000000000001"), text: "茶".repeat(900) };
+        let few = vec![memory.clone(); MAX_CAPACITY];
+        let turn = Turn { retrieved: vec![memory; 5_000], before: few.clone(), after: few, ..Turn::default() };
+        let event = turn_event(&message, &turn, message.timestamp);
+        assert!(event.log_content.starts_with("5000 memories retrieved"), "{}", event.log_content);
+        checked_text(&json!(event)).unwrap();
+    }
 }
