@@ -1,18 +1,18 @@
 //! Remember, find, and chat, on embedded stores and small local models.
 //!
-//! Run `cargo run --release -- models pull` once, then `cargo run --release -p mos-examples --example quickstart`.
+//! Run `cargo run --release -- models pull` once, then
+//! `cargo run --release --example quickstart [-- --config FILE] [--model NAME] [--data-dir FOLDER]`.
 #![allow(clippy::print_stdout, reason = "an example shows its results")]
 
-use mos::{Add, Chat, Mos, NewCube, Search, Settings};
-use mos_core::{Message, UserId};
+use mos::{Add, Chat, Search};
+use mos_core::Message;
+use mos_examples::Arguments;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let folder = tempfile::tempdir()?;
-    let mos = Mos::builder(Settings::default()).data_dir(folder.path()).build().await?;
-    let ann = UserId::from("ann");
-    mos.create_user("ann", None).await?;
-    mos.create_cube(&ann, NewCube::new("notes")).await?;
+    let house = Arguments::read("embedded.yaml", &[])?.open().await?;
+    let mos = &house.mos;
+    let (ann, _) = house.user_with_cube("ann", "notes").await?;
 
     let messages = vec![Message::user("I love playing football."), Message::assistant("That's awesome!")];
     mos.add(Add::messages(messages).user("ann")).await?;
@@ -25,7 +25,8 @@ async fn main() -> anyhow::Result<()> {
     let (answer, usage) = mos.chat(Chat::new("What is my dog called?").user("ann")).await?.complete().await?;
     println!("{answer}\n({} ms to the first token)", usage.time_to_first_token.as_millis());
 
-    mos.dump(&ann, None, &folder.path().join("my_mem_cube")).await?;
-    println!("loaded {} memories", mos.load(&ann, None, &folder.path().join("my_mem_cube")).await?);
+    let folder = house.cleared("my_mem_cube")?;
+    mos.dump(&ann, None, &folder).await?;
+    println!("loaded {} memories", mos.load(&ann, None, &folder).await?);
     Ok(())
 }

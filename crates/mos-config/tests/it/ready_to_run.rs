@@ -43,6 +43,25 @@ fn memory_scheduling_needs_nothing_and_promotes() {
 }
 
 #[test]
+fn hybrid_has_a_tree_and_activation_memory() {
+    let loaded = Settings::load(Some(&repository("configs/hybrid.json")), []).unwrap();
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    let settings = &loaded.settings;
+    assert_eq!((settings.text_memory().backend(), settings.chat_model.backend()), ("tree_text", "local"));
+    assert!(settings.enable_textual_memory && settings.enable_activation_memory && !settings.enable_mem_scheduler);
+}
+
+#[test]
+fn multi_user_scheduling_needs_nothing_and_promotes() {
+    let loaded = Settings::load(Some(&repository("configs/multi-user-scheduling.yaml")), []).unwrap();
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    let settings = &loaded.settings;
+    assert!(settings.enable_mem_scheduler && settings.enable_activation_memory);
+    assert!(settings.mem_scheduler.as_ref().unwrap().settings().enable_activation_memory);
+    assert_eq!(settings.text_memory().backend(), "tree_text");
+}
+
+#[test]
 fn servers_take_their_addresses_from_the_environment() {
     let path = repository("configs/servers.yaml");
     let variables = [

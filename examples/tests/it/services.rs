@@ -1,0 +1,21 @@
+//! Examples that serve others.
+
+use crate::{assert_told, run_fresh};
+
+#[test]
+fn saas_backend() {
+    let out = run_fresh("saas_backend", &["--check"], "");
+    assert_told(
+        &out,
+        &[
+            "401 /search ",
+            "401 /users ",
+            "403 /search ",
+            "403 /share ",
+            "200 /chat ",
+            "in the blue notebook",
+            "All answers were as they should be.",
+        ],
+    );
+    assert!(!out.contains("\"key\""), "keys are not shown: {out}");
+}
