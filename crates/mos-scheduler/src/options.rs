@@ -15,7 +15,8 @@ pub struct SchedulerOptions {
     pub limit: Duration,
     /// How often a message is tried.
     pub max_attempts: u32,
-    /// How long a message waits before its second attempt; each further wait is twice as long.
+    /// How long a message waits before its second attempt; each further wait is four times as long. With the defaults a message
+    /// is tried for a quarter of an hour: longer than a server takes to start again.
     pub first_retry: Duration,
     /// The longest such wait.
     pub longest_retry: Duration,
@@ -36,7 +37,7 @@ impl Default for SchedulerOptions {
             batch: 3,
             lease: Duration::from_secs(60),
             limit: Duration::from_secs(600),
-            max_attempts: mos_core::queue::DEFAULT_MAX_ATTEMPTS,
+            max_attempts: 8,
             first_retry: Duration::from_secs(1),
             longest_retry: Duration::from_secs(300),
             drain: Duration::from_secs(30),
@@ -50,7 +51,7 @@ impl Default for SchedulerOptions {
 impl SchedulerOptions {
     /// How long a message waits after its attempt number `attempt`, from 1.
     pub fn retry_after(&self, attempt: u32) -> Duration {
-        let factor = 2_u32.saturating_pow(attempt.saturating_sub(1));
+        let factor = 4_u32.saturating_pow(attempt.saturating_sub(1));
         self.first_retry.saturating_mul(factor).min(self.longest_retry)
     }
 }

@@ -139,7 +139,7 @@ async fn from_hub(
     };
     progress.note(&format!("fetching {} from the hub ({repository})", model.name));
     let files: Vec<String> = model.files.iter().map(|file| file.path.to_owned()).collect();
-    let fetched = match fetch_model(repository, &files, options, &incoming, progress).await {
+    let fetched = match fetch_model(repository, &files, options, incoming, progress).await {
         Ok(()) => model.verify(&incoming.path).await,
         Err(error) => Err(error),
     };

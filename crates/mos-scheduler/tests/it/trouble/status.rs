@@ -45,7 +45,7 @@ async fn a_message_is_seen_through_its_life(stores: Stores) {
     until("one is left", async || scheduler.running().len() == 1).await;
     let running = scheduler.running();
     assert_eq!((running[0].task_name.as_str(), running[0].status), ("add_handler", "running"));
-    assert_eq!(running[0].messages, [good.item_id.clone()]);
+    assert_eq!(running[0].messages, std::slice::from_ref(&good.item_id));
     gate.add_permits(1);
     settle(&scheduler).await;
     assert_eq!(state_of(&scheduler, &good).await, Some(ItemState::Completed));
