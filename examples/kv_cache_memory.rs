@@ -22,7 +22,7 @@ async fn main() -> anyhow::Result<()> {
     // The methods of a memory compute, read and write: they belong where blocking is allowed.
     tokio::task::spawn_blocking(move || keep(&memory, &folder)).await??;
 
-    let question = "What is the rocket called?";
+    let question = "What is my dog called?";
     println!("Chat: {question}");
     let reply = mos.chat(Chat::new(question).user("ann").cubes([cube])).await?;
     println!("Kept caches that the chat begins with: {}", reply.activation.len());
@@ -44,12 +44,12 @@ fn keep(memory: &KvCacheMemory, folder: &Path) -> anyhow::Result<()> {
     let kept = memory.get(talk.id.as_str())?.context("what was added is not there")?;
     show("Got by its id", &kept);
 
-    let rocket = memory.extract("The rocket is called Heron.")?;
-    show("Extracted", &rocket);
-    memory.add([rocket.clone()])?;
+    let dog = memory.extract("My dog is called Max and loves the beach.")?;
+    show("Extracted", &dog);
+    memory.add([dog.clone()])?;
     list("All caches", memory);
 
-    let ids = [&talk.id, &rocket.id];
+    let ids = [&talk.id, &dog.id];
     let joined = memory.get_cache(&ids)?.context("there is nothing to join")?;
     let shape = kept.segment().context("an item has its keys and values")?.shape();
     let size = KvSummary::new(shape, joined.len()).size_mb;

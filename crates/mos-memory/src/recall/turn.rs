@@ -103,9 +103,10 @@ fn speaker(metadata: &Map<String, Value>) -> Option<&str> {
     info(metadata, "name").or_else(role)
 }
 
-/// A message has a role, or an id in its conversation; what was drawn from some has only their time.
+/// A message has a speaker, or an id in its conversation; what was drawn from some has only their time.
 fn is_drawn(metadata: &Map<String, Value>) -> bool {
-    info(metadata, "chat_time").is_some() && info(metadata, "role").is_none() && info(metadata, "message_id").is_none()
+    let has = |key| info(metadata, key).is_some();
+    has("chat_time") && !["role", "name", "message_id"].into_iter().any(has)
 }
 
 fn said_on(metadata: &Map<String, Value>) -> Option<Date> {

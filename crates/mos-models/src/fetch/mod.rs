@@ -195,9 +195,8 @@ async fn pull_repository(name: &str, options: &PullOptions, progress: &dyn Progr
         return wanted.map_or_else(|| installed::main_path(&folder), Ok);
     }
     progress.note(&format!("fetching {repository} from the hub"));
-    let all = hub::files(hub::Kind::Model, repository, options)
-        .await
-        .map_err(|error| offline(error, repository, &folder))?;
+    let all =
+        hub::files(hub::Kind::Model, repository, options).await.map_err(|error| offline(error, repository, &folder))?;
     let chosen = hub::choose(repository, &all, file)?;
     let incoming = Incoming::new(&options.models_dir, &folder_name)?;
     fetch_model(repository, &chosen, options, &incoming, progress)
