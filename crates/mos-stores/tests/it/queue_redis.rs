@@ -244,6 +244,13 @@ struct Acknowledged {
     done: BTreeSet<String>,
 }
 
+/// A queue that forgets no finished job, however many there are: each is asked for in the end.
+async fn open_remembering(url: &str, clock: Arc<dyn Clock>) -> Arc<RedisQueue> {
+    let mut options = RedisOptions::from_url(url).unwrap();
+    options.limits.max_finished_ids = 10_000_000;
+    RedisQueue::open(options, clock).await.unwrap()
+}
+
 async fn work(queue: Arc<RedisQueue>, worker: usize, is_over: Arc<AtomicBool>) -> Acknowledged {
     let mut acknowledged = Acknowledged::default();
     for number in 0.. {
@@ -272,7 +279,7 @@ async fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
     let is_over = Arc::new(AtomicBool::new(false));
     let mut workers = Vec::new();
     for worker in 0..4 {
-        let queue = open_at(&server.url(), Arc::clone(&clock) as Arc<dyn Clock>).await.unwrap();
+        let queue = open_remembering(&server.url(), Arc::clone(&clock) as Arc<dyn Clock>).await;
         workers.push(tokio::spawn(work(queue, worker, Arc::clone(&is_over))));
     }
     for kill in 0..n_kills {
@@ -291,7 +298,7 @@ async fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
     }
     assert!(all.pushed.len() > 50, "the workers worked: {}", all.pushed.len());
     clock.advance(Duration::from_secs(60));
-    let queue = open_at(&server.url(), clock).await.unwrap();
+    let queue = open_remembering(&server.url(), clock).await;
     loop {
         let claimed = queue.claim(&request(100)).await.unwrap();
         if claimed.is_empty() {
