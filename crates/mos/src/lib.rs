@@ -36,6 +36,7 @@ mod held_files;
 mod lazy;
 pub mod migrate;
 mod organizing;
+pub mod product;
 pub mod prompt;
 mod reading;
 mod retrieving;

@@ -1,0 +1,98 @@
+//! A facade with the product API on top.
+
+use std::sync::Arc;
+
+use mos_config::GeneralMemCubeConfig;
+
+use super::caller::Caller;
+use super::error::ProductResult;
+use crate::facade::Mos;
+
+/// How the product API behaves.
+#[derive(Clone, Debug)]
+pub struct ProductOptions {
+    /// The configuration of cubes that are made when something is first written to them; without this a tree with
+    /// preferences.
+    pub cube_config: Option<GeneralMemCubeConfig>,
+    /// Cubes are open to every user, as in MemOS; for tests on one machine.
+    pub is_open: bool,
+    /// Whether chats are answered.
+    pub chats: bool,
+    /// The keys of business chats; compared in constant time.
+    pub business_chat_keys: Vec<mos_config::Secret>,
+}
+
+impl Default for ProductOptions {
+    fn default() -> Self {
+        Self { cube_config: None, is_open: false, chats: true, business_chat_keys: Vec::new() }
+    }
+}
+
+/// A facade with the product API on top. Cheap to clone; clones share everything.
+#[derive(Clone, Debug)]
+pub struct App {
+    mos: Mos,
+    options: Arc<ProductOptions>,
+}
+
+impl App {
+    /// Returns the product API over a facade.
+    pub fn new(mos: Mos, options: ProductOptions) -> Self {
+        Self { mos, options: Arc::new(options) }
+    }
+
+    /// The facade: its settings, its scheduler, everything that the API does not show.
+    pub fn mos(&self) -> &Mos {
+        &self.mos
+    }
+
+    /// How the API behaves.
+    pub fn options(&self) -> &ProductOptions {
+        &self.options
+    }
+
+    /// Returns the operations for a trusted program, which acts for any user.
+    pub fn product(&self) -> Product {
+        self.product_as(Caller::program())
+    }
+
+    /// Returns the operations for a caller, whose rights each of them checks.
+    pub fn product_as(&self, caller: Caller) -> Product {
+        Product { app: self.clone(), caller }
+    }
+
+    /// Ends the work in the background in good order.
+    pub async fn stop(&self) {
+        self.mos.stop().await;
+    }
+}
+
+/// The operations of the product API, for one caller.
+#[derive(Clone, Debug)]
+pub struct Product {
+    pub(super) app: App,
+    pub(super) caller: Caller,
+}
+
+impl Product {
+    /// The facade.
+    pub(super) fn mos(&self) -> &Mos {
+        &self.app.mos
+    }
+
+    /// Who calls.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Refuses unless chats are answered here.
+    ///
+    /// # Errors
+    /// [`ProductError`](super::ProductError) with status 503.
+    pub(super) fn check_chats(&self) -> ProductResult<()> {
+        if self.app.options.chats {
+            return Ok(());
+        }
+        Err(super::ProductError::new(503, "chat is not enabled here; set ENABLE_CHAT_API=true"))
+    }
+}

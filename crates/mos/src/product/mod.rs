@@ -1,0 +1,36 @@
+//! MemOS' product API as plain functions: requests, answers and what happens in between.
+//!
+//! An [`App`] is a facade with this API on top, an in-process SaaS backend. [`App::product`] gives the operations to a
+//! trusted program, [`App::product_as`] to a [`Caller`] whose rights are checked in every one of them. A server maps them
+//! to HTTP and adds nothing of its own:
+//!
+//! ```no_run
+//! use mos::product::{AddRequest, App, SearchRequest};
+//! # async fn run() -> Result<(), mos::product::ProductError> {
+//! let app = App::from_env().await?;
+//! let product = app.product();
+//! let add = AddRequest { messages: Some(serde_json::json!("We meet on Friday")), ..AddRequest::new("ann".to_owned()) };
+//! product.add(add).await?;
+//! let found = product.search(SearchRequest::new("When do we meet?".to_owned(), "ann".to_owned())).await?;
+//! println!("{}", serde_json::json!(found));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! As in MemOS users need no registration: a user and the cube of its name are made when something is first written there.
+//! Unlike in MemOS a cube belongs to the user who was the first to write to it; others need a share.
+
+#[macro_use]
+mod read;
+
+mod app;
+mod caller;
+mod error;
+mod reply;
+mod targets;
+
+pub use app::{App, Product, ProductOptions};
+pub use caller::{Caller, Identity, Scope};
+pub use error::{ProductError, ProductResult};
+pub use read::{Field, Issue, Request, RequestFields};
+pub use reply::Reply;
