@@ -21,7 +21,7 @@ const SEEDS: u64 = 1_000;
 const SEEDS_OF_A_FAULT: u64 = 200;
 
 fn seeds() -> u64 {
-    if std::env::var_os("MOS_TEST_LONG").is_some() { 100 * SEEDS } else { SEEDS }
+    if std::env::var_os("MOS_TEST_LONG").is_some() { 20 * SEEDS } else { SEEDS }
 }
 
 /// What was found in the worlds that were run.
