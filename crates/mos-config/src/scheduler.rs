@@ -51,10 +51,13 @@ section! {
         omitted dispatcher_monitor_check_interval: Option<f64>,
         /// How often such a look may fail. Without meaning here.
         omitted dispatcher_monitor_max_failures: Option<usize>,
-        /// How often a message is tried before it is given up. Absent: 5.
+        /// How often a message is tried before it is given up. Absent: 8.
         omitted max_attempts: Option<usize>,
         /// Seconds that handling one batch may take. Absent: 600.
         omitted task_limit_seconds: Option<f64>,
+        /// How many batches in a row a cube is given before it is the next one's turn, by cube, from 1 to 1,000; cubes that are
+        /// not named have 1. The same for all programs that share a queue.
+        omitted cube_weights: Option<Free>,
         /// Also lets a model that computes in this process judge and refine; small ones do it badly. Absent: not.
         omitted use_local_model: Option<bool>,
     }
@@ -129,6 +132,11 @@ fn check_common(scheduler: &CommonScheduler, fields: &mut Fields<'_, '_>) {
     }
     if scheduler.consume_interval_seconds <= 0.0 {
         fields.refuse("consume_interval_seconds", "must be more than 0");
+    }
+    for (cube, weight) in scheduler.cube_weights.iter().flat_map(|weights| &weights.0) {
+        if !weight.as_u64().is_some_and(|weight| (1..=1_000).contains(&weight)) {
+            fields.refuse("cube_weights", format!("the weight of `{cube}` must be a whole number from 1 to 1000"));
+        }
     }
     if scheduler.consume_batch == 0 {
         fields.refuse("consume_batch", "must be at least 1");

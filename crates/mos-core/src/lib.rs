@@ -53,7 +53,7 @@ pub use message::{Content, Message, Part, Role};
 pub use parametric::ParametricMemory;
 pub use preference::{ConversationInfo, PreferenceMemory};
 pub use queue::{
-    ClaimRequest, Claimed, DeadJob, Failed, Job, JobQueue, JobState, NewJob, PushReceipt, QueueStats, Ticket,
+    ClaimRequest, Claimed, DeadJob, Failed, Job, JobQueue, JobState, NewJob, PushReceipt, QueueStats, Ticket, Weights,
 };
 pub use reader::{
     Dropped, FileData, FileVersion, ItemReport, MemReader, Outcome, RawFile, RawItem, ReadInput, ReadMode, ReadReport,

@@ -5,7 +5,9 @@
 //!
 //! Not here: what a job does (the scheduler), where jobs are kept (the stores).
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,7 +17,7 @@ use serde_json::Value;
 
 use crate::error::StoreError;
 use crate::graph::{Page, Paging};
-use crate::id::JobId;
+use crate::id::{CubeId, JobId};
 use crate::record::Scope;
 
 /// The most jobs that one call of [`JobQueue::claim`] returns.
@@ -122,6 +124,32 @@ pub struct Claimed {
     pub until: Timestamp,
 }
 
+/// How many jobs in a row tenants are given before it is the next one's turn. Cheap to clone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Weights(Arc<BTreeMap<CubeId, u32>>);
+
+/// The largest weight of a tenant.
+pub const MAX_WEIGHT: u32 = 1_000;
+
+impl Weights {
+    /// Returns the weights of these tenants, each from 1 to [`MAX_WEIGHT`] (what is beyond is taken as the nearest); all others
+    /// have 1.
+    pub fn new(weights: impl IntoIterator<Item = (CubeId, u32)>) -> Self {
+        let bounded = weights.into_iter().map(|(cube, weight)| (cube, weight.clamp(1, MAX_WEIGHT)));
+        Self(Arc::new(bounded.filter(|(_, weight)| *weight > 1).collect()))
+    }
+
+    /// Returns the weight of a tenant.
+    pub fn of(&self, cube: &CubeId) -> u32 {
+        self.0.get(cube).copied().unwrap_or(1)
+    }
+
+    /// Returns the tenants whose weight is more than 1, by id.
+    pub fn iter(&self) -> impl Iterator<Item = (&CubeId, u32)> {
+        self.0.iter().map(|(cube, weight)| (cube, *weight))
+    }
+}
+
 /// Who asks for how many jobs, and for how long.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimRequest {
@@ -131,6 +159,8 @@ pub struct ClaimRequest {
     pub limit: usize,
     /// How long the consumer has until it must finish, fail, release or extend; at least a millisecond.
     pub lease: Duration,
+    /// How many jobs in a row each tenant is given. Consumers of one queue ask with the same weights.
+    pub weights: Weights,
 }
 
 /// What became of a job that failed.
@@ -190,7 +220,8 @@ pub struct QueueStats {
 /// A queue of jobs, shared by tenants and consumers.
 ///
 /// Tenants take turns: of those that have a job to give, the one that was given its last one longest ago goes first,
-/// so that a tenant with many jobs delays another's first job by one job at most.
+/// so that a tenant with many jobs delays another's first job by one job at most, or by as many as its weight says: weighted
+/// round robin.
 #[async_trait]
 pub trait JobQueue: fmt::Debug + Send + Sync {
     /// Adds jobs, all or none, and returns once they are as durable as the store makes them.

@@ -147,7 +147,8 @@ async fn idle(shared: &Shared, phase: &mut watch::Receiver<Phase>) {
 async fn claim(shared: &Shared, free: usize) -> Result<Vec<Vec<Claimed>>, StoreError> {
     let lease = shared.options.lease;
     let queue = &shared.submitter.queue;
-    let request = ClaimRequest { consumer: shared.options.consumer.clone(), limit: free, lease };
+    let (consumer, weights) = (shared.options.consumer.clone(), shared.options.weights.clone());
+    let request = ClaimRequest { consumer, limit: free, lease, weights };
     let mut batches = Vec::new();
     for first in queue.claim(&request).await? {
         let more = shared.options.batch.saturating_sub(1);

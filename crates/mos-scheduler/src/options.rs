@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use mos_core::Weights;
+
 /// How a scheduler works. The defaults suit one process.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SchedulerOptions {
@@ -28,6 +30,8 @@ pub struct SchedulerOptions {
     pub disabled: Vec<String>,
     /// The name of this consumer.
     pub consumer: String,
+    /// How many batches in a row a cube is given before it is the next one's turn, when it is more than one.
+    pub weights: Weights,
 }
 
 impl Default for SchedulerOptions {
@@ -44,6 +48,7 @@ impl Default for SchedulerOptions {
             is_durable: true,
             disabled: Vec::new(),
             consumer: "scheduler".to_owned(),
+            weights: Weights::default(),
         }
     }
 }

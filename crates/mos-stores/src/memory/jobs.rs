@@ -45,7 +45,7 @@ impl JobQueue for InMemoryStore {
 
     async fn claim(&self, request: &ClaimRequest) -> Result<Vec<Claimed>, StoreError> {
         let (limit, lease_ms) = check_request(request)?;
-        Ok(self.write().queue.claim(&request.consumer, limit, lease_ms, self.now_ms()))
+        Ok(self.write().queue.claim(request, limit, lease_ms, self.now_ms()))
     }
 
     async fn claim_following(

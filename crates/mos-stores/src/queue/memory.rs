@@ -4,7 +4,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use mos_core::{
-    Claimed, DeadJob, Failed, Job, JobId, JobState, Page, Paging, PushReceipt, QueueStats, Scope, StoreError, Ticket,
+    ClaimRequest, Claimed, DeadJob, Failed, Job, JobId, JobState, Page, Paging, PushReceipt, QueueStats, Scope,
+    StoreError, Ticket,
 };
 
 use super::{
@@ -58,6 +59,8 @@ struct Tenant {
     finished_order: VecDeque<(i64, JobId)>,
     /// Its place among those that have a ready job.
     turn: Option<u64>,
+    /// The jobs that it was given in its turn.
+    given: u32,
 }
 
 /// All jobs of all tenants.
@@ -175,6 +178,7 @@ impl QueueState {
             && let Some(turn) = tenant.turn.take()
         {
             self.line.remove(&turn);
+            tenant.given = 0;
         }
     }
 
@@ -277,7 +281,7 @@ impl QueueState {
         }
     }
 
-    pub(crate) fn claim(&mut self, consumer: &str, limit: usize, lease_ms: i64, now_ms: i64) -> Vec<Claimed> {
+    pub(crate) fn claim(&mut self, request: &ClaimRequest, limit: usize, lease_ms: i64, now_ms: i64) -> Vec<Claimed> {
         self.wake(now_ms);
         let mut claimed = Vec::new();
         while claimed.len() < limit
@@ -290,8 +294,8 @@ impl QueueState {
             };
             self.withdraw(&scope, number);
             self.leave_line(&scope);
-            claimed.extend(self.give(&scope, number, consumer, now_ms.saturating_add(lease_ms)));
-            self.end_turn(&scope);
+            claimed.extend(self.give(&scope, number, &request.consumer, now_ms.saturating_add(lease_ms)));
+            self.end_turn(&scope, request.weights.of(&scope.cube));
         }
         claimed
     }
@@ -344,9 +348,14 @@ impl QueueState {
         Some(Claimed { job: entry.job.clone(), ticket, until: moment(until_ms) })
     }
 
-    /// A tenant that was served goes to the end of the line.
-    fn end_turn(&mut self, scope: &Scope) {
+    /// A tenant that was served as often as its weight says goes to the end of the line.
+    fn end_turn(&mut self, scope: &Scope, weight: u32) {
         let Some(tenant) = self.tenants.get_mut(scope) else { return };
+        tenant.given += 1;
+        if tenant.turn.is_some() && tenant.given < weight {
+            return;
+        }
+        tenant.given = 0;
         if let Some(turn) = tenant.turn {
             self.line.remove(&turn);
             let turn = next(&mut self.last_turn);

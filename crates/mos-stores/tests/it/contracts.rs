@@ -150,7 +150,8 @@ async fn sqlite_and_memory_give_the_jobs_that_follow() {
             ..NewJob::new(name.into(), "label", serde_json::json!(name))
         };
         queue.push(&scope, ["a", "b", "c"].map(job).to_vec()).await.unwrap();
-        let request = ClaimRequest { consumer: "worker".to_owned(), limit: 10, lease };
+        let request =
+            ClaimRequest { consumer: "worker".to_owned(), limit: 10, lease, weights: mos_core::Weights::default() };
         let claimed = queue.claim(&request).await.unwrap();
         assert_eq!(queue.claim_following(&claimed[0].ticket, 10, lease).await.unwrap().len(), 2);
     }

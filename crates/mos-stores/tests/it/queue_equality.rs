@@ -104,7 +104,12 @@ impl Run {
             Step::Push(of, jobs) => outcome(queue.push(&scope(*of), jobs.clone()).await),
             Step::Claim(limit, lease) => {
                 let lease = Duration::from_secs(*lease);
-                let request = ClaimRequest { consumer: "worker".to_owned(), limit: *limit, lease };
+                let request = ClaimRequest {
+                    consumer: "worker".to_owned(),
+                    limit: *limit,
+                    lease,
+                    weights: mos_core::Weights::default(),
+                };
                 let claimed = queue.claim(&request).await;
                 self.tickets.extend(claimed.iter().flatten().map(|one| one.ticket.clone()));
                 outcome(claimed)

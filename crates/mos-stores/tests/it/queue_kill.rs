@@ -28,7 +28,7 @@ fn scope(number: usize) -> Scope {
 }
 
 fn request(limit: usize) -> ClaimRequest {
-    ClaimRequest { consumer: "worker".to_owned(), limit, lease: LEASE }
+    ClaimRequest { consumer: "worker".to_owned(), limit, lease: LEASE, weights: mos_core::Weights::default() }
 }
 
 /// Pushes jobs and does them, several at a time, and prints what was acknowledged.

@@ -18,7 +18,12 @@ fn job(name: &str) -> NewJob {
 }
 
 fn request(limit: usize) -> ClaimRequest {
-    ClaimRequest { consumer: "worker".to_owned(), limit, lease: Duration::from_secs(60) }
+    ClaimRequest {
+        consumer: "worker".to_owned(),
+        limit,
+        lease: Duration::from_secs(60),
+        weights: mos_core::Weights::default(),
+    }
 }
 
 fn open(options: SqliteOptions) -> Arc<SqliteStore> {

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use mos_config::scheduler::Scheduler as SchedulerSettings;
+use mos_config::scheduler::{CommonScheduler, Scheduler as SchedulerSettings};
 use mos_config::{QueueConfig, Settings, StoreConfig};
+use mos_core::{CubeId, Weights};
 use mos_scheduler::{DreamOptions, PromotionOptions, SchedulerOptions, TurnOptions, WorkOptions};
 
 use crate::facade::OrganizeModel;
@@ -30,8 +31,18 @@ pub(crate) fn scheduler_options(settings: &Settings) -> SchedulerOptions {
         max_attempts: max_attempts.unwrap_or(usual.max_attempts),
         drain: if common.stop_wait == Some(true) { limit } else { usual.drain },
         disabled: common.disabled_handlers.clone().unwrap_or_default(),
+        weights: weights(common),
         ..usual
     }
+}
+
+/// Returns the weights of cubes; the settings were checked.
+fn weights(common: &CommonScheduler) -> Weights {
+    let configured = common.cube_weights.iter().flat_map(|weights| &weights.0);
+    Weights::new(configured.filter_map(|(cube, weight)| {
+        let weight = weight.as_u64().and_then(|weight| u32::try_from(weight).ok())?;
+        Some((CubeId::new(cube.as_str()), weight))
+    }))
 }
 
 /// Returns how working memory follows what is asked, and when it becomes activation memory.

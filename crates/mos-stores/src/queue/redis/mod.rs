@@ -218,13 +218,16 @@ impl JobQueue for RedisQueue {
     async fn claim(&self, request: &ClaimRequest) -> Result<Vec<Claimed>, StoreError> {
         let (limit, lease_ms) = check_request(request)?;
         let now_ms = self.now_ms();
-        let arguments = vec![
+        let mut arguments = vec![
             now_ms.to_string(),
             limit.to_string(),
             now_ms.saturating_add(lease_ms).to_string(),
             request.consumer.clone(),
             super::MAX_WOKEN_PER_CLAIM.to_string(),
         ];
+        for (cube, weight) in request.weights.iter() {
+            arguments.extend([encode(cube.as_str()), weight.to_string()]);
+        }
         let rows: Vec<Vec<String>> = self.call(&self.scripts.claim, arguments, Repeat::Never).await?;
         self.take(&rows).await
     }

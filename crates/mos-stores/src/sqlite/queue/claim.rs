@@ -1,13 +1,13 @@
 //! Jobs in the hands of consumers.
 
-use mos_core::{Claimed, CubeId, Failed, Job, JobId, Scope, Ticket};
+use mos_core::{ClaimRequest, Claimed, CubeId, Failed, Job, JobId, Scope, Ticket};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::Value;
 
 use super::super::apply::execute;
 use super::super::fault::Fault;
 use super::{
-    FORGET_EVERY, Held, Place, Stage, admit, count, held, leave_line, let_next_go, next_turn, set_turn, wait_again,
+    FORGET_EVERY, Held, Place, Stage, admit, count, end_turn, held, leave_line, let_next_go, set_turn, wait_again,
 };
 use crate::queue::{MAX_WOKEN_PER_CLAIM, QueueLimits, lease_over, moment, short_reason, silent, unreadable};
 
@@ -22,7 +22,7 @@ pub(super) use job_columns;
 /// Gives jobs to a consumer, tenants in turn.
 pub(super) fn claim(
     connection: &Connection,
-    consumer: &str,
+    request: &ClaimRequest,
     limit: usize,
     lease_ms: i64,
     now_ms: i64,
@@ -35,8 +35,8 @@ pub(super) fn claim(
         let until_ms = now_ms.saturating_add(lease_ms);
         match best(connection, scope)? {
             Some(key) => {
-                claimed.extend(give(connection, key, scope, &cube, consumer, until_ms, now_ms)?);
-                set_turn(connection, scope, Some(next_turn(connection)?))?;
+                claimed.extend(give(connection, key, scope, &cube, &request.consumer, until_ms, now_ms)?);
+                end_turn(connection, scope, request.weights.of(&cube))?;
                 leave_line(connection, scope)?;
             }
             None => set_turn(connection, scope, None)?,

@@ -162,16 +162,29 @@ fn set_turn(connection: &Connection, scope: i64, turn: Option<i64>) -> Result<()
     execute(
         connection,
         "INSERT INTO queues (scope, n_jobs, n_dead, turn) VALUES (?1, 0, 0, ?2)
-         ON CONFLICT (scope) DO UPDATE SET turn = excluded.turn",
+         ON CONFLICT (scope) DO UPDATE SET turn = excluded.turn, given = 0",
         params![scope, turn],
     )
+}
+
+/// A tenant that was served as often as its weight says goes to the end of the line.
+fn end_turn(connection: &Connection, scope: i64, weight: u32) -> Result<(), Fault> {
+    if weight > 1 {
+        let mut statement =
+            connection.prepare_cached("UPDATE queues SET given = given + 1 WHERE scope = ?1 RETURNING given")?;
+        let given: i64 = statement.query_row([scope], |row| row.get(0))?;
+        if given < i64::from(weight) {
+            return Ok(());
+        }
+    }
+    set_turn(connection, scope, Some(next_turn(connection)?))
 }
 
 /// A tenant without a ready job leaves the line. Called after a ready job became something else.
 fn leave_line(connection: &Connection, scope: i64) -> Result<(), Fault> {
     execute(
         connection,
-        "UPDATE queues SET turn = NULL WHERE scope = ?1 AND turn IS NOT NULL
+        "UPDATE queues SET turn = NULL, given = 0 WHERE scope = ?1 AND turn IS NOT NULL
          AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.scope = ?1 AND stage = 2)",
         [scope],
     )

@@ -43,8 +43,8 @@ impl JobQueue for SqliteStore {
 
     async fn claim(&self, request: &ClaimRequest) -> Result<Vec<Claimed>, StoreError> {
         let (limit, lease_ms) = check_request(request)?;
-        let (consumer, now_ms) = (request.consumer.clone(), self.now_ms());
-        self.write(move |connection| claim::claim(connection, &consumer, limit, lease_ms, now_ms)).await
+        let (request, now_ms) = (request.clone(), self.now_ms());
+        self.write(move |connection| claim::claim(connection, &request, limit, lease_ms, now_ms)).await
     }
 
     async fn claim_following(

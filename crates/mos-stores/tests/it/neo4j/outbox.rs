@@ -41,7 +41,12 @@ async fn n_left(server: &Neo4jServer, scope: &Scope) -> i64 {
 async fn names(queue: &dyn JobQueue) -> Vec<String> {
     let mut names = Vec::new();
     loop {
-        let request = ClaimRequest { consumer: "w".to_owned(), limit: 10, lease: Duration::from_secs(60) };
+        let request = ClaimRequest {
+            consumer: "w".to_owned(),
+            limit: 10,
+            lease: Duration::from_secs(60),
+            weights: mos_core::Weights::default(),
+        };
         let claimed = queue.claim(&request).await.unwrap();
         if claimed.is_empty() {
             return names;

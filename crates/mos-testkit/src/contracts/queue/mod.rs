@@ -76,6 +76,7 @@ pub async fn run(make: impl AsyncFn(Arc<SetClock>, usize) -> Arc<dyn JobQueue>) 
     failure::silence_at_the_last_attempt_is_death(&fresh().await).await;
     failure::the_dead_are_listed_retried_and_removed(&fresh().await).await;
     tenants::tenants_take_turns(&fresh().await).await;
+    tenants::a_weight_is_the_number_of_jobs_in_a_turn(&fresh().await).await;
     tenants::a_late_tenant_does_not_wait_behind_many_jobs(&fresh().await).await;
     tenants::a_tenant_keeps_its_place_when_the_next_of_a_group_steps_up(&fresh().await).await;
     tenants::what_is_due_at_once_goes_in_the_order_it_was_pushed(&fresh().await).await;
@@ -108,7 +109,7 @@ fn jobs(names: &[&str]) -> Vec<NewJob> {
 }
 
 fn request(consumer: &str, limit: usize) -> ClaimRequest {
-    ClaimRequest { consumer: consumer.to_owned(), limit, lease: LEASE }
+    ClaimRequest { consumer: consumer.to_owned(), limit, lease: LEASE, weights: mos_core::Weights::default() }
 }
 
 fn names(claimed: &[Claimed]) -> Vec<&str> {

@@ -1,6 +1,6 @@
 //! Tenants take turns, and never meet.
 
-use mos_core::{JobState, NewJob, Paging, Scope};
+use mos_core::{ClaimRequest, JobState, NewJob, Paging, Scope, Weights};
 
 use super::super::samples::scope;
 use super::{Bench, LEASE, SECOND, assert_ended, grouped, id, ids, job, jobs, names};
@@ -24,6 +24,32 @@ pub(super) async fn tenants_take_turns(bench: &Bench) {
         order.extend(bench.claim(1).await);
     }
     assert_eq!(cubes(&order), ["z-many", "c", "z-many", "c"]);
+}
+
+/// A tenant of weight three is given three jobs in its turn, however they are asked for; one whose jobs run out in the middle
+/// of its turn begins a new one when it comes back.
+pub(super) async fn a_weight_is_the_number_of_jobs_in_a_turn(bench: &Bench) {
+    let weights = Weights::new([(scope("a-heavy").cube, 3), (scope("unknown").cube, 7)]);
+    let claim = async |limit| {
+        let request = ClaimRequest { weights: weights.clone(), ..super::request("worker", limit) };
+        bench.queue.claim(&request).await.expect("claim")
+    };
+    let heavy: Vec<String> = (0..10).map(|n| format!("{n}")).collect();
+    bench.push(&scope("a-heavy"), jobs(&heavy.iter().map(String::as_str).collect::<Vec<_>>())).await;
+    bench.push(&scope("light"), jobs(&["l1", "l2", "l3"])).await;
+    let first = claim(5).await;
+    assert_eq!(cubes(&first), ["a-heavy", "a-heavy", "a-heavy", "light", "a-heavy"]);
+    let mut order = Vec::new();
+    for _ in 0..4 {
+        order.extend(claim(1).await);
+    }
+    assert_eq!(cubes(&order), ["a-heavy", "a-heavy", "light", "a-heavy"]);
+    // The heavy one's jobs run out in the middle of its next turn.
+    assert_eq!(cubes(&claim(5).await), ["a-heavy", "a-heavy", "light", "a-heavy"]);
+    bench.assert_nothing_to_claim().await;
+    bench.push(&scope("a-heavy"), jobs(&["x1", "x2", "x3", "x4"])).await;
+    bench.push(&scope("light"), jobs(&["l4"])).await;
+    assert_eq!(cubes(&claim(9).await), ["a-heavy", "a-heavy", "a-heavy", "light", "a-heavy"]);
 }
 
 /// A tenant that always has one job, pushed when the last one was taken, may not push the others aside.

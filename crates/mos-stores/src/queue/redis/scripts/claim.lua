@@ -1,4 +1,5 @@
--- ARGV: now, most jobs, end of the lease, consumer, most jobs to wake. Returns what is told of each job that is given.
+-- ARGV: now, most jobs, end of the lease, consumer, most jobs to wake, then tenants and their weights in turn. Returns what
+-- is told of each job that is given.
 local now, limit, ends, consumer, most_woken = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], tonumber(ARGV[5])
 
 -- Delayed jobs become ready, and what a silent consumer had does again.
@@ -34,6 +35,17 @@ local function drop_idle_consumers(tenant)
   end
 end
 
+local weights = {}
+for at = 6, #ARGV, 2 do weights[ARGV[at]] = tonumber(ARGV[at + 1]) end
+
+-- A tenant that was served as often as its weight says goes to the end of the line.
+local function end_turn(tenant)
+  local weight = weights[tenant] or 1
+  if weight > 1 and redis.call('HINCRBY', P .. ':given', tenant, 1) < weight then return end
+  if weight > 1 then redis.call('HDEL', P .. ':given', tenant) end
+  redis.call('ZADD', P .. ':line', following('turn'), tenant)
+end
+
 local answer = {}
 while #answer < limit do
   local tenant = redis.call('ZRANGE', P .. ':line', 0, 0)[1]
@@ -55,9 +67,9 @@ while #answer < limit do
       tidy(tenant)
     end
     if redis.call('ZCARD', key('ready', tenant)) > 0 then
-      redis.call('ZADD', P .. ':line', following('turn'), tenant)
+      end_turn(tenant)
     else
-      redis.call('ZREM', P .. ':line', tenant)
+      leave_line(tenant)
     end
   end
 end

@@ -33,7 +33,9 @@ end
 -- Called after a ready job became something else, and after the one behind it in its group may have become ready: the
 -- tenant keeps its place then.
 local function leave_line(tenant)
-  if redis.call('ZCARD', key('ready', tenant)) == 0 then redis.call('ZREM', P .. ':line', tenant) end
+  if redis.call('ZCARD', key('ready', tenant)) == 0 and redis.call('ZREM', P .. ':line', tenant) == 1 then
+    redis.call('HDEL', P .. ':given', tenant)
+  end
 end
 
 -- A job that nothing is in front of becomes ready, or waits for its time.

@@ -9,6 +9,7 @@ for at = 1, #states, 2 do
   if state.group then redis.call('UNLINK', group_key(tenant, state.group)) end
 end
 redis.call('ZREM', P .. ':line', tenant)
+redis.call('HDEL', P .. ':given', tenant)
 redis.call('SREM', P .. ':tenants', tenant)
 for _, kind in ipairs({'jobs', 'dead', 'state', 'ids', 'ready', 'held', 'finished', 'finished_at'}) do
   redis.call('UNLINK', key(kind, tenant))
