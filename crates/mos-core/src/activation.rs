@@ -47,6 +47,16 @@ pub trait ActivationMemory: fmt::Debug + Send + Sync {
     /// [`MemoryError`] when it cannot be read.
     async fn stats(&self, scope: &Scope) -> Result<ActivationStats, MemoryError>;
 
+    /// Returns the fingerprints of the models that computed the scope's caches, sorted, as the backend writes them; none where it
+    /// keeps no state of its own.
+    ///
+    /// # Errors
+    /// [`MemoryError`] when it cannot be read.
+    async fn fingerprints(&self, scope: &Scope) -> Result<Vec<String>, MemoryError> {
+        let _ = scope;
+        Ok(Vec::new())
+    }
+
     /// Writes the scope's caches, with the messages they were made from, to `file` and, where that is not enough, to a
     /// folder beside it that is named after it.
     ///

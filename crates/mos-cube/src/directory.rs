@@ -206,6 +206,7 @@ async fn write_staging(staging: &Path, request: &DumpRequest<'_>) -> Result<Mani
         text_backend: request.text.map(|text| text.backend().to_owned()),
         memories: memories.backends,
         content,
+        models: memories.models,
         embedding_space: request.embedding_space.clone(),
         created_at: request.created_at.clone(),
         files: files.map_err(fail)?,
@@ -219,6 +220,8 @@ async fn write_staging(staging: &Path, request: &DumpRequest<'_>) -> Result<Mani
 #[derive(Default)]
 struct WrittenMemories {
     backends: BTreeMap<MemoryKind, String>,
+    /// Fingerprints of the models of the activation memory.
+    models: Vec<String>,
     /// Files that hold texts.
     texts: Vec<(MemoryKind, String)>,
 }
@@ -234,6 +237,7 @@ async fn write_memories(staging: &Path, request: &DumpRequest<'_>) -> Result<Wri
     if let Some(ActivationPart { memory, scope, file_name, backend }) = request.activation {
         refuse_taken(staging, file_name)?;
         memory.dump(scope, &staging.join(file_name)).await?;
+        written.models = memory.fingerprints(scope).await?;
         written.backends.insert(MemoryKind::Activation, backend.to_owned());
     }
     if let Some(parametric) = request.parametric {

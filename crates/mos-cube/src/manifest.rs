@@ -32,6 +32,9 @@ pub struct Manifest {
     /// [`content_hash`](crate::content_hash).
     #[serde(default)]
     pub content: Option<String>,
+    /// Fingerprints of the models that computed the activation memory, sorted. Absent in dumps of the first programs.
+    #[serde(default)]
+    pub models: Vec<String>,
     /// What the vectors were made with.
     pub embedding_space: Option<EmbeddingSpace>,
     /// When it was written, ISO 8601.

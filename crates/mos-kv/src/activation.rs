@@ -1,6 +1,6 @@
 //! Activation memory of all cubes, as scheduler and cubes see it: no tensors.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -141,6 +141,13 @@ impl ActivationMemory for KvActivation {
             n_tokens: items.iter().map(crate::KvCacheItem::n_tokens).sum(),
             n_bytes,
         })
+    }
+
+    async fn fingerprints(&self, scope: &Scope) -> Result<Vec<String>, MemoryError> {
+        let items = self.memory(scope)?.get_all();
+        let identities = items.iter().filter_map(|item| item.identity.as_ref());
+        let weights: BTreeSet<String> = identities.map(|identity| identity.weights.to_string()).collect();
+        Ok(weights.into_iter().collect())
     }
 
     async fn dump(&self, scope: &Scope, file: &Path) -> Result<(), MemoryError> {

@@ -197,6 +197,10 @@ impl ActivationMemory for KvCaches {
         Ok(ActivationStats { n_items: items.len(), n_tokens, n_bytes })
     }
 
+    async fn fingerprints(&self, scope: &Scope) -> Result<Vec<String>, MemoryError> {
+        self.activation().await?.fingerprints(scope).await
+    }
+
     async fn dump(&self, scope: &Scope, file: &Path) -> Result<(), MemoryError> {
         self.activation().await?.dump(scope, file).await
     }

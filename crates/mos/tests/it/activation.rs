@@ -148,6 +148,9 @@ async fn a_dump_takes_the_caches_along_and_loads_elsewhere() {
     let (folder, mos) = house().await;
     let dumped = folder.path().join("dumped");
     mos.dump(&ann(), Some(&"notes".into()), &dumped).await.unwrap();
+    let manifest: Value = serde_json::from_slice(&std::fs::read(dumped.join("manifest.json")).unwrap()).unwrap();
+    let models = manifest["models"].as_array().unwrap();
+    assert!(models.len() == 1 && models[0].as_str().unwrap().len() == 64, "the model is named: {models:?}");
     let elsewhere = tempfile::tempdir().unwrap();
     let other = open(elsewhere.path(), json!({})).await;
     other.create_user("ann", None).await.unwrap();
