@@ -1,6 +1,6 @@
 //! Which user and which cubes a request means, checked against its caller.
 
-use mos_config::GeneralMemCubeConfig;
+use mos_config::{GeneralMemCubeConfig, Setting};
 use mos_core::{CubeId, UserId};
 use serde_json::json;
 
