@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool")]
 
 mod bench;
+mod compat;
 mod docs;
 mod fuzz;
 mod kv;
@@ -48,6 +49,9 @@ enum Task {
         #[arg(long, default_value_t = 5)]
         minutes: u64,
     },
+    /// Run the tests that prove what MemOS can do (tests/compatibility.json), and write the table of docs/compatibility.md.
+    /// Fails when one of them does not pass, or fewer than 140 of the 156 rows are the same or better.
+    Compat,
     /// Write what is made from code: docs/configuration.md.
     Docs,
     /// Fetch the small models that tests use.
@@ -81,6 +85,7 @@ fn main() -> anyhow::Result<()> {
         Task::Test { long, no_services, filter } => test::run(long, !no_services, filter.as_deref()),
         Task::Bench { part } => bench::run(part.as_deref()),
         Task::Fuzz { target, minutes } => fuzz::run(target.as_deref(), minutes),
+        Task::Compat => compat::run(),
         Task::Docs => docs::run(),
         Task::Models => models::fetch(|| shell::mos(&[])),
         Task::Services { action: Action::Up { export } } => services::up(export),

@@ -1,11 +1,11 @@
 //! Every test of the workspace, suite by suite, with the time of each.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::services::{self, Lease};
-use crate::{models, shell};
+use crate::{compat, models, shell};
 
 /// A suite, the variable that names its server, and the tests of it that change all that the server holds. They run
 /// after the others, alone, and only on a server of ours.
@@ -24,17 +24,16 @@ struct Suite {
 pub(crate) fn run(long: bool, with_services: bool, filter: Option<&str>) -> anyhow::Result<()> {
     let (executables, lease) = prepare(long, with_services)?;
     let mut suites = Vec::new();
+    if filter.is_none() {
+        suites.push(names_of_proofs(&executables));
+    }
     for (package, target, path) in executables {
         let name = if target == package { package.clone() } else { format!("{package}/{target}") };
         if filter.is_some_and(|wanted| !name.contains(wanted)) {
             continue;
         }
         let executable = || -> anyhow::Result<Command> {
-            let mut command = Command::new(&path);
-            // As `cargo test` runs it.
-            let folder = package_folder(&package);
-            command.current_dir(&folder).env("CARGO_MANIFEST_DIR", &folder).env(models::VARIABLE, models::folder()?);
-            command.envs(lease.iter().flat_map(Lease::environment).map(|(name, value)| (name, value)));
+            let mut command = command_of(&package, &path, lease.as_ref())?;
             if long {
                 command.env("MOS_TEST_LONG", "1").env(models::INSIST, "1");
             }
@@ -64,12 +63,16 @@ pub(crate) fn run(long: bool, with_services: bool, filter: Option<&str>) -> anyh
     report(&suites, &notices)
 }
 
-type Executables = Vec<(String, String, PathBuf)>;
+/// Package name, target name, path.
+pub(crate) type Executable = (String, String, PathBuf);
 
 /// What to run, and the services that it may talk to.
-fn prepare(long: bool, with_services: bool) -> anyhow::Result<(Executables, Option<Lease>)> {
+///
+/// # Errors
+/// When the tests cannot be built or the models not be fetched.
+pub(crate) fn prepare(long: bool, with_services: bool) -> anyhow::Result<(Vec<Executable>, Option<Lease>)> {
     // The program comes with the tests: building it alone, with other features, would build half of everything twice.
-    let build = || -> anyhow::Result<Executables> {
+    let build = || -> anyhow::Result<Vec<Executable>> {
         println!("building the tests ...");
         let built = shell::built_tests(shell::cargo().args(["test", "--workspace", "--no-run"]))?;
         models::fetch(|| Command::new(&built.mos))?;
@@ -89,6 +92,29 @@ fn prepare(long: bool, with_services: bool) -> anyhow::Result<(Executables, Opti
     // First the lease, so that it ends when the build has failed.
     let lease = lease.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
     Ok((built?, Some(lease)))
+}
+
+/// A binary of tests as `cargo test` runs it, with the models and the servers that there are.
+///
+/// # Errors
+/// When nobody says where the models are.
+pub(crate) fn command_of(package: &str, path: &Path, lease: Option<&Lease>) -> anyhow::Result<Command> {
+    let mut command = Command::new(path);
+    let folder = package_folder(package);
+    command.current_dir(&folder).env("CARGO_MANIFEST_DIR", &folder).env(models::VARIABLE, models::folder()?);
+    command.envs(lease.into_iter().flat_map(Lease::environment).map(|(name, value)| (name, value)));
+    Ok(command)
+}
+
+/// Whether every test that proves a capability is there.
+fn names_of_proofs(executables: &[Executable]) -> Suite {
+    println!("\n== names of tests that prove capabilities");
+    let start = Instant::now();
+    let checked = compat::check_names(executables);
+    if let Err(error) = &checked {
+        println!("{error:#}");
+    }
+    Suite { name: "compatibility".to_owned(), took: start.elapsed(), passed: checked.is_ok() }
 }
 
 fn timed(name: String, command: &mut Command) -> anyhow::Result<Suite> {

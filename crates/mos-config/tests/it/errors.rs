@@ -101,6 +101,19 @@ fn cubes_are_as_strict_as_those_of_memos() {
 }
 
 #[test]
+fn a_memory_about_which_nothing_is_said_is_none() {
+    let cube = json!({"text_mem": {"backend": "naive_text", "config": {}}, "act_mem": {}, "para_mem": {}});
+    let cube = GeneralMemCubeConfig::from_json(&cube).unwrap();
+    let backends = [&cube.text_mem, &cube.act_mem, &cube.para_mem, &cube.pref_mem].map(|memory| memory.backend());
+    assert_eq!(backends, ["naive_text", "uninitialized", "uninitialized", "uninitialized"]);
+    for (slot, backend) in [("act_mem", "general_text"), ("para_mem", "kv_cache"), ("pref_mem", "naive_text")] {
+        let mut wrong = json!({});
+        wrong[slot] = json!({"backend": backend, "config": {}});
+        assert!(cube_error(&wrong).contains(&format!("{slot}.backend: `{backend}` cannot be used here")), "{slot}");
+    }
+}
+
+#[test]
 fn a_shared_graph_needs_a_tenant() {
     let mut graph = json!({"backend": "neo4j", "config": {
         "uri": "u", "user": "n", "password": "p", "db_name": "d", "use_multi_db": false,

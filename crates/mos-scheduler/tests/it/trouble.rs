@@ -8,6 +8,7 @@ mod queue;
 mod servers;
 mod status;
 mod stopping;
+mod traces;
 
 use std::any::Any;
 use std::net::{TcpListener, TcpStream};

@@ -7,6 +7,7 @@ mod chat;
 mod cube_files;
 mod cubes;
 mod full;
+mod habits;
 mod memories;
 mod migrate;
 mod organize;

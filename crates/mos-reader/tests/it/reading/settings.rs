@@ -46,3 +46,18 @@ async fn a_general_model_draws_what_is_learned_from_tools() {
     assert_eq!((asked(&general, tools), asked(&main, tools)), (1, 0));
     assert!(asked(&main, talk) > 0 && asked(&general, talk) == 0);
 }
+
+#[tokio::test]
+async fn a_conversation_is_asked_about_in_its_language() {
+    for (said, words) in [
+        ("I moved to Shanghai last month and work in a bookshop.", "note what will be worth knowing"),
+        ("我上个月搬到了上海，现在在一家书店工作。", "你要阅读一段对话"),
+    ] {
+        let model = model(|_, _| json!({"memory list": [], "summary": ""}).to_string());
+        let mut parts = parts();
+        parts.model = Some(model.clone());
+        let input = ReadInput::from_value(json!([{"role": "user", "content": said}]));
+        read(&reader(ReaderKind::Simple, parts), input, ReadMode::Fine).await;
+        assert_eq!(asked(&model, words), 1, "{said}");
+    }
+}

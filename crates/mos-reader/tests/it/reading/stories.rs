@@ -201,3 +201,14 @@ async fn an_archive_of_skills_becomes_memories() {
     let outcomes: Vec<Outcome> = reading.report.items.iter().map(|item| item.outcome).collect();
     assert_eq!(outcomes, [Outcome::Kept, Outcome::NotKept]);
 }
+
+#[tokio::test]
+async fn the_plain_reader_reads_documents_too() {
+    let data = FileData::Text(REPORT.to_owned());
+    let file = RawFile { id: None, name: Some("report.md".to_owned()), data };
+    let reading = read(&reader(ReaderKind::Simple, fine_parts()), ReadInput::file(file), ReadMode::Fine).await;
+    let drawn = reading.memories.iter().find(|item| item.memory.contains("2.5 bar")).unwrap();
+    assert_eq!(drawn.metadata.memory_type(), Some(MemoryType::LongTerm));
+    let sources = drawn.metadata.tree().unwrap().sources.as_ref().unwrap();
+    assert_eq!((sources[0].kind.as_str(), sources[0].doc_path.as_deref()), ("file", Some("report.md")));
+}

@@ -218,3 +218,14 @@ async fn metadata_moves_no_memory_to_another_cube() {
     let receipt = store.apply(&theirs, WriteBatch { clear: true, ..WriteBatch::new(origin) }).await.unwrap();
     assert_eq!(receipt.n_deleted, 0);
 }
+
+#[tokio::test]
+async fn the_indexes_that_statements_need_are_online() {
+    let Some(server) = Neo4jServer::given() else { return };
+    server.store().await;
+    let statement = "SHOW INDEXES YIELD name, state WHERE state = 'ONLINE' RETURN collect(name) AS value";
+    let names: Vec<String> = server.value(&scope("c"), query(statement)).await;
+    for wanted in ["mos_memory_id", "mos_memory_tenant", "mos_memory_feed", "mos_memory_order", "mos_memory_terms"] {
+        assert!(names.iter().any(|name| name == wanted), "{wanted}: {names:?}");
+    }
+}

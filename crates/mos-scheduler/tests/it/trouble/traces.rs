@@ -1,0 +1,70 @@
+//! What a request set going can be followed by its trace id.
+
+use std::fmt;
+
+use mos_scheduler::{HandlerContext, HandlerError, Registration, ScheduleMessage};
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
+
+use super::{Seen, in_memory, message, options, scheduler, settle, submit};
+
+/// Notes the trace ids of the spans that are opened.
+struct Spans(Seen);
+
+impl Subscriber for Spans {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, span: &Attributes<'_>) -> Id {
+        span.record(&mut TraceIds(&self.0));
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, _: &Event<'_>) {}
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+struct TraceIds<'a>(&'a Seen);
+
+impl Visit for TraceIds<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "trace_id" {
+            self.0.note(&format!("{value:?}"));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_trace_id_of_a_message_goes_to_its_handler_to_what_follows_and_to_the_log() {
+    let logged = Seen::default();
+    let _subscriber = tracing::subscriber::set_default(Spans(logged.clone()));
+    let stores = in_memory();
+    let (scheduler, seen) = (scheduler(&stores, options()), Seen::default());
+    let relay = |context: HandlerContext, messages: Vec<ScheduleMessage>| {
+        let following: Vec<ScheduleMessage> = messages.iter().map(|message| message.with_label("read")).collect();
+        async move { context.submit(following).await.map(drop) }
+    };
+    let noted = seen.clone();
+    let last = move |_: HandlerContext, messages: Vec<ScheduleMessage>| {
+        messages.iter().for_each(|message| noted.note(&message.trace_id));
+        async { Ok::<(), HandlerError>(()) }
+    };
+    scheduler.register_handlers([("add", Registration::new(relay)), ("read", Registration::new(last))]).unwrap();
+    let first = message("add", "x");
+    submit(&scheduler, [&first]).await;
+    scheduler.start();
+    settle(&scheduler).await;
+    scheduler.stop().await;
+    assert!(!first.trace_id.is_empty());
+    assert_eq!(seen.all(), [first.trace_id.clone()], "what follows has it too");
+    assert_eq!(logged.count(&first.trace_id), 2, "one span for each batch");
+}

@@ -1,0 +1,115 @@
+//! What programs that were written for MemOS do every day.
+
+use mos::config::GeneralMemCubeConfig;
+use mos::{Add, CubeSource, Error, GitSource, NewCube, Search};
+use mos_core::{CubeId, MemoryItem, Message, UserRole};
+use serde_json::Value;
+
+use crate::{ann, bob, house};
+
+#[tokio::test]
+async fn users_are_listed_with_their_roles_and_times() {
+    let (_folder, mos) = house().await;
+    let users = mos.list_users().await.unwrap();
+    let told: Vec<_> = users.iter().map(|user| (user.user_id.as_str(), user.role, user.is_active)).collect();
+    let expected = [("root", UserRole::Root, true), ("ann", UserRole::User, true), ("bob", UserRole::User, true)];
+    assert_eq!(told, expected);
+    assert!(users.iter().all(|user| user.created_at.contains('T')), "{users:?}");
+    let written = serde_json::to_value(&users[1]).unwrap();
+    for key in ["user_id", "user_name", "role", "created_at", "is_active"] {
+        assert!(written.get(key).is_some(), "{key}: {written}");
+    }
+}
+
+#[tokio::test]
+async fn a_cube_that_is_given_as_its_configuration_becomes_the_default_cube() {
+    let (_folder, mos) = house().await;
+    let config = || {
+        let config = GeneralMemCubeConfig::new("somebody", "from elsewhere", mos.settings().text_memory());
+        CubeSource::Config(Box::new(config))
+    };
+    let cube = mos.register_mem_cube(&bob(), config(), None).await.unwrap();
+    assert_eq!((cube.cube_id.as_str(), &cube.owner_id), ("cube_bob", &bob()));
+    mos.add(Add::text("a dog").user("bob")).await.unwrap();
+    assert_eq!(mos.get_all(&bob(), None).await.unwrap().text_mem[0].cube_id, cube.cube_id);
+    let named = mos.register_mem_cube(&bob(), config(), Some(&"named".into())).await.unwrap();
+    assert_eq!(named.cube_id.as_str(), "named");
+    assert_eq!(mos.search(Search::new("dog").user("bob")).await.unwrap().text_mem.len(), 2);
+}
+
+#[tokio::test]
+async fn a_repository_that_is_not_there_is_told_and_nothing_is_registered() {
+    let (folder, mos) = house().await;
+    let source = CubeSource::Git(GitSource::new(format!("file://{}/nothing", folder.path().display())));
+    let error = mos.register_mem_cube(&ann(), source, None).await.unwrap_err();
+    assert!(matches!(error, Error::Invalid(_)) && error.to_string().contains("git cannot fetch"), "{error}");
+    assert_eq!(mos.list_cubes(&ann()).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_search_answers_for_each_cube_and_can_be_narrowed() {
+    let (_folder, mos) = house().await;
+    for cube in ["work", "empty"] {
+        mos.create_cube(&ann(), NewCube::new(cube)).await.unwrap();
+    }
+    for (text, cube, session) in [
+        ("my dog is called Max", "notes", "monday"),
+        ("the dog of the office sleeps", "work", "tuesday"),
+        ("the dog of the office eats", "work", "monday"),
+    ] {
+        mos.add(Add::text(text).user("ann").cube(cube).session(session)).await.unwrap();
+    }
+    let found = async |search: Search| serde_json::to_value(mos.search(search.user("ann")).await.unwrap()).unwrap();
+    let all = found(Search::new("the dog")).await;
+    for kind in ["text_mem", "act_mem", "para_mem", "pref_mem"] {
+        assert!(all[kind].is_array(), "{all}");
+    }
+    assert_eq!(counted(&all), [("empty", 0), ("notes", 1), ("work", 2)].map(|(cube, n)| (cube.to_owned(), n)));
+    let work = || Search::new("the dog").cubes([CubeId::from("work")]);
+    assert_eq!(counted(&found(work()).await), [("work".to_owned(), 2)]);
+    let one = found(work().top_k(1)).await;
+    assert_eq!(counted(&one), [("work".to_owned(), 1)]);
+    let monday = found(work().session("monday")).await;
+    assert_eq!(counted(&monday), [("work".to_owned(), 1)]);
+    assert_eq!(monday["text_mem"][0]["memories"][0]["memory"], "the dog of the office eats");
+}
+
+/// The cubes of a search, in the order of their names, with the number of memories that were found in each.
+fn counted(found: &Value) -> Vec<(String, usize)> {
+    let entries = found["text_mem"].as_array().unwrap().iter();
+    let count = |entry: &Value| entry["memories"].as_array().unwrap().len();
+    let mut cubes: Vec<(String, usize)> =
+        entries.map(|entry| (entry["cube_id"].as_str().unwrap().to_owned(), count(entry))).collect();
+    cubes.sort();
+    cubes
+}
+
+#[tokio::test]
+async fn searches_see_an_update_and_a_deletion() {
+    let (_folder, mos) = house().await;
+    let said = vec![Message::user("likes tea"), Message::user("plays chess")];
+    let ids = mos.add(Add::messages(said).user("ann")).await.unwrap();
+    let item = MemoryItem::new(ids[0].clone(), "collects old stamps");
+    mos.update(&ann(), None, &ids[0], item).await.unwrap();
+    let found = mos.search(Search::new("who collects stamps").user("ann")).await.unwrap();
+    assert_eq!(found.best()[0].1.item.memory, "collects old stamps");
+    let found = mos.search(Search::new("likes tea").user("ann")).await.unwrap();
+    assert!(found.best().iter().all(|(_, hit)| hit.item.memory != "likes tea"), "the old text is not found");
+    mos.delete(&ann(), None, &ids[1]).await.unwrap();
+    let left = mos.get_all(&ann(), None).await.unwrap();
+    assert_eq!(left.text_mem[0].memories.iter().map(|item| &item.id).collect::<Vec<_>>(), [&ids[0]]);
+    let found = mos.search(Search::new("who plays chess").user("ann")).await.unwrap();
+    assert!(found.best().iter().all(|(_, hit)| hit.item.id != ids[1]));
+}
+
+#[tokio::test]
+async fn a_dump_of_another_program_is_not_loaded_into_a_cube() {
+    let (folder, mos) = house().await;
+    mos.add(Add::text("a dog").user("ann")).await.unwrap();
+    let dump = folder.path().join("dumped");
+    mos.dump(&ann(), None, &dump).await.unwrap();
+    std::fs::write(dump.join("config.json"), r#"{"model_schema": "wrong.Schema"}"#).unwrap();
+    let error = mos.load(&ann(), None, &dump).await.unwrap_err().to_string();
+    assert!(error.contains("Configuration schema mismatch"), "{error}");
+    assert_eq!(mos.get_all(&ann(), None).await.unwrap().text_mem[0].memories.len(), 1, "nothing has changed");
+}
