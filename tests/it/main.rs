@@ -4,4 +4,6 @@
 mod golden_flow;
 mod golden_items;
 mod layering;
+mod links;
+mod python_golden;
 mod rabbitmq;

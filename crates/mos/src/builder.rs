@@ -34,6 +34,17 @@ use crate::transcript::Transcripts;
 use crate::usage::UsageMeter;
 
 /// Builds a [`Mos`] from settings, with parts of your own where you give them.
+///
+/// ```no_run
+/// # async fn run() -> mos::Result<()> {
+/// use mos::{Mos, Settings};
+///
+/// let file = std::path::Path::new("configs/embedded.yaml");
+/// let settings = Settings::load(Some(file), std::env::vars())?.settings;
+/// let mos = Mos::builder(settings).data_dir("./data").build().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct MosBuilder {
     settings: Settings,

@@ -18,6 +18,22 @@ use crate::scheduling::beginning::Beginning;
 use crate::transcript::Trim;
 
 /// A question to answer.
+///
+/// ```no_run
+/// # use mos::{Chat, Mos};
+/// # async fn run(mos: Mos) -> mos::Result<()> {
+/// use futures::StreamExt;
+/// use mos_core::ChatEvent;
+///
+/// let mut reply = mos.chat(Chat::new("What is my dog called?").user("ann").session("monday")).await?;
+/// while let Some(event) = reply.next().await {
+///     if let ChatEvent::Text(more) = event? {
+///         print!("{more}");
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Chat {
     user: Option<UserId>,

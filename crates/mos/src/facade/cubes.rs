@@ -32,6 +32,19 @@ impl NewCube {
 }
 
 /// Where a cube that is registered comes from.
+///
+/// ```no_run
+/// # use mos::{CubeSource, GitSource, Mos};
+/// # use mos_core::UserId;
+/// # async fn run(mos: Mos) -> mos::Result<()> {
+/// let ann = UserId::from("ann");
+/// let directory = CubeSource::Directory("./mem_cube_2".into());
+/// mos.register_mem_cube(&ann, directory, Some(&"notes".into())).await?;
+/// let tagged = GitSource { revision: Some("v1".to_owned()), ..GitSource::new("https://example.org/cubes.git") };
+/// mos.register_mem_cube(&ann, CubeSource::Git(tagged), Some(&"shared".into())).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub enum CubeSource {
     /// A cube that this installation knows already.

@@ -11,6 +11,19 @@ use super::Mos;
 use crate::error::{Error, Result};
 
 /// What is remembered.
+///
+/// ```no_run
+/// # use mos::{Add, Mos};
+/// # use mos_core::Message;
+/// # async fn run(mos: Mos) -> mos::Result<()> {
+/// mos.add(Add::text("My dog is called Max").user("ann").cube("notes")).await?;
+/// let conversation = vec![Message::user("I moved to Berlin"), Message::assistant("How do you like it?")];
+/// // The second call of the same key stores nothing and returns the same ids.
+/// let ids = mos.add(Add::messages(conversation).user("ann").session("monday").idempotency_key("request-17")).await?;
+/// assert_eq!(ids.len(), 2);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Add {
     user: Option<UserId>,

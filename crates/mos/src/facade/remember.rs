@@ -15,6 +15,18 @@ use crate::factories::{MemReaderParts, fetcher};
 use crate::reading::common_part;
 
 /// Raw input that is read: conversations, texts, files.
+///
+/// ```no_run
+/// # use mos::{Mos, Remember};
+/// # use mos_core::{Message, ReadInput, ReadMode};
+/// # async fn run(mos: Mos) -> mos::Result<()> {
+/// let conversation = ReadInput::messages(vec![Message::user("I live in Paris and have a dog called Max")]);
+/// let what = Remember::new(conversation).user("ann").mode(ReadMode::Fine);
+/// println!("would be remembered: {:?}", mos.read(what.clone()).await?.report);
+/// println!("remembered: {:?}", mos.remember(what).await?.ids);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Remember {
     input: ReadInput,

@@ -12,6 +12,19 @@ use super::{CubeHandle, Mos};
 use crate::error::{Error, Result};
 
 /// What is looked for.
+///
+/// ```no_run
+/// # use mos::{Mos, Search};
+/// # use mos_core::SearchMode;
+/// # async fn run(mos: Mos) -> mos::Result<()> {
+/// let question = Search::new("Where do I live?").user("ann").mode(SearchMode::Fine).top_k(3);
+/// let found = mos.search(question).await?;
+/// for (cube, hit) in found.best() {
+///     println!("{cube}: {} ({:.2}), because of {:?}", hit.item.memory, hit.relativity, hit.signals);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Search {
     user: Option<UserId>,
