@@ -3,6 +3,7 @@
 mod activation;
 mod chat;
 mod cubes;
+mod feedback;
 mod memories;
 mod organize;
 mod preferences;

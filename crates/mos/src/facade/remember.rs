@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use mos_config::ChatModelConfig;
 use mos_core::{
-    ChatModel, CubeId, MemReader, MemoryId, Message, Origin, RawItem, ReadInput, ReadMode, ReadReport, Reading, Scope,
-    SessionId, UserId,
+    ChatModel, CubeId, MemReader, MemoryId, MemoryItem, Message, Origin, RawItem, ReadInput, ReadMode, ReadReport,
+    Reading, Scope, SessionId, UserId,
 };
 use mos_reader::{Held, lasting_id, store_over};
+use serde_json::{Map, Value};
 
+use super::scheduling::Told;
 use super::{CubeHandle, Mos};
 use crate::error::Result;
 use crate::factories::{MemReaderParts, fetcher};
@@ -32,12 +34,15 @@ pub struct Remember {
     input: ReadInput,
     cube: Option<CubeId>,
     mode: ReadMode,
+    tags: Vec<String>,
+    refined: Option<bool>,
+    task: Option<String>,
 }
 
 impl Remember {
     /// Reads this input in fast mode. What it says of the cube is not heeded.
     pub fn new(input: ReadInput) -> Self {
-        Self { input, cube: None, mode: ReadMode::Fast }
+        Self { input, cube: None, mode: ReadMode::Fast, tags: Vec::new(), refined: None, task: None }
     }
 
     /// Whose memory it is; without this the settings' user.
@@ -65,6 +70,37 @@ impl Remember {
     #[must_use]
     pub fn mode(mut self, mode: ReadMode) -> Self {
         self.mode = mode;
+        self
+    }
+
+    /// Labels that every memory gets besides its own; a model that labels memories prefers them.
+    #[must_use]
+    pub fn custom_tags(mut self, tags: impl IntoIterator<Item = String>) -> Self {
+        self.tags = tags.into_iter().collect();
+        self.input.custom_tags.clone_from(&self.tags);
+        self
+    }
+
+    /// Data of the application, noted in every memory.
+    #[must_use]
+    pub fn info(mut self, info: Map<String, Value>) -> Self {
+        self.input.info = info;
+        self
+    }
+
+    /// Whether a scheduler has a model refine what was read in fast mode, and learns preferences from it, where it may; without
+    /// this it refines as the cube is configured, and learns none.
+    #[must_use]
+    pub fn refined_later(mut self, refined: bool) -> Self {
+        self.refined = Some(refined);
+        self
+    }
+
+    /// The task of the application that it belongs to: [`Scheduler::task_status`](mos_scheduler::Scheduler::task_status) tells
+    /// how far the work in the background is that follows from it.
+    #[must_use]
+    pub fn task(mut self, task: impl Into<String>) -> Self {
+        self.task = Some(task.into());
         self
     }
 }
@@ -112,8 +148,10 @@ impl Mos {
         let cube_id = cube.info().cube_id.clone();
         let held = self.held(&user, &cube, &what.input).await?;
         let session = what.input.session.clone().or_else(|| self.session_of_settings());
-        let learns = what.mode == ReadMode::Fine && self.parts.settings.enable_preference_memory;
+        let learns_now = what.mode == ReadMode::Fine;
+        let learns = self.parts.settings.enable_preference_memory && (learns_now || what.refined == Some(true));
         let messages = if learns { messages(&what.input) } else { Vec::new() };
+        let (tags, refined, task) = (what.tags.clone(), what.refined, what.task.clone());
         let mut reading = self.read_for(&user, &cube_id, what, &held).await?;
         let key = format!("{}-preferences", reading.idempotency_key);
         let told_key = reading.idempotency_key.clone();
@@ -121,11 +159,19 @@ impl Mos {
         let origin = Origin::new(user.as_str(), "remember");
         let stored = store_over(reading, cube.text_mem().as_ref(), &held, &origin).await?;
         self.has_changed(&cube_id);
-        let tells = self.tell_of_remembered(&cube, &user, session.as_ref(), &stored.ids, &told_key);
-        tells.await?;
+        let told = Told {
+            session: session.as_ref(),
+            ids: &stored.ids,
+            key: &told_key,
+            refined,
+            task: task.as_deref(),
+            tags: &tags,
+            conversation: if learns_now { &[] } else { messages.as_slice() },
+        };
+        self.tell_of_remembered(&cube, &user, told).await?;
         let mos_reader::Stored { ids, raw_files, n_known, removed } = stored;
         let mut preferences = Vec::new();
-        if !messages.is_empty() {
+        if learns_now && !messages.is_empty() {
             match self.learn(&cube, &user, session.as_ref(), &messages, Some(key)).await {
                 Ok(learned) => preferences = learned,
                 Err(error) => report.warnings.push(format!("no preferences could be learned: {error}")),
@@ -156,7 +202,11 @@ impl Mos {
         input.user = Some(user.clone());
         input.cube = Some(cube.clone());
         input.session = input.session.or_else(|| self.session_of_settings());
-        Ok(self.mem_reader(user, cube)?.read(input, what.mode).await?)
+        let mut reading = self.mem_reader(user, cube)?.read(input, what.mode).await?;
+        for item in reading.raw.iter_mut().chain(&mut reading.memories).chain(&mut reading.raw_files) {
+            label(item, &what.tags);
+        }
+        Ok(reading)
     }
 
     fn session_of_settings(&self) -> Option<SessionId> {
@@ -180,6 +230,19 @@ impl Mos {
             clock: Arc::clone(&self.parts.clock),
         };
         self.parts.factories.mem_reader(settings.mem_reader.clone(), parts)
+    }
+}
+
+/// Gives a memory labels that it lacks.
+fn label(item: &mut MemoryItem, tags: &[String]) {
+    if tags.is_empty() {
+        return;
+    }
+    let known = item.metadata.tags.get_or_insert_default();
+    for tag in tags {
+        if !known.contains(tag) {
+            known.push(tag.clone());
+        }
     }
 }
 

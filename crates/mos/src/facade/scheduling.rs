@@ -3,13 +3,11 @@
 use std::sync::Arc;
 
 use mos_config::StoreConfig;
-use mos_core::{
-    ActivationId, ChatModel, CubeId, JobQueue, MemoryId, Message, NewJob, SessionId, StateStore, StoreError, UserId,
-};
+use mos_core::{ActivationId, ChatModel, CubeId, MemoryId, Message, NewJob, SessionId, StateStore, StoreError, UserId};
 use mos_scheduler::promote::is_as_promoted;
 use mos_scheduler::{ScheduleMessage, Scheduler, Stopped, label};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{CubeActivation, CubeHandle, Mos};
 use crate::error::{Error, Result};
@@ -19,10 +17,28 @@ use crate::scheduling::cubes::background_model;
 use crate::scheduling::{new_scheduler, options, promoted};
 
 /// The longest conversation that a job holds, in bytes of JSON; preferences of a longer one are learned at once.
-const MAX_CONVERSATION: usize = 256 * 1024;
+pub(super) const MAX_CONVERSATION: usize = 256 * 1024;
 
 /// The most memories that one job names; it stays far below what queues take.
 const MAX_IDS: usize = 5_000;
+
+/// What a reader made, for the handlers that are told of it.
+#[derive(Debug)]
+pub(super) struct Told<'a> {
+    pub(super) session: Option<&'a SessionId>,
+    /// The ids of the memories.
+    pub(super) ids: &'a [MemoryId],
+    /// Names what was read.
+    pub(super) key: &'a str,
+    /// Whether the memories are to be refined; without this as the cube is configured.
+    pub(super) refined: Option<bool>,
+    /// The task of the application that it belongs to.
+    pub(super) task: Option<&'a str>,
+    /// Labels that a model should prefer.
+    pub(super) tags: &'a [String],
+    /// What preferences are to be learned from.
+    pub(super) conversation: &'a [Message],
+}
 
 /// What answers a chat, and what stands before the conversation.
 #[derive(Debug)]
@@ -104,7 +120,7 @@ impl Mos {
     }
 
     /// The scheduler, when it handles a label.
-    fn scheduler_of(&self, label: &str) -> Option<&Scheduler> {
+    pub(super) fn scheduler_of(&self, label: &str) -> Option<&Scheduler> {
         let scheduler = self.parts.scheduler.get()?;
         let is_disabled = options::is_disabled(&self.parts.settings, label);
         (!is_disabled && scheduler.handlers().iter().any(|known| known == label)).then_some(scheduler)
@@ -118,7 +134,8 @@ impl Mos {
 
 /// What is sent.
 impl Mos {
-    fn message(
+    /// Returns a message with a new name.
+    pub(super) fn message(
         &self,
         label: &str,
         user: &UserId,
@@ -143,20 +160,37 @@ impl Mos {
         session: Option<&SessionId>,
         ids: &[MemoryId],
     ) -> Result<Vec<NewJob>> {
+        let Some(scheduler) = self.parts.scheduler.get() else { return Ok(Vec::new()) };
+        let messages = self.messages_of_added(cube, user, session, ids, None);
+        messages.iter().map(|message| Ok(scheduler.job(message)?)).collect()
+    }
+
+    /// As [`Mos::jobs_of_added`], as messages. `refined` says whether the memories are to be refined; without it the cube's
+    /// configuration does.
+    fn messages_of_added(
+        &self,
+        cube: &CubeHandle,
+        user: &UserId,
+        session: Option<&SessionId>,
+        ids: &[MemoryId],
+        refined: Option<bool>,
+    ) -> Vec<ScheduleMessage> {
+        let is_refined = match refined {
+            Some(refined) => refined && cube.text_mem().as_tree().is_some(),
+            None => is_to_be_refined(cube),
+        };
         let labels = [
             (label::ADD, true),
-            (label::MEM_READ, is_to_be_refined(cube) && background_model(self, user, cube).is_some()),
+            (label::MEM_READ, is_refined && background_model(self, user, cube).is_some()),
             (label::MEM_ORGANIZE, is_organised(cube)),
         ];
-        let mut jobs = Vec::new();
-        for (label, _) in labels.into_iter().filter(|(_, is_due)| *is_due) {
-            let Some(scheduler) = self.scheduler_of(label) else { continue };
+        let mut messages = Vec::new();
+        for (label, _) in labels.into_iter().filter(|(label, is_due)| *is_due && self.is_scheduled(label)) {
             for ids in ids.chunks(MAX_IDS) {
-                let content = json!(ids).to_string();
-                jobs.push(scheduler.job(&self.message(label, user, &cube.info().cube_id, session, content))?);
+                messages.push(self.message(label, user, &cube.info().cube_id, session, json!(ids).to_string()));
             }
         }
-        Ok(jobs)
+        messages
     }
 
     /// Returns the job that learns the preferences in a conversation; `None` when they are to be learned at once: nothing
@@ -168,11 +202,22 @@ impl Mos {
         session: Option<&SessionId>,
         conversation: &[Message],
     ) -> Result<Option<NewJob>> {
-        let Some(scheduler) = self.scheduler_of(label::PREF_ADD).filter(|_| cube.pref_mem().is_some()) else {
-            return Ok(None);
-        };
-        let Some(content) = conversation_of_job(conversation) else { return Ok(None) };
-        Ok(Some(scheduler.job(&self.message(label::PREF_ADD, user, &cube.info().cube_id, session, content))?))
+        let message = self.message_of_preferences(cube, user, session, conversation);
+        let (Some(scheduler), Some(message)) = (self.parts.scheduler.get(), message) else { return Ok(None) };
+        Ok(Some(scheduler.job(&message)?))
+    }
+
+    /// As [`Mos::job_of_preferences`], as a message.
+    fn message_of_preferences(
+        &self,
+        cube: &CubeHandle,
+        user: &UserId,
+        session: Option<&SessionId>,
+        conversation: &[Message],
+    ) -> Option<ScheduleMessage> {
+        self.scheduler_of(label::PREF_ADD).filter(|_| cube.pref_mem().is_some())?;
+        let content = conversation_of_job(conversation)?;
+        Some(self.message(label::PREF_ADD, user, &cube.info().cube_id, session, content))
     }
 
     /// Has the dispatcher look into the queue: a write has put jobs there.
@@ -184,30 +229,25 @@ impl Mos {
 
     /// Sends what follows from memories that a reader made. Reading the same again sends the same messages, which have
     /// effect once.
-    pub(super) async fn tell_of_remembered(
-        &self,
-        cube: &CubeHandle,
-        user: &UserId,
-        session: Option<&SessionId>,
-        ids: &[MemoryId],
-        key: &str,
-    ) -> Result<()> {
-        let Some(scheduler) = self.parts.scheduler.get().filter(|_| !ids.is_empty()) else { return Ok(()) };
-        let mut jobs = self.jobs_of_added(cube, user, session, ids)?;
-        if jobs.is_empty() {
+    pub(super) async fn tell_of_remembered(&self, cube: &CubeHandle, user: &UserId, told: Told<'_>) -> Result<()> {
+        let Some(scheduler) = self.parts.scheduler.get().filter(|_| !told.ids.is_empty()) else { return Ok(()) };
+        let mut messages = self.messages_of_added(cube, user, told.session, told.ids, told.refined);
+        if !told.conversation.is_empty() {
+            messages.extend(self.message_of_preferences(cube, user, told.session, told.conversation));
+        }
+        if messages.is_empty() {
             return Ok(());
         }
-        let hash = blake3::hash(key.as_bytes()).to_hex();
+        let hash = blake3::hash(told.key.as_bytes()).to_hex();
         let name = &hash[..32];
-        for (place, job) in jobs.iter_mut().enumerate() {
-            // The message has the name of its job.
-            let item_id = format!("remembered-{name}/{place}/{}", job.kind);
-            job.payload["item_id"] = Value::from(item_id.as_str());
-            job.id = mos_core::JobId::new(item_id);
+        for (place, message) in messages.iter_mut().enumerate() {
+            message.item_id = format!("remembered-{name}/{place}/{}", message.label);
+            message.task_id = told.task.map(str::to_owned);
+            if !told.tags.is_empty() {
+                message.info = Some(Map::from_iter([("custom_tags".to_owned(), json!(told.tags))]));
+            }
         }
-        let queue: &Arc<dyn JobQueue> = scheduler.queue();
-        queue.push(&cube.scope(), jobs).await?;
-        scheduler.wake();
+        scheduler.submit_messages(messages).await?;
         Ok(())
     }
 

@@ -23,14 +23,26 @@
 #[macro_use]
 mod read;
 
+mod add;
 mod app;
 mod caller;
+mod cubes;
 mod error;
+mod feedback;
+mod filters;
+mod hits;
 mod reply;
+mod search;
+mod shared_types;
 mod targets;
 
+pub use add::{AddMode, AddRequest};
 pub use app::{App, Product, ProductOptions};
 pub use caller::{Caller, Identity, Scope};
+pub use cubes::{CreateCubeRequest, ExistMemCubeIdRequest, GetUserNamesByMemoryIdsRequest, RegisterCubeRequest};
 pub use error::{ProductError, ProductResult};
+pub use feedback::FeedbackRequest;
 pub use read::{Field, Issue, Request, RequestFields};
 pub use reply::Reply;
+pub use search::{Dedup, SearchRequest};
+pub use shared_types::{AsyncMode, SearchMode};

@@ -43,7 +43,8 @@ fn open_error(error: Error) -> OpenError {
     }
 }
 
-fn scheduler_cube(mos: &Mos, user: &UserId, handle: CubeHandle) -> Result<SchedulerCube> {
+/// Returns a cube as handlers get it.
+pub(crate) fn scheduler_cube(mos: &Mos, user: &UserId, handle: CubeHandle) -> Result<SchedulerCube> {
     let model = background_model(mos, user, &handle);
     let reader = model.is_some().then(|| mos.mem_reader(user, &handle.info().cube_id)).transpose()?;
     Ok(SchedulerCube {

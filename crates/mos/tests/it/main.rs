@@ -13,6 +13,7 @@ mod migrate;
 mod organize;
 mod organizing;
 mod preferences;
+mod product;
 mod qdrant;
 mod remember;
 mod retrieval;
