@@ -69,7 +69,7 @@ fn add_and_search_api() {
     assert_eq!((&added["code"], &added["message"]), (&json!(200), &json!("Memory added successfully")));
     assert_eq!(added["data"][0]["cube_id"], "cube_test_user_1");
     assert!(added["data"][0]["memory_type"].as_str().unwrap().ends_with("Memory"), "{added}");
-    let found = document("search response:\n", "\u{0}");
+    let found = document("search response:\n", "A request with faults");
     assert_eq!(found["message"], "Search completed successfully");
     assert_eq!(found["data"]["text_mem"][0]["cube_id"], "cube_test_user_1");
     let hit = &found["data"]["text_mem"][0]["memories"][0];
@@ -78,6 +78,12 @@ fn add_and_search_api() {
     assert!(ids.contains(&&hit["id"]), "what was added is found: {found}");
     assert!(hit["metadata"]["relativity"].is_number() && hit["metadata"]["id"] == hit["id"], "{found}");
     assert!(hit["ref_id"].as_str().unwrap().starts_with('['), "{found}");
+    let refused = document("is told all of them:\n", "Another user asks");
+    let kinds: Vec<&str> = refused["detail"].as_array().unwrap().iter().filter_map(|fault| fault["type"].as_str()).collect();
+    assert_eq!((refused["code"].as_u64(), kinds), (Some(422), vec!["missing", "enum", "greater_than_equal"]));
+    assert_told(&out, &["refused with 403"]);
+    let asked = document("exist_mem_cube_id response:\n", "\u{0}");
+    assert_eq!(asked["data"], json!({"cube_test_user_1": false}), "nobody learns which cubes others have");
 }
 
 #[test]
