@@ -3,12 +3,14 @@
 //! The stories are the files of this folder, one each; `docs/examples.md` lists them.
 #![allow(clippy::print_stdout, reason = "examples tell what they do")]
 
+pub mod redaction;
+
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use mos::config::{GeneralMemCubeConfig, Setting, process_environment};
-use mos::{Mos, NewCube, Settings};
+use mos::{Mos, MosBuilder, NewCube, Settings};
 use mos_core::{CubeId, UserId};
 use serde_json::json;
 use tempfile::TempDir;
@@ -88,6 +90,14 @@ impl Arguments {
     /// # Errors
     /// A processor that this build does not run on; errors of the settings, the folder and the stores.
     pub async fn open(&self) -> anyhow::Result<House> {
+        self.open_with(|builder| builder).await
+    }
+
+    /// As [`Arguments::open`], of what `with` makes of the builder.
+    ///
+    /// # Errors
+    /// As [`Arguments::open`].
+    pub async fn open_with(&self, with: impl FnOnce(MosBuilder) -> MosBuilder) -> anyhow::Result<House> {
         mos::check_cpu().map_err(anyhow::Error::msg)?;
         let (folder, temporary) = match &self.data_dir {
             Some(folder) => (folder.clone(), None),
@@ -96,7 +106,7 @@ impl Arguments {
                 (temporary.path().to_owned(), Some(temporary))
             }
         };
-        let mos = Mos::builder(self.settings()?).data_dir(&folder).build().await?;
+        let mos = with(Mos::builder(self.settings()?)).data_dir(&folder).build().await?;
         Ok(House { mos, folder, _temporary: temporary })
     }
 }

@@ -11,6 +11,7 @@ use crate::fetch::FetchConfig;
 use crate::layers;
 use crate::llm::ChatModelConfig;
 use crate::memory::MemoryConfig;
+use crate::plugins::PluginsConfig;
 use crate::read::{Fields, Reader, Setting};
 use crate::reader::MemReaderConfig;
 use crate::recall::RecallConfig;
@@ -90,6 +91,8 @@ section! {
         omitted preference_adder_mode: Option<String>,
         /// Works in the background.
         default enable_mem_scheduler: bool = false,
+        /// Which plugins of the program are on.
+        default plugins: PluginsConfig = PluginsConfig::default(),
         /// Splits hard questions into easier ones.
         default pro_mode as "PRO_MODE": bool = false,
     }
@@ -241,6 +244,7 @@ impl Settings {
             "activation_ram_bytes",
             "activation_disk_bytes",
             "preference_adder_mode",
+            "plugins",
         ] {
             map.shift_remove(ours);
         }

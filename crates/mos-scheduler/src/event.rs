@@ -226,10 +226,26 @@ impl EventLog {
     }
 }
 
+/// Returns a number with the word for so many.
+pub(crate) fn counted(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
 fn read(entry: LogEntry) -> Result<RecordedEvent, StoreError> {
     let event = serde_json::from_value(entry.value).map_err(|error| StoreError::Corrupt {
         what: format!("event {} of a cube", entry.sequence),
         detail: error.to_string(),
     })?;
     Ok(RecordedEvent { sequence: entry.sequence, event })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_told_as_one() {
+        let told = [0, 1, 2].map(|number| counted(number, "memory", "memories"));
+        assert_eq!(told, ["0 memories", "1 memory", "2 memories"]);
+    }
 }

@@ -1,9 +1,9 @@
 //! Which handler does which label.
 
 use std::collections::BTreeMap;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::handler::Registration;
+use crate::handler::{Handler, Registration};
 use crate::label::Priority;
 
 /// The most labels there are handlers for.
@@ -34,6 +34,14 @@ impl Registry {
             handlers.insert(label, registration);
         }
         Ok(())
+    }
+
+    /// Replaces the handlers that are there by what `wrap` returns for them.
+    pub(crate) fn wrap(&self, wrap: impl Fn(Arc<dyn Handler>) -> Arc<dyn Handler>) {
+        let mut handlers = self.handlers.write().unwrap_or_else(PoisonError::into_inner);
+        for registration in handlers.values_mut() {
+            registration.handler = wrap(Arc::clone(&registration.handler));
+        }
     }
 
     pub(crate) fn unregister(&self, labels: &[String]) -> BTreeMap<String, bool> {

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::cube::Cubes;
 use crate::dispatcher::{self, Phase, Shared, Stopped};
 use crate::event::{EventLog, EventSink};
-use crate::handler::Registration;
+use crate::handler::{Handler, Registration};
 use crate::message::ScheduleMessage;
 use crate::metrics::{LabelMetrics, Metrics};
 use crate::options::SchedulerOptions;
@@ -129,6 +129,12 @@ impl Scheduler {
             limit: 256,
             detail: format!("there is no room for `{label}`; unregister others"),
         })
+    }
+
+    /// Replaces each handler that is registered now by what `wrap` returns for it, for example one that looks at the messages
+    /// first. Priorities and limits stay.
+    pub fn wrap_handlers(&self, wrap: impl Fn(Arc<dyn Handler>) -> Arc<dyn Handler>) {
+        self.shared.registry.wrap(wrap);
     }
 
     /// Removes handlers; returns for each label whether it had one. What is being handled goes on; messages that come later

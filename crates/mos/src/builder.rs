@@ -26,6 +26,7 @@ use crate::factories::{Factories, ModelContext, UserStoreParts, vectors};
 use crate::folders;
 use crate::lazy::{Lazy, LazyEmbedder};
 use crate::organizing::Organizing;
+use crate::plugin::{self, Plugin, PluginContext, PluginSink, Plugins};
 use crate::reading::ReadingModels;
 use crate::retrieving::{Making, Retrieving};
 use crate::scheduling;
@@ -58,6 +59,8 @@ pub struct MosBuilder {
     users: Option<Arc<dyn UserStore>>,
     handlers: Vec<(String, Registration)>,
     event_sinks: Vec<Arc<dyn EventSink>>,
+    plugins: Vec<Arc<dyn Plugin>>,
+    plugin_time_limit: Duration,
     starts_scheduler: bool,
 }
 
@@ -76,6 +79,8 @@ impl Mos {
             users: None,
             handlers: Vec::new(),
             event_sinks: Vec::new(),
+            plugins: Vec::new(),
+            plugin_time_limit: plugin::USUAL_LIMIT,
             starts_scheduler: true,
         }
     }
@@ -200,6 +205,27 @@ impl MosBuilder {
         self
     }
 
+    /// A plugin, which is on unless it or the settings' `plugins` say otherwise.
+    #[must_use]
+    pub fn plugin(mut self, plugin: Arc<dyn Plugin>) -> Self {
+        self.plugins.push(plugin);
+        self
+    }
+
+    /// Several plugins.
+    #[must_use]
+    pub fn plugins(mut self, plugins: impl IntoIterator<Item = Arc<dyn Plugin>>) -> Self {
+        self.plugins.extend(plugins);
+        self
+    }
+
+    /// How long one hook of a plugin may take before the operation goes on without it; without this 5 seconds.
+    #[must_use]
+    pub fn plugin_time_limit(mut self, limit: Duration) -> Self {
+        self.plugin_time_limit = limit;
+        self
+    }
+
     /// Whether a scheduler that the settings ask for begins to handle messages at once, as it does without this. If not, messages
     /// are taken, and handled after [`Mos::mem_scheduler_on`] or by another program.
     #[must_use]
@@ -212,9 +238,12 @@ impl MosBuilder {
     ///
     /// # Errors
     /// Errors of the stores (a folder that cannot be written, data of a newer program ...); [`Error::Invalid`] when the settings
-    /// ask for a scheduler that has no place for its jobs, or for events to a broker that this build cannot reach.
+    /// ask for a scheduler that has no place for its jobs, for events to a broker that this build cannot reach, or for plugins
+    /// that are not there, and for plugins that do not go together; [`Error::Plugin`] of one that does not load.
     pub async fn build(self) -> Result<Mos> {
         scheduling::check_queue(&self.settings)?;
+        let chosen = plugin::choose(self.plugins, &self.settings.plugins)?;
+        let plugins = Arc::new(Plugins::new(chosen, self.plugin_time_limit));
         let handles = self.starts_scheduler && !scheduling::options::only_sends(&self.settings);
         let database = database_path(&self.settings, self.data_dir.as_deref())?;
         let data_dir = self.data_dir.map_or_else(|| folders::data_dir(&self.settings), Ok)?;
@@ -279,6 +308,9 @@ impl MosBuilder {
         };
         let mut event_sinks = self.event_sinks;
         event_sinks.extend(scheduling::rabbitmq::sink(&self.settings).await?);
+        if !plugins.is_empty() {
+            event_sinks.push(Arc::new(PluginSink::new(Arc::clone(&plugins))));
+        }
         let usage_folder = is_kept.then(|| data_dir.join("usage"));
         let usage = UsageMeter::open(usage_folder, self.settings.model_budget.clone(), Arc::clone(&self.clock))?;
         let parts = Parts {
@@ -308,6 +340,7 @@ impl MosBuilder {
             activation,
             transcripts: Transcripts::default(),
             usage,
+            plugins,
             scheduler: Arc::default(),
             handlers: self.handlers,
             event_sinks,
@@ -316,6 +349,7 @@ impl MosBuilder {
         };
         let mos = Mos::new(parts);
         mos.ensure_configured_user().await?;
+        mos.parts.plugins.load(&PluginContext::new(&mos.parts)).await?;
         if mos.settings().enable_mem_scheduler {
             let scheduler = mos.open_scheduler()?;
             if handles {

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::facade::Mos;
 use crate::folders;
+use crate::scheduling;
 
 /// Something that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -75,6 +76,7 @@ impl Mos {
         self.check_store(&mut report).await?;
         let can_read = self.check_record_server(&mut report).await;
         self.check_queue(&mut report).await;
+        self.check_broker(&mut report).await;
         self.check_vectors(&mut report).await;
         let can_list_cubes = self.check_users(&mut report).await?;
         // A damaged database answers nothing that could be relied on.
@@ -202,6 +204,8 @@ impl Mos {
         let Some(queue) = &self.parts.queue else { return };
         if let Some(config) = &self.settings().queue {
             report.fact("queue", config.backend());
+        } else if let Ok(Some(_)) = scheduling::redis_of(self.settings()) {
+            report.fact("queue", "redis");
         }
         let counted = async {
             let mut total = QueueStats::default();
@@ -220,6 +224,19 @@ impl Mos {
                 report.fact("jobs dead", total.dead);
             }
             Err(error) => report.finding("queue", whole(&error), "make the queue available, or configure another"),
+        }
+    }
+
+    /// Asks the broker that events are published to, when the settings name one.
+    async fn check_broker(&self, report: &mut Report) {
+        match scheduling::rabbitmq::reach(self.settings()).await {
+            None => {}
+            Some(Ok(address)) => report.fact("events", format!("RabbitMQ at {address}")),
+            Some(Err(error)) => report.finding(
+                "events",
+                whole(&error),
+                "make the RabbitMQ broker available, or correct mem_scheduler.config.rabbitmq; events wait, and are in the log",
+            ),
         }
     }
 

@@ -38,6 +38,14 @@ pub enum Error {
     /// Fix the settings; the text says where.
     #[error(transparent)]
     Config(#[from] mos_config::ConfigError),
+    /// A plugin refused the operation, or could not be loaded; its reason says what to change.
+    #[error("plugin `{name}`: {reason}")]
+    Plugin {
+        /// The plugin.
+        name: String,
+        /// Why.
+        reason: String,
+    },
     /// A memory failed.
     #[error(transparent)]
     Memory(MemoryError),

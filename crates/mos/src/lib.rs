@@ -36,6 +36,7 @@ mod held_files;
 mod lazy;
 pub mod migrate;
 mod organizing;
+pub mod plugin;
 pub mod product;
 pub mod prompt;
 mod reading;
@@ -75,6 +76,7 @@ pub use mos_memory::organize::{
 pub use mos_models::fetch;
 pub use mos_scheduler as scheduler;
 pub use organizing::OrganizeStatus;
+pub use plugin::{Plugin, PluginInfo};
 pub use services::check_services;
 pub use usage::{TokenSums, Usage, UsageEntry};
 

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use mos_config::{QueueConfig, Settings, StoreConfig};
 use mos_core::{StoreError, SystemClock};
-use mos_stores::{Neo4jStore, QdrantVectors, RedisQueue};
+use mos_stores::{Neo4jStore, QdrantVectors, RedisOptions, RedisQueue};
 
 use crate::builder::{neo4j_options, redis_options};
 use crate::doctor::{Report, whole};
 use crate::error::{Error, Result};
 use crate::factories::{users, vectors};
+use crate::scheduling;
 
 /// Asks every server that the settings name whether it can be used, and says what is wrong with each. For when
 /// [`MosBuilder::build`](crate::MosBuilder::build) has failed, which tells of the first one only.
@@ -25,12 +26,14 @@ pub async fn check_services(settings: &Settings) -> Report {
         let found = Neo4jStore::open(neo4j_options(config), clock.clone()).await;
         note(&mut report, "store", &format!("Neo4j at {}", config.uri), found.map_err(Error::from).map(drop));
     }
-    if let Some(QueueConfig::Redis(config)) = &settings.queue {
-        let found: Result<()> = match redis_options(config) {
-            Ok(options) => RedisQueue::open(options, clock).await.map_err(Error::from).map(drop),
-            Err(error) => Err(error),
-        };
-        note(&mut report, "queue", "Redis", found);
+    let (part, options) = redis(settings);
+    let found = match options {
+        Ok(None) => None,
+        Ok(Some(options)) => Some(RedisQueue::open(options, clock).await.map_err(Error::from).map(drop)),
+        Err(error) => Some(Err(error)),
+    };
+    if let Some(found) = found {
+        note(&mut report, part, "Redis", found);
     }
     let qdrant = match vectors::server(settings) {
         Ok(None) => None,
@@ -44,7 +47,24 @@ pub async fn check_services(settings: &Settings) -> Report {
         let name = found.as_ref().map_or_else(|_| "PostgreSQL".to_owned(), |name| format!("PostgreSQL at {name}"));
         note(&mut report, "user_manager", &name, found.map_err(Error::from).map(drop));
     }
+    if let Some(found) = scheduling::rabbitmq::reach(settings).await {
+        let name = found.as_ref().map_or_else(|_| "RabbitMQ".to_owned(), |address| format!("RabbitMQ at {address}"));
+        note(&mut report, "mem_scheduler.config.rabbitmq", &name, found.map(drop));
+    }
     report
+}
+
+/// Returns the Redis server that is the queue, and which part of the settings names it.
+fn redis(settings: &Settings) -> (&'static str, Result<Option<RedisOptions>>) {
+    match &settings.queue {
+        Some(QueueConfig::Redis(config)) => ("queue", redis_options(config).map(Some)),
+        Some(_) => ("queue", Ok(None)),
+        None => {
+            let named = scheduling::redis_of(settings);
+            let options = named.and_then(|config| config.as_ref().map(redis_options).transpose());
+            ("mem_scheduler.config.redis_config", options)
+        }
+    }
 }
 
 fn note(report: &mut Report, part: &str, server: &str, found: Result<()>) {

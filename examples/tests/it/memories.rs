@@ -145,3 +145,19 @@ fn kv_cache_memory() {
     assert!(answer.contains("Max"), "{out}");
     assert!(numbers_before(answer, " of ")[0] > 0, "tokens were not computed again: {out}");
 }
+
+#[test]
+fn plugin_masks_what_is_stored_unless_the_settings_switch_it_off() {
+    let out = run_fresh("plugin", &[], "");
+    assert_told(&out, &["redaction 1.0: masks card numbers", "stored: You reach me at [e-mail]. [redacted]"]);
+    let (read, found) = (first_line(&out, "in May."), first_line(&out, "Search: Which card does the hotel charge?"));
+    assert!(read.contains("charges the card [card ending in 1111] in May."), "{out}");
+    assert!(read.contains("redacted") && found.contains("[card ending in 1111]"), "{out}");
+    assert!(after(&out, "Search:").contains("0 hooks failed."), "{out}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("settings.json");
+    std::fs::write(&file, json!({"plugins": {"disabled": ["redaction"]}}).to_string()).unwrap();
+    let out = run_fresh("plugin", &["--config", &file.display().to_string()], "");
+    assert_told(&out, &["(off: the settings say so)", "stored: You reach me at ann@example.org. []"]);
+}

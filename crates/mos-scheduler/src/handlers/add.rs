@@ -8,7 +8,7 @@ use mos_core::{MemoryId, MemoryItem, MemoryType};
 use serde_json::{Value, json};
 
 use crate::cube::SchedulerCube;
-use crate::event::{ADD_MEMORY, Event, KNOWLEDGE_BASE_UPDATE, UPDATE_MEMORY};
+use crate::event::{ADD_MEMORY, Event, KNOWLEDGE_BASE_UPDATE, UPDATE_MEMORY, counted};
 use crate::handler::{HandlerContext, HandlerError};
 use crate::message::ScheduleMessage;
 use crate::monitor::clipped;
@@ -98,7 +98,7 @@ fn event(
     at: Timestamp,
 ) -> Event {
     let shown = &items[..items.len().min(MAX_ENTRIES)];
-    let said = format!("{} memories {word}", items.len());
+    let said = format!("{} {word}", counted(items.len(), "memory", "memories"));
     let content = shown.iter().map(|item| entry(item)).collect();
     let details = shown.iter().map(|item| details(item)).collect();
     let to = items.first().and_then(|item| item.metadata.memory_type()).map_or("TextMemory", MemoryType::as_str);

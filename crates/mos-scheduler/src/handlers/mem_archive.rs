@@ -3,7 +3,7 @@
 use mos_core::Origin;
 
 use super::steps::{Failures, about, archive, ids_of, of_batch};
-use crate::event::{ARCHIVE_MEMORY, Event};
+use crate::event::{ARCHIVE_MEMORY, Event, counted};
 use crate::handler::{HandlerContext, HandlerError};
 use crate::message::ScheduleMessage;
 
@@ -33,7 +33,7 @@ async fn archive_all(context: &HandlerContext, message: &ScheduleMessage) -> Res
     if !archived.is_empty() {
         let first = archived[0].id.to_string();
         let why = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
-        let said = format!("{} memories were archived{why}", archived.len());
+        let said = format!("{} archived{why}", counted(archived.len(), "memory was", "memories were"));
         let event = Event::of(message, ARCHIVE_MEMORY, &first, said, context.clock.now());
         context.record(vec![about(event, &archived)]).await?;
     }

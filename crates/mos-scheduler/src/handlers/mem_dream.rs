@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::steps::{about, finish, is_drawn, of_batch};
-use crate::event::{ADD_MEMORY, Event};
+use crate::event::{ADD_MEMORY, Event, counted};
 use crate::handler::{HandlerContext, HandlerError};
 use crate::message::ScheduleMessage;
 use reflect::Reflection;
@@ -217,7 +217,11 @@ async fn reflect_on_new(
         for item in text.get_by_ids(&insights).await? {
             items.push(if is_drawn(&item) { finish(text, item, &origin).await? } else { item });
         }
-        let said = format!("{} conclusions were drawn from {} memories", insights.len(), memories.len());
+        let said = format!(
+            "{} drawn from {}",
+            counted(insights.len(), "conclusion was", "conclusions were"),
+            counted(memories.len(), "memory", "memories")
+        );
         let event = Event::of(message, ADD_MEMORY, "dream", said, context.clock.now());
         context.record(vec![about(event, &items)]).await?;
     }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::steps::{about, cut, of_batch};
 use crate::cube::SchedulerCube;
-use crate::event::{ADD_MEMORY, ARCHIVE_MEMORY, Event, UPDATE_MEMORY};
+use crate::event::{ADD_MEMORY, ARCHIVE_MEMORY, Event, UPDATE_MEMORY, counted};
 use crate::handler::{HandlerContext, HandlerError};
 use crate::message::ScheduleMessage;
 use plan::Plan;
@@ -307,7 +307,7 @@ async fn events(
     {
         if !ids.is_empty() {
             let items = text.get_by_ids(&ids).await?;
-            let said = format!("feedback {what} {} memories{why}", ids.len());
+            let said = format!("feedback {what} {}{why}", counted(ids.len(), "memory", "memories"));
             events.push(about(Event::of(message, label, "feedback", said, now), &items));
         }
     }

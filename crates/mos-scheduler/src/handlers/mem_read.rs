@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::steps::{
     Failures, NODE_ID, about, archive, as_archived, finish, ids_of, is_drawn, is_in_use, is_raw, of_batch, original,
 };
-use crate::event::{ADD_MEMORY, ARCHIVE_MEMORY, Event};
+use crate::event::{ADD_MEMORY, ARCHIVE_MEMORY, Event, counted};
 use crate::handler::{HandlerContext, HandlerError};
 use crate::label::MEM_ORGANIZE;
 use crate::message::ScheduleMessage;
@@ -263,14 +263,15 @@ impl Refining<'_> {
     async fn tell(&self, drawn: &[MemoryItem]) -> Result<(), HandlerError> {
         let (Some(first), false) = (self.portion.raws.first(), drawn.is_empty()) else { return Ok(()) };
         let (name, now) = (first.id.as_str(), self.context.clock.now());
-        let (n_drawn, n_raw) = (drawn.len(), self.portion.raws.len());
-        let said = format!("{n_drawn} memories were drawn from {n_raw} raw ones");
+        let drawn_memories = counted(drawn.len(), "memory was", "memories were");
+        let said = format!("{drawn_memories} drawn from {}", counted(self.portion.raws.len(), "raw one", "raw ones"));
         let mut events = vec![about(Event::of(self.message, ADD_MEMORY, name, said, now), drawn)];
         if !self.options.keep_raw && self.portion.kind != Kind::Chunk {
             let raws: Vec<MemoryItem> =
                 self.portion.raws.iter().filter(|raw| drawn.iter().any(|item| names(item, &raw.id))).cloned().collect();
             if !raws.is_empty() {
-                let said = format!("{} raw memories gave way to what was drawn from them", raws.len());
+                let gave_way = counted(raws.len(), "raw memory", "raw memories");
+                let said = format!("{gave_way} gave way to what was drawn");
                 events.push(about(Event::of(self.message, ARCHIVE_MEMORY, name, said, now), &raws));
             }
         }

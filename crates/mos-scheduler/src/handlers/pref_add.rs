@@ -4,7 +4,7 @@ use mos_core::{AddRequest, ConversationInfo, Message, SessionId};
 use serde_json::Value;
 
 use super::steps::{Failures, about, of_batch};
-use crate::event::{ADD_MEMORY, Event};
+use crate::event::{ADD_MEMORY, Event, counted};
 use crate::handler::{HandlerContext, HandlerError};
 use crate::message::ScheduleMessage;
 
@@ -48,7 +48,7 @@ async fn learn_one(
     let request = AddRequest { origin: context.origin(message), idempotency_key: Some(key), ..AddRequest::default() };
     let ids = preferences.add(found, request).await?;
     let items = context.cube.text.get_by_ids(&ids).await?;
-    let said = format!("{} preferences were learned", ids.len());
+    let said = format!("{} learned", counted(ids.len(), "preference was", "preferences were"));
     let event = Event::of(message, ADD_MEMORY, &format!("preferences {index}"), said, context.clock.now());
     context.record(vec![about(event, &items)]).await
 }

@@ -6,6 +6,7 @@
 //!
 //! Not here: which memories come in (the turn), which of them become activation memory ([`promote`](crate::promote)).
 
+mod forgetting;
 mod item;
 mod key;
 mod keywords;
@@ -14,6 +15,7 @@ mod queries;
 mod similar;
 mod stored;
 
+pub use forgetting::forget;
 pub use item::{ImportanceWeights, MonitorItem, importance};
 pub use key::{is_all_chinese, is_all_english, mapping_key};
 pub use keywords::{content_words, keywords_score};

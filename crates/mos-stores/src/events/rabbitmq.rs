@@ -91,16 +91,25 @@ impl RabbitPublisher {
     /// # Errors
     /// [`StoreError::Invalid`] for options that cannot be used, and for a file of certificates that cannot be read.
     pub async fn open(options: RabbitOptions) -> Result<Self, StoreError> {
-        options.check()?;
-        // An error means that a provider of cryptography is installed already, which is all that is needed.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let tls = OwnedTLSConfig { identity: None, cert_chain: certificates(&options).await? };
         let (address, capacity) = (options.address(), options.capacity);
-        let (sender, receiver) = mpsc::channel(capacity);
-        let waiting = watch::Sender::new(0);
-        let counts = Arc::new(Counts { waiting, confirmed: AtomicU64::new(0), dropped: AtomicU64::new(0) });
-        let task = tokio::spawn(Worker::new(options, tls, receiver, Arc::clone(&counts)).run());
+        let (sender, counts, worker) = worker(options).await?;
+        let task = tokio::spawn(worker.run());
         Ok(Self { sender, counts, task, address, capacity })
+    }
+
+    /// Asks the broker whether messages can be sent to it, and returns where it is. The exchange is made where it is not there.
+    ///
+    /// # Errors
+    /// As [`RabbitPublisher::open`]; [`StoreError::Unavailable`] with what is wrong and what to do.
+    pub async fn reach(options: RabbitOptions) -> Result<String, StoreError> {
+        let address = options.address();
+        let (_sender, _, worker) = worker(options).await?;
+        let away = |reason: String| StoreError::Unavailable {
+            backend: BACKEND,
+            source: format!("RabbitMQ at {address}: {reason}").into(),
+        };
+        worker.try_once().await.map_err(away)?;
+        Ok(address)
     }
 
     /// Puts a message into the line, in order, and returns at once. It is sent as persistent, of type `application/json`. Where no
@@ -155,6 +164,19 @@ impl Drop for RabbitPublisher {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// Returns what connects, the line of messages to it, and what both count.
+async fn worker(options: RabbitOptions) -> Result<(mpsc::Sender<Waiting>, Arc<Counts>, Worker), StoreError> {
+    options.check()?;
+    // An error means that a provider of cryptography is installed already, which is all that is needed.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let tls = OwnedTLSConfig { identity: None, cert_chain: certificates(&options).await? };
+    let (sender, receiver) = mpsc::channel(options.capacity);
+    let waiting = watch::Sender::new(0);
+    let counts = Arc::new(Counts { waiting, confirmed: AtomicU64::new(0), dropped: AtomicU64::new(0) });
+    let worker = Worker::new(options, tls, receiver, Arc::clone(&counts));
+    Ok((sender, counts, worker))
 }
 
 /// The certificates of further authorities, as they stand in their file.

@@ -5,14 +5,15 @@ use std::task::{Context, Poll};
 
 use futures::{Stream, StreamExt};
 use mos_core::{
-    ActivationId, ChatEvent, ChatModel, ChatRequest, ChatStream, ChatUsage, CubeId, MemoryItem, Message, ModelError,
-    PreferenceType, Sampling, SessionId, UserId,
+    ActivationId, ChatEvent, ChatModel, ChatRequest, ChatStream, ChatUsage, CubeId, MemoryId, MemoryItem, Message,
+    ModelError, PreferenceType, Sampling, SessionId, UserId,
 };
 use tracing::instrument;
 
 use super::scheduling::Answering;
 use super::{CubeHandle, FoundMemory, Mos, Search, SearchResult, SkippedCube, preferences};
 use crate::error::{Error, Result};
+use crate::plugin::{AnsweredChat, ChatHook, ContextHook, HookContext};
 use crate::prompt;
 use crate::scheduling::beginning::Beginning;
 use crate::transcript::Trim;
@@ -212,6 +213,15 @@ struct Recalled {
     notes: Vec<(CubeId, String)>,
     /// What the conversation begins with, when memories were promoted.
     beginning: Option<Beginning>,
+    /// What a plugin has the prompt say of the memories.
+    context: Option<String>,
+}
+
+impl Recalled {
+    /// Whether the conversation does not begin with a memory.
+    fn is_untold(&self, item: &MemoryItem, notes: &prompt::Notes) -> bool {
+        self.beginning.as_ref().is_none_or(|told| !told.tells(item, notes))
+    }
 }
 
 /// How well a memory fits, to be compared with others of the same search: what gave the order.
@@ -250,6 +260,7 @@ impl Mos {
             return Err(Error::Invalid("the question is empty; say something".to_owned()));
         }
         let user = self.user_or_default(chat.user.as_ref());
+        let (chat, place) = self.before_chat(&user, chat).await?;
         let recalled = self.recall(&user, &chat).await?;
         let is_told = chat.remember && prompt::tells_something(&chat.query);
         let learner = if is_told { self.remember_query(&user, &chat).await? } else { None };
@@ -257,16 +268,25 @@ impl Mos {
         let answering = self.answering_model(&user, chat.cubes.as_deref(), chat.base_prompt.as_deref()).await?;
         let Answering { model, activation, beginning } = answering;
         let recalled = Recalled { beginning, ..recalled };
+        let recalled = self.rendered(place.as_ref(), &chat.query, recalled).await?;
         let only_cube = chat.cubes.as_deref().and_then(|cubes| if let [only] = cubes { Some(only) } else { None });
         let model = self.metered(model, &user, only_cube);
         let (stream, question) = self.start(&user, &chat, model.as_ref(), &recalled).await?;
         tracing::Span::current().record("n_memories", recalled.memories.len());
         let (this, is_local) = (self.clone(), model.is_local());
+        let hooked = place.map(|place| {
+            let ids: Vec<MemoryId> = recalled.memories.iter().map(|(_, found)| found.item.id.clone()).collect();
+            (place, ids)
+        });
         let finish: FinishTurn = Box::new(move |answer| {
             let trim = if is_local { Trim::OlderHalf } else { Trim::OldestTurn };
             let max_turns = this.parts.settings.max_turns_window;
             if let Some(cube) = &told {
                 this.tell_answer(cube, &user, chat.session.as_ref(), answer);
+            }
+            if let Some((place, memories)) = hooked {
+                let (query, answer) = (chat.query.clone(), answer.to_owned());
+                this.after_chat(place, AnsweredChat { query, answer, memories });
             }
             let answer = Message::assistant(answer);
             if let Some(cube) = learner {
@@ -297,6 +317,34 @@ impl Mos {
     pub async fn chat_history(&self, user: &UserId, session: Option<&SessionId>) -> Result<Vec<Message>> {
         self.checked_user(user).await?;
         Ok(self.parts.transcripts.get(user, session))
+    }
+
+    /// Lets plugins see what the user says.
+    async fn before_chat(&self, user: &UserId, mut chat: Chat) -> Result<(Chat, Option<HookContext>)> {
+        let cubes = chat.cubes.iter().flatten().cloned();
+        let Some(place) = self.hook_context(user, cubes, chat.session.as_ref()) else { return Ok((chat, None)) };
+        self.checked_user(user).await?;
+        for cube in &place.cubes {
+            self.checked_cube(user, cube).await?;
+        }
+        let hook = ChatHook { query: chat.query.clone(), base_prompt: chat.base_prompt.take() };
+        let ChatHook { query, base_prompt } = self.parts.plugins.before_chat(place.clone(), hook).await?;
+        if query.trim().is_empty() {
+            return Err(Error::Invalid("a plugin has left nothing of the question; say something else".to_owned()));
+        }
+        chat.search = chat.search.asking_instead_of(&chat.query, &query);
+        (chat.query, chat.base_prompt) = (query, base_prompt);
+        Ok((chat, Some(place)))
+    }
+
+    /// Has a plugin that renders the context say what is told of the memories.
+    async fn rendered(&self, place: Option<&HookContext>, query: &str, recalled: Recalled) -> Result<Recalled> {
+        let Some(place) = place.filter(|_| self.parts.plugins.renders_context()) else { return Ok(recalled) };
+        let notes = prompt::Notes::on(query, self.parts.clock.now_text());
+        let memories = recalled.memories.iter().filter(|(_, found)| recalled.is_untold(&found.item, &notes));
+        let found = ContextHook { query: query.to_owned(), memories: memories.cloned().collect() };
+        let context = self.parts.plugins.render_context(place.clone(), found).await?;
+        Ok(Recalled { context, ..recalled })
     }
 
     async fn recall(&self, user: &UserId, chat: &Chat) -> Result<Recalled> {
@@ -362,20 +410,21 @@ impl Mos {
         let preferred: Vec<&MemoryItem> = recalled.preferences.iter().map(|(_, found)| &found.item).collect();
         let notes = prompt::Notes::on(&chat.query, self.parts.clock.now_text());
         let language = prompt::language_of(&chat.query, earlier);
-        let is_untold = |item: &&MemoryItem| recalled.beginning.as_ref().is_none_or(|told| !told.tells(item, &notes));
+        let is_untold = |item: &&MemoryItem| recalled.is_untold(item, &notes);
         let memories = recalled.memories.iter().map(|(_, found)| &found.item).filter(is_untold);
+        let told = |usual: String| recalled.context.clone().unwrap_or(usual);
         let messages = if let Some(beginning) = &recalled.beginning {
             let preferences = preferences::told_briefly(&preferred, language);
             let brevity =
                 if base.is_none() && model.is_local() { format!(" {}", prompt::BREVITY) } else { String::new() };
             let query = format!("{}{brevity}", chat.query);
-            beginning.prompt(earlier, &notes.dashed(memories), &preferences, &query)
+            beginning.prompt(earlier, &told(notes.dashed(memories)), &preferences, &query)
         } else if model.is_local() {
             let preferences = preferences::told_briefly(&preferred, language);
-            prompt::local(base, earlier, &notes.dashed(memories), &preferences, &chat.query)
+            prompt::local(base, earlier, &told(notes.dashed(memories)), &preferences, &chat.query)
         } else {
             let preferences = preferences::told_in_full(&preferred, language);
-            prompt::remote(base, earlier, &notes.numbered(memories), &preferences, &chat.query)
+            prompt::remote(base, earlier, &told(notes.numbered(memories)), &preferences, &chat.query)
         };
         let question = messages.last().cloned().unwrap_or_else(|| Message::user(chat.query.as_str()));
         let request = ChatRequest {

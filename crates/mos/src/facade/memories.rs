@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::Mos;
 use crate::error::{Error, Result};
+use crate::plugin::AddContent;
 
 /// What is remembered.
 ///
@@ -32,12 +33,6 @@ pub struct Add {
     idempotency_key: Option<String>,
     learns: bool,
     content: AddContent,
-}
-
-#[derive(Clone, Debug)]
-enum AddContent {
-    Text(String),
-    Messages(Vec<Message>),
 }
 
 impl Add {
@@ -198,9 +193,13 @@ impl Mos {
     ///
     /// # Errors
     /// As [`Mos::add`]. What goes wrong with the preferences is told in the result.
-    pub async fn add_and_learn(&self, add: Add) -> Result<Added> {
+    pub async fn add_and_learn(&self, mut add: Add) -> Result<Added> {
         let user = self.user_or_default(add.user.as_ref());
         let cube = self.target(&user, add.cube.as_ref()).await?;
+        let place = self.hook_context_of(&user, &cube, add.session.as_ref());
+        if let Some(place) = &place {
+            add.content = self.parts.plugins.before_add(place.clone(), add.content).await?;
+        }
         let items = match &add.content {
             AddContent::Text(text) => vec![self.new_item(&user, add.session.as_ref(), text.clone(), None)],
             AddContent::Messages(messages) => {
@@ -211,6 +210,7 @@ impl Mos {
                 kept.map(|message| self.new_item(&user, add.session.as_ref(), message.text(), Some(message))).collect()
             }
         };
+        let items = self.before_store(place.as_ref(), items).await?;
         if items.is_empty() {
             return Ok(Added { ids: Vec::new(), preferences: Ok(Vec::new()) });
         }
@@ -231,6 +231,7 @@ impl Mos {
             conversation = None;
         }
         let request = AddRequest { origin, idempotency_key: idempotency_key.clone(), jobs };
+        let hooked = place.map(|place| (place, items.clone()));
         let ids = cube.text_mem().add(items, request).await?;
         self.has_changed(&cube.info().cube_id);
         self.wake_scheduler();
@@ -239,6 +240,9 @@ impl Mos {
             Some(messages) => self.learn(&cube, &user, add.session.as_ref(), messages, idempotency_key).await,
             None => Ok(Vec::new()),
         };
+        if let Some((place, items)) = hooked {
+            self.after_add(place, &ids, items).await;
+        }
         Ok(Added { ids, preferences })
     }
 
@@ -298,6 +302,7 @@ impl Mos {
         item: MemoryItem,
     ) -> Result<MemoryItem> {
         let cube = self.target(user, cube).await?;
+        let item = self.before_update(user, &cube, item).await?;
         self.forget_promoted_memories(&cube, Some(std::slice::from_ref(id))).await?;
         let item = cube.text_mem().update(id, item, Origin::new(user.as_str(), "update")).await?;
         self.has_changed(&cube.info().cube_id);
@@ -336,6 +341,7 @@ impl Mos {
             0 => Err(mos_core::MemoryError::NotFound(id.clone()).into()),
             _ => {
                 self.has_changed(&cube.info().cube_id);
+                self.forget_in_monitors(&cube, Some(ids)).await;
                 Ok(())
             }
         }
@@ -350,6 +356,7 @@ impl Mos {
         self.forget_promoted_memories(&cube, None).await?;
         let n_deleted = cube.text_mem().delete_all(Origin::new(user.as_str(), "delete_all")).await?;
         self.has_changed(&cube.info().cube_id);
+        self.forget_in_monitors(&cube, None).await;
         Ok(n_deleted)
     }
 }

@@ -6,6 +6,7 @@ mod cubes;
 mod feedback;
 mod memories;
 mod organize;
+mod plugins;
 mod preferences;
 mod remember;
 mod scheduling;
@@ -44,6 +45,7 @@ use crate::error::{Error, Result};
 use crate::factories::{Factories, PreferenceMemoryParts, TextMemoryParts};
 use crate::lazy::Lazy;
 use crate::organizing::Organizing;
+use crate::plugin::{PluginInfo, Plugins};
 use crate::reading::ReadingModels;
 use crate::retrieving::Retrieving;
 use crate::scheduling::Keeper;
@@ -120,6 +122,8 @@ pub(crate) struct Parts {
     pub(crate) transcripts: Transcripts,
     /// Counts what models took.
     pub(crate) usage: Arc<UsageMeter>,
+    /// What looks at operations, and may change them.
+    pub(crate) plugins: Arc<Plugins>,
 }
 
 impl fmt::Debug for Parts {
@@ -137,6 +141,11 @@ impl Mos {
     /// The folder that holds the data.
     pub fn data_dir(&self) -> &std::path::Path {
         &self.parts.data_dir
+    }
+
+    /// Returns the plugins of the program: those that are on in the order in which they are called, then the others.
+    pub fn plugins(&self) -> Vec<PluginInfo> {
+        self.parts.plugins.infos()
     }
 
     /// Returns the queue of jobs for later; `None` when the record is on a server and the settings name no queue.

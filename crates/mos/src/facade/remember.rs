@@ -14,6 +14,7 @@ use super::scheduling::Told;
 use super::{CubeHandle, Mos};
 use crate::error::Result;
 use crate::factories::{MemReaderParts, fetcher};
+use crate::plugin::HookContext;
 use crate::reading::common_part;
 
 /// Raw input that is read: conversations, texts, files.
@@ -131,8 +132,12 @@ impl Mos {
     pub async fn read(&self, what: Remember) -> Result<Reading> {
         let user = self.user_or_default(what.input.user.as_ref());
         let cube = self.target(&user, what.cube.as_ref()).await?;
+        let place = self.hook_context_of(&user, &cube, what.input.session.as_ref());
+        let what = self.before_remember(place.as_ref(), what).await?;
         let held = self.held(&user, &cube, &what.input).await?;
-        self.read_for(&user, &cube.info().cube_id, what, &held).await
+        let mut reading = self.read_for(&user, &cube.info().cube_id, what, &held).await?;
+        self.before_store_reading(place.as_ref(), &mut reading).await?;
+        Ok(reading)
     }
 
     /// Reads conversations, texts and files, and stores what comes of them, durably when this returns. Reading the same
@@ -146,6 +151,8 @@ impl Mos {
         let user = self.user_or_default(what.input.user.as_ref());
         let cube = self.target(&user, what.cube.as_ref()).await?;
         let cube_id = cube.info().cube_id.clone();
+        let place = self.hook_context_of(&user, &cube, what.input.session.as_ref());
+        let what = self.before_remember(place.as_ref(), what).await?;
         let held = self.held(&user, &cube, &what.input).await?;
         let session = what.input.session.clone().or_else(|| self.session_of_settings());
         let learns_now = what.mode == ReadMode::Fine;
@@ -153,6 +160,7 @@ impl Mos {
         let messages = if learns { messages(&what.input) } else { Vec::new() };
         let (tags, refined, task) = (what.tags.clone(), what.refined, what.task.clone());
         let mut reading = self.read_for(&user, &cube_id, what, &held).await?;
+        self.before_store_reading(place.as_ref(), &mut reading).await?;
         let key = format!("{}-preferences", reading.idempotency_key);
         let told_key = reading.idempotency_key.clone();
         let mut report = std::mem::take(&mut reading.report);
@@ -177,7 +185,19 @@ impl Mos {
                 Err(error) => report.warnings.push(format!("no preferences could be learned: {error}")),
             }
         }
-        Ok(Remembered { ids, raw_files, n_known, removed, preferences, report })
+        let remembered = Remembered { ids, raw_files, n_known, removed, preferences, report };
+        if let Some(place) = place {
+            self.parts.plugins.after_remember(place, remembered.clone()).await;
+        }
+        Ok(remembered)
+    }
+
+    /// Lets plugins see raw input.
+    async fn before_remember(&self, place: Option<&HookContext>, mut what: Remember) -> Result<Remember> {
+        if let Some(place) = place {
+            what.input.items = self.parts.plugins.before_remember(place.clone(), what.input.items).await?;
+        }
+        Ok(what)
     }
 
     /// Returns what the cube holds of the files of an input.

@@ -102,6 +102,7 @@ impl Mos {
         for sink in &self.parts.event_sinks {
             sink.flush().await;
         }
+        self.parts.plugins.shut_down().await;
         stopped
     }
 
@@ -427,6 +428,15 @@ impl Mos {
             }
         }
         Ok(())
+    }
+
+    /// Takes removed memories (all with `None`) out of what the scheduler keeps of its users' working memory.
+    pub(super) async fn forget_in_monitors(&self, cube: &CubeHandle, ids: Option<&[MemoryId]>) {
+        let Some(state) = &self.parts.state else { return };
+        if let Err(error) = mos_scheduler::monitor::forget(state.as_ref(), &cube.scope(), ids).await {
+            // The memories are gone: what is left goes with the next turns.
+            tracing::warn!(%error, "removed memories could not be taken out of the scheduler's monitors");
+        }
     }
 
     async fn forget_promoted_state(

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::{CubeHandle, Mos};
 use crate::error::{Error, Result};
+use crate::plugin::{HookContext, SearchHook};
 
 /// What is looked for.
 ///
@@ -194,6 +195,14 @@ impl Search {
         self.top_k.unwrap_or(top_k).saturating_add(beside)
     }
 
+    /// Asks `query` where `earlier` was asked.
+    pub(super) fn asking_instead_of(mut self, earlier: &str, query: &str) -> Self {
+        if self.request.query == earlier {
+            self.request.query = query.to_owned();
+        }
+        self
+    }
+
     /// Adds what was said before, where a model looks at it and nothing was named.
     pub(super) fn after(mut self, earlier: impl FnOnce() -> Vec<Message>) -> Self {
         if self.request.mode.asks_a_model() && self.request.conversation.is_empty() {
@@ -359,12 +368,8 @@ impl Mos {
     /// and model errors of a named cube, or when no cube at all could be searched. A language model, a reranker or an
     /// internet retriever that fails is a note of the cube.
     pub async fn search(&self, search: Search) -> Result<SearchResult> {
-        if search.request.query.trim().is_empty() {
-            return Err(Error::Invalid("the query is empty; ask for something".to_owned()));
-        }
         // Also told to someone who has no cube yet.
-        search.request.check()?;
-        search.request.as_of.as_deref().map(mos_memory::asked_moment).transpose()?;
+        check(&search.request)?;
         let user = self.user_or_default(search.user.as_ref());
         let is_named = search.cubes.is_some();
         let mut skipped = Vec::new();
@@ -372,6 +377,9 @@ impl Mos {
             Some(ids) => try_join_all(ids.iter().map(|id| self.cube(&user, id))).await?,
             None => self.registered_cubes(&user, &mut skipped).await?,
         };
+        let asked = cubes.iter().map(|cube| cube.info().cube_id.clone());
+        let place = self.hook_context(&user, asked, search.session.as_ref());
+        let search = self.before_search(place.as_ref(), search).await?;
         let include_preference = search.include_preference.unwrap_or(self.parts.settings.enable_preference_memory);
         let preferences = include_preference.then(|| (search.request.filter.clone(), search.pref_top_k));
         let request = search.into_request(self.parts.settings.top_k);
@@ -391,10 +399,28 @@ impl Mos {
                 }
             }
         }
-        match first_error {
-            Some(error) if text_mem.is_empty() => Err(error),
-            _ => Ok(SearchResult { text_mem, pref_mem, skipped }),
+        if let Some(error) = first_error.filter(|_| text_mem.is_empty()) {
+            return Err(error);
         }
+        let found = SearchResult { text_mem, pref_mem, skipped };
+        match place {
+            Some(place) => self.parts.plugins.after_search(place, found).await,
+            None => Ok(found),
+        }
+    }
+
+    /// Lets plugins see what is looked for.
+    async fn before_search(&self, place: Option<&HookContext>, mut search: Search) -> Result<Search> {
+        let Some(place) = place else { return Ok(search) };
+        let top_k = search.top_k.unwrap_or(self.parts.settings.top_k);
+        let request = SearchRequest { top_k, ..search.request };
+        let hook = SearchHook { request, pref_top_k: search.pref_top_k };
+        let SearchHook { request, pref_top_k } = self.parts.plugins.before_search(place.clone(), hook).await?;
+        check(&request)?;
+        search.top_k = Some(request.top_k);
+        search.pref_top_k = pref_top_k;
+        search.request = request;
+        Ok(search)
     }
 
     /// Every registered cube of the user that can be opened.
@@ -408,6 +434,13 @@ impl Mos {
         }
         Ok(handles)
     }
+}
+
+/// Refuses what cannot be searched for.
+fn check(request: &SearchRequest) -> Result<()> {
+    request.check()?;
+    request.as_of.as_deref().map(mos_memory::asked_moment).transpose()?;
+    Ok(())
 }
 
 fn skipped_cube(cube_id: &CubeId, error: &Error) -> SkippedCube {

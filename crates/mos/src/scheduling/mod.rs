@@ -20,6 +20,7 @@ use mos_scheduler::{Scheduler, SchedulerParts};
 
 use crate::error::{Error, Result};
 use crate::facade::Parts;
+use crate::plugin;
 
 /// Stops the scheduler when it is dropped.
 pub(crate) struct Keeper {
@@ -56,6 +57,9 @@ pub(crate) fn new_scheduler(parts: &Arc<Parts>) -> Result<Scheduler> {
     mos_scheduler::register_turn(&scheduler, options::turn_options(&parts.settings))?;
     mos_scheduler::register_work(&scheduler, options::work_options(&parts.settings))?;
     scheduler.register_handlers(parts.handlers.clone())?;
+    if !parts.plugins.is_empty() {
+        scheduler.wrap_handlers(|handler| plugin::around(handler, Arc::clone(&parts.plugins)));
+    }
     Ok(scheduler)
 }
 

@@ -20,6 +20,15 @@ pub(crate) async fn sink(settings: &Settings) -> Result<Option<Arc<dyn EventSink
     }
 }
 
+/// Asks the broker of the scheduler's settings whether events can be published to it, and returns where it is; `None` when they
+/// name none, or nothing is scheduled.
+pub(crate) async fn reach(settings: &Settings) -> Option<Result<String>> {
+    match configured(settings) {
+        Some(config) => Some(made::reach(config).await),
+        None => None,
+    }
+}
+
 fn configured(settings: &Settings) -> Option<&RabbitMq> {
     let scheduler = settings.mem_scheduler.as_ref().filter(|_| settings.enable_mem_scheduler)?;
     scheduler.settings().common.rabbitmq.as_ref().filter(|rabbitmq| rabbitmq.names_a_broker())
@@ -35,11 +44,19 @@ mod made {
     use crate::error::{Error, Result};
 
     pub(super) async fn sink(_: &RabbitMq) -> Result<Arc<dyn EventSink>> {
-        Err(Error::Invalid(
+        Err(lacking())
+    }
+
+    pub(super) async fn reach(_: &RabbitMq) -> Result<String> {
+        Err(lacking())
+    }
+
+    fn lacking() -> Error {
+        Error::Invalid(
             "mem_scheduler.config.rabbitmq needs the `rabbitmq` feature, which this build lacks; build it with `cargo build \
              --features rabbitmq`, or remove the section (and MEMSCHEDULER_RABBITMQ_HOST_NAME from the environment)"
                 .to_owned(),
-        ))
+        )
     }
 }
 
@@ -68,6 +85,10 @@ mod made {
         let publisher = RabbitPublisher::open(options(config)?).await?;
         let routing_key = config.routing_key.clone().unwrap_or_else(|| ROUTING_KEY.to_owned());
         Ok(Arc::new(RabbitSink { publisher, routing_key }))
+    }
+
+    pub(super) async fn reach(config: &RabbitMq) -> Result<String> {
+        Ok(RabbitPublisher::reach(options(config)?).await?)
     }
 
     fn options(config: &RabbitMq) -> Result<RabbitOptions> {

@@ -12,6 +12,7 @@ mod memories;
 mod migrate;
 mod organize;
 mod organizing;
+mod plugins;
 mod preferences;
 mod product;
 mod qdrant;

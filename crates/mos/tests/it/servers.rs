@@ -127,6 +127,30 @@ async fn every_server_that_cannot_be_used_is_told_of() {
     assert!(mos.queue().is_some());
 }
 
+#[tokio::test]
+async fn the_servers_that_only_the_scheduler_needs_are_asked_too() {
+    // Nobody listens on port 9.
+    let scheduler = json!({
+        "use_redis_queue": true,
+        "redis_config": {"host": "127.0.0.1", "port": 9, "password": "hunter2"},
+        "rabbitmq": {"host_name": "127.0.0.1", "port": 9, "user_name": "ann", "password": "hunter2"},
+    });
+    let away = json!({
+        "store": neo4j("bolt://127.0.0.1:9", "neo4j", "hunter2"),
+        "enable_mem_scheduler": true,
+        "mem_scheduler": {"backend": "general_scheduler", "config": scheduler},
+    });
+    let report = mos::check_services(&Settings::from_json(&away).unwrap()).await;
+    let parts: Vec<&str> = report.findings.iter().map(|finding| finding.what.split(':').next().unwrap()).collect();
+    let expected = ["store", "mem_scheduler.config.redis_config", "mem_scheduler.config.rabbitmq"];
+    assert_eq!(parts, expected, "{report:?}");
+    assert!(!format!("{report:?}").contains("hunter2"));
+    let mut unscheduled = away;
+    unscheduled["enable_mem_scheduler"] = json!(false);
+    let report = mos::check_services(&Settings::from_json(&unscheduled).unwrap()).await;
+    assert_eq!(report.findings.len(), 1, "nothing is asked that is not used: {report:?}");
+}
+
 #[test]
 fn a_queue_that_the_record_cannot_use_is_refused() {
     let with = |store: Value, queue: &str| {

@@ -5,7 +5,7 @@ use mos_core::{MemoryId, MemoryItem};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::event::{ARCHIVE_MEMORY, Event, UPDATE_MEMORY};
+use crate::event::{ARCHIVE_MEMORY, Event, UPDATE_MEMORY, counted};
 use crate::message::ScheduleMessage;
 use crate::monitor::{MAX_CAPACITY, clipped};
 use crate::promote::{Outcome, Promotion, RetiredMemory};
@@ -93,9 +93,9 @@ pub(super) fn shown(items: &[MemoryItem]) -> Vec<TurnMemory> {
 /// The event of a turn: `memcube_log_content` holds the working memory, the one entry of `metadata` what the turn did.
 pub(super) fn turn_event(message: &ScheduleMessage, turn: &Turn, at: Timestamp) -> Event {
     let said = format!(
-        "{} memories retrieved; working memory has {} memories, before {}",
-        turn.retrieved.len(),
-        turn.after.len(),
+        "{} retrieved; working memory has {}, before {}",
+        counted(turn.retrieved.len(), "memory", "memories"),
+        counted(turn.after.len(), "memory", "memories"),
         turn.before.len()
     );
     let content = turn.after.iter().map(|memory| entry(&memory.id, &memory.text)).collect();
@@ -117,14 +117,18 @@ pub(super) fn turn_event(message: &ScheduleMessage, turn: &Turn, at: Timestamp) 
 pub(super) fn promotion_events(message: &ScheduleMessage, promotion: &Promotion, at: Timestamp) -> Vec<Event> {
     let mut events = Vec::new();
     if let (Outcome::Promoted, Some(promoted)) = (promotion.outcome, &promotion.promoted) {
-        let said = format!("{} memories are activation memory now", promoted.memories.len());
+        let said = format!("{} activation memory now", counted(promoted.memories.len(), "memory is", "memories are"));
         let content = promoted.memories.iter().map(|memory| entry(&memory.id, &memory.text)).collect();
         let details = json!({"activation_id": promoted.id});
         let event = Event::of(message, UPDATE_MEMORY, "activation_memory", said, at);
         events.push(event.moved("WorkingMemory", "ActivationMemory").about(content, vec![details]));
     }
     for retired in &promotion.retired {
-        let said = format!("{} memories are no activation memory any more: {}", retired.memories.len(), retired.reason);
+        let said = format!(
+            "{} no activation memory any more: {}",
+            counted(retired.memories.len(), "memory is", "memories are"),
+            retired.reason
+        );
         let content = retired.memories.iter().map(retired_entry).collect();
         let details = json!({
             "activation_id": retired.id,

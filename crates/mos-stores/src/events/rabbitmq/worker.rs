@@ -140,6 +140,14 @@ impl Worker {
         Ok(())
     }
 
+    /// Connects as for sending, and lets go again; returns why that did not work.
+    pub(super) async fn try_once(&self) -> Result<(), String> {
+        match self.connect().await {
+            Ok(_) => Ok(()),
+            Err(Failure::Away(reason) | Failure::Refused(reason)) => Err(reason),
+        }
+    }
+
     async fn connect(&self) -> Result<Link, Failure> {
         let uri = self.options.uri.clone();
         let connecting = async {
