@@ -86,7 +86,9 @@ impl IntoResponse for Refused {
 impl From<Error> for Refused {
     fn from(error: Error) -> Self {
         let status = match &error {
-            Error::NoAccess { .. } | Error::NotOwner { .. } => StatusCode::FORBIDDEN,
+            Error::NoAccess { .. } | Error::NotOwner { .. } | Error::NotWriter { .. } | Error::NotAllowed { .. } => {
+                StatusCode::FORBIDDEN
+            }
             Error::UnknownUser(_) | Error::NoCube(_) | Error::NotRegistered(_) => StatusCode::NOT_FOUND,
             Error::Invalid(_) => StatusCode::BAD_REQUEST,
             Error::Memory(MemoryError::Store(StoreError::Conflict(_))) => StatusCode::CONFLICT,

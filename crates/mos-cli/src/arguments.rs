@@ -340,6 +340,18 @@ pub(crate) enum UserCommand {
     },
     /// Print the users.
     List,
+    /// Print a user, and what it may do with which cube.
+    Info {
+        /// Its id; default: the user that is meant.
+        id: Option<String>,
+    },
+    /// Give a user another role: a guest only reads, an admin administers users.
+    Role {
+        /// Its id.
+        id: String,
+        /// The role: admin, user or guest.
+        role: String,
+    },
     /// Deactivate a user; its cubes stay.
     Delete {
         /// Its id.
@@ -432,12 +444,23 @@ pub(crate) enum CubeCommand {
         /// Its id.
         id: String,
     },
-    /// Let another user read and write a cube.
+    /// Let another user read and write a cube, or only read it. Doing it again changes the right.
     Share {
         /// Its id.
         id: String,
         /// The other user.
         with: String,
+        /// What the other user may do: read, or write, which is both.
+        #[arg(long, value_name = "RIGHT", default_value = "write", value_parser = ["read", "write"])]
+        access: String,
+        /// The same as --access read.
+        #[arg(long, conflicts_with = "access")]
+        read_only: bool,
+    },
+    /// Print who may do what with a cube. Its owner may ask.
+    Shares {
+        /// Its id.
+        id: String,
     },
     /// Embed a cube anew with the configured encoder.
     Reembed {

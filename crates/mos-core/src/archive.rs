@@ -12,7 +12,7 @@ use crate::embed::EmbeddingSpace;
 use crate::error::StoreError;
 use crate::id::{CubeId, MemoryId, UserId};
 use crate::record::{Receipt, RecordStore, Scope, Version};
-use crate::users::{Cube, User, UserStore};
+use crate::users::{Access, Cube, User, UserStore};
 
 /// The present state of a memory.
 #[derive(Clone, Debug, PartialEq)]
@@ -146,15 +146,15 @@ pub trait UserArchive: UserStore {
     /// [`StoreError::Conflict`] when the id exists; [`StoreError::NotFound`] for the owner.
     async fn import_cube(&self, cube: &Cube) -> Result<(), StoreError>;
 
-    /// Returns with whom a cube is shared, deactivated users too, without its owner, by id.
+    /// Returns with whom a cube is shared and with which right, deactivated users too, without its owner, by id.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot be read.
-    async fn archived_shares(&self, cube: &CubeId) -> Result<Vec<UserId>, StoreError>;
+    async fn archived_shares(&self, cube: &CubeId) -> Result<Vec<(UserId, Access)>, StoreError>;
 
-    /// Shares a cube, also with a user that was deactivated; a second time is no error.
+    /// Shares a cube as [`UserStore::share`] does, also with a user that was deactivated.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] for the user or the cube.
-    async fn import_share(&self, cube: &CubeId, user: &UserId) -> Result<(), StoreError>;
+    /// As [`UserStore::share`].
+    async fn import_share(&self, cube: &CubeId, user: &UserId, access: Access) -> Result<(), StoreError>;
 }

@@ -23,7 +23,7 @@ pub enum UserRole {
     Admin,
     /// An ordinary user.
     User,
-    /// A user with few rights.
+    /// A user who only reads, whatever was shared.
     Guest,
 }
 
@@ -80,14 +80,32 @@ pub struct Cube {
     pub config: Value,
 }
 
-/// What a user may do with a cube.
+/// What a user may do with a cube; each right holds the ones before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Access {
-    /// Read and write; the cube was shared with the user.
+    /// Search, read, chat and dump.
+    Reader,
+    /// Read and write.
     Member,
     /// Also share, unregister and delete.
     Owner,
+}
+
+impl Access {
+    /// The word that is stored and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Reader => "reader",
+            Self::Member => "member",
+            Self::Owner => "owner",
+        }
+    }
+
+    /// Returns the right that a stored word names, `None` for an unknown one.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Reader, Self::Member, Self::Owner].into_iter().find(|access| access.as_str() == word)
+    }
 }
 
 /// Users, cubes and shares. The user `root` exists from the start.
@@ -122,6 +140,13 @@ pub trait UserStore: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`StoreError::NotFound`]; [`StoreError::Invalid`] for `root`.
     async fn delete_user(&self, id: &UserId) -> Result<(), StoreError>;
+
+    /// Gives an active user another role and returns the user as it is now.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`]; [`StoreError::Invalid`] for `root`, which keeps its role, and for [`UserRole::Root`],
+    /// which nobody else gets.
+    async fn set_role(&self, id: &UserId, role: UserRole) -> Result<User, StoreError>;
 
     /// Makes a cube. Its owner must be an active user.
     ///
@@ -170,11 +195,17 @@ pub trait UserStore: fmt::Debug + Send + Sync {
     /// [`StoreError`] when the store cannot be written.
     async fn discard_cube(&self, id: &CubeId) -> Result<bool, StoreError>;
 
-    /// Lets an active user use a cube; a second time is no error.
+    /// Lets an active user read a cube, or read and write it. Sharing again changes the right; the owner's stays as it is.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] for the user or the cube.
-    async fn share(&self, id: &CubeId, user: &UserId) -> Result<(), StoreError>;
+    /// [`StoreError::NotFound`] for the user or the cube; [`StoreError::Invalid`] for [`Access::Owner`].
+    async fn share(&self, id: &CubeId, user: &UserId, access: Access) -> Result<(), StoreError>;
+
+    /// Returns who has which right to a cube: its owner, then the active users it is shared with, by id.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    async fn shares(&self, id: &CubeId) -> Result<Vec<(UserId, Access)>, StoreError>;
 
     /// Takes the right away; the owner keeps it.
     ///

@@ -1,6 +1,9 @@
 //! Everything about a batch that needs no store: checks, unit length, terms. Done before the one writer is asked.
 
-use mos_core::{Edge, EmbeddingSpace, MemoryId, MemoryItem, Origin, Scope, StoreError, User, UserId, WriteBatch};
+use mos_core::users::ROOT_USER;
+use mos_core::{
+    Access, Edge, EmbeddingSpace, MemoryId, MemoryItem, Origin, Scope, StoreError, User, UserId, UserRole, WriteBatch,
+};
 use serde_json::{Map, Value};
 
 use crate::TextAnalyzer;
@@ -163,6 +166,26 @@ pub(crate) fn name_is_taken(id: &UserId, other: &User) -> StoreError {
         "the name `{id}` is taken by the user `{}`; create the user `{id}` with another name",
         other.user_id
     ))
+}
+
+/// Refuses a share that would make a second owner.
+pub(crate) fn check_share(access: Access) -> Result<(), StoreError> {
+    if access == Access::Owner {
+        return Err(StoreError::Invalid(
+            "a cube has one owner; share it with the right of a reader or member".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// Refuses to take the role from `root`, or to give it to somebody else.
+pub(crate) fn check_role(id: &UserId, role: UserRole) -> Result<(), StoreError> {
+    if id.as_str() == ROOT_USER || role == UserRole::Root {
+        return Err(StoreError::Invalid(format!(
+            "the role ROOT belongs to the user `{ROOT_USER}`, who keeps it; choose ADMIN, USER or GUEST for others"
+        )));
+    }
+    Ok(())
 }
 
 /// Returns why a user cannot come from another store where `known`, of the same id or name, is; nothing for the same user.

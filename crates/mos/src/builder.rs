@@ -88,40 +88,42 @@ impl Mos {
     /// Returns the user's default cube; makes one when the user owns none.
     ///
     /// # Errors
-    /// [`Error::UnknownUser`]; store errors.
+    /// [`Error::UnknownUser`]; [`Error::NotAllowed`] for a guest without a cube; store errors.
     pub async fn ensure_default_cube(&self, user: &UserId) -> Result<CubeId> {
         match self.default_cube(user).await {
             Err(Error::NoCube(_)) => {}
             found => return found,
         }
         let usual = default_cube_id(user);
-        match self.ensure_cube(user, &usual).await {
-            Ok(_) => Ok(usual),
-            // Somebody else has a cube of that id: the user gets one of another.
-            Err(Error::NoAccess { .. }) => {
-                let other = CubeId::new(format!("{usual}_{}", self.parts.ids.next_uuid()));
-                self.create_cube(user, NewCube::new(other.clone())).await?;
-                Ok(other)
-            }
-            Err(error) => Err(error),
+        let is_own = match self.ensure_cube(user, &usual).await {
+            Ok(_) => self.parts.users.cube(&usual).await?.is_some_and(|cube| cube.owner_id == *user),
+            Err(Error::NoAccess { .. }) => false,
+            Err(error) => return Err(error),
+        };
+        if is_own {
+            return Ok(usual);
         }
+        // Somebody else has a cube of that id, shared with the user or not: the user gets one of another.
+        let other = CubeId::new(format!("{usual}_{}", self.parts.ids.next_uuid()));
+        self.create_cube(user, NewCube::new(other.clone())).await?;
+        Ok(other)
     }
 
-    /// Makes a registered `general_text` cube (or what the settings say) unless it exists and the user may use it.
+    /// Makes a registered `general_text` cube (or what the settings say) unless it exists and the user may read it.
     /// Returns whether it was made.
     ///
     /// # Errors
     /// Rights: a cube of this id that belongs to somebody else is refused.
     pub async fn ensure_cube(&self, user: &UserId, cube: &CubeId) -> Result<bool> {
         if self.parts.users.cube(cube).await?.is_some() {
-            self.cube(user, cube).await?;
+            self.readable_cube(user, cube).await?;
             return Ok(false);
         }
         match self.create_cube(user, NewCube::new(cube.clone())).await {
             Ok(_) => Ok(true),
             // Another process made it since the question above.
             Err(Error::Memory(MemoryError::Store(StoreError::Conflict(_)))) => {
-                self.cube(user, cube).await?;
+                self.readable_cube(user, cube).await?;
                 Ok(false)
             }
             Err(error) => Err(error),

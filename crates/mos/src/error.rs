@@ -18,6 +18,25 @@ pub enum Error {
         /// For which cube.
         cube: CubeId,
     },
+    /// Ask the owner for the right to write.
+    #[error(
+        "User '{user}' may read cube '{cube}' but not write to it; ask its owner to share it with the right to read and \
+         write."
+    )]
+    NotWriter {
+        /// Who asked.
+        user: UserId,
+        /// For which cube.
+        cube: CubeId,
+    },
+    /// The user's role does not allow this; the text says whose does.
+    #[error("User '{user}' may not {what}.")]
+    NotAllowed {
+        /// Who asked.
+        user: UserId,
+        /// What the user may not do, and who may.
+        what: String,
+    },
     /// Only the owner may do this.
     #[error("User '{user}' may use cube '{cube}' but does not own it; ask its owner to do this.")]
     NotOwner {

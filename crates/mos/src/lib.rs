@@ -46,6 +46,7 @@ mod services;
 mod tasks;
 mod transcript;
 mod usage;
+mod view;
 
 pub use activation::{ActivationBackend, ActivationParts, KvCaches, ServerPrompts};
 pub use builder::MosBuilder;
@@ -53,9 +54,9 @@ pub use cubes::{Exported, GitSource, HubSource, Imported, RegisterOptions};
 pub use doctor::{Finding, Report};
 pub use error::{Error, Result};
 pub use facade::{
-    Add, Added, Chat, ChatReply, CubeActivation, CubeCaches, CubeGraph, CubeHandle, CubeHits, CubeMemories, CubeSource,
-    FoundMemory, MemoryListing, Mos, NewCube, Organize, OrganizeModel, PREFERENCE_NOTE, PromotedCache, Remember,
-    Remembered, Search, SearchResult, SkippedCube, default_cube_id,
+    AccessibleCube, Add, Added, Chat, ChatReply, CubeActivation, CubeCaches, CubeGraph, CubeHandle, CubeHits,
+    CubeMemories, CubeShare, CubeSource, FoundMemory, MemoryListing, Mos, NewCube, Organize, OrganizeModel,
+    PREFERENCE_NOTE, PromotedCache, Remember, Remembered, Search, SearchResult, SkippedCube, UserInfo, default_cube_id,
 };
 pub use factories::{
     ActivationMemoryFactory, Backend, ChatModelFactory, EmbedderFactory, Factories, InternetRetrieverFactory,
@@ -79,6 +80,7 @@ pub use organizing::OrganizeStatus;
 pub use plugin::{Plugin, PluginInfo};
 pub use services::check_services;
 pub use usage::{TokenSums, Usage, UsageEntry};
+pub use view::{CubeView, ViewWrite};
 
 /// Returns the optional parts of this build.
 pub fn features() -> Vec<&'static str> {

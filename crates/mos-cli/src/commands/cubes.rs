@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use mos::{CubeSource, GitSource, HubSource, MemoryKind, Mos, NewCube, RegisterOptions};
+use mos::{CubeShare, CubeSource, GitSource, HubSource, MemoryKind, Mos, NewCube, RegisterOptions};
 use mos_config::{Free, GeneralMemCubeConfig, Secrets, Setting};
-use mos_core::{Cube, CubeId, UserId};
+use mos_core::{Access, Cube, CubeId, UserId};
 use serde_json::{Value, json};
 
 use crate::arguments::CubeCommand;
@@ -90,9 +90,23 @@ pub(super) async fn run(context: &Context, command: CubeCommand) -> anyhow::Resu
             let content = mos.content_hash(user, Some(&cube)).await?;
             context.output.value(&json!({"cube_id": id, "content": content}), |_| content.clone())
         }
-        CubeCommand::Share { id, with } => {
-            mos.share_cube_with_user(user, &CubeId::parse(id.as_str())?, &UserId::parse(with.as_str())?).await?;
-            context.output.value(&json!({"shared": id, "with": with}), |_| format!("`{with}` may now use `{id}`"))
+        CubeCommand::Share { id, with, access, read_only } => {
+            let (access, may) = if read_only || access == "read" {
+                (Access::Reader, "read")
+            } else {
+                (Access::Member, "read and write")
+            };
+            let (cube, target) = (CubeId::parse(id.as_str())?, UserId::parse(with.as_str())?);
+            mos.share_cube_with(user, &cube, &target, access).await?;
+            let told = json!({"shared": id, "with": with, "access": access});
+            context.output.value(&told, |_| format!("`{with}` may now {may} `{id}`"))
+        }
+        CubeCommand::Shares { id } => {
+            let shares = mos.cube_shares(user, &CubeId::parse(id)?).await?;
+            context.output.value(&shares, |shares| {
+                let line = |share: &CubeShare| format!("{}\t{}", share.user_id, share.access.as_str());
+                shares.iter().map(line).collect::<Vec<_>>().join("\n")
+            })
         }
         CubeCommand::Reembed { id, force } => {
             let bar = progress::spinner(format!("embedding `{id}` anew"));

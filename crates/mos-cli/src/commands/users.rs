@@ -1,6 +1,8 @@
 //! `mos user ...`
 
 use anyhow::Context as _;
+use mos::UserInfo;
+use mos_core::users::ROOT_USER;
 use mos_core::{User, UserId, UserRole};
 
 use crate::arguments::UserCommand;
@@ -10,9 +12,7 @@ pub(super) async fn run(context: &Context, command: UserCommand) -> anyhow::Resu
     let mos = context.open().await?;
     match command {
         UserCommand::Create { id, name, role } => {
-            let role = UserRole::parse(&role)
-                .filter(|role| *role != UserRole::Root)
-                .with_context(|| format!("`{role}` is no role; use admin, user or guest"))?;
+            let role = role_of(&role)?;
             let user = mos.create_user_with_role(UserId::parse(id)?, name.as_deref(), role).await?;
             context.output.value(&user, describe)
         }
@@ -20,11 +20,38 @@ pub(super) async fn run(context: &Context, command: UserCommand) -> anyhow::Resu
             let users = mos.list_users().await?;
             context.output.value(&users, |users| users.iter().map(describe).collect::<Vec<_>>().join("\n"))
         }
+        UserCommand::Info { id } => {
+            let id = id.map(UserId::parse).transpose()?;
+            let info = mos.user_info(id.as_ref().unwrap_or(&context.user)).await?;
+            context.output.value(&info, describe_info)
+        }
+        UserCommand::Role { id, role } => {
+            // Whoever may start this program on these data may do what root may.
+            let root = UserId::new(ROOT_USER);
+            let user = mos.set_user_role(&root, &UserId::parse(id)?, role_of(&role)?).await?;
+            context.output.value(&user, describe)
+        }
         UserCommand::Delete { id } => {
             mos.delete_user(&UserId::parse(id.as_str())?).await?;
             context.output.value(&serde_json::json!({"deleted": id}), |_| format!("deleted user `{id}`"))
         }
     }
+}
+
+fn role_of(word: &str) -> anyhow::Result<UserRole> {
+    UserRole::parse(word)
+        .filter(|role| *role != UserRole::Root)
+        .with_context(|| format!("`{word}` is no role; use admin, user or guest"))
+}
+
+fn describe_info(info: &UserInfo) -> String {
+    let UserInfo { user_id, user_name, role, created_at, accessible_cubes } = info;
+    let mut lines = vec![format!("{user_id}\t{user_name}\t{}\t{created_at}", role.as_str())];
+    lines.extend(accessible_cubes.iter().map(|cube| {
+        let state = if cube.is_loaded { "registered" } else { "unregistered" };
+        format!("{}\t{}\towner {}\t{state}", cube.cube_id, cube.access.as_str(), cube.owner_id)
+    }));
+    lines.join("\n")
 }
 
 fn describe(user: &User) -> String {

@@ -12,6 +12,7 @@ mod migrating;
 mod organizing;
 mod qdrant;
 mod registering;
+mod rights;
 mod scheduling;
 mod searching;
 mod surviving;

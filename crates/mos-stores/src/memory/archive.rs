@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use mos_core::{
-    ArchiveBatch, ArchivedMemory, ArchivedReceipt, Cube, CubeId, MemoryId, PastVersion, RecordArchive, Scope,
+    Access, ArchiveBatch, ArchivedMemory, ArchivedReceipt, Cube, CubeId, MemoryId, PastVersion, RecordArchive, Scope,
     StoreError, User, UserArchive, UserId,
 };
 
@@ -75,11 +75,11 @@ impl UserArchive for InMemoryStore {
         Ok(())
     }
 
-    async fn archived_shares(&self, cube: &CubeId) -> Result<Vec<UserId>, StoreError> {
-        Ok(self.read().users.shares(cube))
+    async fn archived_shares(&self, cube: &CubeId) -> Result<Vec<(UserId, Access)>, StoreError> {
+        Ok(self.read().users.every_share(cube))
     }
 
-    async fn import_share(&self, cube: &CubeId, user: &UserId) -> Result<(), StoreError> {
-        self.write().users.import_share(cube, user)
+    async fn import_share(&self, cube: &CubeId, user: &UserId, access: Access) -> Result<(), StoreError> {
+        self.write().users.import_share(cube, user, access)
     }
 }

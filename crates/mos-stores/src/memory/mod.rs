@@ -308,6 +308,10 @@ impl UserStore for InMemoryStore {
         self.write().users.delete_user(id)
     }
 
+    async fn set_role(&self, id: &UserId, role: UserRole) -> Result<User, StoreError> {
+        self.write().users.set_role(id, role)
+    }
+
     async fn create_cube(&self, cube: &Cube) -> Result<(), StoreError> {
         let State { sequence, scopes, users, queue } = &mut *self.write();
         users.create_cube(cube)?;
@@ -357,8 +361,12 @@ impl UserStore for InMemoryStore {
         Ok(true)
     }
 
-    async fn share(&self, id: &CubeId, user: &UserId) -> Result<(), StoreError> {
-        self.write().users.share(id, user)
+    async fn share(&self, id: &CubeId, user: &UserId, access: Access) -> Result<(), StoreError> {
+        self.write().users.share(id, user, access)
+    }
+
+    async fn shares(&self, id: &CubeId) -> Result<Vec<(UserId, Access)>, StoreError> {
+        self.read().users.shares(id)
     }
 
     async fn unshare(&self, id: &CubeId, user: &UserId) -> Result<(), StoreError> {

@@ -1,11 +1,11 @@
 //! Users, cubes and shares in memory.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use mos_core::users::ROOT_USER;
 use mos_core::{Access, Cube, CubeId, StoreError, User, UserId, UserRole};
 
-use crate::prepare::{name_is_taken, other_user, was_deleted};
+use crate::prepare::{check_role, check_share, name_is_taken, other_user, was_deleted};
 
 fn not_found(what: &'static str, id: &str) -> StoreError {
     StoreError::NotFound { what, id: id.to_owned() }
@@ -18,7 +18,7 @@ pub(super) struct UsersState {
     users: Vec<User>,
     /// In the order they were made.
     cubes: Vec<Cube>,
-    shares: HashSet<(CubeId, UserId)>,
+    shares: HashMap<(CubeId, UserId), Access>,
 }
 
 impl UsersState {
@@ -30,7 +30,7 @@ impl UsersState {
             created_at: at,
             is_active: true,
         };
-        Self { users: vec![root], cubes: Vec::new(), shares: HashSet::new() }
+        Self { users: vec![root], cubes: Vec::new(), shares: HashMap::new() }
     }
 
     pub(super) fn create(&mut self, id: &UserId, name: &str, role: UserRole, at: String) -> Result<User, StoreError> {
@@ -86,6 +86,14 @@ impl UsersState {
         Ok(())
     }
 
+    pub(super) fn set_role(&mut self, id: &UserId, role: UserRole) -> Result<User, StoreError> {
+        check_role(id, role)?;
+        let user = self.users.iter_mut().find(|user| user.user_id == *id && user.is_active);
+        let user = user.ok_or_else(|| not_found("user", id.as_str()))?;
+        user.role = role;
+        Ok(user.clone())
+    }
+
     /// Every user, deactivated ones too, in the order they were made.
     pub(super) fn every_user(&self) -> &[User] {
         &self.users
@@ -110,19 +118,27 @@ impl UsersState {
         if is_known { Ok(()) } else { Err(not_found("user", id.as_str())) }
     }
 
-    /// With whom a cube is shared, by id.
-    pub(super) fn shares(&self, id: &CubeId) -> Vec<UserId> {
-        let with = self.shares.iter().filter(|(cube, _)| cube == id).map(|(_, user)| user);
+    /// With whom a cube is shared, deactivated users too, by id.
+    pub(super) fn every_share(&self, id: &CubeId) -> Vec<(UserId, Access)> {
         let owner = self.cube(id).map(|cube| &cube.owner_id);
-        let mut users: Vec<UserId> = with.filter(|user| Some(*user) != owner).cloned().collect();
-        users.sort();
-        users
+        let with = self.shares.iter().filter(|((cube, user), _)| cube == id && Some(user) != owner);
+        let mut shares: Vec<(UserId, Access)> = with.map(|((_, user), access)| (user.clone(), *access)).collect();
+        shares.sort();
+        shares
     }
 
-    pub(super) fn import_share(&mut self, id: &CubeId, user: &UserId) -> Result<(), StoreError> {
+    pub(super) fn shares(&self, id: &CubeId) -> Result<Vec<(UserId, Access)>, StoreError> {
+        let owner = self.cube(id).ok_or_else(|| not_found("cube", id.as_str()))?.owner_id.clone();
+        let mut shares = vec![(owner, Access::Owner)];
+        shares.extend(self.every_share(id).into_iter().filter(|(user, _)| self.user(user).is_some()));
+        Ok(shares)
+    }
+
+    pub(super) fn import_share(&mut self, id: &CubeId, user: &UserId, access: Access) -> Result<(), StoreError> {
+        check_share(access)?;
         self.cube_mut(id)?;
         self.check_user(user)?;
-        self.shares.insert((id.clone(), user.clone()));
+        self.shares.insert((id.clone(), user.clone()), access);
         Ok(())
     }
 
@@ -158,15 +174,14 @@ impl UsersState {
     pub(super) fn delete_cube(&mut self, id: &CubeId) -> Result<(), StoreError> {
         self.cube_mut(id)?;
         self.cubes.retain(|cube| cube.cube_id != *id);
-        self.shares.retain(|(cube, _)| cube != id);
+        self.shares.retain(|(cube, _), _| cube != id);
         Ok(())
     }
 
-    pub(super) fn share(&mut self, id: &CubeId, user: &UserId) -> Result<(), StoreError> {
+    pub(super) fn share(&mut self, id: &CubeId, user: &UserId, access: Access) -> Result<(), StoreError> {
         self.cube_mut(id)?;
         self.user(user).ok_or_else(|| not_found("user", user.as_str()))?;
-        self.shares.insert((id.clone(), user.clone()));
-        Ok(())
+        self.import_share(id, user, access)
     }
 
     pub(super) fn unshare(&mut self, id: &CubeId, user: &UserId) -> Result<(), StoreError> {
@@ -184,6 +199,6 @@ impl UsersState {
         if cube.owner_id == user.user_id {
             return Some(Access::Owner);
         }
-        self.shares.contains(&(id.clone(), user.user_id.clone())).then_some(Access::Member)
+        self.shares.get(&(id.clone(), user.user_id.clone())).copied()
     }
 }

@@ -8,6 +8,7 @@ use sqlx::{Row, query, query_scalar};
 use super::fault::Fault;
 use super::lifecycle::Eligible;
 use super::users::not_found;
+use crate::prepare::check_share;
 
 /// A cube that is seen.
 #[derive(Debug)]
@@ -87,19 +88,48 @@ pub(super) async fn cubes(pool: &PgPool, user: Option<&UserId>) -> Result<Vec<Se
 
 pub(super) async fn access(pool: &PgPool, user: &UserId, id: &CubeId) -> Result<Option<Seen<Access>>, Fault> {
     let row = query(
-        "SELECT owner_id = $2 AS owns, phase, generation FROM cubes
-         WHERE cube_id = $1 AND is_active AND phase IN ('ready', 'discarding')
-         AND EXISTS (SELECT 1 FROM users WHERE user_id = $2 AND users.is_active)
-         AND (owner_id = $2 OR EXISTS (SELECT 1 FROM user_cube_association AS share
-                                       WHERE share.cube_id = $1 AND share.user_id = $2))",
+        "SELECT owner_id = $2 AS owns, share.access AS access, phase, generation
+         FROM cubes LEFT JOIN user_cube_association AS share
+                    ON share.cube_id = cubes.cube_id AND share.user_id = $2
+         WHERE cubes.cube_id = $1 AND cubes.is_active AND phase IN ('ready', 'discarding')
+         AND EXISTS (SELECT 1 FROM users WHERE users.user_id = $2 AND users.is_active)
+         AND (owner_id = $2 OR share.user_id IS NOT NULL)",
     )
     .bind(id.as_str())
     .bind(user.as_str())
     .fetch_optional(pool)
     .await?;
     let Some(row) = row else { return Ok(None) };
-    let what = if row.try_get("owns")? { Access::Owner } else { Access::Member };
+    let what = if row.try_get("owns")? { Access::Owner } else { read_access(&row)? };
     Ok(Some(Seen { what, discarding: discarding(&row)? }))
+}
+
+/// Reads the right in the column `access` of a share; where MemOS has written the row, there is none.
+fn read_access(row: &PgRow) -> Result<Access, Fault> {
+    let Some(word) = row.try_get::<Option<String>, _>("access")? else { return Ok(Access::Member) };
+    Access::parse(&word).filter(|access| *access != Access::Owner).ok_or_else(|| {
+        Fault::Store(StoreError::Corrupt {
+            what: "a share of a cube".to_owned(),
+            detail: format!(
+                "its right `{word}` is not known; set `access` in `user_cube_association` to reader or member"
+            ),
+        })
+    })
+}
+
+/// With whom a cube is shared, without its owner, by id.
+pub(super) async fn shares(pool: &PgPool, id: &CubeId, with: Eligible) -> Result<Vec<(UserId, Access)>, Fault> {
+    let rows = query(
+        "SELECT share.user_id AS user_id, share.access AS access FROM user_cube_association AS share
+         JOIN cubes ON cubes.cube_id = share.cube_id JOIN users ON users.user_id = share.user_id
+         WHERE share.cube_id = $1 AND share.user_id <> owner_id AND (users.is_active OR $2)
+         ORDER BY share.user_id COLLATE \"C\"",
+    )
+    .bind(id.as_str())
+    .bind(with == Eligible::Any)
+    .fetch_all(pool)
+    .await?;
+    rows.iter().map(|row| Ok((UserId::new(row.try_get::<String, _>("user_id")?), read_access(row)?))).collect()
 }
 
 /// Returns whether there was a cube to change.
@@ -129,7 +159,14 @@ pub(super) async fn set_config(pool: &PgPool, id: &CubeId, config: &Value) -> Re
 }
 
 /// Returns whether there was a cube to share.
-pub(super) async fn share(pool: &PgPool, id: &CubeId, user: &UserId, eligible: Eligible) -> Result<bool, Fault> {
+pub(super) async fn share(
+    pool: &PgPool,
+    id: &CubeId,
+    user: &UserId,
+    access: Access,
+    eligible: Eligible,
+) -> Result<bool, Fault> {
+    check_share(access)?;
     let mut transaction = pool.begin().await?;
     // Both stay as they are until the share stands.
     let cube: Option<i32> =
@@ -149,11 +186,13 @@ pub(super) async fn share(pool: &PgPool, id: &CubeId, user: &UserId, eligible: E
         return Err(not_found("user", user.as_str()));
     }
     query(
-        "INSERT INTO user_cube_association (user_id, cube_id, created_at) VALUES ($1, $2, now() AT TIME ZONE 'UTC')
-         ON CONFLICT DO NOTHING",
+        "INSERT INTO user_cube_association (user_id, cube_id, created_at, access)
+         VALUES ($1, $2, now() AT TIME ZONE 'UTC', $3)
+         ON CONFLICT (user_id, cube_id) DO UPDATE SET access = excluded.access",
     )
     .bind(user.as_str())
     .bind(id.as_str())
+    .bind(access.as_str())
     .execute(&mut *transaction)
     .await?;
     transaction.commit().await?;

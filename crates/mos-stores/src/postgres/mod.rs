@@ -170,6 +170,13 @@ impl PostgresUsers {
         Err(unsettled("cubes", "all"))
     }
 
+    async fn seen_shares(&self, id: &CubeId) -> Result<Vec<(UserId, Access)>, Fault> {
+        let cube = self.seen_cube(id).await?.ok_or_else(|| not_found("cube", id.as_str()))?;
+        let mut all = vec![(cube.owner_id, Access::Owner)];
+        all.extend(cubes::shares(&self.pool, id, Eligible::Active).await?);
+        Ok(all)
+    }
+
     async fn known_facts(&self) -> Result<Vec<(String, String)>, Fault> {
         let mut connection = self.pool.acquire().await?;
         let facts = [
@@ -228,6 +235,10 @@ impl UserStore for PostgresUsers {
         self.write(users::delete(&self.pool, id)).await
     }
 
+    async fn set_role(&self, id: &UserId, role: UserRole) -> Result<User, StoreError> {
+        self.write(users::set_role(&self.pool, id, role)).await
+    }
+
     async fn create_cube(&self, cube: &Cube) -> Result<(), StoreError> {
         self.write(async {
             self.lifecycle().finish_left_over().await?;
@@ -268,8 +279,12 @@ impl UserStore for PostgresUsers {
         .await
     }
 
-    async fn share(&self, id: &CubeId, user: &UserId) -> Result<(), StoreError> {
-        self.write(self.change(id, || cubes::share(&self.pool, id, user, Eligible::Active))).await
+    async fn share(&self, id: &CubeId, user: &UserId, access: Access) -> Result<(), StoreError> {
+        self.write(self.change(id, || cubes::share(&self.pool, id, user, access, Eligible::Active))).await
+    }
+
+    async fn shares(&self, id: &CubeId) -> Result<Vec<(UserId, Access)>, StoreError> {
+        self.read(|| self.seen_shares(id)).await
     }
 
     async fn unshare(&self, id: &CubeId, user: &UserId) -> Result<(), StoreError> {

@@ -1,9 +1,9 @@
 //! Users, cubes and shares that move to another store or come from one.
 
 use async_trait::async_trait;
-use mos_core::{Cube, CubeId, StoreError, User, UserArchive, UserId};
+use mos_core::{Access, Cube, CubeId, StoreError, User, UserArchive, UserId};
 use sqlx::postgres::PgPool;
-use sqlx::{query, query_scalar};
+use sqlx::query;
 
 use super::fault::Fault;
 use super::lifecycle::Eligible;
@@ -29,12 +29,12 @@ impl UserArchive for PostgresUsers {
         .await
     }
 
-    async fn archived_shares(&self, cube: &CubeId) -> Result<Vec<UserId>, StoreError> {
-        self.read(|| shares(&self.pool, cube)).await
+    async fn archived_shares(&self, cube: &CubeId) -> Result<Vec<(UserId, Access)>, StoreError> {
+        self.read(|| cubes::shares(&self.pool, cube, Eligible::Any)).await
     }
 
-    async fn import_share(&self, cube: &CubeId, user: &UserId) -> Result<(), StoreError> {
-        self.write(self.change(cube, || cubes::share(&self.pool, cube, user, Eligible::Any))).await
+    async fn import_share(&self, cube: &CubeId, user: &UserId, access: Access) -> Result<(), StoreError> {
+        self.write(self.change(cube, || cubes::share(&self.pool, cube, user, access, Eligible::Any))).await
     }
 }
 
@@ -71,15 +71,4 @@ async fn import_user(pool: &PgPool, user: &User) -> Result<bool, Fault> {
         // Somebody made it between the question and the insertion: the next round finds it.
     }
     Err(unsettled("user", user.user_id.as_str()))
-}
-
-async fn shares(pool: &PgPool, cube: &CubeId) -> Result<Vec<UserId>, Fault> {
-    let ids: Vec<String> = query_scalar(
-        "SELECT share.user_id FROM user_cube_association AS share JOIN cubes USING (cube_id)
-         WHERE cube_id = $1 AND share.user_id <> owner_id ORDER BY share.user_id COLLATE \"C\"",
-    )
-    .bind(cube.as_str())
-    .fetch_all(pool)
-    .await?;
-    Ok(ids.into_iter().map(UserId::new).collect())
 }

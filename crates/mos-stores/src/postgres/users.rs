@@ -6,7 +6,7 @@ use sqlx::postgres::{PgPool, PgRow};
 use sqlx::{Row, query};
 
 use super::fault::Fault;
-use crate::prepare::{name_is_taken, was_deleted};
+use crate::prepare::{check_role, name_is_taken, was_deleted};
 
 /// How often a decision is made anew because somebody else changed what it was based on.
 pub(super) const MAX_ATTEMPTS: usize = 16;
@@ -148,4 +148,14 @@ pub(super) async fn delete(pool: &PgPool, id: &UserId) -> Result<(), Fault> {
         .execute(pool)
         .await?;
     if done.rows_affected() == 0 { Err(not_found("user", id.as_str())) } else { Ok(()) }
+}
+
+pub(super) async fn set_role(pool: &PgPool, id: &UserId, role: UserRole) -> Result<User, Fault> {
+    check_role(id, role)?;
+    query("UPDATE users SET role = $2, updated_at = now() AT TIME ZONE 'UTC' WHERE user_id = $1 AND is_active")
+        .bind(id.as_str())
+        .bind(role.as_str())
+        .execute(pool)
+        .await?;
+    user(pool, id).await?.ok_or_else(|| not_found("user", id.as_str()))
 }

@@ -393,6 +393,11 @@ impl UserStore for SqliteStore {
         self.write(move |connection| users::delete_user(connection, &id)).await
     }
 
+    async fn set_role(&self, id: &UserId, role: UserRole) -> Result<User, StoreError> {
+        let id = id.clone();
+        self.write(move |connection| users::set_role(connection, &id, role)).await
+    }
+
     async fn create_cube(&self, cube: &Cube) -> Result<(), StoreError> {
         let cube = cube.clone();
         self.write(move |connection| users::create_cube(connection, &cube)).await
@@ -428,9 +433,14 @@ impl UserStore for SqliteStore {
         self.write(move |connection| users::discard_cube(connection, &id, &at)).await
     }
 
-    async fn share(&self, id: &CubeId, user: &UserId) -> Result<(), StoreError> {
+    async fn share(&self, id: &CubeId, user: &UserId, access: Access) -> Result<(), StoreError> {
         let (id, user) = (id.clone(), user.clone());
-        self.write(move |connection| users::share(connection, &id, &user)).await
+        self.write(move |connection| users::share(connection, &id, &user, access)).await
+    }
+
+    async fn shares(&self, id: &CubeId) -> Result<Vec<(UserId, Access)>, StoreError> {
+        let id = id.clone();
+        self.read(move |connection| users::shares(connection, &id)).await
     }
 
     async fn unshare(&self, id: &CubeId, user: &UserId) -> Result<(), StoreError> {

@@ -26,6 +26,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { to: 4, sql: include_str!("schema_v4.sql") },
     Migration { to: 5, sql: include_str!("schema_v5.sql") },
     Migration { to: 6, sql: include_str!("schema_v6.sql") },
+    Migration { to: 7, sql: include_str!("schema_v7.sql") },
     Migration { to: 8, sql: include_str!("schema_v8.sql") },
 ];
 

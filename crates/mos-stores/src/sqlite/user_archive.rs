@@ -1,12 +1,12 @@
 //! Users, cubes and shares that move to another store or come from one.
 
 use async_trait::async_trait;
-use mos_core::{Cube, CubeId, StoreError, User, UserArchive, UserId};
+use mos_core::{Access, Cube, CubeId, StoreError, User, UserArchive, UserId};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::SqliteStore;
 use super::fault::Fault;
-use super::users::{cube_key, insert_cube, not_found, read_user};
+use super::users::{cube_key, insert_cube, insert_share, not_found, read_access, read_user};
 use crate::prepare::other_user;
 
 #[async_trait]
@@ -29,14 +29,14 @@ impl UserArchive for SqliteStore {
         .await
     }
 
-    async fn archived_shares(&self, cube: &CubeId) -> Result<Vec<UserId>, StoreError> {
+    async fn archived_shares(&self, cube: &CubeId) -> Result<Vec<(UserId, Access)>, StoreError> {
         let cube = cube.clone();
         self.read(move |connection| shares(connection, &cube)).await
     }
 
-    async fn import_share(&self, cube: &CubeId, user: &UserId) -> Result<(), StoreError> {
+    async fn import_share(&self, cube: &CubeId, user: &UserId, access: Access) -> Result<(), StoreError> {
         let (cube, user) = (cube.clone(), user.clone());
-        self.write(move |connection| share(connection, &cube, &user)).await
+        self.write(move |connection| share(connection, &cube, &user, access)).await
     }
 }
 
@@ -74,20 +74,19 @@ fn user_key(connection: &Connection, id: &UserId) -> Result<i64, Fault> {
     key.ok_or_else(|| not_found("user", id.as_str()))
 }
 
-fn shares(connection: &Connection, cube: &CubeId) -> Result<Vec<UserId>, Fault> {
+fn shares(connection: &Connection, cube: &CubeId) -> Result<Vec<(UserId, Access)>, Fault> {
     let mut statement = connection.prepare_cached(
-        "SELECT user_id FROM shares JOIN users ON users.row_key = shares.user JOIN cubes ON cubes.row_key = shares.cube
+        "SELECT user_id, shares.access FROM shares
+         JOIN users ON users.row_key = shares.user JOIN cubes ON cubes.row_key = shares.cube
          WHERE cube_id = ?1 AND users.row_key <> cubes.owner ORDER BY user_id COLLATE BINARY",
     )?;
-    let rows = statement.query_map([cube.as_str()], |row| row.get::<_, String>(0))?;
-    rows.map(|id| Ok(UserId::new(id?))).collect()
+    let rows = statement
+        .query_map([cube.as_str()], |row| Ok((UserId::new(row.get::<_, String>(0)?), read_access(row, 1)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
-fn share(connection: &Connection, cube: &CubeId, user: &UserId) -> Result<(), Fault> {
+fn share(connection: &Connection, cube: &CubeId, user: &UserId, access: Access) -> Result<(), Fault> {
     let key = cube_key(connection, cube)?.ok_or_else(|| not_found("cube", cube.as_str()))?;
     let user = user_key(connection, user)?;
-    connection
-        .prepare_cached("INSERT OR IGNORE INTO shares (cube, user) VALUES (?1, ?2)")?
-        .execute(params![key, user])?;
-    Ok(())
+    insert_share(connection, key, user, access)
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::apply::erase_scope;
 use super::fault::Fault;
-use crate::prepare::{name_is_taken, was_deleted};
+use crate::prepare::{check_role, check_share, name_is_taken, was_deleted};
 
 pub(super) fn not_found(what: &'static str, id: &str) -> Fault {
     Fault::Store(StoreError::NotFound { what, id: id.to_owned() })
@@ -110,6 +110,15 @@ pub(super) fn delete_user(connection: &Connection, id: &UserId) -> Result<(), Fa
     let n_changed =
         connection.prepare_cached("UPDATE users SET is_active = 0 WHERE user_id = ?1")?.execute([id.as_str()])?;
     if n_changed == 0 { Err(not_found("user", id.as_str())) } else { Ok(()) }
+}
+
+pub(super) fn set_role(connection: &Connection, id: &UserId, role: UserRole) -> Result<User, Fault> {
+    check_role(id, role)?;
+    let n_changed = connection
+        .prepare_cached("UPDATE users SET role = ?2 WHERE user_id = ?1 AND is_active")?
+        .execute(params![id.as_str(), role.as_str()])?;
+    let changed = if n_changed == 0 { None } else { user(connection, id)? };
+    changed.ok_or_else(|| not_found("user", id.as_str()))
 }
 
 fn active_user_key(connection: &Connection, id: &UserId) -> Result<Option<i64>, Fault> {
@@ -231,13 +240,50 @@ pub(super) fn discard_cube(connection: &Connection, id: &CubeId, at: &str) -> Re
     Ok(is_left_over)
 }
 
-pub(super) fn share(connection: &Connection, id: &CubeId, user: &UserId) -> Result<(), Fault> {
+pub(super) fn share(connection: &Connection, id: &CubeId, user: &UserId, access: Access) -> Result<(), Fault> {
     let cube = cube_key(connection, id)?.ok_or_else(|| not_found("cube", id.as_str()))?;
     let user_key = active_user_key(connection, user)?.ok_or_else(|| not_found("user", user.as_str()))?;
+    insert_share(connection, cube, user_key, access)
+}
+
+/// Shares the cube of the key `cube` with the user of the key `user`.
+pub(super) fn insert_share(connection: &Connection, cube: i64, user: i64, access: Access) -> Result<(), Fault> {
+    check_share(access)?;
     connection
-        .prepare_cached("INSERT OR IGNORE INTO shares (cube, user) VALUES (?1, ?2)")?
-        .execute(params![cube, user_key])?;
+        .prepare_cached(
+            "INSERT INTO shares (cube, user, access) VALUES (?1, ?2, ?3)
+             ON CONFLICT (cube, user) DO UPDATE SET access = excluded.access",
+        )?
+        .execute(params![cube, user, access.as_str()])?;
     Ok(())
+}
+
+/// Reads the right in a column of a share.
+pub(super) fn read_access(row: &Row<'_>, column: usize) -> rusqlite::Result<Access> {
+    let word: String = row.get(column)?;
+    Access::parse(&word).ok_or_else(|| {
+        rusqlite::Error::FromSqlConversionFailure(
+            column,
+            rusqlite::types::Type::Text,
+            format!("the right `{word}`").into(),
+        )
+    })
+}
+
+pub(super) fn shares(connection: &Connection, id: &CubeId) -> Result<Vec<(UserId, Access)>, Fault> {
+    let cube = cube(connection, id)?.ok_or_else(|| not_found("cube", id.as_str()))?;
+    let mut statement = connection.prepare_cached(
+        "SELECT user_id, shares.access FROM shares
+         JOIN users ON users.row_key = shares.user JOIN cubes ON cubes.row_key = shares.cube
+         WHERE cube_id = ?1 AND users.row_key <> cubes.owner AND users.is_active ORDER BY user_id COLLATE BINARY",
+    )?;
+    let rows =
+        statement.query_map([id.as_str()], |row| Ok((UserId::new(row.get::<_, String>(0)?), read_access(row, 1)?)))?;
+    let mut all = vec![(cube.owner_id, Access::Owner)];
+    for row in rows {
+        all.push(row?);
+    }
+    Ok(all)
 }
 
 pub(super) fn unshare(connection: &Connection, id: &CubeId, user: &UserId) -> Result<(), Fault> {
@@ -258,14 +304,9 @@ pub(super) fn unshare(connection: &Connection, id: &CubeId, user: &UserId) -> Re
 pub(super) fn access(connection: &Connection, user: &UserId, id: &CubeId) -> Result<Option<Access>, Fault> {
     let Some(user_key) = active_user_key(connection, user)? else { return Ok(None) };
     let mut statement = connection.prepare_cached(
-        "SELECT owner = ?2, EXISTS (SELECT 1 FROM shares WHERE cube = cubes.row_key AND user = ?2)
-         FROM cubes WHERE cube_id = ?1",
+        "SELECT CASE WHEN owner = ?2 THEN 'owner'
+                ELSE (SELECT access FROM shares WHERE cube = cubes.row_key AND user = ?2) END AS right_of_user
+         FROM cubes WHERE cube_id = ?1 AND right_of_user IS NOT NULL",
     )?;
-    let rights: Option<(bool, bool)> =
-        statement.query_row(params![id.as_str(), user_key], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-    Ok(match rights {
-        Some((true, _)) => Some(Access::Owner),
-        Some((false, true)) => Some(Access::Member),
-        Some((false, false)) | None => None,
-    })
+    Ok(statement.query_row(params![id.as_str(), user_key], |row| read_access(row, 0)).optional()?)
 }

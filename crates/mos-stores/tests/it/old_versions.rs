@@ -52,6 +52,7 @@ async fn write_the_fixture() {
     let store = open(&path);
     store.create_user(&UserId::new("ann"), "Ann", UserRole::User).await.unwrap();
     store.create_user(&UserId::new("bob"), "Bob", UserRole::Guest).await.unwrap();
+    store.create_user(&UserId::new("eve"), "Eve", UserRole::User).await.unwrap();
     let cube = Cube {
         cube_id: scope().cube,
         cube_name: "Ann's".to_owned(),
@@ -62,7 +63,8 @@ async fn write_the_fixture() {
         config: serde_json::json!({"text_mem": {"backend": "general_text"}}),
     };
     store.create_cube(&cube).await.unwrap();
-    store.share(&cube.cube_id, &UserId::new("bob")).await.unwrap();
+    store.share(&cube.cube_id, &UserId::new("bob"), Access::Member).await.unwrap();
+    store.share(&cube.cube_id, &UserId::new("eve"), Access::Reader).await.unwrap();
     let items = [("max", "My dog is called Max"), ("park", "He lives near Central Park"), ("足球", "我喜欢踢足球")];
     let batch = WriteBatch {
         put: items.iter().map(|(id, memory)| MemoryItem::new((*id).into(), *memory)).collect(),
@@ -119,6 +121,7 @@ async fn every_released_version_opens_and_holds_its_memories() {
         if version >= 3 {
             assert_holds_its_jobs(&store).await;
         }
+        assert_holds_its_shares(&store, version).await;
         if version >= 6 {
             assert_holds_its_state(&*store).await;
         } else {
@@ -148,6 +151,18 @@ async fn assert_holds_its_memories(store: &Arc<SqliteStore>) {
     let new = WriteBatch { put: vec![MemoryItem::new("new".into(), "another dog")], ..WriteBatch::default() };
     store.apply(&scope, new).await.unwrap();
     assert_eq!(store.full_text(&scope, "dog", 5, &all).await.unwrap().len(), 2, "it takes new memories");
+}
+
+async fn assert_holds_its_shares(store: &Arc<SqliteStore>, version: i64) {
+    let (ann, bob, eve) = (UserId::new("ann"), UserId::new("bob"), UserId::new("eve"));
+    let mut expected = vec![(ann, Access::Owner), (bob.clone(), Access::Member)];
+    if version >= 7 {
+        expected.push((eve, Access::Reader));
+    }
+    let cube = scope().cube;
+    assert_eq!(store.shares(&cube).await.unwrap(), expected, "those of before read and write");
+    store.share(&cube, &bob, Access::Reader).await.unwrap();
+    assert_eq!(store.access(&bob, &cube).await.unwrap(), Some(Access::Reader), "they can be changed");
 }
 
 async fn assert_holds_its_jobs(store: &Arc<SqliteStore>) {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use mos_core::{
-    ArchiveBatch, Cube, CubeId, Direction, Filter, MemoryId, Origin, Paging, PastVersion, RecordArchive, RecordStore,
-    Scope, StoreError, User, UserArchive, UserId, UserRole, UserStore, WriteBatch,
+    Access, ArchiveBatch, Cube, CubeId, Direction, Filter, MemoryId, Origin, Paging, PastVersion, RecordArchive,
+    RecordStore, Scope, StoreError, User, UserArchive, UserId, UserRole, UserStore, WriteBatch,
 };
 use serde_json::json;
 
@@ -260,19 +260,23 @@ fn cube(id: &str, owner: &str) -> Cube {
 }
 
 async fn users_are_the_same_elsewhere(from: &dyn UserStore, to: &dyn UserStore) {
-    for (id, name) in [("ann", "Ann's 名"), ("bob", "bob"), ("eve", "eve")] {
+    for (id, name) in [("ann", "Ann's 名"), ("bob", "bob"), ("eve", "eve"), ("ida", "ida")] {
         from.create_user(&UserId::new(id), name, UserRole::Admin).await.expect("user");
     }
     for one in [cube("c", "ann"), cube("of somebody who is gone", "bob")] {
         from.create_cube(&one).await.expect("cube");
-        from.share(&one.cube_id, &UserId::new("eve")).await.expect("share");
+        from.share(&one.cube_id, &UserId::new("eve"), Access::Reader).await.expect("share");
+        from.share(&one.cube_id, &UserId::new("ida"), Access::Member).await.expect("share");
     }
     for id in ["bob", "eve"] {
         from.delete_user(&UserId::new(id)).await.expect("deletion");
     }
     let (source, target) = (users_of(from), users_of(to));
     let users = source.archived_users().await.expect("users");
-    assert_eq!(users.iter().map(|user| user.user_id.as_str()).collect::<Vec<_>>(), ["root", "ann", "bob", "eve"]);
+    assert_eq!(
+        users.iter().map(|user| user.user_id.as_str()).collect::<Vec<_>>(),
+        ["root", "ann", "bob", "eve", "ida"]
+    );
     for round in 0..2 {
         for user in &users {
             let is_new = target.import_user(user).await.expect("import");
@@ -284,17 +288,24 @@ async fn users_are_the_same_elsewhere(from: &dyn UserStore, to: &dyn UserStore) 
         target.import_cube(one).await.expect("import");
         assert!(matches!(target.import_cube(one).await, Err(StoreError::Conflict(_))));
         let shares = source.archived_shares(&one.cube_id).await.expect("shares");
-        assert_eq!(shares, [UserId::new("eve")], "without the owner, with those that are deactivated");
+        let expected = [(UserId::new("eve"), Access::Reader), (UserId::new("ida"), Access::Member)];
+        assert_eq!(shares, expected, "without the owner, with those that are deactivated");
         for _ in 0..2 {
-            target.import_share(&one.cube_id, &shares[0]).await.expect("import");
+            for (user, access) in &shares {
+                target.import_share(&one.cube_id, user, *access).await.expect("import");
+            }
         }
+        let second = target.import_share(&one.cube_id, &shares[0].0, Access::Owner).await;
+        assert!(matches!(second, Err(StoreError::Invalid(_))), "a cube has one owner: {second:?}");
         assert_eq!(target.archived_shares(&one.cube_id).await.expect("shares"), shares);
     }
     assert_eq!(to.cubes(None).await.expect("cubes"), from.cubes(None).await.expect("cubes"));
     assert_eq!(to.access(&UserId::new("eve"), &CubeId::new("c")).await.expect("access"), None, "still deactivated");
     let nobody = UserId::new("nobody");
-    assert!(matches!(target.import_share(&CubeId::new("c"), &nobody).await, Err(StoreError::NotFound { .. })));
-    assert!(matches!(target.import_share(&CubeId::new("x"), &nobody).await, Err(StoreError::NotFound { .. })));
+    for cube in ["c", "x"] {
+        let imported = target.import_share(&CubeId::new(cube), &nobody, Access::Member).await;
+        assert!(matches!(imported, Err(StoreError::NotFound { .. })), "{imported:?}");
+    }
     assert!(matches!(target.import_cube(&cube("d", "nobody")).await, Err(StoreError::NotFound { .. })));
 }
 

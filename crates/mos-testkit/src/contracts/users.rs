@@ -18,6 +18,8 @@ pub async fn run(make: impl AsyncFn() -> (Arc<dyn UserStore>, Arc<dyn RecordStor
     deleted_users_may_nothing(&*make().await.0).await;
     cubes_have_owners(&*make().await.0).await;
     shares_give_and_take_rights(&*make().await.0).await;
+    a_share_says_what_it_allows(&*make().await.0).await;
+    roles_can_be_changed(&*make().await.0).await;
     cubes_can_be_changed(&*make().await.0).await;
     a_user_is_ensured_but_never_revived(&*make().await.0).await;
     let (users, record) = make().await;
@@ -44,7 +46,10 @@ pub async fn survives_reopening(open: impl AsyncFn() -> (Arc<dyn UserStore>, Arc
         users.create_cube(&cube(name, "ann", "2026")).await.expect("a new cube");
         apply(&*record, &scope(name), puts(&[("a", "text")])).await;
     }
-    users.share(&CubeId::new("kept"), &id("bob")).await.expect("share");
+    users.share(&CubeId::new("kept"), &id("bob"), Access::Member).await.expect("share");
+    make_user(&*users, "eve").await;
+    users.share(&CubeId::new("kept"), &id("eve"), Access::Reader).await.expect("share");
+    users.set_role(&id("eve"), UserRole::Guest).await.expect("set");
     users.delete_cube(&CubeId::new("deleted")).await.expect("delete");
     let (known_users, known_cubes) = (users.users().await.expect("users"), users.cubes(None).await.expect("cubes"));
     drop((users, record));
@@ -54,6 +59,9 @@ pub async fn survives_reopening(open: impl AsyncFn() -> (Arc<dyn UserStore>, Arc
     assert_eq!(known_cubes, [cube("kept", "ann", "2026")]);
     let access = users.access(&id("bob"), &CubeId::new("kept")).await.expect("access");
     assert_eq!(access, Some(Access::Member));
+    let access = users.access(&id("eve"), &CubeId::new("kept")).await.expect("access");
+    assert_eq!(access, Some(Access::Reader));
+    assert_eq!(users.user(&id("eve")).await.expect("user").map(|user| user.role), Some(UserRole::Guest));
     assert_eq!(record.count(&scope("kept"), &Filter::Everything).await.expect("count"), 1);
     apply(&*record, &scope("kept"), puts(&[("b", "text")])).await;
     assert_not_found(record.apply(&scope("deleted"), puts(&[("late", "text")])).await, "cube");
@@ -114,7 +122,7 @@ async fn deleted_users_may_nothing(store: &dyn UserStore) {
     make_user(store, "ann").await;
     make_user(store, "bob").await;
     store.create_cube(&cube("c", "ann", "2026")).await.expect("a new cube");
-    store.share(&CubeId::new("c"), &id("bob")).await.expect("share");
+    store.share(&CubeId::new("c"), &id("bob"), Access::Member).await.expect("share");
     for name in ["ann", "bob", "ann"] {
         store.delete_user(&id(name)).await.expect("deleting a second time is no error");
     }
@@ -127,7 +135,7 @@ async fn deleted_users_may_nothing(store: &dyn UserStore) {
     assert_eq!(store.users().await.expect("users").len(), 1);
     assert!(store.cube(&CubeId::new("c")).await.expect("cube").is_some(), "the cubes stay");
     assert_not_found(store.create_cube(&cube("d", "ann", "2026")).await, "user");
-    assert_not_found(store.share(&CubeId::new("c"), &id("bob")).await, "user");
+    assert_not_found(store.share(&CubeId::new("c"), &id("bob"), Access::Member).await, "user");
     let error = store.create_user(&id("new"), "ann", UserRole::User).await.expect_err("the name is a deleted user's");
     assert!(matches!(error, StoreError::Conflict(_)), "{error}");
     make_user(store, "ann").await;
@@ -163,21 +171,83 @@ async fn shares_give_and_take_rights(store: &dyn UserStore) {
     assert_eq!((access("ann").await, access("bob").await), (Some(Access::Owner), None));
     assert_eq!(access(ROOT_USER).await, None, "root has no rights of its own to a cube");
     for _ in 0..2 {
-        store.share(&c, &id("bob")).await.expect("sharing twice is no error");
+        store.share(&c, &id("bob"), Access::Member).await.expect("sharing twice is no error");
     }
     assert_eq!(access("bob").await, Some(Access::Member));
     assert_eq!(store.cubes(Some(&id("bob"))).await.expect("cubes").len(), 1);
-    store.share(&c, &id("ann")).await.expect("sharing with the owner is no error");
+    store.share(&c, &id("ann"), Access::Member).await.expect("sharing with the owner is no error");
     assert_eq!(access("ann").await, Some(Access::Owner));
     assert_eq!(store.cubes(Some(&id("ann"))).await.expect("cubes").len(), 1);
-    assert_not_found(store.share(&CubeId::new("unknown"), &id("bob")).await, "cube");
-    assert_not_found(store.share(&c, &id("nobody")).await, "user");
+    assert_not_found(store.share(&CubeId::new("unknown"), &id("bob"), Access::Member).await, "cube");
+    assert_not_found(store.share(&c, &id("nobody"), Access::Member).await, "user");
     store.unshare(&c, &id("bob")).await.expect("unshare");
     store.unshare(&c, &id("bob")).await.expect("nothing to take away is no error");
     assert_eq!((access("bob").await, store.cubes(Some(&id("bob"))).await.expect("cubes")), (None, vec![]));
     let error = store.unshare(&c, &id("ann")).await.expect_err("the owner keeps the right");
     assert!(matches!(error, StoreError::Invalid(_)), "{error}");
     assert_eq!(store.access(&id("ann"), &CubeId::new("unknown")).await.expect("access"), None);
+}
+
+async fn a_share_says_what_it_allows(store: &dyn UserStore) {
+    let c = CubeId::new("c");
+    for name in ["ann", "bob", "eve", "gone"] {
+        make_user(store, name).await;
+    }
+    store.create_cube(&cube("c", "bob", "2026")).await.expect("a new cube");
+    let shares = async || store.shares(&c).await.expect("shares");
+    let only_owner = vec![(id("bob"), Access::Owner)];
+    assert_eq!(shares().await, only_owner);
+    store.share(&c, &id("eve"), Access::Member).await.expect("share");
+    store.share(&c, &id("ann"), Access::Reader).await.expect("share");
+    store.share(&c, &id("gone"), Access::Reader).await.expect("share");
+    store.delete_user(&id("gone")).await.expect("delete");
+    let with = |ann, eve| vec![(id("bob"), Access::Owner), (id("ann"), ann), (id("eve"), eve)];
+    assert_eq!(shares().await, with(Access::Reader, Access::Member), "the owner first, nobody who was deleted");
+    store.share(&c, &id("ann"), Access::Member).await.expect("sharing again changes the right");
+    store.share(&c, &id("eve"), Access::Reader).await.expect("sharing again changes the right");
+    assert_eq!(shares().await, with(Access::Member, Access::Reader));
+    let access = async |name: &str| store.access(&id(name), &c).await.expect("access");
+    assert_eq!((access("ann").await, access("eve").await), (Some(Access::Member), Some(Access::Reader)));
+    assert_eq!(store.cubes(Some(&id("eve"))).await.expect("cubes").len(), 1, "who may read it has it");
+    store.share(&c, &id("bob"), Access::Reader).await.expect("the owner keeps the right");
+    assert_eq!((access("bob").await, shares().await.len()), (Some(Access::Owner), 3));
+    for name in ["ann", "bob"] {
+        let error = store.share(&c, &id(name), Access::Owner).await.expect_err("a cube has one owner");
+        assert!(matches!(error, StoreError::Invalid(_)), "{error}");
+    }
+    assert_eq!(access("ann").await, Some(Access::Member), "nothing was changed");
+    for name in ["ann", "eve"] {
+        store.unshare(&c, &id(name)).await.expect("unshare");
+    }
+    assert_eq!(shares().await, only_owner);
+    assert_not_found(store.shares(&CubeId::new("unknown")).await, "cube");
+    store.share(&c, &id("ann"), Access::Reader).await.expect("share");
+    store.delete_cube(&c).await.expect("delete");
+    assert_not_found(store.shares(&c).await, "cube");
+    store.create_cube(&cube("c", "bob", "2026")).await.expect("a new cube");
+    assert_eq!(shares().await, only_owner, "a later cube of this id is shared with nobody");
+}
+
+async fn roles_can_be_changed(store: &dyn UserStore) {
+    make_user(store, "ann").await;
+    make_user(store, "gone").await;
+    store.delete_user(&id("gone")).await.expect("delete");
+    let role = async |name: &str| store.user(&id(name)).await.expect("user").map(|user| user.role);
+    for wanted in [UserRole::Guest, UserRole::Admin, UserRole::Admin, UserRole::User] {
+        let changed = store.set_role(&id("ann"), wanted).await.expect("set");
+        assert_eq!((changed.user_id, changed.role), (id("ann"), wanted));
+        assert_eq!(role("ann").await, Some(wanted));
+    }
+    for (name, wanted) in [("ann", UserRole::Root), (ROOT_USER, UserRole::User), (ROOT_USER, UserRole::Root)] {
+        let error = store.set_role(&id(name), wanted).await.expect_err("there is one root, always");
+        assert!(matches!(error, StoreError::Invalid(_)), "{error}");
+    }
+    assert_eq!((role("ann").await, role(ROOT_USER).await), (Some(UserRole::User), Some(UserRole::Root)));
+    for name in ["gone", "nobody"] {
+        assert_not_found(store.set_role(&id(name), UserRole::Guest).await, "user");
+    }
+    store.create_user(&id("gone"), "gone", UserRole::User).await.expect("it is back");
+    assert_eq!(role("gone").await, Some(UserRole::User), "and has the role that it was made with");
 }
 
 async fn cubes_can_be_changed(store: &dyn UserStore) {
@@ -205,7 +275,7 @@ async fn a_deleted_cube_is_gone(users: &dyn UserStore, record: &dyn RecordStore)
         };
         apply(record, &scope(name), write).await;
     }
-    users.share(&c, &id("bob")).await.expect("share");
+    users.share(&c, &id("bob"), Access::Member).await.expect("share");
     let last = record.changes(&ours, 0, 100).await.expect("changes").len();
     users.delete_cube(&c).await.expect("delete");
     assert_eq!(users.cube(&c).await.expect("cube"), None);
@@ -271,7 +341,7 @@ async fn ids_and_names_may_hold_anything(store: &dyn UserStore) {
         make_user(store, name).await;
         let one = Cube { cube_name: format!("{name}'s"), cube_path: Some(name.to_owned()), ..cube(name, name, "2026") };
         store.create_cube(&one).await.expect("a new cube");
-        store.share(&one.cube_id, &id(ROOT_USER)).await.expect("share");
+        store.share(&one.cube_id, &id(ROOT_USER), Access::Member).await.expect("share");
         store.set_cube_config(&one.cube_id, &json!({name: [name, "\u{0}", null]})).await.expect("set");
     }
     for name in strange {
@@ -392,7 +462,7 @@ async fn many_writers_lose_nothing((users, record): (Arc<dyn UserStore>, Arc<dyn
             for number in 0..N_CUBES {
                 let name = format!("{own} {number}");
                 users.create_cube(&cube(&name, &own, "2026")).await.expect("a new cube");
-                users.share(&CubeId::new(&name), &id(ROOT_USER)).await.expect("share");
+                users.share(&CubeId::new(&name), &id(ROOT_USER), Access::Member).await.expect("share");
                 apply(&*record, &scope(&name), puts(&[("a", "text")])).await;
                 users.set_registered(&CubeId::new(&name), number % 2 == 0).await.expect("set");
             }

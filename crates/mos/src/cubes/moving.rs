@@ -55,7 +55,7 @@ impl Mos {
         directory: &Path,
         memories: &[MemoryKind],
     ) -> Result<Manifest> {
-        let handle = self.target(user, cube).await?;
+        let handle = self.target_to_read(user, cube).await?;
         for kind in memories {
             self.memory_file(handle.info(), *kind)?;
         }
@@ -102,7 +102,7 @@ impl Mos {
     /// # Errors
     /// As [`Mos::dump`]; [`MemoryError::File`] when the file exists or cannot be written.
     pub async fn export_cube(&self, user: &UserId, cube: Option<&CubeId>, file: &Path) -> Result<Exported> {
-        let handle = self.target(user, cube).await?;
+        let handle = self.target_to_read(user, cube).await?;
         if file.exists() {
             let detail = "exists already; give the path of a new file".to_owned();
             return Err(MemoryError::File { path: file.display().to_string(), detail }.into());
@@ -133,10 +133,10 @@ impl Mos {
     /// Makes a new cube of `user` from the file of an exported one, under its old id or another.
     ///
     /// # Errors
-    /// [`Error::UnknownUser`]; [`Error::Invalid`] when there is a cube of this id; errors of the file, after which there is no new
-    /// cube.
+    /// [`Error::UnknownUser`]; [`Error::NotAllowed`] for guests; [`Error::Invalid`] when there is a cube of this id; errors of
+    /// the file, after which there is no new cube.
     pub async fn import_cube(&self, user: &UserId, file: &Path, cube_id: Option<&CubeId>) -> Result<Imported> {
-        self.checked_user(user).await?;
+        self.check_may_own(user).await?;
         let (archive, folder) = (file.to_owned(), temporary()?);
         let place = folder.path().to_owned();
         let unpacked = blocking("unpacking the cube", move || mos_cube::unpack(&archive, &place)).await?;
@@ -168,7 +168,7 @@ impl Mos {
         directory: &Path,
         memories: &[MemoryKind],
     ) -> Result<Manifest> {
-        let cube = self.target(user, cube).await?;
+        let cube = self.target_to_read(user, cube).await?;
         let wants = |kind: MemoryKind| memories.contains(&kind);
         let space = self.parts.record.embedding_space(&cube.scope()).await?;
         let activation = match cube.act_mem().filter(|_| wants(MemoryKind::Activation)) {

@@ -180,7 +180,7 @@ impl Mos {
             },
         };
         for cube in &cubes {
-            let handle = self.cube(user, cube).await?;
+            let handle = self.readable_cube(user, cube).await?;
             let Some((backend, scope)) = handle.act_mem().map(CubeActivation::backend) else { continue };
             if let Some((model, activation)) = backend.answering(scope, &model).await? {
                 let model = as_configured(&self.parts.settings.chat_model, model);

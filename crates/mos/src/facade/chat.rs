@@ -253,7 +253,8 @@ impl Mos {
     /// Answers with the help of the user's memories, token by token.
     ///
     /// # Errors
-    /// Rights; [`Error::Invalid`] for an empty question or one that is too long for the model; store and model errors.
+    /// Rights ([`Error::NotWriter`] when what is told is to be remembered in a cube that the user only reads);
+    /// [`Error::Invalid`] for an empty question or one that is too long for the model; store and model errors.
     #[instrument(skip_all, fields(n_memories), err(level = "debug"))]
     pub async fn chat(&self, chat: Chat) -> Result<ChatReply> {
         if chat.query.trim().is_empty() {
@@ -261,6 +262,9 @@ impl Mos {
         }
         let user = self.user_or_default(chat.user.as_ref());
         let (chat, place) = self.before_chat(&user, chat).await?;
+        if chat.remember {
+            self.check_remembers(&user, chat.cubes.as_deref()).await?;
+        }
         let recalled = self.recall(&user, &chat).await?;
         let is_told = chat.remember && prompt::tells_something(&chat.query);
         let learner = if is_told { self.remember_query(&user, &chat).await? } else { None };
@@ -376,6 +380,20 @@ impl Mos {
         recalled.notes = found.notes().map(|(cube, note)| (cube.clone(), note.to_owned())).collect();
         recalled.skipped = found.skipped;
         Ok(recalled)
+    }
+
+    /// Refuses when what is told would go into a cube that the user only reads, whether or not there is something to store.
+    async fn check_remembers(&self, user: &UserId, cubes: Option<&[CubeId]>) -> Result<()> {
+        let cube = match cubes.and_then(<[CubeId]>::first) {
+            Some(cube) => cube.clone(),
+            None => match self.default_cube(user).await {
+                Ok(cube) => cube,
+                // Questions are answered without a cube, too.
+                Err(Error::NoCube(_)) => return Ok(()),
+                Err(error) => return Err(error),
+            },
+        };
+        self.writable_cube(user, &cube).await.map(drop)
     }
 
     /// Stores what the user tells, and returns the cube whose preferences are to be learned from the turn, if any.

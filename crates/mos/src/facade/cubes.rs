@@ -1,15 +1,17 @@
 //! Cubes: made, registered, shared, dumped, loaded, embedded anew.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use mos_config::{GeneralMemCubeConfig, Secrets, Setting};
-use mos_core::{Access, Cube, CubeId, Filter, Origin, Scope, UserId};
+use mos_core::{Access, Cube, CubeId, Filter, Origin, Scope, UserId, UserRole};
 use mos_cube::{CubeDump, MemoryKind};
 use mos_kv::DEFAULT_MEMORY_FILENAME;
 use mos_memory::Reembedded;
+use serde::Serialize;
 use serde_json::Value;
 
-use super::{CubeActivation, Mos, default_cube_id};
+use super::{CubeActivation, Mos, default_cube_id, rights};
 use crate::cubes::{GitSource, HubSource, OpenedCube, RegisterOptions};
 use crate::error::{Error, Result};
 
@@ -59,14 +61,23 @@ pub enum CubeSource {
     Hub(Box<HubSource>),
 }
 
+/// What a user may do with a cube.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CubeShare {
+    /// The user.
+    pub user_id: UserId,
+    /// The right; a guest's is that of a reader, whatever it was given.
+    pub access: Access,
+}
+
 impl Mos {
     /// Makes a cube, registered and owned by `owner`.
     ///
     /// # Errors
-    /// [`Error::UnknownUser`]; [`Error::Invalid`] for a bad id or a memory backend this build lacks; a conflict when
-    /// the id is taken.
+    /// [`Error::UnknownUser`]; [`Error::NotAllowed`] for guests; [`Error::Invalid`] for a bad id or a memory backend this
+    /// build lacks; a conflict when the id is taken.
     pub async fn create_cube(&self, owner: &UserId, new: NewCube) -> Result<Cube> {
-        self.checked_user(owner).await?;
+        self.check_may_own(owner).await?;
         let cube_id = CubeId::parse(new.cube_id.as_str())?;
         let config = match new.config {
             Some(config) => config.to_json(Secrets::Omitted),
@@ -88,7 +99,8 @@ impl Mos {
     /// address or the name of a repository is the id and any other cube is `cube_<user>`.
     ///
     /// # Errors
-    /// [`Error::UnknownUser`]; [`Error::NoAccess`]; errors of the source, after which nothing is registered.
+    /// [`Error::UnknownUser`]; [`Error::NoAccess`]; [`Error::NotOwner`] for a cube that its owner has unregistered;
+    /// [`Error::NotAllowed`] for guests and a cube that is new here; errors of the source, after which nothing is registered.
     pub async fn register_mem_cube(&self, user: &UserId, source: CubeSource, cube_id: Option<&CubeId>) -> Result<Cube> {
         self.register_mem_cube_with(user, source, cube_id, RegisterOptions::default()).await
     }
@@ -123,6 +135,8 @@ impl Mos {
             let config = over(*config, &options)?;
             return self.create_cube(user, NewCube { cube_id, name: None, config: Some(config) }).await;
         }
+        // Before anything is fetched.
+        self.check_may_own(user).await?;
         match OpenedCube::of(&source).await? {
             Some(opened) => self.register_dump(user, cube_id, &opened, &options).await,
             None => Err(Error::NoAccess { user: user.clone(), cube: cube_id }),
@@ -271,14 +285,45 @@ impl Mos {
     /// Lets another user read and write a cube.
     ///
     /// # Errors
-    /// [`Error::NoAccess`]; [`Error::NotOwner`]; [`Error::UnknownUser`] for the other user.
+    /// As [`Mos::share_cube_with`].
     pub async fn share_cube_with_user(&self, owner: &UserId, cube: &CubeId, target: &UserId) -> Result<()> {
-        let cube = self.owned_cube(owner, cube).await?;
-        self.checked_user(target).await?;
-        Ok(self.parts.users.share(&cube.cube_id, target).await?)
+        self.share_cube_with(owner, cube, target, Access::Member).await
     }
 
-    /// Takes back what [`Mos::share_cube_with_user`] gave. The owner may do so, and whom it was shared with.
+    /// Lets another user read a cube ([`Access::Reader`]), or read and write it ([`Access::Member`]). Sharing again changes
+    /// the right. A guest only reads, whatever it is given.
+    ///
+    /// # Errors
+    /// [`Error::NoAccess`]; [`Error::NotOwner`]; [`Error::UnknownUser`] for the other user; [`Error::Invalid`] for
+    /// [`Access::Owner`].
+    pub async fn share_cube_with(&self, owner: &UserId, cube: &CubeId, target: &UserId, access: Access) -> Result<()> {
+        let cube = self.owned_cube(owner, cube).await?;
+        self.checked_user(target).await?;
+        if access == Access::Owner {
+            return Err(Error::Invalid(format!(
+                "cube `{}` has one owner; share it with the right of a reader or a member",
+                cube.cube_id
+            )));
+        }
+        Ok(self.parts.users.share(&cube.cube_id, target, access).await?)
+    }
+
+    /// Returns who may do what with a cube: its owner, then those it is shared with, by id. Only its owner gets to know.
+    ///
+    /// # Errors
+    /// [`Error::NoAccess`]; [`Error::NotOwner`].
+    pub async fn cube_shares(&self, owner: &UserId, cube: &CubeId) -> Result<Vec<CubeShare>> {
+        let cube = self.owned_cube(owner, cube).await?;
+        let roles: HashMap<UserId, UserRole> =
+            self.parts.users.users().await?.into_iter().map(|user| (user.user_id, user.role)).collect();
+        let shares = self.parts.users.shares(&cube.cube_id).await?.into_iter().map(|(user_id, access)| {
+            let role = roles.get(&user_id).copied().unwrap_or(UserRole::User);
+            CubeShare { access: rights::effective(role, access), user_id }
+        });
+        Ok(shares.collect())
+    }
+
+    /// Takes back what [`Mos::share_cube_with`] gave. The owner may do so, and whom it was shared with.
     ///
     /// # Errors
     /// [`Error::NoAccess`]; [`Error::NotOwner`]; an error when the owner would lose the right.

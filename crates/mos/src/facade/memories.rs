@@ -268,7 +268,7 @@ impl Mos {
     /// # Errors
     /// Rights; an error for an unknown id.
     pub async fn get(&self, user: &UserId, cube: Option<&CubeId>, id: &MemoryId) -> Result<MemoryItem> {
-        Ok(self.target(user, cube).await?.text_mem().get(id).await?)
+        Ok(self.target_to_read(user, cube).await?.text_mem().get(id).await?)
     }
 
     /// Returns every memory of a cube (without an id the default one); of a tree, the memories that are not marked as
@@ -277,7 +277,7 @@ impl Mos {
     /// # Errors
     /// Rights.
     pub async fn get_all(&self, user: &UserId, cube: Option<&CubeId>) -> Result<MemoryListing> {
-        let cube = self.target(user, cube).await?;
+        let cube = self.target_to_read(user, cube).await?;
         let cube_id = cube.info().cube_id.clone();
         let listed = match cube.text_mem().as_tree() {
             None => CubeMemories { cube_id, memories: cube.text_mem().get_all().await?, graph: None },
@@ -315,7 +315,7 @@ impl Mos {
     /// # Errors
     /// Rights; an error for an id that never was.
     pub async fn history(&self, user: &UserId, cube: Option<&CubeId>, id: &MemoryId) -> Result<Vec<Version>> {
-        Ok(self.target(user, cube).await?.text_mem().history(id).await?)
+        Ok(self.target_to_read(user, cube).await?.text_mem().history(id).await?)
     }
 
     /// Takes back the last change of a memory and returns what it is now; a removed memory comes back under its id.

@@ -9,6 +9,7 @@ mod organize;
 mod plugins;
 mod preferences;
 mod remember;
+mod rights;
 mod scheduling;
 mod search;
 mod users;
@@ -27,7 +28,7 @@ use mos_scheduler::{EventSink, Registration, Scheduler};
 
 pub use activation::{CubeActivation, CubeCaches};
 pub use chat::{Chat, ChatReply};
-pub use cubes::{CubeSource, NewCube};
+pub use cubes::{CubeShare, CubeSource, NewCube};
 pub(crate) use cubes::{load_activation, read_dump};
 pub use memories::{Add, Added, CubeGraph, CubeMemories, MemoryListing};
 pub use organize::{Organize, OrganizeModel};
@@ -36,6 +37,7 @@ pub use preferences::PREFERENCE_NOTE;
 pub use remember::{Remember, Remembered};
 pub use scheduling::PromotedCache;
 pub use search::{CubeHits, FoundMemory, Search, SearchResult, SkippedCube};
+pub use users::{AccessibleCube, UserInfo};
 
 use mos_memory::{Recall, TreeShelves};
 use mos_stores::{QdrantVectors, SqliteStore};
@@ -166,12 +168,19 @@ impl Mos {
         Arc::clone(&self.parts.embedder)
     }
 
-    /// Returns the rights-checked memories of a cube.
+    /// Returns the memories of a cube to somebody who may write to it. Whoever may only read it uses [`Mos::get`],
+    /// [`Mos::get_all`], [`Mos::search`] and the like.
     ///
     /// # Errors
-    /// [`Error::UnknownUser`], [`Error::NoAccess`], [`Error::NotRegistered`].
+    /// [`Error::UnknownUser`], [`Error::NoAccess`], [`Error::NotWriter`], [`Error::NotAllowed`] for guests,
+    /// [`Error::NotRegistered`].
     pub async fn cube(&self, user: &UserId, cube: &CubeId) -> Result<CubeHandle> {
-        let (cube, access) = self.checked_cube(user, cube).await?;
+        let (cube, access) = self.writable_cube(user, cube).await?;
+        self.handle(user, cube, access)
+    }
+
+    /// The memories of a cube whose rights were checked.
+    fn handle(&self, user: &UserId, cube: Cube, access: Access) -> Result<CubeHandle> {
         if !cube.is_registered {
             return Err(Error::NotRegistered(cube.cube_id));
         }
@@ -196,42 +205,6 @@ impl Mos {
         // Never one that was shared with the user: its owner would read what the user tells.
         let chosen = named.or_else(|| cubes.iter().find(|cube| cube.owner_id == *user));
         chosen.map(|cube| cube.cube_id.clone()).ok_or_else(|| Error::NoCube(user.clone()))
-    }
-
-    /// Refuses unless the user exists and is active.
-    pub(crate) async fn checked_user(&self, user: &UserId) -> Result<()> {
-        match self.parts.users.user(user).await? {
-            Some(_) => Ok(()),
-            None => Err(Error::UnknownUser(user.clone())),
-        }
-    }
-
-    /// Refuses unless the user may use the cube.
-    pub(crate) async fn checked_cube(&self, user: &UserId, cube: &CubeId) -> Result<(Cube, Access)> {
-        self.checked_user(user).await?;
-        let refused = || Error::NoAccess { user: user.clone(), cube: cube.clone() };
-        let access = self.parts.users.access(user, cube).await?.ok_or_else(refused)?;
-        let cube = self.parts.users.cube(cube).await?.ok_or_else(refused)?;
-        Ok((cube, access))
-    }
-
-    /// Refuses unless the user owns the cube.
-    pub(crate) async fn owned_cube(&self, user: &UserId, cube: &CubeId) -> Result<Cube> {
-        match self.checked_cube(user, cube).await? {
-            (cube, Access::Owner) => Ok(cube),
-            (cube, Access::Member) => Err(Error::NotOwner { user: user.clone(), cube: cube.cube_id }),
-        }
-    }
-
-    /// The cube that is named, or the default one; registered and rights-checked.
-    pub(crate) async fn target(&self, user: &UserId, cube: Option<&CubeId>) -> Result<CubeHandle> {
-        match cube {
-            Some(cube) => self.cube(user, cube).await,
-            None => {
-                let cube = self.default_cube(user).await?;
-                self.cube(user, &cube).await
-            }
-        }
     }
 
     /// The activation memory of a cube, when it has one.

@@ -158,7 +158,7 @@ impl Mos {
     /// # Errors
     /// Rights.
     pub async fn organize_status(&self, user: &UserId, cube: Option<&CubeId>) -> Result<OrganizeStatus> {
-        let cube = self.target(user, cube).await?;
+        let cube = self.target_to_read(user, cube).await?;
         Ok(self.parts.organizing.of(cube.info()).status())
     }
 

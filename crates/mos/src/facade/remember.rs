@@ -131,7 +131,7 @@ impl Mos {
     /// As [`Mos::remember`].
     pub async fn read(&self, what: Remember) -> Result<Reading> {
         let user = self.user_or_default(what.input.user.as_ref());
-        let cube = self.target(&user, what.cube.as_ref()).await?;
+        let cube = self.target_to_read(&user, what.cube.as_ref()).await?;
         let place = self.hook_context_of(&user, &cube, what.input.session.as_ref());
         let what = self.before_remember(place.as_ref(), what).await?;
         let held = self.held(&user, &cube, &what.input).await?;

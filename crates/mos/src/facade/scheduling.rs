@@ -252,8 +252,8 @@ impl Mos {
         Ok(())
     }
 
-    /// Sends a user's question to the scheduler and returns the cube that it was sent for. A question is answered all the same
-    /// when it could not be sent.
+    /// Sends a user's question to the scheduler and returns the cube that it was sent for; none for a cube that the user only
+    /// reads. A question is answered all the same when it could not be sent.
     pub(super) async fn tell_query(
         &self,
         user: &UserId,
@@ -263,11 +263,12 @@ impl Mos {
     ) -> Option<CubeId> {
         self.parts.scheduler.get()?;
         let cube = match cubes {
-            // Nobody fills the queue of a cube that they may not use.
-            Some(cubes) => self.checked_cube(user, cubes.first()?).await.ok()?.0.cube_id,
+            Some(cubes) => cubes.first()?.clone(),
             // Who has no cube of their own has no memory to move.
             None => self.default_cube(user).await.ok()?,
         };
+        // Nobody fills the queue of a cube that they may not use, and who only reads a cube moves nothing in it.
+        let cube = self.writable_cube(user, &cube).await.ok()?.0.cube_id;
         if let Some(scheduler) = self.scheduler_of(label::QUERY) {
             let message = self.message(label::QUERY, user, &cube, session, query.to_owned());
             told(scheduler.submit_messages(vec![message]).await.map(drop));
@@ -339,7 +340,7 @@ impl Mos {
     /// # Errors
     /// Rights; store errors.
     pub async fn promoted(&self, user: &UserId, cube: Option<&CubeId>) -> Result<Vec<PromotedCache>> {
-        let cube = self.target(user, cube).await?;
+        let cube = self.target_to_read(user, cube).await?;
         let Some(state) = &self.parts.state else { return Ok(Vec::new()) };
         let Some(kept) = promoted::read(state.as_ref(), &cube.scope(), user).await? else { return Ok(Vec::new()) };
         let base = self.parts.settings.base_prompt.as_deref();

@@ -374,7 +374,7 @@ impl Mos {
         let is_named = search.cubes.is_some();
         let mut skipped = Vec::new();
         let cubes = match search.cubes.as_deref() {
-            Some(ids) => try_join_all(ids.iter().map(|id| self.cube(&user, id))).await?,
+            Some(ids) => try_join_all(ids.iter().map(|id| self.readable_cube(&user, id))).await?,
             None => self.registered_cubes(&user, &mut skipped).await?,
         };
         let asked = cubes.iter().map(|cube| cube.info().cube_id.clone());
@@ -427,7 +427,7 @@ impl Mos {
     async fn registered_cubes(&self, user: &UserId, skipped: &mut Vec<SkippedCube>) -> Result<Vec<CubeHandle>> {
         let mut handles = Vec::new();
         for cube in self.list_cubes(user).await?.into_iter().filter(|cube| cube.is_registered) {
-            match self.cube(user, &cube.cube_id).await {
+            match self.readable_cube(user, &cube.cube_id).await {
                 Ok(handle) => handles.push(handle),
                 Err(error) => skipped.push(skipped_cube(&cube.cube_id, &error)),
             }

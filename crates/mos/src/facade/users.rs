@@ -1,9 +1,55 @@
-//! Users.
+//! Users, and who administers them.
+//!
+//! Methods without an actor are for the program that holds the facade: it is trusted. Those that end in `_as`, and
+//! [`Mos::set_user_role`], ask whether the actor may do so.
 
-use mos_core::{User, UserId, UserRole};
+use mos_core::{Access, Cube, CubeId, User, UserId, UserRole};
+use serde::Serialize;
 
 use super::Mos;
+use super::rights::effective;
 use crate::error::{Error, Result};
+
+/// A user and the cubes it may use, in the shape of MemOS' `get_user_info`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UserInfo {
+    /// Its id.
+    pub user_id: UserId,
+    /// Its name.
+    pub user_name: String,
+    /// What it is.
+    pub role: UserRole,
+    /// When it was made, ISO 8601.
+    pub created_at: String,
+    /// The cubes it may use, newest first.
+    pub accessible_cubes: Vec<AccessibleCube>,
+}
+
+/// A cube that a user may use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AccessibleCube {
+    /// Its id.
+    pub cube_id: CubeId,
+    /// Its name.
+    pub cube_name: String,
+    /// The directory it was registered from, if any.
+    pub cube_path: Option<String>,
+    /// Its owner.
+    pub owner_id: UserId,
+    /// Whether it is registered: searches and chats use it.
+    pub is_loaded: bool,
+    /// What the user may do with it.
+    pub access: Access,
+}
+
+/// Whether somebody of role `actor` makes, changes and deletes users of role `target`.
+fn administers(actor: UserRole, target: UserRole) -> bool {
+    match actor {
+        UserRole::Root => true,
+        UserRole::Admin => matches!(target, UserRole::User | UserRole::Guest),
+        UserRole::User | UserRole::Guest => false,
+    }
+}
 
 impl Mos {
     /// Makes a user and returns it. Without a name the id is the name; a user of that name that exists already is
@@ -15,7 +61,7 @@ impl Mos {
         self.create_user_with_role(id, name, UserRole::User).await
     }
 
-    /// As [`Mos::create_user`], with a role. The role is recorded; no operation of this facade asks for it.
+    /// As [`Mos::create_user`], with a role.
     ///
     /// # Errors
     /// As [`Mos::create_user`]; [`Error::Invalid`](crate::Error::Invalid) for [`UserRole::Root`], which is `root`'s alone.
@@ -70,21 +116,109 @@ impl Mos {
         Ok(self.parts.users.user(id).await?.is_some())
     }
 
-    /// Returns whether a cube has this id, whosever it is.
-    pub(crate) async fn has_cube(&self, cube: &mos_core::CubeId) -> Result<bool> {
-        Ok(self.parts.users.cube(cube).await?.is_some())
-    }
-
-    /// Refuses unless the user may read the cube.
-    pub(crate) async fn check_reads(&self, user: &UserId, cube: &mos_core::CubeId) -> Result<()> {
-        self.checked_cube(user, cube).await.map(drop)
-    }
-
-    /// Lets a user read and write a cube without asking its owner: for installations whose cubes are open to everybody.
-    pub(crate) async fn open_cube_to(&self, user: &UserId, cube: &mos_core::CubeId) -> Result<()> {
-        if self.parts.users.access(user, cube).await?.is_none() {
-            self.parts.users.share(cube, user).await?;
+    /// Returns an active user, and what it may do with which cube.
+    ///
+    /// # Errors
+    /// [`Error::UnknownUser`].
+    pub async fn user_info(&self, user: &UserId) -> Result<UserInfo> {
+        let User { user_id, user_name, role, created_at, .. } = self.checked_user(user).await?;
+        let mut accessible_cubes = Vec::new();
+        for cube in self.parts.users.cubes(Some(user)).await? {
+            // One that was taken away since it was listed is left out.
+            let Some(access) = self.parts.users.access(user, &cube.cube_id).await? else { continue };
+            let Cube { cube_id, cube_name, cube_path, owner_id, is_registered, .. } = cube;
+            let (is_loaded, access) = (is_registered, effective(role, access));
+            accessible_cubes.push(AccessibleCube { cube_id, cube_name, cube_path, owner_id, is_loaded, access });
         }
-        Ok(())
+        Ok(UserInfo { user_id, user_name, role, created_at, accessible_cubes })
+    }
+}
+
+/// What administrators do.
+impl Mos {
+    /// As [`Mos::create_user_with_role`], when `actor` may: ROOT makes any user, an ADMIN makes ordinary users and guests.
+    ///
+    /// # Errors
+    /// As [`Mos::create_user_with_role`]; [`Error::UnknownUser`] for the actor; [`Error::NotAllowed`].
+    pub async fn create_user_as(
+        &self,
+        actor: &UserId,
+        id: impl Into<UserId>,
+        name: Option<&str>,
+        role: UserRole,
+    ) -> Result<User> {
+        let id = id.into();
+        self.check_administers(actor, role, "create").await?;
+        self.create_user_with_role(id, name, role).await
+    }
+
+    /// As [`Mos::delete_user`], when `actor` may: ROOT deletes any user but `root`, an ADMIN ordinary users and guests, and
+    /// everybody themselves.
+    ///
+    /// # Errors
+    /// As [`Mos::delete_user`]; [`Error::UnknownUser`] for the actor; [`Error::NotAllowed`].
+    pub async fn delete_user_as(&self, actor: &UserId, id: &UserId) -> Result<()> {
+        if actor == id {
+            self.checked_user(actor).await?;
+        } else {
+            // Who is not there is told to administrators only.
+            let role = self.parts.users.user(id).await?.map_or(UserRole::Guest, |user| user.role);
+            self.check_administers(actor, role, "delete").await?;
+        }
+        self.delete_user(id).await
+    }
+
+    /// As [`Mos::list_users`], when `actor` may: ROOT and ADMIN.
+    ///
+    /// # Errors
+    /// [`Error::UnknownUser`] for the actor; [`Error::NotAllowed`].
+    pub async fn list_users_as(&self, actor: &UserId) -> Result<Vec<User>> {
+        self.check_administers(actor, UserRole::Guest, "list").await?;
+        self.list_users().await
+    }
+
+    /// Gives a user another role and returns the user as it is now, when `actor` may: ROOT changes any user but `root`, an
+    /// ADMIN makes guests of ordinary users, and ordinary users of guests.
+    ///
+    /// # Errors
+    /// [`Error::UnknownUser`] for the actor and the user; [`Error::NotAllowed`]; [`Error::Invalid`] for `root`, which keeps its
+    /// role, and for [`UserRole::Root`], which nobody else gets.
+    pub async fn set_user_role(&self, actor: &UserId, id: &UserId, role: UserRole) -> Result<User> {
+        self.check_administers(actor, role, "change").await?;
+        let was = self.checked_user(id).await?.role;
+        self.check_administers(actor, was, "change").await?;
+        if role == UserRole::Root || was == UserRole::Root {
+            return Err(Error::Invalid(
+                "the role ROOT belongs to the user `root`, who keeps it; choose ADMIN, USER or GUEST for others"
+                    .to_owned(),
+            ));
+        }
+        Ok(self.parts.users.set_role(id, role).await?)
+    }
+
+    /// Refuses unless the actor may do this with users of a role.
+    async fn check_administers(&self, actor: &UserId, role: UserRole, what: &str) -> Result<()> {
+        if administers(self.checked_user(actor).await?.role, role) {
+            return Ok(());
+        }
+        let what = match role {
+            UserRole::Root | UserRole::Admin => format!("{what} a user of the role {}; only ROOT may", role.as_str()),
+            UserRole::User | UserRole::Guest => format!("{what} users; only ROOT and ADMIN may"),
+        };
+        Err(Error::NotAllowed { user: actor.clone(), what })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn administrators_have_no_power_over_each_other() {
+        let all = [UserRole::Root, UserRole::Admin, UserRole::User, UserRole::Guest];
+        assert_eq!(all.map(|target| administers(UserRole::Root, target)), [true; 4]);
+        assert_eq!(all.map(|target| administers(UserRole::Admin, target)), [false, false, true, true]);
+        assert_eq!(all.map(|target| administers(UserRole::User, target)), [false; 4]);
+        assert_eq!(all.map(|target| administers(UserRole::Guest, target)), [false; 4]);
     }
 }

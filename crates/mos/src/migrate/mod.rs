@@ -16,7 +16,7 @@ mod plan;
 
 use std::sync::Arc;
 
-use mos_core::{Cube, CubeId, RecordArchive, Scope, StoreError, User, UserArchive, VectorStore};
+use mos_core::{Access, Cube, CubeId, RecordArchive, Scope, StoreError, UserArchive, UserId, VectorStore};
 use mos_stores::QdrantVectors;
 use serde::Serialize;
 
@@ -277,9 +277,9 @@ async fn bring_vectors(
 }
 
 /// Lets the cube be what it was: with its shares, its configuration, and registered when it was.
-async fn finish(users: &dyn UserArchive, to: &Endpoint, cube: &Cube, shares: &[User]) -> Result<()> {
-    for user in shares {
-        users.import_share(&cube.cube_id, &user.user_id).await?;
+async fn finish(users: &dyn UserArchive, to: &Endpoint, cube: &Cube, shares: &[(UserId, Access)]) -> Result<()> {
+    for (user, access) in shares {
+        users.import_share(&cube.cube_id, user, *access).await?;
     }
     to.users.set_cube_config(&cube.cube_id, &cube.config).await?;
     if cube.is_registered {

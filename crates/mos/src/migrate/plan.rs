@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use mos_core::{Cube, CubeId, Filter, Scope, StoreError, User, UserId};
+use mos_core::{Access, Cube, CubeId, Filter, Scope, StoreError, User, UserId};
 
 use super::digest::{Contents, contents};
 use super::endpoint::Endpoint;
@@ -25,7 +25,7 @@ pub(super) enum Standing {
 #[derive(Debug)]
 pub(super) struct PlannedCube {
     pub(super) cube: Cube,
-    pub(super) shares: Vec<User>,
+    pub(super) shares: Vec<(UserId, Access)>,
     pub(super) standing: Standing,
     /// Jobs that are left behind.
     pub(super) n_jobs: usize,
@@ -59,10 +59,11 @@ pub(super) async fn look(
         tell.cube(&cube.cube_id, number, n_cubes);
         check_whole(&cube)?;
         let n_jobs = check_jobs(from, &cube.cube_id, options).await?;
-        let ids = from.user_archive()?.archived_shares(&cube.cube_id).await?;
-        wanted.extend(ids.iter().cloned());
+        let mut shares = from.user_archive()?.archived_shares(&cube.cube_id).await?;
+        // Who was made since the users were read does not come along.
+        shares.retain(|(id, _)| users.iter().any(|user| user.user_id == *id));
+        wanted.extend(shares.iter().map(|(id, _)| id.clone()));
         wanted.insert(cube.owner_id.clone());
-        let shares = users.iter().filter(|user| ids.contains(&user.user_id)).cloned().collect();
         let standing = standing(from, to, &cube, tell).await?;
         planned.push(PlannedCube { cube, shares, standing, n_jobs });
     }

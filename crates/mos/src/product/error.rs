@@ -78,7 +78,11 @@ impl From<Error> for ProductError {
     fn from(error: Error) -> Self {
         let status = match &error {
             Error::UnknownUser(_) | Error::NoCube(_) | Error::Invalid(_) | Error::NotRegistered(_) => 400,
-            Error::NoAccess { .. } | Error::NotOwner { .. } | Error::Plugin { .. } => 403,
+            Error::NoAccess { .. }
+            | Error::NotOwner { .. }
+            | Error::NotWriter { .. }
+            | Error::NotAllowed { .. }
+            | Error::Plugin { .. } => 403,
             Error::Config(_) => 500,
             Error::Memory(error) => memory_status(error),
         };

@@ -18,12 +18,14 @@ mod product;
 mod qdrant;
 mod remember;
 mod retrieval;
+mod rights;
 mod scheduling;
 mod searching;
 mod servers;
 mod trees;
 mod usage;
 mod users;
+mod views;
 
 use std::path::Path;
 use std::sync::Arc;

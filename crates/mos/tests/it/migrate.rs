@@ -7,7 +7,7 @@ use mos::config::Setting;
 use mos::migrate::{Endpoint, MigrateOptions, MigrateReport, Missing, Outcome, migrate};
 use mos::{Error, Settings};
 use mos_core::{
-    Cube, CubeId, Edge, EmbeddingSpace, EmbeddingWrite, Filter, GraphStore, JobQueue, MemoryError, MemoryId,
+    Access, Cube, CubeId, Edge, EmbeddingSpace, EmbeddingWrite, Filter, GraphStore, JobQueue, MemoryError, MemoryId,
     MemoryItem, NewJob, Origin, Paging, RecordStore, Scope, StoreError, SystemClock, UserArchive, UserId, UserRole,
     UserStore, WriteBatch,
 };
@@ -67,7 +67,7 @@ async fn fill(folder: &Path, names: &Names, n_memories: usize) {
     }
     for one in [cube(&names.notes, "ann", true), cube(&names.strange, "bob", false)] {
         store.create_cube(&one).await.unwrap();
-        store.share(&one.cube_id, &UserId::new("eve's 名")).await.unwrap();
+        store.share(&one.cube_id, &UserId::new("eve's 名"), Access::Reader).await.unwrap();
     }
     store.delete_user(&UserId::new("bob")).await.unwrap();
     let notes = Scope::of(&CubeId::new(names.notes.as_str()));

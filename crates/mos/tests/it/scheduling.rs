@@ -12,7 +12,7 @@ use mos::scheduler::{
     Event, HandlerContext, HandlerError, ItemState, Registration, ScheduleMessage, Scheduler, UserContext, event, label,
 };
 use mos::{Add, Chat, Error, Mos, MosBuilder, NewCube, Settings};
-use mos_core::{CubeId, JobId, JobState, Message, Paging, RandomIds, Scope, StoreError, SystemClock, UserId};
+use mos_core::{Access, CubeId, JobId, JobState, Message, Paging, RandomIds, Scope, StoreError, SystemClock, UserId};
 use mos_testkit::embedder::WordEmbedder;
 use mos_testkit::model_server::{ModelServer, Reply};
 use serde_json::{Value, json};
@@ -336,6 +336,36 @@ async fn a_chat_sends_its_question_before_and_its_answer_after() {
     mos.chat(Chat::new("hello there").user("bob")).await.unwrap().complete().await.unwrap();
     mos.stop().await;
     assert!(queries.recv().now_or_never().is_none_or(|more| more.is_none()));
+}
+
+#[tokio::test]
+async fn who_only_reads_a_cube_has_nothing_done_in_it() {
+    let server = ModelServer::start().await;
+    server.answer_with(|_| Reply::text("Max."));
+    let ((query, mut queries), (answer, mut answers)) = (listening(), listening());
+    let (_folder, mos) = talking(&server, json!({}), vec![(label::QUERY, query), (label::ANSWER, answer)]).await;
+    let scheduler = mos.scheduler().unwrap();
+    let chat = async || {
+        let chat = Chat::new("what is ann's dog called?").user("bob").cubes([notes()]);
+        mos.chat(chat).await.unwrap().complete().await.unwrap();
+        mos.wait_for_sending().await;
+        idle(&scheduler).await;
+    };
+    mos.share_cube_with(&ann(), &notes(), &bob(), Access::Reader).await.unwrap();
+    chat().await;
+    assert!(queries.recv().now_or_never().is_none() && answers.recv().now_or_never().is_none(), "nothing was sent");
+    mos.share_cube_with(&ann(), &notes(), &bob(), Access::Member).await.unwrap();
+    chat().await;
+    assert_eq!((queries.recv().await.unwrap().1, answers.recv().await.unwrap().1), (bob(), bob()));
+    // What was sent with the right to write is not done without it.
+    mos.share_cube_with(&ann(), &notes(), &bob(), Access::Reader).await.unwrap();
+    let late = message(label::QUERY, &bob(), &notes(), "and the cat?");
+    scheduler.submit_messages(vec![late]).await.unwrap();
+    idle(&scheduler).await;
+    let reasons = given_up(&scheduler, &scope()).await;
+    assert!(reasons.len() == 1 && reasons[0].contains("not write to it"), "{reasons:?}");
+    assert!(queries.recv().now_or_never().is_none());
+    mos.stop().await;
 }
 
 #[tokio::test]

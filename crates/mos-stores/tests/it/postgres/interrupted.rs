@@ -24,7 +24,7 @@ async fn with_a_cube(schema: &Schema) -> (Arc<PostgresUsers>, Arc<Interrupted>) 
     let store = schema.open(record.clone()).await.unwrap();
     store.create_user(&UserId::new("ann"), "ann", UserRole::User).await.unwrap();
     store.create_cube(&cube("c")).await.unwrap();
-    store.share(&c(), &UserId::new("ann")).await.unwrap();
+    store.share(&c(), &UserId::new("ann"), Access::Member).await.unwrap();
     record.write("c").await.unwrap();
     (store, record)
 }
@@ -37,7 +37,7 @@ async fn assert_out_of_sight(store: &PostgresUsers) {
         assert_eq!(store.cubes(Some(&UserId::new(user))).await.unwrap(), []);
     }
     assert!(matches!(store.set_registered(&c(), true).await, Err(StoreError::NotFound { .. })));
-    assert!(matches!(store.share(&c(), &UserId::new("ann")).await, Err(StoreError::NotFound { .. })));
+    assert!(matches!(store.share(&c(), &UserId::new("ann"), Access::Member).await, Err(StoreError::NotFound { .. })));
 }
 
 async fn assert_takes_no_writes(record: &Interrupted) {

@@ -100,11 +100,41 @@ async fn what_is_written_reads_as_memos_reads_it() {
     let store = schema.open(record()).await.unwrap();
     store.create_user(&UserId::new("ann"), "Ann", UserRole::Guest).await.unwrap();
     store.create_cube(&cube("notes")).await.unwrap();
-    store.share(&CubeId::new("notes"), &UserId::new("ann")).await.unwrap();
+    store.share(&CubeId::new("notes"), &UserId::new("ann"), Access::Reader).await.unwrap();
     let members = "SELECT count(*) FROM user_cube_association JOIN cubes USING (cube_id) JOIN users USING (user_id)
                    WHERE cubes.is_active AND users.is_active AND cube_id = 'notes'";
     assert_eq!(schema.number(members).await, 2, "MemOS counts the owner among the users of a cube");
     assert_eq!(schema.number("SELECT count(*) FROM users WHERE role = 'GUEST' AND updated_at >= created_at").await, 1);
+    schema.drop().await;
+}
+
+#[tokio::test]
+async fn tables_of_the_first_version_are_brought_up_to_date() {
+    let Some(schema) = Schema::new().await else { return };
+    schema.run(include_str!("../../../src/postgres/schema_v1.sql")).await;
+    schema
+        .run(
+            "CREATE TABLE mos_users_version (
+                 only_row BOOLEAN PRIMARY KEY DEFAULT true CHECK (only_row), version BIGINT NOT NULL);
+             INSERT INTO mos_users_version (version) VALUES (1);
+             INSERT INTO users (user_id, user_name, role, created_at, updated_at, is_active)
+             VALUES ('root', 'root', 'ROOT', now(), now(), true), ('ann', 'ann', 'USER', now(), now(), true);
+             INSERT INTO cubes (cube_id, cube_name, owner_id, created_at, updated_at, is_active)
+             VALUES ('notes', 'Notes', 'root', now(), now(), true);
+             INSERT INTO user_cube_association (user_id, cube_id) VALUES ('root', 'notes'), ('ann', 'notes')",
+        )
+        .await;
+    let store = schema.open(record()).await.unwrap();
+    let (notes, root, ann) = (CubeId::new("notes"), UserId::new("root"), UserId::new("ann"));
+    let shares = |access| vec![(root.clone(), Access::Owner), (ann.clone(), access)];
+    assert_eq!(store.shares(&notes).await.unwrap(), shares(Access::Member), "shares of before read and write");
+    store.share(&notes, &ann, Access::Reader).await.unwrap();
+    drop(store);
+    let store = schema.open(record()).await.unwrap();
+    assert_eq!(store.shares(&notes).await.unwrap(), shares(Access::Reader));
+    schema.run("UPDATE user_cube_association SET access = 'everything'").await;
+    let error = store.access(&ann, &notes).await.unwrap_err();
+    assert!(matches!(error, StoreError::Corrupt { .. }), "an unknown right is none: {error}");
     schema.drop().await;
 }
 
@@ -170,7 +200,7 @@ async fn one_connection_is_enough() {
     let store = PostgresUsers::open(options, record.clone(), Arc::new(SetClock::default())).await.unwrap();
     store.create_cube(&cube("c")).await.unwrap();
     assert!(store.create_cube(&cube("c")).await.is_err());
-    store.share(&CubeId::new("c"), &UserId::new("root")).await.unwrap();
+    store.share(&CubeId::new("c"), &UserId::new("root"), Access::Member).await.unwrap();
     store.set_registered(&CubeId::new("c"), false).await.unwrap();
     assert!(store.discard_cube(&CubeId::new("c")).await.unwrap());
     schema.drop().await;

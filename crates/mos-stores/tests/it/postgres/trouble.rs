@@ -140,7 +140,7 @@ async fn a_read_only_server_is_read_and_refuses_writes() {
         store.delete_user(&ann).await,
         store.create_cube(&cube("d")).await,
         store.delete_cube(&c).await,
-        store.share(&c, &ann).await,
+        store.share(&c, &ann, Access::Member).await,
         store.set_registered(&c, false).await,
     ];
     for (number, result) in refused.into_iter().enumerate() {

@@ -1,0 +1,126 @@
+//! Who may do what with a cube: every operation asks here first.
+//!
+//! A right is the least of what the cube was shared for and what the user's role allows: a guest only reads.
+
+use mos_core::{Access, Cube, CubeId, User, UserId, UserRole};
+
+use super::{CubeHandle, Mos};
+use crate::error::{Error, Result};
+
+/// What a user of a role may do with a cube that it was given a right to.
+pub(super) fn effective(role: UserRole, access: Access) -> Access {
+    match role {
+        UserRole::Guest => access.min(Access::Reader),
+        UserRole::Root | UserRole::Admin | UserRole::User => access,
+    }
+}
+
+fn refused_guest(user: &UserId, what: &str) -> Error {
+    let what = format!("{what}: its role is GUEST, which only reads; ROOT or an ADMIN may give it another");
+    Error::NotAllowed { user: user.clone(), what }
+}
+
+impl Mos {
+    /// Returns the user, refused unless it exists and is active.
+    pub(crate) async fn checked_user(&self, user: &UserId) -> Result<User> {
+        let found = self.parts.users.user(user).await?;
+        found.ok_or_else(|| Error::UnknownUser(user.clone()))
+    }
+
+    /// Refuses unless the user exists and may have cubes of its own.
+    pub(crate) async fn check_may_own(&self, user: &UserId) -> Result<()> {
+        match self.checked_user(user).await?.role {
+            UserRole::Guest => Err(refused_guest(user, "have cubes of its own")),
+            UserRole::Root | UserRole::Admin | UserRole::User => Ok(()),
+        }
+    }
+
+    async fn rights(&self, user: &UserId, cube: &CubeId) -> Result<(Cube, Access, UserRole)> {
+        let role = self.checked_user(user).await?.role;
+        let refused = || Error::NoAccess { user: user.clone(), cube: cube.clone() };
+        let access = self.parts.users.access(user, cube).await?.ok_or_else(refused)?;
+        let cube = self.parts.users.cube(cube).await?.ok_or_else(refused)?;
+        Ok((cube, effective(role, access), role))
+    }
+
+    /// Returns the cube and what the user may do with it, refused unless that is anything.
+    pub(crate) async fn checked_cube(&self, user: &UserId, cube: &CubeId) -> Result<(Cube, Access)> {
+        let (cube, access, _) = self.rights(user, cube).await?;
+        Ok((cube, access))
+    }
+
+    /// As [`Mos::checked_cube`], refused unless the user may write to the cube.
+    pub(crate) async fn writable_cube(&self, user: &UserId, cube: &CubeId) -> Result<(Cube, Access)> {
+        match self.rights(user, cube).await? {
+            (cube, access @ (Access::Member | Access::Owner), _) => Ok((cube, access)),
+            (_, Access::Reader, UserRole::Guest) => Err(refused_guest(user, "write to cubes")),
+            (cube, Access::Reader, _) => Err(Error::NotWriter { user: user.clone(), cube: cube.cube_id }),
+        }
+    }
+
+    /// Refuses unless the user owns the cube.
+    pub(crate) async fn owned_cube(&self, user: &UserId, cube: &CubeId) -> Result<Cube> {
+        match self.rights(user, cube).await? {
+            (cube, Access::Owner, _) => Ok(cube),
+            (_, _, UserRole::Guest) => Err(refused_guest(user, "change cubes")),
+            (cube, _, _) => Err(Error::NotOwner { user: user.clone(), cube: cube.cube_id }),
+        }
+    }
+
+    /// Returns a registered cube to somebody who may read it. Whoever calls this writes nothing to it.
+    pub(crate) async fn readable_cube(&self, user: &UserId, cube: &CubeId) -> Result<CubeHandle> {
+        let (cube, access) = self.checked_cube(user, cube).await?;
+        self.handle(user, cube, access)
+    }
+
+    /// The cube that is named, or the default one; registered, and the user may write to it.
+    pub(crate) async fn target(&self, user: &UserId, cube: Option<&CubeId>) -> Result<CubeHandle> {
+        match cube {
+            Some(cube) => self.cube(user, cube).await,
+            None => self.cube(user, &self.default_cube(user).await?).await,
+        }
+    }
+
+    /// The cube that is named, or the default one; registered, and the user may read it. Whoever calls this writes nothing
+    /// to it.
+    pub(crate) async fn target_to_read(&self, user: &UserId, cube: Option<&CubeId>) -> Result<CubeHandle> {
+        match cube {
+            Some(cube) => self.readable_cube(user, cube).await,
+            None => self.readable_cube(user, &self.default_cube(user).await?).await,
+        }
+    }
+
+    /// Returns whether a cube has this id, whosever it is.
+    pub(crate) async fn has_cube(&self, cube: &CubeId) -> Result<bool> {
+        Ok(self.parts.users.cube(cube).await?.is_some())
+    }
+
+    /// Refuses unless the user may read the cube.
+    pub(crate) async fn check_reads(&self, user: &UserId, cube: &CubeId) -> Result<()> {
+        self.checked_cube(user, cube).await.map(drop)
+    }
+
+    /// Lets a user read and write a cube without asking its owner: for installations whose cubes are open to everybody. A
+    /// right that the user has stays as it is.
+    pub(crate) async fn open_cube_to(&self, user: &UserId, cube: &CubeId) -> Result<()> {
+        if self.parts.users.access(user, cube).await?.is_none() {
+            self.parts.users.share(cube, user, Access::Member).await?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guests_only_read_and_nobody_gets_more_than_was_given() {
+        for access in [Access::Reader, Access::Member, Access::Owner] {
+            assert_eq!(effective(UserRole::Guest, access), Access::Reader);
+            for role in [UserRole::Root, UserRole::Admin, UserRole::User] {
+                assert_eq!(effective(role, access), access);
+            }
+        }
+    }
+}
