@@ -3,6 +3,7 @@
 mod activation;
 mod chat;
 mod cubes;
+mod deleting;
 mod feedback;
 mod memories;
 mod organize;
@@ -251,7 +252,8 @@ impl Mos {
         self.text_memory_for(&cube.owner_id, cube)
     }
 
-    fn text_memory_for(&self, user: &UserId, cube: &Cube) -> Result<Arc<dyn TextMemory>> {
+    /// Builds the textual memory of a cube for a user, who pays for what models take.
+    pub(crate) fn text_memory_for(&self, user: &UserId, cube: &Cube) -> Result<Arc<dyn TextMemory>> {
         let embedder = self.metered_embedder(user, &cube.cube_id);
         let parts = TextMemoryParts {
             scope: Scope::of(&cube.cube_id),

@@ -105,7 +105,7 @@ impl Product {
     }
 
     /// Where cubes are open to everybody, lets the user use one.
-    async fn open_to(&self, user: &UserId, cube: &CubeId) -> ProductResult<()> {
+    pub(super) async fn open_to(&self, user: &UserId, cube: &CubeId) -> ProductResult<()> {
         if self.app.options().is_open {
             self.mos().ensure_user(user).await?;
             self.mos().open_cube_to(user, cube).await?;

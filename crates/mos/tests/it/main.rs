@@ -15,6 +15,7 @@ mod organizing;
 mod plugins;
 mod preferences;
 mod product;
+mod product_reading;
 mod qdrant;
 mod remember;
 mod retrieval;

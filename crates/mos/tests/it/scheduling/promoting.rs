@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use mos::kv::ExtractInput;
+use mos::product::{App, DeleteMemoryByRecordIdRequest, DeleteMemoryRequest, ProductOptions};
 use mos::scheduler::{HandlerContext, HandlerError, Registration, ScheduleMessage, label};
 use mos::{Chat, Mos};
 use mos_core::{MemoryId, Sampling, UserId};
@@ -116,6 +117,22 @@ async fn a_memory_that_is_removed_is_not_told_any_more() {
     mos.delete_all(&ann(), Some(&notes())).await.unwrap();
     assert!(mos.promoted(&ann(), Some(&notes())).await.unwrap().is_empty());
     assert!(mos.chat(ask(&ann())).await.unwrap().activation.is_empty());
+    mos.stop().await;
+}
+
+#[tokio::test]
+async fn what_the_product_api_deletes_is_not_told_any_more() {
+    let (_folder, mos, id) = house().await;
+    let product = App::new(mos.clone(), ProductOptions::default()).product();
+    promote(&mos, &ann(), &["I live near the river"]).await;
+    promote(&mos, &bob(), &[TOLD]).await;
+    let one = DeleteMemoryRequest { memory_ids: Some(vec![id.to_string()]), ..DeleteMemoryRequest::new() };
+    product.delete_memory(one).await.unwrap();
+    assert!(mos.promoted(&bob(), Some(&notes())).await.unwrap().is_empty(), "also for whom ann shares the cube with");
+    assert_eq!(mos.promoted(&ann(), Some(&notes())).await.unwrap().len(), 1, "what does not tell of it stays");
+    let all = DeleteMemoryByRecordIdRequest::new("notes".to_owned(), "r1".to_owned());
+    product.delete_memory_by_record_id(all).await.unwrap();
+    assert!(mos.promoted(&ann(), Some(&notes())).await.unwrap().is_empty());
     mos.stop().await;
 }
 

@@ -1,0 +1,142 @@
+//! What a page that watches over memories shows: memories of several cubes, and how many there are.
+
+use mos_core::{CubeId, Paging};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::app::Product;
+use super::caller::Scope;
+use super::error::ProductResult;
+use super::hits::Shelf;
+use super::listing::{Counts, Listing, MemoryList, MemoryLists, page_of, shelves};
+use super::reply::Reply;
+
+request! {
+    /// Asks for memories of one cube or of all, and how many there are.
+    pub struct GetMemoryDashboardRequest as GetMemoryDashboardRequest {
+        /// The cube; without this every cube of the user, or of the caller.
+        optional mem_cube_id: String;
+        /// Who asks, and whose memories are wanted; without this everybody's.
+        optional user_id: String;
+        /// Whether preferences are listed.
+        #[schema(required = false, default = true)]
+        default include_preference: bool = true;
+        /// Whether memories of tools are listed.
+        #[schema(required = false, default = true)]
+        default include_tool_memory: bool = true;
+        /// Whether skills are listed.
+        #[schema(required = false, default = true)]
+        default include_skill_memory: bool = true;
+        /// Conditions on the memories.
+        #[schema(value_type = Option<Object>)]
+        optional filter: Map<String, Value>;
+        /// Which page, from 1; goes with `page_size`.
+        optional page: i64;
+        /// How many memories of each kind are on a page; goes with `page`.
+        optional page_size: i64;
+    }
+}
+
+impl Default for GetMemoryDashboardRequest {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// How many memories there are on all pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct MemoryStatistics {
+    /// Facts.
+    pub total_text_nodes: usize,
+    /// Memories of tools.
+    pub total_tool_nodes: usize,
+    /// Skills.
+    pub total_skill_nodes: usize,
+    /// Preferences.
+    pub total_preference_nodes: usize,
+}
+
+/// A page of memories by kind and cube, and how many there are in all.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct MemoryDashboard {
+    /// The page. `total_nodes` of each cube is how many of its memories are on it.
+    #[serde(flatten)]
+    pub lists: MemoryLists,
+    /// What all pages hold.
+    pub statistics: MemoryStatistics,
+}
+
+impl Product {
+    /// Returns memories by kind and by the cube that they are in, and how many there are. The cubes come one after the other,
+    /// the newest first, and a page may go across them; within a cube the newest memories come first.
+    ///
+    /// # Errors
+    /// Status 400 for a filter that cannot be understood, 403 without the right to read.
+    pub async fn get_memory_dashboard(
+        &self,
+        request: GetMemoryDashboardRequest,
+    ) -> ProductResult<Reply<MemoryDashboard>> {
+        let cubes = self.watched(request.mem_cube_id.as_deref(), request.user_id.as_deref()).await?;
+        let listing = self.listing(request.filter.as_ref(), request.user_id.as_deref())?;
+        let mut counted = Vec::with_capacity(cubes.len());
+        let mut statistics = MemoryStatistics::default();
+        for cube in cubes {
+            let counts = listing.counts(&cube).await?;
+            statistics.total_text_nodes += counts.text;
+            statistics.total_tool_nodes += counts.tool;
+            statistics.total_skill_nodes += counts.skill;
+            statistics.total_preference_nodes += counts.preference;
+            counted.push((cube, counts));
+        }
+        let paging = page_of(request.page, request.page_size);
+        let mut lists = MemoryLists::default();
+        for shelf in shelves(request.include_preference, request.include_tool_memory, request.include_skill_memory) {
+            *lists.of_mut(shelf) = across(&listing, &counted, shelf, paging).await?;
+        }
+        Ok(Reply::new("Memories retrieved successfully", MemoryDashboard { lists, statistics }))
+    }
+
+    /// The cubes that a dashboard shows.
+    async fn watched(&self, cube: Option<&str>, user_id: Option<&str>) -> ProductResult<Vec<CubeId>> {
+        self.caller.check(Scope::Read)?;
+        if let Some(cube) = cube {
+            let cube = CubeId::parse(cube)?;
+            let reached = self.existing(Scope::Read, user_id, &cube).await?;
+            return Ok(reached.map(|_| cube).into_iter().collect());
+        }
+        let cubes = match self.acting(user_id)? {
+            Some(user) => self.cubes_of(&user).await?,
+            None => self.within_reach().await?,
+        };
+        Ok(cubes.into_iter().map(|cube| cube.cube_id).collect())
+    }
+}
+
+/// Returns one page of the lists of several cubes, which stand one after the other. Cubes that have nothing on it are left out.
+async fn across(
+    listing: &Listing<'_>,
+    cubes: &[(CubeId, Counts)],
+    shelf: Shelf,
+    paging: Paging,
+) -> ProductResult<Vec<MemoryList>> {
+    let Paging { offset: mut before, limit: mut left } = paging;
+    let mut lists = Vec::new();
+    for (cube, counts) in cubes {
+        let count = counts.of(shelf);
+        if before >= count {
+            before -= count;
+            continue;
+        }
+        if left == 0 {
+            break;
+        }
+        let mut list = listing.part(cube, shelf, Paging { offset: before, limit: left }).await?;
+        before = 0;
+        left = left.saturating_sub(list.memories.len());
+        list.total_nodes = list.memories.len();
+        if !list.memories.is_empty() {
+            lists.push(list);
+        }
+    }
+    Ok(lists)
+}
