@@ -13,6 +13,7 @@
 mod macros;
 
 pub mod agent;
+mod automatic;
 mod backends;
 pub mod budget;
 pub mod cube;
@@ -39,6 +40,7 @@ mod variables;
 mod words;
 
 pub use agent::{MemAgentConfig, MemChatConfig};
+pub use automatic::{AUTOMATIC_VARIABLES, AutomaticVariable, FromEnvironment, Purpose, from_environment};
 pub use backends::{BackendKind, backends};
 pub use budget::BudgetConfig;
 pub use cube::GeneralMemCubeConfig;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
+use crate::automatic::{self, AutomaticLayer};
 use crate::budget::BudgetConfig;
 use crate::embedder::EmbedderConfig;
 use crate::error::ConfigError;
@@ -26,7 +27,7 @@ use crate::variables;
 const TEXT_MEMORY_TYPES: [&str; 3] = ["general_text", "naive_text", "tree_text"];
 
 /// The file of preferences in the dump of a cube that is made without a configuration.
-const PREFERENCE_FILE: &str = "preference_textual_memories.json";
+pub(crate) const PREFERENCE_FILE: &str = "preference_textual_memories.json";
 
 section! {
     /// The settings of an installation: MemOS' `MOSConfig`, and more.
@@ -167,6 +168,11 @@ impl Default for Settings {
     }
 }
 
+/// The value at a path.
+fn at<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
+    path.split('.').try_fold(value, |value, key| value.get(key))
+}
+
 /// Settings with what is worth knowing about them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loaded {
@@ -197,6 +203,15 @@ impl Settings {
         path: Option<&Path>,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Loaded, ConfigError> {
+        Self::load_over(path, environment.into_iter().collect(), None)
+    }
+
+    /// As [`Settings::load`], with a layer between the defaults and the file; its names are no business of other layers then.
+    pub(crate) fn load_over(
+        path: Option<&Path>,
+        environment: Vec<(String, String)>,
+        automatic: Option<AutomaticLayer>,
+    ) -> Result<Loaded, ConfigError> {
         let file = path.map(layers::parse_file).transpose()?;
         if let (Some(path), Some(value)) = (path, file.as_ref().filter(|value| !value.is_object())) {
             let variables = Default::default();
@@ -204,12 +219,19 @@ impl Settings {
             let read = Self::read(&mut reader, value, "");
             return reader.finish(read).map(|(settings, warnings)| Loaded { settings, warnings });
         }
-        let below = match file {
-            Some(file) => layers::merge(&[defaults(), file])?,
-            None => defaults(),
-        };
-        let environment: Vec<(String, String)> = environment.into_iter().collect();
-        let mut variables = variables::Layers::read(environment.iter().cloned(), &below);
+        let is_automatic = automatic.is_some();
+        let (value, mut sources) =
+            automatic.map_or_else(Default::default, |automatic| (automatic.value, automatic.sources));
+        let mut layers_below = vec![defaults()];
+        layers_below.extend(is_automatic.then(|| value.clone()));
+        layers_below.extend(file);
+        let below = layers::merge(&layers_below)?;
+        // What the file says instead did not come from the environment.
+        sources.retain(|path, _| at(&below, path) == at(&value, path));
+        let others = environment.iter().filter(|(name, _)| !(is_automatic && automatic::is_known(name)));
+        let mut variables = variables::Layers::read(others.cloned(), &below);
+        sources.append(&mut variables.sources);
+        variables.sources = sources;
         let mut merged = layers::merge(&[below, variables.flat, variables.nested])?;
         variables::fill(&mut merged, &variables.fills, &mut variables.sources);
         let unset = references::resolve(&mut merged, &environment, &mut variables.sources);

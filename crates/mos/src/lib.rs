@@ -24,10 +24,13 @@
 //! [`MosBuilder`] takes parts of your own instead.
 
 mod activation;
+pub mod agent;
+mod asking;
 mod builder;
 mod cubes;
 mod doctor;
 mod embed_cache;
+pub mod environment;
 mod error;
 mod facade;
 mod factories;
@@ -52,11 +55,10 @@ pub use activation::{ActivationBackend, ActivationParts, KvCaches, ServerPrompts
 pub use builder::MosBuilder;
 pub use cubes::{Exported, GitSource, HubSource, Imported, RegisterOptions};
 pub use doctor::{Finding, Report};
+pub use environment::Environment;
 pub use error::{Error, Result};
 pub use facade::{
-    AccessibleCube, Add, Added, Chat, ChatReply, CubeActivation, CubeCaches, CubeGraph, CubeHandle, CubeHits,
-    CubeMemories, CubeShare, CubeSource, FoundMemory, MemoryListing, Mos, NewCube, Organize, OrganizeModel,
-    PREFERENCE_NOTE, PromotedCache, Remember, Remembered, Search, SearchResult, SkippedCube, UserInfo, default_cube_id,
+    AccessibleCube, Add, Added, Chat, ChatReply, CubeActivation, CubeCaches, CubeGraph, CubeHandle, CubeHits, CubeMemories, CubeShare, CubeSource, Decomposition, FoundMemory, MAX_SUB_QUESTIONS, MemoryListing, Mos, NewCube, Organize, OrganizeModel, PREFERENCE_NOTE, PromotedCache, Remember, Remembered, RewrittenQuery, Search, SearchResult, SkippedCube, SubAnswer, UserInfo, default_cube_id,
 };
 pub use factories::{
     ActivationMemoryFactory, Backend, ChatModelFactory, EmbedderFactory, Factories, InternetRetrieverFactory,

@@ -10,6 +10,7 @@ use mos_core::{
 };
 use tracing::instrument;
 
+use super::pro::{SubAnswer, Thought};
 use super::scheduling::Answering;
 use super::{CubeHandle, FoundMemory, Mos, Search, SearchResult, SkippedCube, preferences};
 use crate::error::{Error, Result};
@@ -45,6 +46,7 @@ pub struct Chat {
     sampling: Option<Sampling>,
     remember: bool,
     include_preference: Option<bool>,
+    pro: Option<bool>,
     no_cache: bool,
     search: Search,
 }
@@ -63,6 +65,7 @@ impl Chat {
             sampling: None,
             remember: false,
             include_preference: None,
+            pro: None,
             no_cache: false,
         }
     }
@@ -120,6 +123,15 @@ impl Chat {
         self
     }
 
+    /// Whether a hard question is split, its parts are answered from memories and the answer is made of them; without this as
+    /// the settings' `PRO_MODE` says. That asks the model once more for each part, and once to split. When a question cannot
+    /// be split it is answered as it stands, and [`ChatReply::pro_note`] tells why.
+    #[must_use]
+    pub fn pro(mut self, pro: bool) -> Self {
+        self.pro = Some(pro);
+        self
+    }
+
     /// How memories are looked for, for example
     /// `Chat::new("and hers?").searching(|search| search.mode(SearchMode::Fine).top_k(3))`: mode, number, least relevance,
     /// moment, filter, session, reranker, internet ... Without this as [`Search::new`] does. Whose memories and of which
@@ -137,6 +149,14 @@ impl Chat {
         self.no_cache = no_cache;
         self
     }
+
+    /// The search of the chat, in its cubes.
+    fn search_in_cubes(&self) -> Search {
+        match &self.cubes {
+            Some(cubes) => self.search.clone().cubes(cubes.iter().cloned()),
+            None => self.search.clone(),
+        }
+    }
 }
 
 /// An answer as it is being made, and what it was made from. Dropping it cancels the generation; the turn then does
@@ -150,6 +170,10 @@ pub struct ChatReply {
     pub skipped: Vec<SkippedCube>,
     /// What the search for memories could not do, and why nothing was found, with the cube.
     pub notes: Vec<(CubeId, String)>,
+    /// The parts of a question that was split, with their answers, in order.
+    pub sub_answers: Vec<SubAnswer>,
+    /// Why a question was not split although it was to be looked at for that.
+    pub pro_note: Option<String>,
     /// The activation memory that stands before the conversation, in order.
     pub activation: Vec<ActivationId>,
     stream: ChatStream,
@@ -211,6 +235,8 @@ struct Recalled {
     preferences: Vec<(CubeId, FoundMemory)>,
     skipped: Vec<SkippedCube>,
     notes: Vec<(CubeId, String)>,
+    /// The parts of a question that was split.
+    thought: Thought,
     /// What the conversation begins with, when memories were promoted.
     beginning: Option<Beginning>,
     /// What a plugin has the prompt say of the memories.
@@ -221,6 +247,16 @@ impl Recalled {
     /// Whether the conversation does not begin with a memory.
     fn is_untold(&self, item: &MemoryItem, notes: &prompt::Notes) -> bool {
         self.beginning.as_ref().is_none_or(|told| !told.tells(item, notes))
+    }
+
+    /// Adds the parts of the question, and what was found for them only.
+    fn add_parts(&mut self, thought: Thought) {
+        for (cube, found) in thought.sub_answers.iter().flat_map(|part| &part.memories) {
+            if !self.memories.iter().any(|(_, known)| known.item.id == found.item.id) {
+                self.memories.push((cube.clone(), found.clone()));
+            }
+        }
+        self.thought = thought;
     }
 }
 
@@ -265,7 +301,12 @@ impl Mos {
         if chat.remember {
             self.check_remembers(&user, chat.cubes.as_deref()).await?;
         }
-        let recalled = self.recall(&user, &chat).await?;
+        let mut recalled = self.recall(&user, &chat).await?;
+        let only_cube = chat.cubes.as_deref().and_then(|cubes| if let [only] = cubes { Some(only) } else { None });
+        if chat.pro.unwrap_or(self.parts.settings.pro_mode) {
+            let search = chat.search_in_cubes();
+            recalled.add_parts(self.think_in_parts(&chat.query, &search, &user, only_cube).await);
+        }
         let is_told = chat.remember && prompt::tells_something(&chat.query);
         let learner = if is_told { self.remember_query(&user, &chat).await? } else { None };
         let told = self.tell_query(&user, chat.cubes.as_deref(), chat.session.as_ref(), &chat.query).await;
@@ -273,7 +314,6 @@ impl Mos {
         let Answering { model, activation, beginning } = answering;
         let recalled = Recalled { beginning, ..recalled };
         let recalled = self.rendered(place.as_ref(), &chat.query, recalled).await?;
-        let only_cube = chat.cubes.as_deref().and_then(|cubes| if let [only] = cubes { Some(only) } else { None });
         let model = self.metered(model, &user, only_cube);
         let (stream, question) = self.start(&user, &chat, model.as_ref(), &recalled).await?;
         tracing::Span::current().record("n_memories", recalled.memories.len());
@@ -299,9 +339,10 @@ impl Mos {
             }
             this.parts.transcripts.push(&user, chat.session.as_ref(), question, answer, max_turns, trim);
         });
-        let Recalled { memories, preferences, skipped, notes, .. } = recalled;
+        let Recalled { memories, preferences, skipped, notes, thought, .. } = recalled;
+        let Thought { sub_answers, note: pro_note } = thought;
         let (text, finish) = (String::new(), Some(finish));
-        Ok(ChatReply { memories, preferences, skipped, notes, activation, stream, text, finish })
+        Ok(ChatReply { memories, preferences, skipped, notes, sub_answers, pro_note, activation, stream, text, finish })
     }
 
     /// Forgets what a user said in chats; memories stay.
@@ -358,16 +399,12 @@ impl Mos {
             self.checked_user(user).await?;
             return Ok(Recalled::default());
         }
-        let mut search = chat
-            .search
-            .clone()
+        let search = chat
+            .search_in_cubes()
             .user(user.clone())
             .include_preference(include_preference)
             .pref_top_k(preferences::CHAT_TOP_K)
             .after(|| self.parts.transcripts.get(user, chat.session.as_ref()));
-        if let Some(cubes) = &chat.cubes {
-            search = search.cubes(cubes.iter().cloned());
-        }
         let n_wanted = search.n_wanted(settings.top_k);
         let found = self.search(search).await?;
         let mut recalled = Recalled { preferences: fitting_preferences(&found), ..Recalled::default() };
@@ -428,20 +465,21 @@ impl Mos {
         let preferred: Vec<&MemoryItem> = recalled.preferences.iter().map(|(_, found)| &found.item).collect();
         let notes = prompt::Notes::on(&chat.query, self.parts.clock.now_text());
         let language = prompt::language_of(&chat.query, earlier);
+        let parts = recalled.thought.told(language);
         let is_untold = |item: &&MemoryItem| recalled.is_untold(item, &notes);
         let memories = recalled.memories.iter().map(|(_, found)| &found.item).filter(is_untold);
         let told = |usual: String| recalled.context.clone().unwrap_or(usual);
         let messages = if let Some(beginning) = &recalled.beginning {
-            let preferences = preferences::told_briefly(&preferred, language);
+            let preferences = prompt::paragraphs(&[&preferences::told_briefly(&preferred, language), &parts]);
             let brevity =
                 if base.is_none() && model.is_local() { format!(" {}", prompt::BREVITY) } else { String::new() };
             let query = format!("{}{brevity}", chat.query);
             beginning.prompt(earlier, &told(notes.dashed(memories)), &preferences, &query)
         } else if model.is_local() {
-            let preferences = preferences::told_briefly(&preferred, language);
+            let preferences = prompt::paragraphs(&[&preferences::told_briefly(&preferred, language), &parts]);
             prompt::local(base, earlier, &told(notes.dashed(memories)), &preferences, &chat.query)
         } else {
-            let preferences = preferences::told_in_full(&preferred, language);
+            let preferences = prompt::paragraphs(&[&preferences::told_in_full(&preferred, language), &parts]);
             prompt::remote(base, earlier, &told(notes.numbered(memories)), &preferences, &chat.query)
         };
         let question = messages.last().cloned().unwrap_or_else(|| Message::user(chat.query.as_str()));

@@ -211,6 +211,21 @@ impl Search {
         self
     }
 
+    /// The same search for another question.
+    pub(crate) fn asking(mut self, query: &str) -> Self {
+        self.request.query = query.to_owned();
+        self
+    }
+
+    /// The same search for a part of the question: at most `top_k` memories, no model is asked, no preferences.
+    pub(super) fn for_part(mut self, question: &str, top_k: usize) -> Self {
+        self.request.query = question.to_owned();
+        self.request.mode = SearchMode::Fast;
+        (self.request.sub_questions, self.request.deep) = (false, false);
+        (self.top_k, self.include_preference) = (Some(top_k), Some(false));
+        self
+    }
+
     /// The request to one cube.
     fn into_request(self, top_k: usize) -> SearchRequest {
         let filter = match &self.session {

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use mos_config::GeneralMemCubeConfig;
+use mos_config::{ChatModelConfig, GeneralMemCubeConfig};
 
 use super::caller::Caller;
 use super::error::ProductResult;
+use crate::environment::{Environment, Purpose};
+use crate::error::Result;
 use crate::facade::Mos;
 
 /// How the product API behaves.
@@ -18,13 +20,16 @@ pub struct ProductOptions {
     pub is_open: bool,
     /// Whether chats are answered.
     pub chats: bool,
+    /// The models that chats may name, by the names they go by; the first answers chats that name none. Without any it is
+    /// the model of the settings, which chats may always name.
+    pub chat_models: Vec<(String, ChatModelConfig)>,
     /// The keys of business chats; compared in constant time.
     pub business_chat_keys: Vec<mos_config::Secret>,
 }
 
 impl Default for ProductOptions {
     fn default() -> Self {
-        Self { cube_config: None, is_open: false, chats: true, business_chat_keys: Vec::new() }
+        Self { cube_config: None, is_open: false, chats: true, chat_models: Vec::new(), business_chat_keys: Vec::new() }
     }
 }
 
@@ -39,6 +44,26 @@ impl App {
     /// Returns the product API over a facade.
     pub fn new(mos: Mos, options: ProductOptions) -> Self {
         Self { mos, options: Arc::new(options) }
+    }
+
+    /// Returns the product API as the environment of this process says it, by MemOS' names; see [`Environment`]. With no
+    /// name set, everything is in this process: the embedded stores, models of this machine, and work in the background.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) for values that cannot be used; errors of the stores.
+    pub async fn from_env() -> Result<Self> {
+        let environment = Environment::of_process(Purpose::Service)?;
+        environment.log_warnings();
+        Self::from_environment(&environment).await
+    }
+
+    /// As [`App::from_env`], for an environment that was read.
+    ///
+    /// # Errors
+    /// As [`App::from_env`].
+    pub async fn from_environment(environment: &Environment) -> Result<Self> {
+        let mos = environment.builder().build().await?;
+        Ok(Self::new(mos, environment.options.clone()))
     }
 
     /// The facade: its settings, its scheduler, everything that the API does not show.

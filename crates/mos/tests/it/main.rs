@@ -2,10 +2,12 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is what it is for")]
 
 mod activation;
+mod agent;
 mod backends;
 mod chat;
 mod cube_files;
 mod cubes;
+mod environment;
 mod full;
 mod habits;
 mod memories;
@@ -14,11 +16,13 @@ mod organize;
 mod organizing;
 mod plugins;
 mod preferences;
+mod pro;
 mod product;
 mod product_reading;
 mod qdrant;
 mod remember;
 mod retrieval;
+mod rewrite;
 mod rights;
 mod scheduling;
 mod searching;
