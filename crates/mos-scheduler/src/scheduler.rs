@@ -19,6 +19,7 @@ use crate::handler::{Handler, Registration};
 use crate::message::ScheduleMessage;
 use crate::metrics::{LabelMetrics, Metrics};
 use crate::options::SchedulerOptions;
+use crate::recent::RecentMessage;
 use crate::registry::Registry;
 use crate::retriever::Retriever;
 use crate::status::{self, ItemStatus, Running, RunningTask, TaskStatus};
@@ -71,6 +72,7 @@ impl Scheduler {
             state: Arc::clone(&state),
             registry: Arc::clone(&registry),
             metrics: Arc::clone(&metrics),
+            recent: Arc::default(),
             disabled: options.disabled.clone().into(),
             max_attempts: options.max_attempts.max(1),
             awake: Arc::default(),
@@ -270,6 +272,12 @@ impl Scheduler {
     /// What is being handled in this process.
     pub fn running(&self) -> Vec<RunningTask> {
         self.shared.running.all()
+    }
+
+    /// Returns the messages that this process has sent in the last week, of all users, oldest first; at most the last 4,000.
+    /// One that [`Scheduler::item_status`] does not know was never accepted, or was done long ago.
+    pub fn recent(&self) -> Vec<RecentMessage> {
+        self.shared.submitter.recent.all(self.shared.clock.now())
     }
 
     /// Returns how much a cube has in the queue.

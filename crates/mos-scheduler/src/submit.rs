@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use crate::message::{MAX_DEPTH, ScheduleMessage};
 use crate::metrics::Metrics;
+use crate::recent::Recent;
 use crate::registry::Registry;
 
 /// The most items that a task of the application has in one cube.
@@ -34,6 +35,7 @@ pub(crate) struct Submitter {
     pub(crate) state: Arc<dyn StateStore>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) recent: Arc<Recent>,
     pub(crate) disabled: Arc<[String]>,
     pub(crate) max_attempts: u32,
     /// Wakes the dispatcher of this process at once.
@@ -103,6 +105,7 @@ impl Submitter {
             |error: &dyn std::fmt::Display| StoreError::Invalid(format!("a message cannot be queued: {error}"));
         let id = JobId::parse(message.item_id.as_str()).map_err(|error| invalid(&error))?;
         let payload = serde_json::to_value(message).map_err(|error| invalid(&error))?;
+        self.recent.note(message);
         Ok(NewJob {
             group: Some(group(message)),
             priority: self.registry.priority(&message.label).of_jobs(),

@@ -1,6 +1,7 @@
 //! Chat with memory.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures::{Stream, StreamExt};
@@ -47,9 +48,16 @@ pub struct Chat {
     remember: bool,
     include_preference: Option<bool>,
     pro: Option<bool>,
+    pref_top_k: Option<usize>,
+    threshold: Option<f32>,
+    history: Option<Vec<Message>>,
+    model: Option<Arc<dyn ChatModel>>,
     no_cache: bool,
     search: Search,
 }
+
+/// How many of the best memories stand in a prompt however little they fit.
+const MIN_TOLD: usize = 3;
 
 impl Chat {
     /// A question, or anything else the user says.
@@ -66,6 +74,10 @@ impl Chat {
             remember: false,
             include_preference: None,
             pro: None,
+            pref_top_k: None,
+            threshold: None,
+            history: None,
+            model: None,
             no_cache: false,
         }
     }
@@ -123,12 +135,48 @@ impl Chat {
         self
     }
 
+    /// The cube, when it is one alone.
+    fn only_cube(&self) -> Option<&CubeId> {
+        self.cubes.as_deref().and_then(|cubes| if let [only] = cubes { Some(only) } else { None })
+    }
+
     /// Whether a hard question is split, its parts are answered from memories and the answer is made of them; without this as
     /// the settings' `PRO_MODE` says. That asks the model once more for each part, and once to split. When a question cannot
     /// be split it is answered as it stands, and [`ChatReply::pro_note`] tells why.
     #[must_use]
     pub fn pro(mut self, pro: bool) -> Self {
         self.pro = Some(pro);
+        self
+    }
+
+    /// The most preferences of each type (stated, concluded) per cube in the prompt; without this 3.
+    #[must_use]
+    pub fn pref_top_k(mut self, pref_top_k: usize) -> Self {
+        self.pref_top_k = Some(pref_top_k);
+        self
+    }
+
+    /// The least relativity of memories in the prompt, from 0 to 1; the best three stand there however little they fit.
+    /// Without this all that fit about as well as the best one.
+    #[must_use]
+    pub fn threshold(mut self, threshold: f32) -> Self {
+        self.threshold = Some(threshold);
+        self
+    }
+
+    /// What was said before, oldest first, instead of what this facade has kept of the conversation. It then keeps nothing of
+    /// this turn either: who gives the history keeps it.
+    #[must_use]
+    pub fn history(mut self, messages: impl IntoIterator<Item = Message>) -> Self {
+        self.history = Some(messages.into_iter().collect());
+        self
+    }
+
+    /// A model that answers instead of the one that the settings name. Activation memory, which is of that one, does not
+    /// stand before the conversation then.
+    #[must_use]
+    pub fn model(mut self, model: Arc<dyn ChatModel>) -> Self {
+        self.model = Some(model);
         self
     }
 
@@ -230,9 +278,11 @@ impl ChatReply {
 
 /// What was found for a chat.
 #[derive(Debug, Default)]
-struct Recalled {
-    memories: Vec<(CubeId, FoundMemory)>,
-    preferences: Vec<(CubeId, FoundMemory)>,
+pub(crate) struct Recalled {
+    /// Best first.
+    pub(crate) memories: Vec<(CubeId, FoundMemory)>,
+    /// The stated ones of each cube first.
+    pub(crate) preferences: Vec<(CubeId, FoundMemory)>,
     skipped: Vec<SkippedCube>,
     notes: Vec<(CubeId, String)>,
     /// The parts of a question that was split.
@@ -241,6 +291,8 @@ struct Recalled {
     beginning: Option<Beginning>,
     /// What a plugin has the prompt say of the memories.
     context: Option<String>,
+    /// What plugins are told of where it happens, when there are any.
+    place: Option<HookContext>,
 }
 
 impl Recalled {
@@ -293,30 +345,48 @@ impl Mos {
     /// [`Error::Invalid`] for an empty question or one that is too long for the model; store and model errors.
     #[instrument(skip_all, fields(n_memories), err(level = "debug"))]
     pub async fn chat(&self, chat: Chat) -> Result<ChatReply> {
+        let (chat, recalled) = self.recalled(chat).await?;
+        tracing::Span::current().record("n_memories", recalled.memories.len());
+        self.answered(chat, recalled).await
+    }
+
+    /// Returns a question as plugins leave it and what is found for it, as the first half of [`Mos::chat`].
+    pub(crate) async fn recalled(&self, chat: Chat) -> Result<(Chat, Recalled)> {
         if chat.query.trim().is_empty() {
             return Err(Error::Invalid("the question is empty; say something".to_owned()));
         }
         let user = self.user_or_default(chat.user.as_ref());
-        let (chat, place) = self.before_chat(&user, chat).await?;
+        let (mut chat, place) = self.before_chat(&user, chat).await?;
         if chat.remember {
             self.check_remembers(&user, chat.cubes.as_deref()).await?;
         }
         let mut recalled = self.recall(&user, &chat).await?;
-        let only_cube = chat.cubes.as_deref().and_then(|cubes| if let [only] = cubes { Some(only) } else { None });
+        recalled.place = place;
         if chat.pro.unwrap_or(self.parts.settings.pro_mode) {
             let search = chat.search_in_cubes();
-            recalled.add_parts(self.think_in_parts(&chat.query, &search, &user, only_cube).await);
+            recalled.add_parts(self.think_in_parts(&chat.query, &search, &user, chat.only_cube()).await);
         }
+        // Thought about once.
+        chat.pro = Some(false);
+        Ok((chat, recalled))
+    }
+
+    /// Answers a question with what was found for it, as the second half of [`Mos::chat`].
+    pub(crate) async fn answered(&self, chat: Chat, mut recalled: Recalled) -> Result<ChatReply> {
+        let user = self.user_or_default(chat.user.as_ref());
+        let place = recalled.place.take();
         let is_told = chat.remember && prompt::tells_something(&chat.query);
         let learner = if is_told { self.remember_query(&user, &chat).await? } else { None };
         let told = self.tell_query(&user, chat.cubes.as_deref(), chat.session.as_ref(), &chat.query).await;
-        let answering = self.answering_model(&user, chat.cubes.as_deref(), chat.base_prompt.as_deref()).await?;
+        let answering = match &chat.model {
+            Some(model) => Answering { model: Arc::clone(model), activation: Vec::new(), beginning: None },
+            None => self.answering_model(&user, chat.cubes.as_deref(), chat.base_prompt.as_deref()).await?,
+        };
         let Answering { model, activation, beginning } = answering;
         let recalled = Recalled { beginning, ..recalled };
         let recalled = self.rendered(place.as_ref(), &chat.query, recalled).await?;
-        let model = self.metered(model, &user, only_cube);
+        let model = self.metered(model, &user, chat.only_cube());
         let (stream, question) = self.start(&user, &chat, model.as_ref(), &recalled).await?;
-        tracing::Span::current().record("n_memories", recalled.memories.len());
         let (this, is_local) = (self.clone(), model.is_local());
         let hooked = place.map(|place| {
             let ids: Vec<MemoryId> = recalled.memories.iter().map(|(_, found)| found.item.id.clone()).collect();
@@ -337,7 +407,9 @@ impl Mos {
                 let turn = vec![Message::user(chat.query.as_str()), answer.clone()];
                 this.learn_later(cube, user.clone(), chat.session.clone(), turn);
             }
-            this.parts.transcripts.push(&user, chat.session.as_ref(), question, answer, max_turns, trim);
+            if chat.history.is_none() {
+                this.parts.transcripts.push(&user, chat.session.as_ref(), question, answer, max_turns, trim);
+            }
         });
         let Recalled { memories, preferences, skipped, notes, thought, .. } = recalled;
         let Thought { sub_answers, note: pro_note } = thought;
@@ -392,6 +464,14 @@ impl Mos {
         Ok(Recalled { context, ..recalled })
     }
 
+    /// What was said before a question, oldest first.
+    fn earlier(&self, user: &UserId, chat: &Chat) -> Vec<Message> {
+        match &chat.history {
+            Some(history) => history.clone(),
+            None => self.parts.transcripts.get(user, chat.session.as_ref()),
+        }
+    }
+
     async fn recall(&self, user: &UserId, chat: &Chat) -> Result<Recalled> {
         let settings = &self.parts.settings;
         let include_preference = chat.include_preference.unwrap_or(settings.enable_preference_memory);
@@ -403,16 +483,19 @@ impl Mos {
             .search_in_cubes()
             .user(user.clone())
             .include_preference(include_preference)
-            .pref_top_k(preferences::CHAT_TOP_K)
-            .after(|| self.parts.transcripts.get(user, chat.session.as_ref()));
+            .pref_top_k(chat.pref_top_k.unwrap_or(preferences::CHAT_TOP_K))
+            .after(|| self.earlier(user, chat));
         let n_wanted = search.n_wanted(settings.top_k);
         let found = self.search(search).await?;
         let mut recalled = Recalled { preferences: fitting_preferences(&found), ..Recalled::default() };
         if settings.enable_textual_memory {
             let best = found.best();
             let least = best.first().map_or(0.0, |(_, first)| least_score(fit(first)));
+            let threshold = chat.threshold.unwrap_or(f32::MIN);
             let kept = best.into_iter().take(n_wanted).filter(|(_, memory)| fit(memory) >= least);
-            recalled.memories = kept.map(|(cube, memory)| (cube.clone(), memory.clone())).collect();
+            let kept =
+                kept.enumerate().filter(|(place, (_, memory))| *place < MIN_TOLD || memory.relativity >= threshold);
+            recalled.memories = kept.map(|(_, (cube, memory))| (cube.clone(), memory.clone())).collect();
         }
         recalled.notes = found.notes().map(|(cube, note)| (cube.clone(), note.to_owned())).collect();
         recalled.skipped = found.skipped;
@@ -506,17 +589,20 @@ impl Mos {
         recalled: &Recalled,
     ) -> Result<(ChatStream, Message)> {
         let session = chat.session.as_ref();
-        let mut earlier = self.parts.transcripts.get(user, session);
+        let mut earlier = self.earlier(user, chat);
         let mut n_forgotten = 0;
         loop {
             let (request, question) = self.request(chat, user, model, recalled, &earlier);
             match model.stream(request).await {
                 Ok(stream) => {
-                    self.parts.transcripts.forget_oldest(user, session, n_forgotten);
+                    if chat.history.is_none() {
+                        self.parts.transcripts.forget_oldest(user, session, n_forgotten);
+                    }
                     return Ok((stream, question));
                 }
                 Err(ModelError::TooLong { .. }) if !earlier.is_empty() => {
-                    let n_older = (earlier.len() / 2).div_ceil(2) * 2;
+                    // Whole turns of what was kept; a history that was given may be a single message.
+                    let n_older = ((earlier.len() / 2).div_ceil(2) * 2).clamp(1, earlier.len());
                     n_forgotten += n_older;
                     earlier.drain(..n_older);
                 }

@@ -35,7 +35,7 @@ pub use cubes::{CubeShare, CubeSource, NewCube};
 pub(crate) use cubes::{load_activation, read_dump};
 pub use memories::{Add, Added, CubeGraph, CubeMemories, MemoryListing};
 pub use organize::{Organize, OrganizeModel};
-pub(crate) use preferences::MAX_LEARNING;
+pub(crate) use preferences::{MAX_LEARNING, lists as preference_lists};
 pub use preferences::PREFERENCE_NOTE;
 pub use pro::{Decomposition, MAX_SUB_QUESTIONS, SubAnswer};
 pub use remember::{Remember, Remembered};

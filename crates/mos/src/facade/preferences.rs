@@ -105,7 +105,7 @@ impl SearchResult {
 }
 
 /// Preferences under headings, the stated ones first; `None` without any.
-fn lists(preferences: &[&MemoryItem], language: Language) -> Option<String> {
+pub(crate) fn lists(preferences: &[&MemoryItem], language: Language) -> Option<String> {
     let (stated, concluded) = match language {
         Language::English => ("Stated preferences", "Concluded preferences"),
         Language::Chinese => ("明确表达的偏好", "推断出的偏好"),

@@ -18,6 +18,7 @@ mod plugins;
 mod preferences;
 mod pro;
 mod product;
+mod product_chat;
 mod product_reading;
 mod qdrant;
 mod remember;

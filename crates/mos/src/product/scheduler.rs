@@ -1,0 +1,340 @@
+//! Where the work in the background stands, for one user.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mos_core::{Cube, JobId, JobState, Scope as CubeScope, UserId};
+use mos_scheduler::{ItemState, RecentMessage, Scheduler};
+use serde::Serialize;
+
+use super::app::Product;
+use super::caller::{Identity, Scope};
+use super::error::{ProductError, ProductResult};
+use super::reply::Reply;
+
+/// What the names of a user's queues begin with, as in MemOS.
+const STREAM_PREFIX: &str = "scheduler:messages:stream:v2.0";
+
+/// How far back the summaries look, in seconds.
+const SUMMARY_SECONDS: i64 = 24 * 60 * 60;
+
+request! {
+    /// Asks where a task, or every message of a user, stands.
+    pub struct SchedulerStatusRequest as SchedulerStatusRequest {
+        /// Whose.
+        required user_id: String;
+        /// A task of the application, or a message.
+        optional task_id: String;
+    }
+}
+
+request! {
+    /// Asks what waits for a user.
+    pub struct TaskQueueRequest as TaskQueueRequest {
+        /// Whose.
+        required user_id: String;
+    }
+}
+
+/// Where a task or message stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TaskState {
+    /// The task, or the message.
+    pub task_id: String,
+    /// Where it stands.
+    pub status: ItemState,
+}
+
+/// How many stand where.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct TaskSummary {
+    /// That wait.
+    pub waiting: usize,
+    /// That are being done.
+    pub in_progress: usize,
+    /// Kept for MemOS' form: what is neither; always 0.
+    pub pending: usize,
+    /// That were done.
+    pub completed: usize,
+    /// That were given up.
+    pub failed: usize,
+    /// That were taken back.
+    pub cancelled: usize,
+    /// All of them.
+    pub total: usize,
+}
+
+/// What became of the last 24 hours' work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct AllStatus {
+    /// Of the messages.
+    pub scheduler_summary: TaskSummary,
+    /// Of the tasks of the application; a message without a task counts as one.
+    pub all_tasks_summary: TaskSummary,
+}
+
+/// What waits for a user.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct TaskQueue {
+    /// Whose.
+    pub user_id: String,
+    /// Kept for MemOS' form; the user again.
+    pub user_name: Option<String>,
+    /// The user's cube, when there is only one.
+    pub mem_cube_id: Option<String>,
+    /// The queues: `<prefix>:<user>:<cube>:<label>`.
+    pub stream_keys: Vec<String>,
+    /// For how many users there are messages.
+    pub users_count: usize,
+    /// How many messages are being handled.
+    pub pending_tasks_count: usize,
+    /// How many messages wait.
+    pub remaining_tasks_count: usize,
+    /// The same by queue, `<queue>:<number>`.
+    pub pending_tasks_detail: Vec<String>,
+    /// The same by queue, `<queue>:<number>`.
+    pub remaining_tasks_detail: Vec<String>,
+}
+
+impl TaskSummary {
+    fn count(&mut self, state: ItemState) {
+        let counter = match state {
+            ItemState::Waiting => &mut self.waiting,
+            ItemState::InProgress => &mut self.in_progress,
+            ItemState::Completed => &mut self.completed,
+            ItemState::Failed => &mut self.failed,
+            ItemState::Cancelled => &mut self.cancelled,
+        };
+        *counter += 1;
+        self.total += 1;
+    }
+}
+
+impl Product {
+    /// Returns where a task stands, by the application's name or that of a message; without one where every message of the user
+    /// stands that this process has sent in the last week.
+    ///
+    /// # Errors
+    /// [`ProductError`]: 403 for another user, 404 for an unknown task.
+    pub async fn scheduler_status(&self, request: SchedulerStatusRequest) -> ProductResult<Reply<Vec<TaskState>>> {
+        let user = self.watched(&request.user_id)?;
+        let states = match request.task_id.filter(|task| !task.is_empty()) {
+            None => {
+                let recent = self.states_of(self.sent(|message| message.user_id == user)).await?;
+                let state =
+                    |(message, status): (RecentMessage, ItemState)| TaskState { task_id: message.item_id, status };
+                recent.into_iter().map(state).collect()
+            }
+            Some(task) => {
+                let found = self.state_of_task(&user, &task).await?;
+                let unknown = || ProductError::new(404, format!("Task {task} not found for user {user}"));
+                let status = found.ok_or_else(unknown)?;
+                vec![TaskState { task_id: task, status }]
+            }
+        };
+        Ok(Reply::new("Memory get status successfully", states))
+    }
+
+    /// Returns what became of the messages of the last 24 hours that this process has sent: those of the caller's user, or of
+    /// all for a program.
+    ///
+    /// # Errors
+    /// [`ProductError`]: 403 without rights; store errors.
+    pub async fn scheduler_allstatus(&self) -> ProductResult<Reply<AllStatus>> {
+        self.caller.check(Scope::Read)?;
+        let since = self.mos().parts.clock.now().as_second() - SUMMARY_SECONDS;
+        let is_meant = |message: &RecentMessage| {
+            message.timestamp.as_second() >= since
+                && match &self.caller.identity {
+                    Identity::Program => true,
+                    Identity::User(user) => message.user_id == *user,
+                }
+        };
+        let mut all = AllStatus::default();
+        let mut tasks: BTreeMap<(UserId, String), Vec<ItemState>> = BTreeMap::new();
+        for (message, state) in self.states_of(self.sent(is_meant)).await? {
+            all.scheduler_summary.count(state);
+            let task = message.task_id.unwrap_or(message.item_id);
+            tasks.entry((message.user_id, task)).or_default().push(state);
+        }
+        for state in tasks.into_values().filter_map(|states| together(&states)) {
+            all.all_tasks_summary.count(state);
+        }
+        Ok(Reply::new("Memory get status summary successfully", all))
+    }
+
+    /// Returns what waits for a user, and what is being done.
+    ///
+    /// # Errors
+    /// [`ProductError`]: 403 for another user, 503 without a scheduler, 404 when nothing was sent for the user lately.
+    pub async fn scheduler_task_queue_status(&self, request: TaskQueueRequest) -> ProductResult<Reply<TaskQueue>> {
+        let user = self.watched(&request.user_id)?;
+        let Some(scheduler) = self.mos().scheduler() else {
+            return Err(ProductError::new(503, "there is no scheduler here; set `enable_mem_scheduler: true`"));
+        };
+        let mut queues: BTreeMap<String, TaskSummary> = BTreeMap::new();
+        let mut cubes = Vec::new();
+        for (message, state) in self.states_of(self.sent(|message| message.user_id == user)).await? {
+            let key = format!("{STREAM_PREFIX}:{user}:{}:{}", message.mem_cube_id, message.label);
+            queues.entry(key).or_default().count(state);
+            if !cubes.contains(&message.mem_cube_id) {
+                cubes.push(message.mem_cube_id);
+            }
+        }
+        if queues.is_empty() {
+            return Err(ProductError::new(404, format!("No scheduler task queue found for user {user}")));
+        }
+        let detail = |number: fn(&TaskSummary) -> usize| -> Vec<String> {
+            let some = queues.iter().filter(|(_, counts)| number(counts) > 0);
+            some.map(|(key, counts)| format!("{key}:{}", number(counts))).collect()
+        };
+        let users_count = match &self.caller.identity {
+            Identity::User(_) => 1,
+            Identity::Program => {
+                let users: BTreeSet<UserId> = scheduler.recent().into_iter().map(|message| message.user_id).collect();
+                users.len()
+            }
+        };
+        let queue = TaskQueue {
+            user_id: user.to_string(),
+            user_name: Some(user.to_string()),
+            mem_cube_id: if let [only] = cubes.as_slice() { Some(only.to_string()) } else { None },
+            users_count,
+            pending_tasks_count: queues.values().map(|counts| counts.in_progress).sum(),
+            remaining_tasks_count: queues.values().map(|counts| counts.waiting).sum(),
+            pending_tasks_detail: detail(|counts| counts.in_progress),
+            remaining_tasks_detail: detail(|counts| counts.waiting),
+            stream_keys: queues.keys().cloned().collect(),
+        };
+        Ok(Reply::new("Memory get task queue status successfully", queue))
+    }
+
+    /// The user whose work the caller may look at.
+    pub(super) fn watched(&self, user_id: &str) -> ProductResult<UserId> {
+        self.caller.check(Scope::Read)?;
+        self.user(user_id)
+    }
+
+    /// How many messages of a user are not done: those that this process knows of, and all in the user's own cubes.
+    pub(super) async fn n_open(&self, user: &UserId) -> ProductResult<usize> {
+        let Some(queue) = self.mos().queue() else { return Ok(0) };
+        let is_open = |state: &ItemState| matches!(state, ItemState::Waiting | ItemState::InProgress);
+        let states = self.states_of(self.sent(|message| message.user_id == *user)).await?;
+        let n_known = states.iter().filter(|(_, state)| is_open(state)).count();
+        let mut n_queued = 0;
+        for cube in self.usable(user).await?.iter().filter(|cube| cube.owner_id == *user) {
+            let stats = queue.stats(&CubeScope::of(&cube.cube_id)).await?;
+            n_queued += stats.waiting + stats.claimed;
+        }
+        Ok(n_known.max(n_queued))
+    }
+
+    /// The messages that this process has sent lately and that are meant, as far as the caller may use their cubes.
+    fn sent(&self, is_meant: impl Fn(&RecentMessage) -> bool) -> Vec<RecentMessage> {
+        let Some(scheduler) = self.mos().scheduler() else { return Vec::new() };
+        let mut sent = scheduler.recent();
+        sent.retain(|message| is_meant(message) && self.caller.check_cube(&message.mem_cube_id).is_ok());
+        sent
+    }
+
+    /// Where messages stand. What the queue does not know was never accepted, or is forgotten, and is left out.
+    async fn states_of(&self, sent: Vec<RecentMessage>) -> ProductResult<Vec<(RecentMessage, ItemState)>> {
+        let Some(scheduler) = self.mos().scheduler() else { return Ok(Vec::new()) };
+        let mut states = Vec::with_capacity(sent.len());
+        for message in sent {
+            let scope = CubeScope::of(&message.mem_cube_id);
+            if let Some(found) = scheduler.item_status(&scope, &message.item_id).await? {
+                states.push((message, found.status));
+            }
+        }
+        Ok(states)
+    }
+
+    /// Where a task of the application, or a message, stands that is for the cubes of a user.
+    async fn state_of_task(&self, user: &UserId, task: &str) -> ProductResult<Option<ItemState>> {
+        let scheduler = self.mos().scheduler();
+        let mut states = Vec::new();
+        let cubes = self.usable(user).await?;
+        for cube in &cubes {
+            let scope = CubeScope::of(&cube.cube_id);
+            match &scheduler {
+                Some(scheduler) => {
+                    let found = scheduler.task_status(&scope, task).await?;
+                    states.extend(found.map(|task| task.status));
+                }
+                None => states.extend(self.queued(&scope, task).await?),
+            }
+        }
+        if let (true, Some(scheduler)) = (states.is_empty(), &scheduler) {
+            states = states_of_item(scheduler, &cubes, task).await?;
+        }
+        Ok(together(&states))
+    }
+
+    /// Where a message stands, as the queue alone tells.
+    async fn queued(&self, scope: &CubeScope, item: &str) -> ProductResult<Option<ItemState>> {
+        let Some(queue) = self.mos().queue() else { return Ok(None) };
+        Ok(queue.find(scope, &JobId::new(item)).await?.map(|state| match state {
+            JobState::Waiting => ItemState::Waiting,
+            JobState::Claimed { .. } => ItemState::InProgress,
+            JobState::Dead { .. } => ItemState::Failed,
+            JobState::Finished => ItemState::Completed,
+        }))
+    }
+
+    /// The cubes that a user may use, as far as the caller may.
+    async fn usable(&self, user: &UserId) -> ProductResult<Vec<Cube>> {
+        let mut cubes = self.mos().parts.users.cubes(Some(user)).await?;
+        cubes.retain(|cube| self.caller.check_cube(&cube.cube_id).is_ok());
+        Ok(cubes)
+    }
+}
+
+async fn states_of_item(scheduler: &Scheduler, cubes: &[Cube], item: &str) -> ProductResult<Vec<ItemState>> {
+    let mut states = Vec::new();
+    for cube in cubes {
+        let found = scheduler.item_status(&CubeScope::of(&cube.cube_id), item).await?;
+        states.extend(found.map(|item| item.status));
+    }
+    Ok(states)
+}
+
+/// Where several stand together: failed when one has, else in progress while one is open, else completed.
+fn together(states: &[ItemState]) -> Option<ItemState> {
+    let any = |state| states.contains(&state);
+    if states.len() <= 1 {
+        return states.first().copied();
+    }
+    Some(if any(ItemState::Failed) {
+        ItemState::Failed
+    } else if any(ItemState::Waiting) || any(ItemState::InProgress) {
+        ItemState::InProgress
+    } else if any(ItemState::Completed) {
+        ItemState::Completed
+    } else {
+        ItemState::Cancelled
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tasks_of_several_messages_have_one_state() {
+        use ItemState::{Cancelled, Completed, Failed, InProgress, Waiting};
+        assert_eq!(together(&[]), None);
+        assert_eq!(together(&[Waiting]), Some(Waiting));
+        assert_eq!(together(&[Completed, Waiting]), Some(InProgress));
+        assert_eq!(together(&[Completed, Failed, Waiting]), Some(Failed));
+        assert_eq!(together(&[Cancelled, Completed]), Some(Completed));
+    }
+
+    #[test]
+    fn summaries_count_each_once() {
+        let mut summary = TaskSummary::default();
+        for state in [ItemState::Waiting, ItemState::Completed, ItemState::Completed] {
+            summary.count(state);
+        }
+        assert_eq!((summary.waiting, summary.completed, summary.total), (1, 2, 3));
+    }
+}
