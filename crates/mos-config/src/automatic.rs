@@ -47,10 +47,6 @@ pub struct FromEnvironment {
     pub business_chat_keys: Vec<Secret>,
     /// Models that chats may name, by the names they go by (`CHAT_MODEL_LIST`).
     pub chat_models: Vec<(String, ChatModelConfig)>,
-    /// Plugins that are switched on.
-    pub enabled_plugins: Vec<String>,
-    /// Plugins that are switched off.
-    pub disabled_plugins: Vec<String>,
     /// What is worth knowing, one sentence each.
     pub warnings: Vec<String>,
 }
@@ -70,8 +66,6 @@ pub fn from_environment(
     let chats = given.boolean("ENABLE_CHAT_API");
     let business_chat_keys = given.texts("BUSINESS_CHAT_KEYS").into_iter().map(Secret::new).collect();
     let chat_models = chat_models(&mut given);
-    let enabled_plugins = given.texts("MEMOS_ENABLED_PLUGINS");
-    let disabled_plugins = given.texts("MEMOS_DISABLED_PLUGINS");
     let layer = AutomaticLayer { value: given.value.clone(), sources: given.sources.clone() };
     let Loaded { settings, mut warnings } = Settings::load_over(path, environment, Some(layer))?;
     let cube_config = cube_config(&mut given, purpose, &settings)?;
@@ -82,8 +76,6 @@ pub fn from_environment(
         chats,
         business_chat_keys,
         chat_models,
-        enabled_plugins,
-        disabled_plugins,
         warnings,
     })
 }

@@ -35,10 +35,6 @@ pub struct Environment {
     pub cube_config: Option<GeneralMemCubeConfig>,
     /// How the product API behaves.
     pub options: ProductOptions,
-    /// Plugins that are switched on (`MEMOS_ENABLED_PLUGINS`).
-    pub enabled_plugins: Vec<String>,
-    /// Plugins that are switched off (`MEMOS_DISABLED_PLUGINS`).
-    pub disabled_plugins: Vec<String>,
     /// Names that have no effect and the like, one sentence each. They hold no secrets.
     pub warnings: Vec<String>,
 }
@@ -64,8 +60,6 @@ impl Environment {
             settings: said.settings,
             cube_config: said.cube_config,
             options,
-            enabled_plugins: said.enabled_plugins,
-            disabled_plugins: said.disabled_plugins,
             warnings: said.warnings,
         })
     }

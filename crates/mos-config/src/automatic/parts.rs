@@ -278,15 +278,35 @@ fn add_internet(given: &mut Given) {
     }
 }
 
+/// MemOS' reflection over memories is a plugin of it; here the scheduler does it.
+const DREAM: &str = "dream";
+
+/// Plugins; returns whether `dream` is among those that are on.
+fn add_plugins(given: &mut Given) -> bool {
+    let (mut enabled, mut disabled) = (given.texts("MEMOS_ENABLED_PLUGINS"), given.texts("MEMOS_DISABLED_PLUGINS"));
+    let dreams = enabled.iter().any(|name| name == DREAM) && !disabled.iter().any(|name| name == DREAM);
+    for names in [&mut enabled, &mut disabled] {
+        names.retain(|name| name != DREAM);
+    }
+    if !enabled.is_empty() || !disabled.is_empty() {
+        given.put("plugins", json!({"enabled": enabled, "disabled": disabled}));
+    }
+    dreams
+}
+
 fn add_scheduler(given: &mut Given, purpose: Purpose, is_server: bool) {
+    let dreams = add_plugins(given);
     let background = given.boolean("API_SCHEDULER_ON");
     let is_on = background.or((purpose == Purpose::Service).then_some(true));
     if let Some(is_on) = is_on {
         given.put("enable_mem_scheduler", Value::from(is_on));
     }
     let is_named = |name: &String| name.starts_with("MOS_SCHEDULER_") || name.starts_with("MEMSCHEDULER_RABBITMQ_");
-    if given.set.keys().any(is_named) {
+    if dreams || given.set.keys().any(is_named) {
         given.put("mem_scheduler", json!({"backend": "general_scheduler", "config": {}}));
+    }
+    if dreams {
+        given.put("mem_scheduler.config.enable_dream", Value::from(true));
     }
     if !is_server {
         return;

@@ -110,7 +110,7 @@ pub const AUTOMATIC_VARIABLES: &[AutomaticVariable] = &[
     does("ENABLE_CHAT_API", "whether the product API answers chats; it does unless this is `false`", ""),
     does("BUSINESS_CHAT_KEYS", "the keys of business chats, a JSON list", ""),
     does("CHAT_MODEL_LIST", "models that chats may name, a JSON list", ""),
-    does("MEMOS_ENABLED_PLUGINS", "plugins that are on, between commas", ""),
+    does("MEMOS_ENABLED_PLUGINS", "plugins that are on, between commas; `dream` is the scheduler's `enable_dream`", ""),
     does("MEMOS_DISABLED_PLUGINS", "plugins that are off, between commas", ""),
     never("PLAYGROUND_CHAT_MODEL_LIST", "all chats know the models of CHAT_MODEL_LIST"),
     never("QWEN_MODEL", "name the model with MOS_CHAT_MODEL and MOS_CHAT_MODEL_PROVIDER=qwen"),

@@ -83,11 +83,14 @@ async fn the_product_api_has_work_in_the_background_and_answers_chats_unless_it_
         ("API_SCHEDULER_ON", "false"),
         ("BUSINESS_CHAT_KEYS", r#"["k-secret"]"#),
         ("MOS_WORKING_MEMORY", "7"),
-        ("MEMOS_ENABLED_PLUGINS", "one, two"),
+        ("MEMOS_ENABLED_PLUGINS", "dream"),
+        ("MEMOS_DISABLED_PLUGINS", "one, two"),
         ("CHAT_MODEL_LIST", r#"[{"api_key": "k-secret", "model_name_or_path": "gpt"}]"#),
     ];
     let environment = read(Purpose::Service, &names);
-    assert_eq!(environment.enabled_plugins, ["one", "two"]);
+    assert_eq!(environment.settings.plugins.disabled, ["one", "two"]);
+    let scheduler = environment.settings.mem_scheduler.as_ref().unwrap().settings();
+    assert_eq!(scheduler.enable_dream, Some(true), "what is a plugin of MemOS is a part of the scheduler");
     assert!(!format!("{environment:?}").contains("k-secret"));
     let app = App::from_environment(&environment).await.unwrap();
     assert!(!app.options().chats && app.mos().scheduler().is_none());
