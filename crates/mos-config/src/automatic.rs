@@ -70,14 +70,7 @@ pub fn from_environment(
     let Loaded { settings, mut warnings } = Settings::load_over(path, environment, Some(layer))?;
     let cube_config = cube_config(&mut given, purpose, &settings)?;
     warnings.extend(given.finish());
-    Ok(FromEnvironment {
-        settings,
-        cube_config,
-        chats,
-        business_chat_keys,
-        chat_models,
-        warnings,
-    })
+    Ok(FromEnvironment { settings, cube_config, chats, business_chat_keys, chat_models, warnings })
 }
 
 /// What MemOS' names say, as a layer under the file. It holds secrets: it has no `Debug`.

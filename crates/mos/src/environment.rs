@@ -56,12 +56,7 @@ impl Environment {
             business_chat_keys: said.business_chat_keys,
             ..ProductOptions::default()
         };
-        Ok(Self {
-            settings: said.settings,
-            cube_config: said.cube_config,
-            options,
-            warnings: said.warnings,
-        })
+        Ok(Self { settings: said.settings, cube_config: said.cube_config, options, warnings: said.warnings })
     }
 
     /// Returns what the environment of this process says.

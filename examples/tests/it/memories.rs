@@ -79,7 +79,8 @@ fn add_and_search_api() {
     assert!(hit["metadata"]["relativity"].is_number() && hit["metadata"]["id"] == hit["id"], "{found}");
     assert!(hit["ref_id"].as_str().unwrap().starts_with('['), "{found}");
     let refused = document("is told all of them:\n", "Another user asks");
-    let kinds: Vec<&str> = refused["detail"].as_array().unwrap().iter().filter_map(|fault| fault["type"].as_str()).collect();
+    let kinds: Vec<&str> =
+        refused["detail"].as_array().unwrap().iter().filter_map(|fault| fault["type"].as_str()).collect();
     assert_eq!((refused["code"].as_u64(), kinds), (Some(422), vec!["missing", "enum", "greater_than_equal"]));
     assert_told(&out, &["refused with 403"]);
     let asked = document("exist_mem_cube_id response:\n", "\u{0}");

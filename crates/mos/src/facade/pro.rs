@@ -118,7 +118,7 @@ impl Mos {
     /// Rights; [`Error::Invalid`] for too many questions or an empty one; store and model errors.
     pub async fn sub_answers(&self, sub_questions: &[String], search: Search, user: &UserId) -> Result<Vec<SubAnswer>> {
         self.checked_user(user).await?;
-        self.answered(sub_questions, &search, user, None).await
+        self.answered_parts(sub_questions, &search, user, None).await
     }
 
     /// Splits the question of a chat when it needs several facts, and answers its parts. What fails is a note: the question is
@@ -135,7 +135,7 @@ impl Mos {
         }
         let parts = async {
             let split = self.decomposed(query, user, cube).await?;
-            self.answered(&split.sub_questions, search, user, cube).await
+            self.answered_parts(&split.sub_questions, search, user, cube).await
         };
         match parts.await {
             Ok(sub_answers) => Thought { sub_answers, note: None },
@@ -157,7 +157,7 @@ impl Mos {
         Ok(decomposition(query, answer))
     }
 
-    async fn answered(
+    async fn answered_parts(
         &self,
         sub_questions: &[String],
         search: &Search,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use mos_core::memory::{MetadataForm, TreeFields};
+use mos_core::memory::MetadataForm;
 use mos_core::{
     CubeId, FileData, MemoryId, MemoryItem, Message, Metadata, RawFile, RawItem, ReadInput, ReadMode, Role, SessionId,
     Sources, UserId,
@@ -257,7 +257,7 @@ fn check_item(item: &Value, fields: &mut RequestFields<'_>) {
 
 /// Returns the application's data without what would hide fields of memories.
 fn free_info(info: Map<String, Value>) -> Map<String, Value> {
-    let form = MetadataForm::Tree(Box::new(TreeFields::default()));
+    let form = MetadataForm::Tree(Box::default());
     let fields = Metadata { form, ..Metadata::default() }.to_map();
     let is_free = |key: &str| !fields.contains_key(key) && !RESERVED.contains(&key);
     info.into_iter().filter(|(key, _)| is_free(key)).collect()

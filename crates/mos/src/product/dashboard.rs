@@ -76,7 +76,7 @@ impl Product {
         &self,
         request: GetMemoryDashboardRequest,
     ) -> ProductResult<Reply<MemoryDashboard>> {
-        let cubes = self.watched(request.mem_cube_id.as_deref(), request.user_id.as_deref()).await?;
+        let cubes = self.shown_cubes(request.mem_cube_id.as_deref(), request.user_id.as_deref()).await?;
         let listing = self.listing(request.filter.as_ref(), request.user_id.as_deref())?;
         let mut counted = Vec::with_capacity(cubes.len());
         let mut statistics = MemoryStatistics::default();
@@ -97,7 +97,7 @@ impl Product {
     }
 
     /// The cubes that a dashboard shows.
-    async fn watched(&self, cube: Option<&str>, user_id: Option<&str>) -> ProductResult<Vec<CubeId>> {
+    async fn shown_cubes(&self, cube: Option<&str>, user_id: Option<&str>) -> ProductResult<Vec<CubeId>> {
         self.caller.check(Scope::Read)?;
         if let Some(cube) = cube {
             let cube = CubeId::parse(cube)?;

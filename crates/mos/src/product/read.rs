@@ -226,11 +226,8 @@ impl<T: Field> Field for Vec<T> {
             return None;
         };
         // All faults are told, so all items are read.
-        let read: Vec<Option<T>> = list
-            .iter()
-            .enumerate()
-            .map(|(index, item)| fields.within(index, |fields| T::read(item, fields)))
-            .collect();
+        let read: Vec<Option<T>> =
+            list.iter().enumerate().map(|(index, item)| fields.within(index, |fields| T::read(item, fields))).collect();
         read.into_iter().collect()
     }
 }
@@ -407,6 +404,7 @@ macro_rules! words {
 }
 
 #[cfg(test)]
+#[allow(unreachable_pub, dead_code, reason = "the macros make public types, which here nobody sees")]
 mod tests {
     use super::*;
 

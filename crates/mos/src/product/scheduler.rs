@@ -221,7 +221,7 @@ impl Product {
         let states = self.states_of(self.sent(|message| message.user_id == *user)).await?;
         let n_known = states.iter().filter(|(_, state)| is_open(state)).count();
         let mut n_queued = 0;
-        for cube in self.usable(user).await?.iter().filter(|cube| cube.owner_id == *user) {
+        for cube in self.cubes_of(user).await?.iter().filter(|cube| cube.owner_id == *user) {
             let stats = queue.stats(&CubeScope::of(&cube.cube_id)).await?;
             n_queued += stats.waiting + stats.claimed;
         }
@@ -253,7 +253,7 @@ impl Product {
     async fn state_of_task(&self, user: &UserId, task: &str) -> ProductResult<Option<ItemState>> {
         let scheduler = self.mos().scheduler();
         let mut states = Vec::new();
-        let cubes = self.usable(user).await?;
+        let cubes = self.cubes_of(user).await?;
         for cube in &cubes {
             let scope = CubeScope::of(&cube.cube_id);
             match &scheduler {
@@ -279,13 +279,6 @@ impl Product {
             JobState::Dead { .. } => ItemState::Failed,
             JobState::Finished => ItemState::Completed,
         }))
-    }
-
-    /// The cubes that a user may use, as far as the caller may.
-    async fn usable(&self, user: &UserId) -> ProductResult<Vec<Cube>> {
-        let mut cubes = self.mos().parts.users.cubes(Some(user)).await?;
-        cubes.retain(|cube| self.caller.check_cube(&cube.cube_id).is_ok());
-        Ok(cubes)
     }
 }
 

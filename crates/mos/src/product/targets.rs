@@ -25,7 +25,11 @@ impl Product {
     /// without repetitions, else the one of the user's name. Cubes that do not exist are made and belong to the user.
     ///
     /// Rights on each cube are checked by the facade's operations, with the user that is returned.
-    pub(super) async fn to_write(&self, user_id: &str, cubes: Option<&[String]>) -> ProductResult<(UserId, Vec<CubeId>)> {
+    pub(super) async fn to_write(
+        &self,
+        user_id: &str,
+        cubes: Option<&[String]>,
+    ) -> ProductResult<(UserId, Vec<CubeId>)> {
         self.caller.check(Scope::Write)?;
         let user = self.user(user_id)?;
         self.mos().ensure_user(&user).await?;
@@ -38,7 +42,11 @@ impl Product {
 
     /// As [`Product::to_write`], for reading: nothing is made. Cubes that do not exist are left out, those of others refused.
     /// Without an own user there is nothing to read, and the list is empty.
-    pub(super) async fn to_read(&self, user_id: &str, cubes: Option<&[String]>) -> ProductResult<(UserId, Vec<CubeId>)> {
+    pub(super) async fn to_read(
+        &self,
+        user_id: &str,
+        cubes: Option<&[String]>,
+    ) -> ProductResult<(UserId, Vec<CubeId>)> {
         self.caller.check(Scope::Read)?;
         let user = self.user(user_id)?;
         let mut found = Vec::new();

@@ -65,6 +65,6 @@ async fn the_trace_id_of_a_message_goes_to_its_handler_to_what_follows_and_to_th
     settle(&scheduler).await;
     scheduler.stop().await;
     assert!(!first.trace_id.is_empty());
-    assert_eq!(seen.all(), [first.trace_id.clone()], "what follows has it too");
+    assert_eq!(seen.all(), std::slice::from_ref(&first.trace_id), "what follows has it too");
     assert_eq!(logged.count(&first.trace_id), 2, "one span for each batch");
 }
