@@ -3,6 +3,7 @@
 mod arguments;
 mod commands;
 mod context;
+mod logging;
 mod output;
 mod progress;
 mod version;
@@ -20,7 +21,7 @@ fn main() -> ExitCode {
         return Output::default().failure(&message);
     }
     let arguments = Arguments::parse();
-    start_log(arguments.verbose);
+    logging::start(arguments.verbose, None);
     let output = Output { json: arguments.json };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -33,16 +34,4 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => output.failure(&output::describe(&error)),
     }
-}
-
-/// Logs go to standard error; `RUST_LOG` decides, else the number of `-v`.
-fn start_log(verbose: u8) {
-    let default = match verbose {
-        0 => "error",
-        1 => "info",
-        _ => "debug",
-    };
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }

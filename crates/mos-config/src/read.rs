@@ -382,10 +382,22 @@ impl<T: Setting> Setting for Box<T> {
     }
 }
 
+/// Returns the list that a variable says: JSON, or texts between commas.
+fn list_of_text(text: &str) -> Option<Value> {
+    if let Ok(value) = serde_json::from_str(text) {
+        return Some(value);
+    }
+    if text.trim_start().starts_with(['[', '{']) {
+        return None;
+    }
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    Some(parts.map(Value::from).collect())
+}
+
 impl<T: Setting> Setting for Vec<T> {
     fn read(reader: &mut Reader<'_>, value: &Value, at: &str) -> Option<Self> {
         let parsed = match reader.text_from_environment(value, at) {
-            Some(text) => serde_json::from_str(text).unwrap_or_else(|_| value.clone()),
+            Some(text) => list_of_text(text).unwrap_or_else(|| value.clone()),
             None => value.clone(),
         };
         let Value::Array(values) = &parsed else {

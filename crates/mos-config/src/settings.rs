@@ -20,6 +20,7 @@ use crate::references;
 use crate::retrieval::{InternetRetrieverConfig, RerankerConfig};
 use crate::scheduler::SchedulerConfig;
 use crate::secret::Secrets;
+use crate::server::ServerConfig;
 use crate::store::{QueueConfig, StoreConfig, UserManagerConfig, VectorStoreConfig};
 use crate::variables;
 
@@ -65,6 +66,8 @@ section! {
         default mem_reader: Option<MemReaderConfig> = None,
         /// The work in the background.
         default mem_scheduler: Option<SchedulerConfig> = None,
+        /// The server over HTTP.
+        default server: ServerConfig = ServerConfig::default(),
         /// Where users, cubes and shares are kept. `sqlite` is the record of the installation.
         default user_manager: UserManagerConfig = default_part("user_manager"),
         /// The system text of conversations; `{memories}` in it is replaced by what is remembered.
@@ -261,6 +264,7 @@ impl Settings {
             "internet_retriever",
             "queue",
             "fetch",
+            "server",
             "base_prompt",
             "text_mem_type",
             "activation_ram_bytes",

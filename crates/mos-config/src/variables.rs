@@ -170,6 +170,10 @@ pub const VARIABLES: &[Variable] = &[
         "MEMSCHEDULER_RABBITMQ_EXCHANGE_TYPE",
         &[("general_scheduler", "rabbitmq.exchange_type"), ("optimized_scheduler", "rabbitmq.exchange_type")],
     ),
+    sets("CORS_ORIGINS", "server.cors_origins"),
+    sets("RATE_LIMIT_ENABLED", "server.rate_limit.enabled"),
+    sets("RATE_LIMIT", "server.rate_limit.requests"),
+    sets("RATE_WINDOW_SEC", "server.rate_limit.window_seconds"),
     fills("OPENAI_API_KEY", &[("openai", "api_key"), ("openai_new", "api_key"), ("universal_api", "api_key")]),
     fills("OPENAI_API_BASE", &[("openai", "api_base"), ("openai_new", "api_base"), ("universal_api", "base_url")]),
     fills("QWEN_API_KEY", &[("qwen", "api_key")]),
@@ -206,6 +210,7 @@ pub const VARIABLES: &[Variable] = &[
     unused("MOS_FEEDBACK_RERANKER_MODEL", OF_RERANKER),
     program("MOS_CONFIG"),
     program("MOS_LOG"),
+    program("MOS_LOG_FORMAT"),
     program("MOS_TEST_LONG"),
 ];
 

@@ -91,6 +91,11 @@ opaque_id!(
     ActivationId,
     "activation"
 );
+opaque_id!(
+    /// Names one key that somebody proves themselves with; no secret.
+    KeyId,
+    "key"
+);
 
 fn check_id(what: &str, text: &str) -> Result<(), MemoryError> {
     let fault = if text.is_empty() {

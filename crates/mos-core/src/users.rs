@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::archive::UserArchive;
 use crate::error::StoreError;
 use crate::id::{CubeId, UserId};
+use crate::keys::KeyStore;
 
 /// The user that exists from the start.
 pub const ROOT_USER: &str = "root";
@@ -226,6 +227,11 @@ pub trait UserStore: fmt::Debug + Send + Sync {
     /// [`StoreError`] when the store cannot be read.
     async fn facts(&self) -> Result<Vec<(String, String)>, StoreError> {
         Ok(Vec::new())
+    }
+
+    /// Returns what keeps the keys of these users; `None` when the store keeps none.
+    fn key_store(&self) -> Option<&dyn KeyStore> {
+        None
     }
 
     /// Returns what moves users and cubes elsewhere and others' here; `None` when the store cannot.

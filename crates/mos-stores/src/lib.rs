@@ -24,6 +24,7 @@ mod codec;
 mod events;
 mod exact;
 mod graph;
+mod keys;
 mod memory;
 #[cfg(feature = "neo4j")]
 mod neo4j;

@@ -2,7 +2,8 @@
 
 use mos_core::users::ROOT_USER;
 use mos_core::{
-    Access, Edge, EmbeddingSpace, MemoryId, MemoryItem, Origin, Scope, StoreError, User, UserId, UserRole, WriteBatch,
+    Access, Edge, EmbeddingSpace, KeyId, MemoryId, MemoryItem, Origin, Scope, StoreError, User, UserId, UserRole,
+    WriteBatch,
 };
 use serde_json::{Map, Value};
 
@@ -158,6 +159,11 @@ pub(crate) fn was_deleted(user: &User) -> StoreError {
         "the user `{}` was deleted; `mos user create {}` brings it back with its cubes",
         user.user_id, user.user_name
     ))
+}
+
+/// Returns the error of a key whose id or text is known already.
+pub(crate) fn key_is_taken(id: &KeyId) -> StoreError {
+    StoreError::Conflict(format!("the key `{id}` is known already; make another"))
 }
 
 /// Returns the error for a new user whose name another one has.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use mos_config::store::{Neo4jStore as Neo4jStoreConfig, RedisQueue as RedisQueueConfig};
 use mos_config::{QueueConfig, RecallConfig, Settings, StoreConfig};
 use mos_core::{
-    ActivationMemory, ChatModel, Clock, CubeId, Embedder, IdSource, JobQueue, MemoryError, RandomIds, RecordStore,
-    ScopeLifecycle, StateStore, StoreError, SystemClock, UserId, UserStore,
+    ActivationMemory, ChatModel, Clock, CubeId, Embedder, IdSource, JobQueue, KeyStore, MemoryError, RandomIds,
+    RecordStore, ScopeLifecycle, StateStore, StoreError, SystemClock, UserId, UserStore,
 };
 use mos_memory::recall::{GraphOptions, Weights};
 use mos_memory::{Recall, RecallOptions};
@@ -57,6 +57,7 @@ pub struct MosBuilder {
     embedder: Option<Arc<dyn Embedder>>,
     activation: Option<Arc<dyn ActivationMemory>>,
     users: Option<Arc<dyn UserStore>>,
+    keys: Option<Arc<dyn KeyStore>>,
     handlers: Vec<(String, Registration)>,
     event_sinks: Vec<Arc<dyn EventSink>>,
     plugins: Vec<Arc<dyn Plugin>>,
@@ -77,6 +78,7 @@ impl Mos {
             embedder: None,
             activation: None,
             users: None,
+            keys: None,
             handlers: Vec::new(),
             event_sinks: Vec::new(),
             plugins: Vec::new(),
@@ -188,6 +190,13 @@ impl MosBuilder {
     #[must_use]
     pub fn users(mut self, users: Arc<dyn UserStore>) -> Self {
         self.users = Some(users);
+        self
+    }
+
+    /// A store of keys of your own. Without one, keys are kept with the users.
+    #[must_use]
+    pub fn keys(mut self, keys: Arc<dyn KeyStore>) -> Self {
+        self.keys = Some(keys);
         self
     }
 
@@ -323,6 +332,7 @@ impl MosBuilder {
             ids: self.ids,
             record: stores.record,
             users,
+            keys: self.keys,
             has_users_apart,
             sqlite: stores.sqlite,
             store_name: stores.name,

@@ -36,6 +36,7 @@ mod facade;
 mod factories;
 mod folders;
 mod held_files;
+pub mod keys;
 mod lazy;
 pub mod migrate;
 mod organizing;
@@ -47,6 +48,7 @@ mod retrieving;
 mod scheduling;
 mod services;
 mod tasks;
+pub mod trace;
 mod transcript;
 mod usage;
 mod view;
@@ -84,7 +86,7 @@ pub use mos_scheduler as scheduler;
 pub use organizing::OrganizeStatus;
 pub use plugin::{Plugin, PluginInfo};
 pub use services::check_services;
-pub use usage::{TokenSums, Usage, UsageEntry};
+pub use usage::{TokenSums, Usage, UsageEntry, UsageTotals};
 pub use view::{CubeView, ViewWrite};
 
 /// Returns the optional parts of this build.

@@ -3,7 +3,7 @@
 use std::fs;
 
 use mos_config::{
-    ChatModelConfig, EmbedderConfig, Settings, UserManagerConfig, VARIABLES, VariableUse, process_environment,
+    ChatModelConfig, EmbedderConfig, Secrets, Settings, UserManagerConfig, VARIABLES, VariableUse, process_environment,
 };
 
 use crate::environment;
@@ -170,4 +170,20 @@ fn the_environment_of_the_process_is_read() {
         assert_eq!((loaded.settings.user_id.as_str(), loaded.settings.top_k), ("ann", 2));
         Ok(())
     });
+}
+
+#[test]
+fn the_server_hears_memos_names() {
+    let settings = load(&[
+        ("CORS_ORIGINS", "https://app.example.com, http://localhost:3000"),
+        ("RATE_LIMIT_ENABLED", "false"),
+        ("RATE_LIMIT", "100"),
+        ("RATE_WINDOW_SEC", "30"),
+        ("MOS__SERVER__ALLOWED_HOSTS", r#"["mos.example.com"]"#),
+    ]);
+    assert_eq!(settings.server.cors_origins, ["https://app.example.com", "http://localhost:3000"]);
+    let limit = &settings.server.rate_limit;
+    assert_eq!((limit.enabled, limit.requests, limit.window_seconds), (false, 100, 30));
+    assert_eq!(settings.server.allowed_hosts, ["mos.example.com"]);
+    assert!(settings.to_mos_config(Secrets::Plain).get("server").is_none(), "MemOS knows no such key");
 }

@@ -65,7 +65,7 @@ impl UserArchive for InMemoryStore {
     }
 
     async fn import_cube(&self, cube: &Cube) -> Result<(), StoreError> {
-        let State { sequence, scopes, users, queue } = &mut *self.write();
+        let State { sequence, scopes, users, queue, .. } = &mut *self.write();
         users.import_cube(cube)?;
         // Whatever stands under this id without a cube must never become the new owner's.
         queue.remove_tenant(&Scope::of(&cube.cube_id));

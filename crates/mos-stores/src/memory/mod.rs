@@ -3,6 +3,7 @@
 
 mod archive;
 mod jobs;
+mod keys;
 mod scope;
 mod scope_archive;
 mod state;
@@ -14,8 +15,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use async_trait::async_trait;
 use mos_core::{
     Access, Change, Clock, Cube, CubeId, Direction, Edge, EmbeddingSpace, Filter, Graph, GraphPage, GraphStore,
-    GroupCount, MemoryId, MemoryItem, News, Page, Paging, Receipt, RecordArchive, RecordStore, Scope, ScopeLifecycle,
-    Scored, StoreError, Tagged, User, UserArchive, UserId, UserRole, UserStore, Version, WriteBatch,
+    GroupCount, KeyStore, MemoryId, MemoryItem, News, Page, Paging, Receipt, RecordArchive, RecordStore, Scope,
+    ScopeLifecycle, Scored, StoreError, Tagged, User, UserArchive, UserId, UserRole, UserStore, Version, WriteBatch,
 };
 use serde_json::{Map, Value};
 
@@ -25,6 +26,7 @@ use crate::graph::{self, GroupCounter};
 use crate::prepare::{Opening, check_space, opening, prepare};
 use crate::queue::memory::QueueState;
 use crate::queue::{Bell, QueueLimits};
+use keys::KeysState;
 use scope::ScopeState;
 use users::UsersState;
 
@@ -44,6 +46,7 @@ struct State {
     sequence: u64,
     scopes: HashMap<Scope, ScopeState>,
     users: UsersState,
+    keys: KeysState,
     queue: QueueState,
 }
 
@@ -56,7 +59,8 @@ impl InMemoryStore {
     /// Returns an empty store whose queue of jobs takes so much.
     pub fn with_queue_limits(clock: Arc<dyn Clock>, queue_limits: QueueLimits) -> Arc<Self> {
         let users = UsersState::new(clock.now_text());
-        let state = State { sequence: 0, scopes: HashMap::new(), users, queue: QueueState::default() };
+        let (keys, queue) = (KeysState::default(), QueueState::default());
+        let state = State { sequence: 0, scopes: HashMap::new(), users, keys, queue };
         let (analyzer, bell) = (TextAnalyzer::new(), Bell::default());
         Arc::new(Self { clock, analyzer, queue_limits, state: RwLock::new(state), bell })
     }
@@ -313,7 +317,7 @@ impl UserStore for InMemoryStore {
     }
 
     async fn create_cube(&self, cube: &Cube) -> Result<(), StoreError> {
-        let State { sequence, scopes, users, queue } = &mut *self.write();
+        let State { sequence, scopes, users, queue, .. } = &mut *self.write();
         users.create_cube(cube)?;
         // Whatever stands under this id without a cube must never become the new owner's.
         queue.remove_tenant(&Scope::of(&cube.cube_id));
@@ -342,7 +346,7 @@ impl UserStore for InMemoryStore {
     }
 
     async fn delete_cube(&self, id: &CubeId) -> Result<(), StoreError> {
-        let State { sequence, scopes, users, queue } = &mut *self.write();
+        let State { sequence, scopes, users, queue, .. } = &mut *self.write();
         users.delete_cube(id)?;
         queue.remove_tenant(&Scope::of(id));
         scopes.entry(Scope::of(id)).or_default().erase(sequence, true);
@@ -350,7 +354,7 @@ impl UserStore for InMemoryStore {
     }
 
     async fn discard_cube(&self, id: &CubeId) -> Result<bool, StoreError> {
-        let State { sequence, scopes, users, queue } = &mut *self.write();
+        let State { sequence, scopes, users, queue, .. } = &mut *self.write();
         let state = scopes.entry(Scope::of(id)).or_default();
         if users.cube(id).is_none_or(|cube| cube.is_registered) || state.passing(&Filter::Everything).next().is_some() {
             return Ok(false);
@@ -375,6 +379,10 @@ impl UserStore for InMemoryStore {
 
     async fn access(&self, user: &UserId, cube: &CubeId) -> Result<Option<Access>, StoreError> {
         Ok(self.read().users.access(user, cube))
+    }
+
+    fn key_store(&self) -> Option<&dyn KeyStore> {
+        Some(self)
     }
 
     fn archive(&self) -> Option<&dyn UserArchive> {

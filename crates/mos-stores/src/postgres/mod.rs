@@ -7,6 +7,7 @@
 
 mod cubes;
 mod fault;
+mod keys;
 mod lifecycle;
 mod options;
 mod schema;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use mos_core::{
-    Access, Clock, Cube, CubeId, ScopeLifecycle, StoreError, User, UserArchive, UserId, UserRole, UserStore,
+    Access, Clock, Cube, CubeId, KeyStore, ScopeLifecycle, StoreError, User, UserArchive, UserId, UserRole, UserStore,
 };
 use serde_json::Value;
 use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
@@ -297,6 +298,10 @@ impl UserStore for PostgresUsers {
 
     async fn facts(&self) -> Result<Vec<(String, String)>, StoreError> {
         self.read(|| self.known_facts()).await
+    }
+
+    fn key_store(&self) -> Option<&dyn KeyStore> {
+        Some(self)
     }
 
     fn archive(&self) -> Option<&dyn UserArchive> {

@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Connection, query, query_scalar, raw_sql};
 use super::fault::{BACKEND, Fault, ServerName};
 
 /// The newest format of the tables that this program knows.
-pub const USERS_SCHEMA_VERSION: i64 = 2;
+pub const USERS_SCHEMA_VERSION: i64 = 3;
 
 /// One step from the version before to `to`.
 #[derive(Debug)]
@@ -20,7 +20,8 @@ struct Migration {
 /// Every step since the first release, in order. A step that was released is never changed again.
 const MIGRATIONS: &[Migration] = &[
     Migration { to: 1, sql: include_str!("schema_v1.sql") },
-    Migration { to: USERS_SCHEMA_VERSION, sql: include_str!("schema_v2.sql") },
+    Migration { to: 2, sql: include_str!("schema_v2.sql") },
+    Migration { to: USERS_SCHEMA_VERSION, sql: include_str!("schema_v3.sql") },
 ];
 
 /// What tables of MemOS have at least. Tables of these names that lack any of it belong to another program.

@@ -10,6 +10,7 @@ mod connection;
 mod edges;
 mod fault;
 mod graph;
+mod keys;
 mod queue;
 mod read;
 mod schema;
@@ -27,8 +28,8 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use mos_core::{
     Access, Change, ChangedFields, Clock, Cube, CubeId, Direction, Edge, EmbeddingSpace, Filter, GraphPage, GraphStore,
-    GroupCount, MemoryId, MemoryItem, News, Page, Paging, Receipt, RecordArchive, RecordStore, Scope, ScopeLifecycle,
-    Scored, StoreError, Tagged, User, UserArchive, UserId, UserRole, UserStore, Version, WriteBatch,
+    GroupCount, KeyStore, MemoryId, MemoryItem, News, Page, Paging, Receipt, RecordArchive, RecordStore, Scope,
+    ScopeLifecycle, Scored, StoreError, Tagged, User, UserArchive, UserId, UserRole, UserStore, Version, WriteBatch,
 };
 use rusqlite::{Connection, ErrorCode};
 use serde_json::Value;
@@ -451,6 +452,10 @@ impl UserStore for SqliteStore {
     async fn access(&self, user: &UserId, cube: &CubeId) -> Result<Option<Access>, StoreError> {
         let (user, cube) = (user.clone(), cube.clone());
         self.read(move |connection| users::access(connection, &user, &cube)).await
+    }
+
+    fn key_store(&self) -> Option<&dyn KeyStore> {
+        Some(self)
     }
 
     fn archive(&self) -> Option<&dyn UserArchive> {

@@ -9,7 +9,7 @@ use rusqlite::{Connection, TransactionBehavior, params};
 use super::fault::{Fault, store_error};
 
 /// The newest format of the database this program knows; it is kept in the file's `user_version`.
-pub const SCHEMA_VERSION: i64 = 8;
+pub const SCHEMA_VERSION: i64 = 9;
 
 /// One step from the version before to `to`.
 #[derive(Debug)]
@@ -28,6 +28,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { to: 6, sql: include_str!("schema_v6.sql") },
     Migration { to: 7, sql: include_str!("schema_v7.sql") },
     Migration { to: 8, sql: include_str!("schema_v8.sql") },
+    Migration { to: 9, sql: include_str!("schema_v9.sql") },
 ];
 
 /// Brings the database to the newest version: makes a new one, copies an older one aside and migrates it, refuses a

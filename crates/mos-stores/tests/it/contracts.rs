@@ -192,3 +192,24 @@ async fn in_memory_keeps_the_archive_contract() {
     contracts::archive::run(async || in_memory() as Arc<dyn RecordStore>).await;
     contracts::archive::run_users(async || in_memory() as Arc<dyn UserStore>).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_keeps_the_keys_contract() {
+    let folder = tempfile::tempdir().unwrap();
+    contracts::keys::run(async || sqlite(&folder)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_memory_keeps_the_keys_contract() {
+    contracts::keys::run(async || in_memory()).await;
+}
+
+#[tokio::test]
+async fn keys_in_sqlite_survive_reopening() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = async || {
+        let options = SqliteOptions::at(folder.path().join("mos.db"));
+        SqliteStore::open(options, Arc::new(SetClock::default())).unwrap()
+    };
+    contracts::keys::survives_reopening(open).await;
+}

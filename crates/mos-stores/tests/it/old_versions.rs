@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mos_core::{
-    Access, ClaimRequest, Cube, CubeId, Direction, Document, Edge, EmbeddingSpace, EmbeddingWrite, Expected, Filter,
-    GraphStore, JobQueue, JobState, LogEntry, MemoryItem, NewJob, Origin, Paging, RecordStore, Scope, StateStore,
-    UserId, UserRole, UserStore, VectorStore, WriteBatch,
+    Access, ApiKey, ClaimRequest, Cube, CubeId, Direction, Document, Edge, EmbeddingSpace, EmbeddingWrite, Expected,
+    Filter, GraphStore, JobQueue, JobState, KeyHash, KeyId, KeyScope, KeyStore, LogEntry, MemoryItem, NewJob, Origin,
+    Paging, RecordStore, Scope, StateStore, UserId, UserRole, UserStore, VectorStore, WriteBatch,
 };
 use mos_stores::{ExactVectors, SCHEMA_VERSION, SqliteOptions, SqliteStore};
 use mos_testkit::clock::SetClock;
@@ -89,10 +89,26 @@ async fn write_the_fixture() {
     store.complete(&claimed[0].ticket).await.unwrap();
     store.fail(&claimed[1].ticket, "broken", None).await.unwrap();
     write_state(&*store).await;
+    store.create_key(&fixture_key(), &KeyHash::new([7; 32])).await.unwrap();
     drop(store);
     let connection = Connection::open(&path).unwrap();
     connection.pragma_update(None, "page_size", 1024).unwrap();
     connection.execute("VACUUM INTO ?1", [fixture(SCHEMA_VERSION).to_str().unwrap()]).unwrap();
+}
+
+fn fixture_key() -> ApiKey {
+    ApiKey {
+        id: KeyId::new("key"),
+        prefix: "krlk_0123456".to_owned(),
+        user: Some(UserId::new("ann")),
+        scopes: [KeyScope::Read, KeyScope::Write].into(),
+        cubes: Some([scope().cube].into()),
+        description: Some("for the phone".to_owned()),
+        created_at: jiff::Timestamp::from_microsecond(1_767_323_045_000_001).unwrap(),
+        last_used_at: None,
+        expires_at: None,
+        is_active: true,
+    }
 }
 
 async fn write_state(state: &dyn StateStore) {
@@ -122,6 +138,10 @@ async fn every_released_version_opens_and_holds_its_memories() {
             assert_holds_its_jobs(&store).await;
         }
         assert_holds_its_shares(&store, version).await;
+        if version < 9 {
+            store.create_key(&fixture_key(), &KeyHash::new([7; 32])).await.unwrap();
+        }
+        assert_eq!(store.find_key(&KeyHash::new([7; 32])).await.unwrap(), Some(fixture_key()));
         if version >= 6 {
             assert_holds_its_state(&*store).await;
         } else {

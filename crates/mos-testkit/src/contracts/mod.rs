@@ -3,6 +3,7 @@
 //! Each suite takes a function that makes a fresh, empty store, and panics with the claim that does not hold.
 
 pub mod archive;
+pub mod keys;
 pub mod queue;
 pub mod record;
 pub mod rerank;

@@ -9,7 +9,7 @@ use mos_core::{ActivationId, ActivationMemory, ActivationStats, MemoryError, Mes
 use mos_engine::LocalChatModel;
 use mos_kv::{
     DiskTier, KvActivation, KvCacheItem, KvCacheMemory, KvCacheMemoryOptions, KvChatModel, KvChatOptions, KvEncoding,
-    KvError, KvTiers, TierOptions,
+    KvError, KvTiers, TierOptions, TierUsage,
 };
 use tokio::sync::OnceCell;
 
@@ -57,6 +57,11 @@ impl KvCaches {
             ..KvCacheMemoryOptions::default()
         };
         Self { options, open_model, model: OnceCell::new(), tiers: OnceCell::new(), activation: OnceCell::new() }
+    }
+
+    /// Returns what all items take; `None` when nobody has asked for any yet.
+    pub(crate) fn usage(&self) -> Option<TierUsage> {
+        self.tiers.get().map(|tiers| tiers.usage())
     }
 
     async fn model(&self) -> Result<Arc<LocalChatModel>, ModelError> {

@@ -21,7 +21,7 @@ use mos_core::{
     ActivationId, ActivationMemory, ChatModel, ChatRequest, ChatStream, Clock, Cube, CubeId, IdSource, Message,
     ModelError, Scope, UserId,
 };
-use mos_kv::{KvChatModel, MergeStrategy};
+use mos_kv::{KvChatModel, MergeStrategy, TierUsage};
 
 use serde_json::Value;
 
@@ -206,6 +206,14 @@ impl Activations {
             backend.forget(&scope).await?;
         }
         Ok(())
+    }
+
+    /// Returns what the caches of all cubes take; `None` when none were opened yet.
+    pub(crate) fn cache_usage(&self) -> Option<TierUsage> {
+        self.own.iter().chain(self.by_key.values()).find_map(|backend| match backend {
+            ActivationBackend::Kv(caches) => caches.usage(),
+            ActivationBackend::Prompts(_) | ActivationBackend::Other(_) => None,
+        })
     }
 
     /// Returns why a cube has no caches, for people.

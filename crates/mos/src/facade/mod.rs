@@ -5,7 +5,9 @@ mod chat;
 mod cubes;
 mod deleting;
 mod feedback;
+mod keys;
 mod memories;
+mod observe;
 mod organize;
 mod plugins;
 mod preferences;
@@ -23,7 +25,7 @@ use std::sync::{Arc, OnceLock};
 
 use mos_config::Settings;
 use mos_core::{
-    Access, ChatModel, Clock, Cube, CubeId, Embedder, IdSource, JobQueue, ParametricMemory, PreferenceMemory,
+    Access, ChatModel, Clock, Cube, CubeId, Embedder, IdSource, JobQueue, KeyStore, ParametricMemory, PreferenceMemory,
     RecordStore, Scope, StateStore, TextMemory, UserId, UserStore, VectorStore,
 };
 use mos_memory::AddLocks;
@@ -92,6 +94,8 @@ pub(crate) struct Parts {
     pub(crate) ids: Arc<dyn IdSource>,
     pub(crate) record: Arc<dyn RecordStore>,
     pub(crate) users: Arc<dyn UserStore>,
+    /// The program's own store of keys; without one they are kept with the users.
+    pub(crate) keys: Option<Arc<dyn KeyStore>>,
     /// Whether users and cubes are kept elsewhere than the record.
     pub(crate) has_users_apart: bool,
     pub(crate) sqlite: Option<Arc<SqliteStore>>,

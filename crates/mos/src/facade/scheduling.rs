@@ -147,6 +147,9 @@ impl Mos {
         let (clock, ids) = (self.parts.clock.as_ref(), self.parts.ids.as_ref());
         let mut message = ScheduleMessage::new(label, user.clone(), cube.clone(), content, clock, ids);
         message.user_name = user.to_string();
+        if let Some(trace_id) = crate::trace::trace_id() {
+            message.trace_id = trace_id;
+        }
         let session = session.map(SessionId::as_str).or(self.parts.settings.session_id.as_deref());
         message.session_id = session.unwrap_or_default().to_owned();
         message

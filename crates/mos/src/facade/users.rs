@@ -98,12 +98,13 @@ impl Mos {
         Ok(self.parts.users.users().await?)
     }
 
-    /// Deactivates a user. Its cubes stay, so that nobody's memories are lost by it.
+    /// Deactivates a user and erases its keys. Its cubes stay, so that nobody's memories are lost by it.
     ///
     /// # Errors
     /// An error for an unknown user and for `root`.
     pub async fn delete_user(&self, id: &UserId) -> Result<()> {
         self.parts.users.delete_user(id).await?;
+        self.remove_keys_of(id).await?;
         self.parts.transcripts.clear(id);
         Ok(())
     }
@@ -197,7 +198,7 @@ impl Mos {
     }
 
     /// Refuses unless the actor may do this with users of a role.
-    async fn check_administers(&self, actor: &UserId, role: UserRole, what: &str) -> Result<()> {
+    pub(super) async fn check_administers(&self, actor: &UserId, role: UserRole, what: &str) -> Result<()> {
         if administers(self.checked_user(actor).await?.role, role) {
             return Ok(());
         }

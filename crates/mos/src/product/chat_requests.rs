@@ -53,16 +53,20 @@ macro_rules! chat_request {
                 #[schema(value_type = Option<Vec<Object>>)]
                 optional history: Vec<Value>;
                 /// How memories are looked for.
+                #[schema(required = false, default = "fast")]
                 default mode: SearchMode = SearchMode::Fast;
                 /// Instructions for the model; `{memories}` marks where the memories go.
                 optional system_prompt: String;
                 /// The most memories.
+                #[schema(required = false, default = 10)]
                 default top_k: usize = 10;
                 /// The conversation; its memories come first.
                 optional session_id: String;
                 /// Whether the user's preferences stand in the prompt.
+                #[schema(required = false, default = true)]
                 default include_preference: bool = true;
                 /// The most preferences of each type.
+                #[schema(required = false, default = 6)]
                 default pref_top_k: usize = 6;
                 /// The name of a model that is configured; without this the first.
                 optional model_name_or_path: String;
@@ -73,23 +77,28 @@ macro_rules! chat_request {
                 /// Among how likely words is chosen, above 0 up to 1.
                 optional top_p: f64, at least 0.0;
                 /// Whether the turn is remembered.
+                #[schema(required = false, default = true)]
                 default add_message_on_answer: bool = true;
                 /// Accepted; it has no effect.
                 optional manager_user_id: String;
                 /// Accepted; it has no effect.
                 optional project_id: String;
                 /// The least relativity of memories that are found, from 0 (no limit) to 1.
+                #[schema(required = false, default = 0.45)]
                 default relativity: f64 = 0.45, at least 0.0;
                 /// Only memories that pass.
                 #[schema(value_type = Option<Object>)]
                 optional filter: Map<String, Value>;
                 /// Whether the internet is searched too.
+                #[schema(required = false, default = false)]
                 default internet_search: bool = false;
                 /// The least relativity of memories in the prompt; the best three stand there however little they fit.
+                #[schema(required = false, default = 0.5)]
                 default threshold: f64 = 0.5;
                 /// The cube, when no list names one.
                 optional mem_cube_id: String;
                 /// Accepted; it has no effect.
+                #[schema(required = false, default = false)]
                 default moscube: bool = false;
                 $($own)*
             }
@@ -148,6 +157,7 @@ chat_request! {
         /// One of the keys that are configured.
         required business_key: String;
         /// Whether memories are looked for.
+        #[schema(required = false, default = false)]
         default need_search: bool = false;
     }
 }

@@ -23,10 +23,13 @@ request! {
         /// The cube.
         required cube_id: String;
         /// For whom; empty for the caller's user, or the owner of the cube.
+        #[schema(required = false, default = "")]
         default user_id: String = String::new();
         /// Noted with the work; empty for the user's id.
+        #[schema(required = false, default = "")]
         default user_name: String = String::new();
         /// The conversation that it belongs to; may be empty.
+        #[schema(required = false, default = "")]
         default session_id: String = String::new();
     }
 }
@@ -41,6 +44,7 @@ request! {
         /// Written at this moment or earlier, ISO 8601.
         optional created_before: String;
         /// The most entries.
+        #[schema(required = false, default = 20)]
         default limit: usize = 20;
     }
 }
@@ -142,6 +146,9 @@ impl Product {
         };
         let (clock, ids) = (mos.parts.clock.as_ref(), mos.parts.ids.as_ref());
         let mut message = ScheduleMessage::new(label::MEM_DREAM, user.clone(), cube.cube_id.clone(), "", clock, ids);
+        if let Some(trace_id) = crate::trace::trace_id() {
+            message.trace_id = trace_id;
+        }
         message.user_name = if request.user_name.is_empty() { user.to_string() } else { request.user_name };
         message.session_id = request.session_id;
         message.info = Some(Map::from_iter([("trigger".to_owned(), Value::from("api"))]));

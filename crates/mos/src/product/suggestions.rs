@@ -54,6 +54,7 @@ request! {
         /// The cube whose newest memories are looked at.
         required mem_cube_id: String;
         /// The language of the questions.
+        #[schema(required = false, default = "zh")]
         default language: SuggestionLanguage = SuggestionLanguage::Chinese;
         /// A text, or what was said, that is looked at instead.
         #[schema(value_type = Option<Value>)]

@@ -25,8 +25,10 @@ request! {
         /// Whose work: the id of the user.
         required user_name: String;
         /// How long at most; never longer than 600.
+        #[schema(required = false, default = 120.0)]
         default timeout_seconds: f64 = 120.0;
         /// How often it is looked.
+        #[schema(required = false, default = 0.5)]
         default poll_interval: f64 = 0.5;
     }
 }

@@ -9,8 +9,10 @@
 mod ledger;
 mod metered;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mos_config::BudgetConfig;
@@ -93,6 +95,15 @@ pub struct Usage {
     pub entries: Vec<UsageEntry>,
 }
 
+/// What models took, of all users and cubes together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UsageTotals {
+    /// Since the beginning, by the model's name; empty for models of days so long ago that they are told together.
+    pub by_model: BTreeMap<String, TokenSums>,
+    /// Answers since the program began for which a kept state stood in for a part of the computation.
+    pub n_cached_calls: u64,
+}
+
 /// Who is to be counted for an answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Payer {
@@ -105,6 +116,8 @@ pub(crate) struct UsageMeter {
     clock: Arc<dyn Clock>,
     budget: Option<BudgetConfig>,
     ledger: Mutex<Ledger>,
+    /// Answers since the beginning of the program that a kept state made shorter.
+    n_cached_calls: AtomicU64,
 }
 
 impl fmt::Debug for UsageMeter {
@@ -124,7 +137,7 @@ impl UsageMeter {
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, MemoryError> {
         let ledger = Ledger::open(folder, &today(&*clock))?;
-        Ok(Arc::new(Self { clock, budget, ledger: Mutex::new(ledger) }))
+        Ok(Arc::new(Self { clock, budget, ledger: Mutex::new(ledger), n_cached_calls: AtomicU64::new(0) }))
     }
 
     /// Returns a model whose answers are counted.
@@ -158,6 +171,9 @@ impl UsageMeter {
 
     /// Counts an answer.
     fn record(&self, payer: &Payer, model: &str, tokens: TokenSums) {
+        if tokens.cached_tokens > 0 {
+            self.n_cached_calls.fetch_add(1, Ordering::Relaxed);
+        }
         let day = today(&*self.clock);
         let account = Account { day, user: payer.user.clone(), cube: payer.cube.clone(), model: model.to_owned() };
         self.locked().record(account, tokens);
@@ -194,6 +210,17 @@ impl UsageMeter {
             total,
             entries,
         }
+    }
+
+    /// Returns what all users took.
+    pub(crate) fn totals(&self) -> UsageTotals {
+        let day = today(&*self.clock);
+        let mut totals =
+            UsageTotals { n_cached_calls: self.n_cached_calls.load(Ordering::Relaxed), ..UsageTotals::default() };
+        for (account, tokens) in self.caught_up(&day).accounts() {
+            totals.by_model.entry(account.model.clone()).or_default().add(tokens);
+        }
+        totals
     }
 
     fn locked(&self) -> std::sync::MutexGuard<'_, Ledger> {

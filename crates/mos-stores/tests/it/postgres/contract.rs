@@ -71,3 +71,29 @@ async fn users_in_postgres_survive_reopening() {
     contracts::users::survives_reopening(open).await;
     schema.drop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_keeps_the_keys_contract() {
+    let Some(schema) = Schema::new().await else { return };
+    let made = Mutex::new(vec![schema]);
+    let make = async || {
+        let schema = Schema::new().await.expect("the server was there");
+        let record: Arc<dyn ScopeLifecycle> = InMemoryStore::new(Arc::new(SetClock::default()));
+        let users = schema.open(record).await.unwrap();
+        made.lock().unwrap().push(schema);
+        users
+    };
+    contracts::keys::run(make).await;
+    drop_all(made).await;
+}
+
+#[tokio::test]
+async fn keys_in_postgres_survive_reopening() {
+    let Some(schema) = Schema::new().await else { return };
+    let open = async || {
+        let record: Arc<dyn ScopeLifecycle> = InMemoryStore::new(Arc::new(SetClock::default()));
+        schema.open(record).await.unwrap()
+    };
+    contracts::keys::survives_reopening(open).await;
+    schema.drop().await;
+}

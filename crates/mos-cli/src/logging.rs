@@ -1,0 +1,37 @@
+//! What is told while the program works: lines on standard error, for people or for programs, and traces to a collector.
+
+use tracing::Subscriber;
+use tracing_subscriber::filter::{EnvFilter, LevelFilter};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry, fmt};
+
+/// The variable that says what lines look like: `text`, or `json` for one object in each line.
+const FORMAT: &str = "MOS_LOG_FORMAT";
+
+/// Sends traces somewhere.
+pub(crate) type Traces = Box<dyn Layer<Registry> + Send + Sync>;
+
+/// Begins to log. `RUST_LOG` says what, else the number of `-v`; `MOS_LOG_FORMAT` says how. Traces hold what is told at the level
+/// `info`, whatever is in the lines.
+pub(crate) fn start(verbose: u8, traces: Option<Traces>) {
+    let default = match verbose {
+        0 => "error",
+        1 => "info",
+        _ => "debug",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let format = std::env::var(FORMAT).unwrap_or_default();
+    let traces = traces.map(|traces| traces.with_filter(LevelFilter::INFO));
+    tracing_subscriber::registry().with(traces).with(lines(format == "json").with_filter(filter)).init();
+    if !matches!(format.as_str(), "" | "text" | "json") {
+        tracing::warn!("{FORMAT} must be `text` or `json`; lines are text");
+    }
+}
+
+/// Writes lines to standard error.
+fn lines<S: Subscriber + for<'a> LookupSpan<'a>>(is_json: bool) -> Box<dyn Layer<S> + Send + Sync> {
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    if is_json { lines.json().flatten_event(true).boxed() } else { lines.boxed() }
+}

@@ -1,0 +1,94 @@
+//! The layer that writes down changes.
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::Method;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
+use mos::product::{Caller, Identity};
+
+use super::entry::parameters;
+use super::{Entry, Notes, Place};
+use crate::auth::KeyUsed;
+use crate::guard::trace::TraceId;
+use crate::state::ServerState;
+
+/// Operations that are asked with POST and change nothing. Every other one is written down.
+const READING: &[&str] = &[
+    "/product/search",
+    "/product/get_all",
+    "/product/get_memory",
+    "/product/get_memory_by_ids",
+    "/product/get_memory_dashboard",
+    "/product/get_user_names_by_memory_ids",
+    "/product/exist_mem_cube_id",
+    "/product/suggestions",
+    "/product/scheduler/wait",
+    "/api/openmem/v1/search/memory",
+    "/api/openmem/v1/get/message",
+    "/api/openmem/v1/get/memory",
+    "/api/openmem/v1/get/knowledgebase-file",
+    "/dream/diary",
+    "/v1/embeddings",
+];
+
+/// Puts the layer around routes. It is inside the one that finds out who calls.
+pub(crate) fn around(routes: Router<ServerState>, state: &ServerState) -> Router<ServerState> {
+    routes.layer(from_fn_with_state(state.clone(), record))
+}
+
+fn is_change(method: &Method, path: &str) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) && !READING.contains(&path)
+}
+
+/// A line that is written in any case, also when the caller hangs up before the answer.
+struct Pending {
+    line: Option<(Place, Entry)>,
+    notes: Notes,
+}
+
+impl Pending {
+    fn answer(mut self, response: &Response) {
+        if let Some((_, entry)) = &mut self.line {
+            entry.status = response.status().as_u16();
+        }
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if let Some((place, mut entry)) = self.line.take() {
+            self.notes.fill(&mut entry);
+            place.fill(entry);
+        }
+    }
+}
+
+async fn record(State(state): State<ServerState>, mut request: Request, next: Next) -> Response {
+    let matched = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let path = matched.unwrap_or_else(|| request.uri().path().to_owned());
+    // Without a caller it is a public path, or refused.
+    let Some(caller) = request.extensions().get::<Caller>().cloned() else { return next.run(request).await };
+    if !state.options().audit || !is_change(request.method(), &path) {
+        return next.run(request).await;
+    }
+    let entry = Entry {
+        at: state.app().mos().now_text(),
+        key: request.extensions().get::<KeyUsed>().and_then(KeyUsed::name),
+        user: match caller.identity {
+            Identity::User(user) => Some(user.to_string()),
+            Identity::Program => None,
+        },
+        what: format!("{} {path}", request.method()),
+        parameters: parameters(&path, request.uri().path()),
+        trace_id: request.extensions().get::<TraceId>().map(|trace| trace.0.to_string()),
+        ..Entry::default()
+    };
+    let notes = Notes::default();
+    request.extensions_mut().insert(notes.clone());
+    let place = state.audit().place().await;
+    let pending = Pending { line: place.map(|place| (place, entry)), notes };
+    let response = next.run(request).await;
+    pending.answer(&response);
+    response
+}

@@ -1,0 +1,115 @@
+//! What handlers get out of a request.
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, MatchedPath, Request};
+use axum::http::request::Parts;
+use axum::http::{Method, StatusCode, Uri};
+use mos::product::{Caller, Issue, Product, ProductError, Request as ProductRequest};
+use serde_json::{Map, Value, json};
+
+use crate::audit::Notes;
+use crate::error::ApiError;
+use crate::state::ServerState;
+
+/// Who calls; put into the request by the layer that looks at keys.
+#[derive(Clone, Debug)]
+pub(crate) struct Authenticated(pub(crate) Caller);
+
+impl<S: Sync> FromRequestParts<S> for Authenticated {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let caller = parts.extensions.get::<Caller>().cloned();
+        caller.map(Self).ok_or_else(|| ApiError::unauthenticated("Missing API key"))
+    }
+}
+
+/// The operations of the product API for who calls.
+#[derive(Clone, Debug)]
+pub(crate) struct Operations(pub(crate) Product);
+
+impl FromRequestParts<ServerState> for Operations {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ServerState) -> Result<Self, ApiError> {
+        let Authenticated(caller) = Authenticated::from_request_parts(parts, state).await?;
+        Ok(Self(state.app().product_as(caller)))
+    }
+}
+
+/// The JSON of a body, whatever its content type says, not deeper than the options allow.
+#[derive(Debug)]
+pub(crate) struct JsonBody(pub(crate) Value);
+
+impl FromRequest<ServerState> for JsonBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &ServerState) -> Result<Self, ApiError> {
+        let (method, path) = place(request.method(), request.extensions().get::<MatchedPath>(), request.uri());
+        let notes = request.extensions().get::<Notes>().cloned();
+        let bytes = Bytes::from_request(request, state)
+            .await
+            .map_err(|refused| ApiError::new(refused.status(), refused.body_text()))?;
+        let value: Value = serde_json::from_slice(&bytes).map_err(|error| {
+            let issue = Issue {
+                kind: "json_invalid".to_owned(),
+                loc: vec![json!("body"), json!(error.column())],
+                msg: format!("JSON decode error: {error}"),
+                input: json!({}),
+                ctx: None,
+            };
+            ApiError::from(ProductError::refused(vec![issue])).on(&method, &path)
+        })?;
+        if depth(&value) > state.options().max_json_depth {
+            return Err(ApiError::new(StatusCode::BAD_REQUEST, "the JSON of the body is nested too deeply"));
+        }
+        if let Some(notes) = notes {
+            notes.read(&value);
+        }
+        Ok(Self(value))
+    }
+}
+
+/// A request of the product API out of a body.
+#[derive(Debug)]
+pub(crate) struct Body<T>(pub(crate) T);
+
+impl<T: ProductRequest> FromRequest<ServerState> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &ServerState) -> Result<Self, ApiError> {
+        let (method, path) = place(request.method(), request.extensions().get::<MatchedPath>(), request.uri());
+        let JsonBody(value) = JsonBody::from_request(request, state).await?;
+        T::from_json(&value).map(Self).map_err(|error| ApiError::from(error).on(&method, &path))
+    }
+}
+
+/// A request of the product API out of the query string.
+#[derive(Debug)]
+pub(crate) struct QueryOf<T>(pub(crate) T);
+
+impl<T: ProductRequest> FromRequestParts<ServerState> for QueryOf<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &ServerState) -> Result<Self, ApiError> {
+        let pairs = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
+            .map_err(|refused| ApiError::new(StatusCode::BAD_REQUEST, refused.body_text()))?;
+        let map: Map<String, Value> = pairs.0.into_iter().map(|(name, value)| (name, Value::String(value))).collect();
+        let (method, path) = place(&parts.method, parts.extensions.get::<MatchedPath>(), &parts.uri);
+        let read = T::from_part("query", &Value::Object(map));
+        read.map(Self).map_err(|error| ApiError::from(error).on(&method, &path))
+    }
+}
+
+fn place(method: &Method, matched: Option<&MatchedPath>, uri: &Uri) -> (String, String) {
+    (method.to_string(), matched.map_or_else(|| uri.path().to_owned(), |path| path.as_str().to_owned()))
+}
+
+/// How deep a value is; the parser has bounded it already.
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
+}

@@ -1,0 +1,89 @@
+//! The router, and the server around it.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+
+use axum::Router;
+use axum::http::{Method, StatusCode, Uri};
+use tokio::net::TcpListener;
+
+use crate::error::ApiError;
+use crate::guard;
+use crate::options::check;
+use crate::routes;
+use crate::state::ServerState;
+use crate::{audit, auth};
+
+/// Paths that need no key.
+pub const PUBLIC: &[&str] =
+    &["/health", "/ready", "/admin/health", "/openapi.json", "/docs", "/docs/", "/docs/{*rest}"];
+
+/// Returns every route of the server.
+pub fn router(state: ServerState) -> Router {
+    // Whoever calls is known before the requests of a caller are counted, and before a change is written down.
+    let routes = auth::around(guard::within(audit::around(routes::all(), &state), &state), &state)
+        .fallback(|uri: Uri| async move { ApiError::new(StatusCode::NOT_FOUND, format!("Not Found: {}", uri.path())) })
+        .method_not_allowed_fallback(|method: Method| async move {
+            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, format!("Method Not Allowed: {method}"))
+        });
+    guard::around(routes, &state).with_state(state)
+}
+
+/// A server that listens.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    state: ServerState,
+}
+
+impl Server {
+    /// Listens where the options say.
+    ///
+    /// # Errors
+    /// The error of the socket; what [`check`] says about the options.
+    pub async fn bind(state: ServerState) -> io::Result<Self> {
+        check(state.options()).map_err(io::Error::other)?;
+        let listener = TcpListener::bind(state.options().listen).await?;
+        Ok(Self { listener, state })
+    }
+
+    /// Returns where it listens.
+    ///
+    /// # Errors
+    /// The error of the socket.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Answers requests until `stop` is ready; then those under way may end within the time of the options, and the work in
+    /// the background ends in good order.
+    ///
+    /// # Errors
+    /// The error of the socket.
+    pub async fn serve(self, stop: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+        let Self { listener, state } = self;
+        let (drain, app) = (state.options().drain, state.app().clone());
+        let (stopping, stopped) = tokio::sync::oneshot::channel();
+        let router = router(state.clone());
+        let serving = guard::connections::serve(listener, router, &state, async move {
+            stop.await;
+            // Nobody listens when serving has ended already.
+            stopping.send(()).ok();
+        });
+        let late = async {
+            if stopped.await.is_ok() {
+                tokio::time::sleep(drain).await;
+            } else {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = serving => {}
+            () = late => tracing::warn!("requests that took longer than the time to stop were broken off"),
+        }
+        app.stop().await;
+        state.audit().flush().await;
+        Ok(())
+    }
+}

@@ -1,0 +1,79 @@
+//! What all handlers share.
+
+use std::sync::Arc;
+
+use mos::product::App;
+use mos_core::KeyHash;
+
+use crate::audit::Audit;
+use crate::auth::Auth;
+use crate::guard::{Rates, Work};
+use crate::metrics::Metrics;
+use crate::options::ServerOptions;
+
+/// What all handlers share. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct ServerState {
+    parts: Arc<Parts>,
+}
+
+#[derive(Debug)]
+struct Parts {
+    app: App,
+    options: ServerOptions,
+    metrics: Metrics,
+    rates: Rates,
+    work: Work,
+    auth: Auth,
+    audit: Audit,
+}
+
+impl ServerState {
+    /// Returns the state of a server over an app.
+    pub fn new(app: App, options: ServerOptions) -> Self {
+        Self::with_master_key(app, options, None)
+    }
+
+    /// As [`ServerState::new`]; the key of this hash, which need not be in the store, is a program's with all scopes.
+    pub fn with_master_key(app: App, options: ServerOptions, master: Option<KeyHash>) -> Self {
+        let audit = Audit::at(app.mos().data_dir().join("audit"));
+        let (auth, metrics) = (Auth::new(master), Metrics::new());
+        let (rates, work) = (Rates::new(options.rate_limit), Work::new(&options));
+        Self { parts: Arc::new(Parts { app, options, auth, audit, metrics, rates, work }) }
+    }
+
+    /// The product API and the facade under it.
+    pub fn app(&self) -> &App {
+        &self.parts.app
+    }
+
+    /// How the server behaves.
+    pub fn options(&self) -> &ServerOptions {
+        &self.parts.options
+    }
+
+    /// What is counted.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.parts.metrics
+    }
+
+    /// How often callers may call.
+    pub(crate) fn rates(&self) -> &Rates {
+        &self.parts.rates
+    }
+
+    /// The places for requests that are worked on.
+    pub(crate) fn work(&self) -> &Work {
+        &self.parts.work
+    }
+
+    /// Who calls.
+    pub(crate) fn auth(&self) -> &Auth {
+        &self.parts.auth
+    }
+
+    /// Who changed what.
+    pub(crate) fn audit(&self) -> &Audit {
+        &self.parts.audit
+    }
+}

@@ -1,0 +1,92 @@
+//! Who changed what.
+
+use mos::keys::NewKey;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::guarded::{Guarded, bytes_below, holds, options};
+
+async fn entries(house: &Guarded, query: &str) -> Vec<Value> {
+    let (status, body) = house.get(&format!("/admin/audit{query}"), &house.root).await;
+    assert_eq!(status, 200, "{body}");
+    body["entries"].as_array().unwrap().clone()
+}
+
+#[tokio::test]
+async fn a_change_is_told_with_who_what_and_how_it_ended() {
+    let house = Guarded::open().await;
+    let (_, made) = house.post("/admin/keys", &house.root, json!({"user_name": "ann"})).await;
+    let id = made["id"].as_str().unwrap().to_owned();
+    house.ask(Method::DELETE, &format!("/admin/keys/{id}"), &house.root, Value::Null).await;
+    let ann = house.key(NewKey::user("ann")).await;
+    assert_eq!(house.post("/admin/users", &ann, json!({"user_id": "eve"})).await.0, 403);
+    house.get("/admin/keys", &house.root).await;
+    let newest = entries(&house, "").await;
+    let told: Vec<(&str, u64)> =
+        newest.iter().map(|entry| (entry["what"].as_str().unwrap(), entry["status"].as_u64().unwrap())).collect();
+    let expected = [("POST /admin/users", 403), ("DELETE /admin/keys/{key_id}", 200), ("POST /admin/keys", 200)];
+    assert_eq!(told, expected, "reading leaves no line");
+    assert_eq!((&newest[0]["user"], &newest[1]["user"]), (&json!("ann"), &Value::Null));
+    assert_eq!(newest[1]["parameters"]["key_id"], json!(id));
+    assert_eq!(
+        (&newest[2]["named_user"], &newest[2]["at"]),
+        (&json!("ann"), &json!("2026-01-02T03:04:05.000000+00:00"))
+    );
+    let (_, keys) = house.get("/admin/keys?user_name=*", &house.root).await;
+    assert_eq!(newest[2]["key"], keys["keys"][0]["id"], "the key is told by its id");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn memories_are_told_by_their_cubes_and_never_by_their_text() {
+    let house = Guarded::open().await;
+    let ann = house.key(NewKey::user("ann")).await;
+    let add = json!({"user_id": "ann", "writable_cube_ids": ["notes"], "messages": "Rosebud is a sledge",
+                     "async_mode": "sync", "mode": "fast"});
+    assert_eq!(house.post("/product/add", &ann, add).await.0, 200);
+    let search = json!({"query": "Rosebud", "user_id": "ann", "readable_cube_ids": ["notes"]});
+    assert_eq!(house.post("/product/search", &ann, search).await.0, 200);
+    let newest = entries(&house, "").await;
+    assert_eq!(newest.len(), 1, "searching changes nothing");
+    assert_eq!((&newest[0]["what"], &newest[0]["cubes"]), (&json!("POST /product/add"), &json!(["notes"])));
+    assert_eq!((&newest[0]["user"], &newest[0]["named_user"]), (&json!("ann"), &json!("ann")));
+    let folder = house.close().await;
+    assert!(!holds(&bytes_below(&folder.path().join("audit")), "Rosebud"));
+}
+
+#[tokio::test]
+async fn who_has_no_key_leaves_no_line() {
+    let house = Guarded::open().await;
+    for _ in 0..3 {
+        house.request(Method::POST, "/admin/keys").json(&json!({"user_name": "eve"})).send().await.unwrap();
+    }
+    assert_eq!(entries(&house, "").await, [] as [Value; 0], "strangers cannot fill the disk");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn the_log_is_read_in_pages_and_outlives_the_server() {
+    let house = Guarded::open().await;
+    let root = house.root.clone();
+    for number in 0..5 {
+        house
+            .post("/admin/keys", &root, json!({"user_name": format!("user{number}"), "description": "hidden words"}))
+            .await;
+    }
+    let (_, first) = house.get("/admin/audit?limit=2", &root).await;
+    let next = first["next"].as_u64().unwrap();
+    let second = entries(&house, &format!("?limit=2&before={next}")).await;
+    let numbers: Vec<u64> = second.iter().map(|entry| entry["number"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, [3, 2]);
+    let folder = house.close().await;
+    let mut house = Guarded::over(folder, options(), None).await;
+    house.root = root;
+    house.post("/admin/keys", &house.root, json!({"user_name": "later"})).await;
+    let newest = entries(&house, "?limit=1").await;
+    assert_eq!(newest[0]["number"], json!(6));
+    let (_, all) = house.get("/admin/audit?limit=100", &house.root).await;
+    assert_eq!((all["entries"].as_array().unwrap().len(), &all["next"]), (6, &Value::Null));
+    let folder = house.close().await;
+    let bytes = bytes_below(&folder.path().join("audit"));
+    assert!(holds(&bytes, "user3") && !holds(&bytes, "hidden words"));
+}
