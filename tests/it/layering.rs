@@ -32,7 +32,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("mos-eval", &["mos", "mos-core", "mos-reader"]),
-    ("mos-cli", &["mos", "mos-core", "mos-config", "mos-eval"]),
+    ("mos-server", &["mos", "mos-core", "mos-config"]),
+    ("mos-cli", &["mos", "mos-core", "mos-config", "mos-eval", "mos-server"]),
     ("mos-testkit", &["mos-core"]),
 ];
 
@@ -46,6 +47,8 @@ const SHIPPED: &[(&str, &str)] = &[
     ("mos-engine", "candle-core"),
     ("mos-engine", "candle-transformers"),
     ("mos-engine", "tokenizers"),
+    ("mos-server", "axum"),
+    ("mos-server", "rmcp"),
     ("mos-stores", "lapin"),
     ("mos-stores", "neo4rs"),
     ("mos-stores", "qdrant-client"),

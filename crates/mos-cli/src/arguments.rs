@@ -95,6 +95,11 @@ pub(crate) enum Command {
     /// Settings.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Give a program memory as tools (Model Context Protocol, on standard input and output).
+    ///
+    /// The program that starts this one acts for any user, or with --user for that one only; with --cube it uses no other
+    /// cube. Standard output carries the protocol and nothing else.
+    Mcp(McpArguments),
     /// Measure how well memories are found.
     #[command(subcommand)]
     Eval(EvalCommand),
@@ -124,6 +129,13 @@ pub(crate) struct DemoArguments {
     /// Only ask again what an earlier demonstration stored (the second process).
     #[arg(long, hide = true, requires = "folder")]
     pub(crate) again: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct McpArguments {
+    /// Only tools that read: nothing is added, changed or removed.
+    #[arg(long)]
+    pub(crate) read_only: bool,
 }
 
 #[derive(Debug, Args)]

@@ -11,6 +11,7 @@ mod auth;
 mod error;
 mod extract;
 mod guard;
+mod mcp;
 mod metrics;
 mod openapi;
 mod options;
@@ -23,6 +24,7 @@ pub mod telemetry;
 
 pub use auth::first_key;
 pub use error::ApiError;
+pub use mcp::{McpServer, serve_stdio};
 pub use options::{AuthMode, RateLimit, ServerOptions, Telemetry, check};
 pub use server::{PUBLIC, Server, router};
 pub use state::ServerState;

@@ -13,7 +13,7 @@ use crate::guard;
 use crate::options::check;
 use crate::routes;
 use crate::state::ServerState;
-use crate::{audit, auth};
+use crate::{audit, auth, mcp};
 
 /// Paths that need no key.
 pub const PUBLIC: &[&str] =
@@ -21,8 +21,9 @@ pub const PUBLIC: &[&str] =
 
 /// Returns every route of the server.
 pub fn router(state: ServerState) -> Router {
+    let routes = routes::all().merge(mcp::routes(&state));
     // Whoever calls is known before the requests of a caller are counted, and before a change is written down.
-    let routes = auth::around(guard::within(audit::around(routes::all(), &state), &state), &state)
+    let routes = auth::around(guard::within(audit::around(routes, &state), &state), &state)
         .fallback(|uri: Uri| async move { ApiError::new(StatusCode::NOT_FOUND, format!("Not Found: {}", uri.path())) })
         .method_not_allowed_fallback(|method: Method| async move {
             ApiError::new(StatusCode::METHOD_NOT_ALLOWED, format!("Method Not Allowed: {method}"))

@@ -7,6 +7,7 @@ mod demo;
 mod doctor;
 mod eval;
 pub(crate) mod kv;
+mod mcp;
 mod memories;
 mod messages;
 mod migrate;
@@ -44,6 +45,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Search(search) => search::search(&context, search).await,
         Command::Get { id } => memories::get(&context, &id).await,
         Command::List => memories::list(&context).await,
+        Command::Mcp(mcp) => mcp::run(&context, arguments.user.is_some(), &mcp).await,
         Command::Usage => usage::run(&context).await,
         Command::History { id } => memories::history(&context, &id).await,
         Command::Undo { id } => memories::undo(&context, &id).await,

@@ -8,6 +8,7 @@ mod cube_files;
 mod eval;
 mod journeys;
 mod kv;
+mod mcp;
 mod migrating;
 mod organizing;
 mod qdrant;

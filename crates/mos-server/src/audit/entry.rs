@@ -52,6 +52,7 @@ pub(crate) struct Entry {
 struct Noted {
     cubes: BTreeSet<String>,
     user: Option<String>,
+    tool: Option<&'static str>,
 }
 
 /// What a request names, noted while it is read; in the extensions of the request.
@@ -88,11 +89,24 @@ impl Notes {
         }
     }
 
+    /// Notes that the request calls a tool that changes something.
+    pub(crate) fn tool(&self, name: &'static str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).tool = Some(name);
+    }
+
+    /// Whether the request calls a tool that changes something.
+    pub(super) fn names_a_tool(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).tool.is_some()
+    }
+
     /// Writes what was noted into an entry.
     pub(super) fn fill(&self, entry: &mut Entry) {
         let noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         entry.cubes = noted.cubes.iter().cloned().collect();
         entry.named_user.clone_from(&noted.user);
+        if let Some(tool) = noted.tool {
+            entry.what = format!("{} {tool}", entry.what);
+        }
     }
 }
 

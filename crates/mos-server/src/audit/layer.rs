@@ -32,6 +32,9 @@ const READING: &[&str] = &[
     "/v1/embeddings",
 ];
 
+/// Where every request is a POST; a tool that changes something notes its name before it begins.
+const TOOLS: &str = "POST /mcp";
+
 /// Puts the layer around routes. It is inside the one that finds out who calls.
 pub(crate) fn around(routes: Router<ServerState>, state: &ServerState) -> Router<ServerState> {
     routes.layer(from_fn_with_state(state.clone(), record))
@@ -58,6 +61,9 @@ impl Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         if let Some((place, mut entry)) = self.line.take() {
+            if entry.what == TOOLS && !self.notes.names_a_tool() {
+                return;
+            }
             self.notes.fill(&mut entry);
             place.fill(entry);
         }

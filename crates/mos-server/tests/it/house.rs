@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use mos::config::Setting;
 use mos::product::{App, ProductOptions};
 use mos::{Mos, Settings};
 use mos_server::{AuthMode, Server, ServerOptions, ServerState};

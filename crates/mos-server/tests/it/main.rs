@@ -1,4 +1,5 @@
 //! The server over real HTTP on loopback.
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is what it is for")]
 
 mod admin;
 mod audit;
@@ -8,6 +9,7 @@ mod guards;
 mod house;
 mod keys;
 mod limits;
+mod mcp;
 mod metrics;
 mod scenarios;
 mod schema_check;

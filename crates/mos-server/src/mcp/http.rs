@@ -1,0 +1,91 @@
+//! The tools at `/mcp`: streamable HTTP, one answer for each request.
+//!
+//! Sessions are not kept. A client gets no session id, one that it sends is not looked at, and every request counts for the
+//! key that it brings; so nobody can go on with what somebody else began, and nothing has to be bounded or to expire.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::Uri;
+use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
+use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
+
+use super::McpServer;
+use crate::options::ServerOptions;
+use crate::state::ServerState;
+
+/// Returns the route of the tools. A layer has to put a [`Caller`](mos::product::Caller) into its requests.
+pub(crate) fn routes(state: &ServerState) -> Router<ServerState> {
+    let (app, options) = (state.app().clone(), state.options());
+    let config = StreamableHttpServerConfig::default()
+        .with_legacy_session_mode(false)
+        .with_json_response(true)
+        .with_allowed_hosts(hosts(options))
+        .with_max_request_body_bytes(options.max_body_bytes);
+    let config = match origins(options) {
+        Some(origins) => config.with_allowed_origins(origins).enforce_origin_validation(),
+        None => config.disable_allowed_origins(),
+    };
+    let server = move || Ok(McpServer::of_requests(app.clone()));
+    let service = StreamableHttpService::new(server, Arc::new(NeverSessionManager::default()), config);
+    Router::new().route_service("/mcp", service)
+}
+
+/// The hosts that requests may name.
+fn hosts(options: &ServerOptions) -> Vec<String> {
+    let mut hosts = options.allowed_hosts.clone();
+    let ip = options.listen.ip();
+    hosts.push(ip.to_string());
+    if ip.is_loopback() || ip.is_unspecified() {
+        hosts.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
+    }
+    hosts
+}
+
+/// The origins of pages that may call, each with its port; `None` when any may.
+fn origins(options: &ServerOptions) -> Option<Vec<String>> {
+    if options.cors_origins.iter().any(|origin| origin == "*") {
+        return None;
+    }
+    Some(options.cors_origins.iter().map(|origin| with_port(origin)).collect())
+}
+
+/// An origin without a port is that of its scheme.
+fn with_port(origin: &str) -> String {
+    let origin = origin.trim_end_matches('/');
+    let Ok(uri) = origin.parse::<Uri>() else { return origin.to_owned() };
+    match (uri.port_u16(), uri.scheme_str()) {
+        (None, Some("https")) => format!("{origin}:443"),
+        (None, Some("http")) => format!("{origin}:80"),
+        _ => origin.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_those_of_the_options_and_where_it_listens() {
+        let options =
+            ServerOptions { allowed_hosts: vec!["memory.example.com".to_owned()], ..ServerOptions::default() };
+        let loopback = hosts(&options);
+        assert!(
+            ["memory.example.com", "127.0.0.1", "localhost"].iter().all(|host| loopback.iter().any(|one| one == host))
+        );
+        let listen = "192.0.2.7:8000".parse().unwrap();
+        assert_eq!(hosts(&ServerOptions { listen, ..options }), ["memory.example.com", "192.0.2.7"]);
+    }
+
+    #[test]
+    fn origins_have_ports_and_any_is_only_what_was_asked_for() {
+        let with = |origins: &[&str]| {
+            let cors_origins = origins.iter().map(|origin| (*origin).to_owned()).collect();
+            super::origins(&ServerOptions { cors_origins, ..ServerOptions::default() })
+        };
+        assert_eq!(with(&[]), Some(Vec::new()));
+        let told = with(&["https://app.example.com/", "http://localhost:3000", "http://localhost"]).unwrap();
+        assert_eq!(told, ["https://app.example.com:443", "http://localhost:3000", "http://localhost:80"]);
+        assert_eq!(with(&["*"]), None);
+    }
+}
