@@ -21,7 +21,11 @@ pub(crate) fn start(verbose: u8, traces: Option<Traces>) {
         1 => "info",
         _ => "debug",
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let mut filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    // This library logs whole messages, and memories stand in them.
+    if let Ok(quiet) = "rmcp=warn".parse() {
+        filter = filter.add_directive(quiet);
+    }
     let format = std::env::var(FORMAT).unwrap_or_default();
     let traces = traces.map(|traces| traces.with_filter(LevelFilter::INFO));
     tracing_subscriber::registry().with(traces).with(lines(format == "json").with_filter(filter)).init();

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use axum::Router;
 use axum::http::{Method, StatusCode, Uri};
+use axum::middleware;
 use tokio::net::TcpListener;
 
 use crate::error::ApiError;
@@ -28,7 +29,8 @@ pub fn router(state: ServerState) -> Router {
         .method_not_allowed_fallback(|method: Method| async move {
             ApiError::new(StatusCode::METHOD_NOT_ALLOWED, format!("Method Not Allowed: {method}"))
         });
-    guard::around(routes, &state).with_state(state)
+    // Outermost, so that errors of every layer have the shape that these clients read.
+    guard::around(routes, &state).layer(middleware::from_fn(routes::openai::shaped)).with_state(state)
 }
 
 /// A server that listens.

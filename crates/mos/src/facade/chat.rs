@@ -7,8 +7,9 @@ use std::task::{Context, Poll};
 use futures::{Stream, StreamExt};
 use mos_core::{
     ActivationId, ChatEvent, ChatModel, ChatRequest, ChatStream, ChatUsage, CubeId, MemoryId, MemoryItem, Message,
-    ModelError, PreferenceType, Sampling, SessionId, UserId,
+    ModelError, PreferenceType, Role, Sampling, SessionId, UserId,
 };
+use serde_json::Value;
 use tracing::instrument;
 
 use super::pro::{SubAnswer, Thought};
@@ -51,6 +52,9 @@ pub struct Chat {
     pref_top_k: Option<usize>,
     threshold: Option<f32>,
     history: Option<Vec<Message>>,
+    conversation: Option<Vec<Message>>,
+    answer_schema: Option<Value>,
+    tools: Vec<Value>,
     model: Option<Arc<dyn ChatModel>>,
     no_cache: bool,
     search: Search,
@@ -77,6 +81,9 @@ impl Chat {
             pref_top_k: None,
             threshold: None,
             history: None,
+            conversation: None,
+            answer_schema: None,
+            tools: Vec::new(),
             model: None,
             no_cache: false,
         }
@@ -188,6 +195,31 @@ impl Chat {
     #[must_use]
     pub fn searching(mut self, options: impl FnOnce(Search) -> Search) -> Self {
         self.search = options(self.search);
+        self
+    }
+
+    /// The whole conversation, question included, as it is to be sent: what is remembered is put in, and nothing else is
+    /// changed. It may end with something else than a question, which is then looked for nowhere. As with
+    /// [`Chat::history`], nothing is kept of it.
+    #[must_use]
+    pub(crate) fn conversation(mut self, messages: Vec<Message>) -> Self {
+        let question = messages.iter().rposition(|message| message.role == Role::User).unwrap_or(messages.len());
+        self.history = Some(messages[..question].to_vec());
+        self.conversation = Some(messages);
+        self
+    }
+
+    /// The JSON schema that the answer should fit, for models that can be made to.
+    #[must_use]
+    pub(crate) fn answer_schema(mut self, schema: Option<Value>) -> Self {
+        self.answer_schema = schema;
+        self
+    }
+
+    /// Tools that the model may call, in OpenAI's form.
+    #[must_use]
+    pub(crate) fn tools(mut self, tools: Vec<Value>) -> Self {
+        self.tools = tools;
         self
     }
 
@@ -322,6 +354,21 @@ fn least_score(best: f32) -> f32 {
     best - best.abs() * (1.0 - prompt::MIN_RELATIVE_SCORE)
 }
 
+/// What a memory was drawn from, in a few words; empty when that is not known.
+fn source_of(found: &FoundMemory) -> String {
+    let sources = found.sources();
+    let Some(source) = sources.first() else { return String::new() };
+    let said = |key: &str| source.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let kind = said("type").unwrap_or_default();
+    let more = ["role", "doc_path", "url"].into_iter().find_map(said);
+    match (kind, more) {
+        ("", None) => String::new(),
+        (kind, None) => kind.to_owned(),
+        ("", Some(more)) => more.to_owned(),
+        (kind, Some(more)) => format!("{kind}: {more}"),
+    }
+}
+
 /// The preferences of all cubes that fit the question about as well as the best of their type does, the stated ones first.
 /// Those that the user has stated are not measured by what was concluded.
 fn fitting_preferences(found: &SearchResult) -> Vec<(CubeId, FoundMemory)> {
@@ -353,6 +400,9 @@ impl Mos {
     /// Returns a question as plugins leave it and what is found for it, as the first half of [`Mos::chat`].
     pub(crate) async fn recalled(&self, chat: Chat) -> Result<(Chat, Recalled)> {
         if chat.query.trim().is_empty() {
+            if chat.conversation.is_some() {
+                return Ok((chat, Recalled::default()));
+            }
             return Err(Error::Invalid("the question is empty; say something".to_owned()));
         }
         let user = self.user_or_default(chat.user.as_ref());
@@ -450,6 +500,9 @@ impl Mos {
             return Err(Error::Invalid("a plugin has left nothing of the question; say something else".to_owned()));
         }
         chat.search = chat.search.asking_instead_of(&chat.query, &query);
+        if let Some(messages) = chat.conversation.as_mut().filter(|_| query != chat.query) {
+            prompt::ask_instead(messages, &query);
+        }
         (chat.query, chat.base_prompt) = (query, base_prompt);
         Ok((chat, Some(place)))
     }
@@ -552,7 +605,21 @@ impl Mos {
         let is_untold = |item: &&MemoryItem| recalled.is_untold(item, &notes);
         let memories = recalled.memories.iter().map(|(_, found)| &found.item).filter(is_untold);
         let told = |usual: String| recalled.context.clone().unwrap_or(usual);
-        let messages = if let Some(beginning) = &recalled.beginning {
+        let messages = if let Some(conversation) = &chat.conversation {
+            let preferences = if model.is_local() {
+                preferences::told_briefly(&preferred, language)
+            } else {
+                preferences::told_in_full(&preferred, language)
+            };
+            let preferences = prompt::paragraphs(&[&preferences, &parts]);
+            let usual = if model.is_local() {
+                notes.dashed(memories)
+            } else {
+                let sourced = recalled.memories.iter().map(|(_, found)| (&found.item, source_of(found)));
+                notes.sourced(sourced)
+            };
+            prompt::conversation(base, conversation, &told(usual), &preferences, model.is_local())
+        } else if let Some(beginning) = &recalled.beginning {
             let preferences = prompt::paragraphs(&[&preferences::told_briefly(&preferred, language), &parts]);
             let brevity =
                 if base.is_none() && model.is_local() { format!(" {}", prompt::BREVITY) } else { String::new() };
@@ -566,15 +633,19 @@ impl Mos {
             prompt::remote(base, earlier, &told(notes.numbered(memories)), &preferences, &chat.query)
         };
         let question = messages.last().cloned().unwrap_or_else(|| Message::user(chat.query.as_str()));
+        let stable_messages = match &chat.conversation {
+            Some(_) => messages.iter().take_while(|message| message.role == Role::System).count(),
+            None => 1,
+        };
         let request = ChatRequest {
             messages,
             sampling: chat.sampling.clone(),
             prefix: None,
-            stable_messages: 1,
+            stable_messages,
             no_cache: chat.no_cache,
             cache_scope: user.to_string(),
-            answer_schema: None,
-            tools: Vec::new(),
+            answer_schema: chat.answer_schema.clone(),
+            tools: chat.tools.clone(),
         };
         (request, question)
     }
@@ -600,7 +671,7 @@ impl Mos {
                     }
                     return Ok((stream, question));
                 }
-                Err(ModelError::TooLong { .. }) if !earlier.is_empty() => {
+                Err(ModelError::TooLong { .. }) if !earlier.is_empty() && chat.conversation.is_none() => {
                     // Whole turns of what was kept; a history that was given may be a single message.
                     let n_older = ((earlier.len() / 2).div_ceil(2) * 2).clamp(1, earlier.len());
                     n_forgotten += n_older;

@@ -56,10 +56,10 @@ pub(super) struct Prepared {
 pub(super) struct Turn {
     pub(super) user: UserId,
     pub(super) query: String,
-    session: Option<SessionId>,
-    asked_at: String,
+    pub(super) session: Option<SessionId>,
+    pub(super) asked_at: String,
     /// Where; empty when nothing is remembered.
-    cubes: Vec<CubeId>,
+    pub(super) cubes: Vec<CubeId>,
 }
 
 impl Product {
@@ -158,7 +158,13 @@ impl Product {
     /// Adds a turn to the cubes that it belongs to, off the path of the answer. What goes wrong is told in the log;
     /// [`App::stop`](super::App::stop) waits for it.
     pub(super) fn keep_turn(&self, turn: Turn, answer: &str) {
-        let Some(task) = self.mos().parts.sending.begin().filter(|_| !turn.cubes.is_empty()) else { return };
+        if turn.cubes.is_empty() {
+            return;
+        }
+        let Some(task) = self.mos().parts.sending.begin() else {
+            tracing::warn!("a turn of a chat is not remembered: too many are being remembered at this moment");
+            return;
+        };
         let mos = self.mos().clone();
         let mut answer = Message::assistant(answer);
         answer.chat_time = Some(mos.parts.clock.now_text());
@@ -298,6 +304,17 @@ fn sampling(config: &ChatModelConfig, asked: &Asked) -> Option<Sampling> {
     if asked.max_tokens.is_none() && asked.temperature.is_none() && asked.top_p.is_none() {
         return None;
     }
+    let usual = configured_sampling(config);
+    Some(Sampling {
+        temperature: asked.temperature.unwrap_or(usual.temperature),
+        top_p: asked.top_p.unwrap_or(usual.top_p),
+        max_tokens: asked.max_tokens.unwrap_or(usual.max_tokens),
+        ..usual
+    })
+}
+
+/// How words are chosen as a model is configured.
+pub(super) fn configured_sampling(config: &ChatModelConfig) -> Sampling {
     let (written, usual) = (config.to_json(Secrets::Omitted), Sampling::default());
     let configured = |key: &str| written.get("config").and_then(|config| config.get(key));
     let number = |key: &str| configured(key).and_then(Value::as_f64);
@@ -306,14 +323,14 @@ fn sampling(config: &ChatModelConfig, asked: &Asked) -> Option<Sampling> {
     let stop = configured("stop")
         .and_then(Value::as_array)
         .map(|texts| texts.iter().filter_map(Value::as_str).map(str::to_owned).collect());
-    Some(Sampling {
-        temperature: asked.temperature.or_else(|| number("temperature")).unwrap_or(usual.temperature),
-        top_p: asked.top_p.or_else(|| number("top_p")).unwrap_or(usual.top_p),
+    Sampling {
+        temperature: number("temperature").unwrap_or(usual.temperature),
+        top_p: number("top_p").unwrap_or(usual.top_p),
         top_k: count("top_k").unwrap_or(usual.top_k),
         seed: whole("seed").unwrap_or(usual.seed),
-        max_tokens: asked.max_tokens.or_else(|| count("max_tokens")).unwrap_or(usual.max_tokens),
+        max_tokens: count("max_tokens").unwrap_or(usual.max_tokens),
         stop: stop.unwrap_or(usual.stop),
-    })
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The product API's chats, suggestions, scheduler and diary, with a scripted model server.
 
 mod chats;
+mod openai;
 mod scheduler;
 mod streams;
 mod suggestions;

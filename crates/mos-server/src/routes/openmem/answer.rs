@@ -1,0 +1,133 @@
+//! What these clients read, out of answers of the product API.
+
+use serde_json::{Map, Value, json};
+
+/// The most characters of a memory that stand for a title it lacks.
+const MAX_TITLE: usize = 60;
+
+/// Returns what a search has found.
+pub(super) fn found(data: &Value) -> Value {
+    let mut answer = lists(data);
+    answer["skill_detail_list"] = details(&data["skill_mem"], skill);
+    // Clients would not take null.
+    if let Some(note) = data["pref_note"].as_str().filter(|note| !note.is_empty()) {
+        answer["preference_note"] = json!(note);
+    }
+    answer["message_detail_list"] = json!([]);
+    answer
+}
+
+/// Returns a page of a list of memories.
+pub(super) fn listed(data: &Value, page: u64, size: u64) -> Value {
+    let mut answer = lists(data);
+    let buckets = data["text_mem"].as_array().into_iter().flatten();
+    let total: u64 = buckets.filter_map(|bucket| bucket["total_nodes"].as_u64()).sum();
+    for (key, value) in [("total", total), ("size", size), ("current", page), ("pages", total.div_ceil(size.max(1)))] {
+        answer[key] = json!(value);
+    }
+    answer
+}
+
+fn lists(data: &Value) -> Value {
+    json!({
+        "memory_detail_list": details(&data["text_mem"], memory),
+        "preference_detail_list": details(&data["pref_mem"], preference),
+        "tool_memory_detail_list": details(&data["tool_mem"], tool),
+        "profile_detail_list": [],
+        "event_detail_list": [],
+    })
+}
+
+/// The memories of all cubes, one after the other.
+fn details(buckets: &Value, detail: fn(&Value) -> Value) -> Value {
+    let buckets = buckets.as_array().into_iter().flatten();
+    buckets.flat_map(|bucket| bucket["memories"].as_array().into_iter().flatten()).map(detail).collect()
+}
+
+/// Returns a memory as these clients print it.
+pub(super) fn memory(node: &Value) -> Value {
+    let metadata = &node["metadata"];
+    let text = node["memory"].as_str().unwrap_or_default();
+    let title = metadata["key"].as_str().filter(|key| !key.is_empty()).map(str::to_owned);
+    let title = title.unwrap_or_else(|| text.chars().take(MAX_TITLE).collect());
+    let own =
+        [("memory_key", json!(title)), ("memory_value", json!(text)), ("memory_type", metadata["memory_type"].clone())];
+    with_common(node, own)
+}
+
+fn preference(node: &Value) -> Value {
+    let metadata = &node["metadata"];
+    let said = metadata["preference"].as_str().or(node["memory"].as_str());
+    let own = [
+        ("preference_type", metadata["preference_type"].clone()),
+        ("preference", json!(said)),
+        ("reasoning", metadata["reasoning"].clone()),
+    ];
+    with_common(node, own)
+}
+
+fn tool(node: &Value) -> Value {
+    let metadata = &node["metadata"];
+    let own = [
+        ("tool_type", metadata["memory_type"].clone()),
+        ("tool_value", node["memory"].clone()),
+        ("experience", metadata["experience"].clone()),
+    ];
+    with_common(node, own)
+}
+
+fn skill(node: &Value) -> Value {
+    let metadata = &node["metadata"];
+    let own = [
+        ("skill_type", metadata["memory_type"].clone()),
+        ("skill_value", node["memory"].clone()),
+        ("skill_name", metadata["name"].clone()),
+    ];
+    with_common(node, own)
+}
+
+/// Adds what all kinds have; what is not known is left out.
+fn with_common<const N: usize>(node: &Value, own: [(&str, Value); N]) -> Value {
+    let metadata = &node["metadata"];
+    let mut detail = Map::new();
+    detail.insert("id".to_owned(), node["id"].clone());
+    detail.extend(own.into_iter().map(|(key, value)| (key.to_owned(), value)));
+    for (to, from) in [
+        ("relativity", "relativity"),
+        ("create_time", "created_at"),
+        ("update_time", "updated_at"),
+        ("tags", "tags"),
+        ("confidence", "confidence"),
+        ("conversation_id", "session_id"),
+        ("status", "status"),
+        ("user_id", "user_id"),
+    ] {
+        detail.insert(to.to_owned(), metadata[from].clone());
+    }
+    detail.retain(|_, value| !value.is_null());
+    Value::Object(detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hits_have_the_names_that_clients_print() {
+        let hit = json!({"id": "a", "memory": "Ann likes tea", "metadata": {
+            "memory_type": "UserMemory", "key": "tea", "relativity": 0.5, "created_at": "2026-01-01", "session_id": "s",
+            "confidence": null}});
+        let liked = json!({"id": "b", "memory": "tea", "metadata": {"preference_type": "explicit_preference", "reasoning": "said"}});
+        let data = json!({"text_mem": [{"cube_id": "ann", "memories": [hit], "total_nodes": 1}],
+            "pref_mem": [{"memories": [liked]}], "tool_mem": [], "skill_mem": [], "pref_note": ""});
+        let answer = found(&data);
+        let expected = json!({"id": "a", "memory_key": "tea", "memory_value": "Ann likes tea", "memory_type": "UserMemory",
+            "relativity": 0.5, "create_time": "2026-01-01", "conversation_id": "s"});
+        assert_eq!(answer["memory_detail_list"], json!([expected]));
+        let preference = &answer["preference_detail_list"][0];
+        assert_eq!((&preference["preference"], &preference["reasoning"]), (&json!("tea"), &json!("said")));
+        assert!(answer.get("preference_note").is_none() && answer["tool_memory_detail_list"] == json!([]));
+        let page = listed(&json!({"text_mem": [{"memories": [], "total_nodes": 21}]}), 2, 10);
+        assert_eq!((&page["total"], &page["current"], &page["pages"]), (&json!(21), &json!(2), &json!(3)));
+    }
+}

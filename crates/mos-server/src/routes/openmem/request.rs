@@ -1,0 +1,314 @@
+//! What these clients send, as the product API reads it.
+
+use std::fmt;
+
+use axum::http::StatusCode;
+use mos::product::{Caller, Identity};
+use mos_core::{IdSource, RandomIds};
+use serde_json::{Map, Value, json};
+
+use crate::error::ApiError;
+
+/// How many memories of each kind are wanted when nothing is said.
+const USUAL_LIMIT: u64 = 6;
+
+/// The largest page, in memories.
+const MAX_SIZE: u64 = 50;
+
+/// The length of what tells tasks of one user apart.
+const UUID_LENGTH: usize = 36;
+
+/// The name of a task: whose it is, and an id. Clients ask for it without saying whose it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Task {
+    user: String,
+    id: String,
+}
+
+impl Task {
+    /// Returns a new task of a user.
+    pub(super) fn new(user: &str) -> Self {
+        Self { user: user.to_owned(), id: RandomIds.next_uuid() }
+    }
+
+    /// Reads the name of a task; `None` for one that was given elsewhere.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (user, id) = text.rsplit_once(':')?;
+        let is_task = !user.is_empty() && id.len() == UUID_LENGTH;
+        is_task.then(|| Self { user: user.to_owned(), id: id.to_owned() })
+    }
+
+    /// Whose it is.
+    pub(super) fn user(&self) -> &str {
+        &self.user
+    }
+}
+
+impl fmt::Display for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.user, self.id)
+    }
+}
+
+/// A body, without what is null.
+#[derive(Debug)]
+pub(super) struct OpenMem<'a> {
+    map: Map<String, Value>,
+    caller: &'a Caller,
+}
+
+impl<'a> OpenMem<'a> {
+    /// Reads a body.
+    pub(super) fn read(body: &Value, caller: &'a Caller) -> Result<Self, ApiError> {
+        let Some(map) = body.as_object() else { return Err(bad("the body should be a JSON object")) };
+        let map = map.iter().filter(|(_, value)| !value.is_null());
+        Ok(Self { map: map.map(|(key, value)| (key.clone(), value.clone())).collect(), caller })
+    }
+
+    /// Whose memories are meant: the user, else the agent, else the user of the key.
+    pub(super) fn subject(&self) -> Result<&str, ApiError> {
+        let of_body = match self.text("user_id")? {
+            Some(user) => Some(user),
+            None => self.text("agent_id")?,
+        };
+        match (of_body, &self.caller.identity) {
+            (Some(subject), _) => Ok(subject),
+            (None, Identity::User(own)) => Ok(own.as_str()),
+            (None, Identity::Program) => Err(bad("user_id or agent_id is required")),
+        }
+    }
+
+    pub(super) fn is_streamed(&self) -> bool {
+        self.map.get("stream").and_then(Value::as_bool).unwrap_or(false)
+    }
+
+    /// The page that is asked for, and how many memories it has.
+    pub(super) fn page(&self) -> Result<(u64, u64), ApiError> {
+        let number = |key: &str, usual: u64| match self.map.get(key) {
+            None => Ok(usual),
+            Some(value) => {
+                value.as_u64().filter(|number| *number > 0).ok_or_else(|| bad(format!("{key} should be at least 1")))
+            }
+        };
+        let (page, size) = (number("page", 1)?, number("size", 10)?);
+        if size > MAX_SIZE {
+            return Err(bad(format!("size should be at most {MAX_SIZE}")));
+        }
+        Ok((page, size))
+    }
+
+    pub(super) fn add(&self, task: &Task) -> Result<Value, ApiError> {
+        let mut request =
+            self.moved(&[("messages", "messages"), ("conversation_id", "session_id"), ("tags", "custom_tags")]);
+        request.insert("user_id".to_owned(), json!(self.subject()?));
+        request.insert("task_id".to_owned(), json!(task.to_string()));
+        request.insert("info".to_owned(), self.info());
+        let is_async = self.map.get("async_mode").and_then(Value::as_bool).unwrap_or(true);
+        request.insert("async_mode".to_owned(), json!(if is_async { "async" } else { "sync" }));
+        Ok(Value::Object(request))
+    }
+
+    pub(super) fn search(&self) -> Result<Value, ApiError> {
+        let mut request = self.moved(&[
+            ("query", "query"),
+            ("conversation_id", "session_id"),
+            ("memory_limit_number", "top_k"),
+            ("include_preference", "include_preference"),
+            ("preference_limit_number", "pref_top_k"),
+            ("tool_memory_limit_number", "tool_mem_top_k"),
+            ("skill_limit_number", "skill_mem_top_k"),
+            ("relativity", "relativity"),
+        ]);
+        request.insert("user_id".to_owned(), json!(self.subject()?));
+        for (from, to) in [("include_tool_memory", "search_tool_memory"), ("include_skill", "include_skill_memory")] {
+            request.insert(to.to_owned(), self.map.get(from).cloned().unwrap_or(json!(false)));
+        }
+        for limit in ["top_k", "pref_top_k", "tool_mem_top_k", "skill_mem_top_k"] {
+            request.entry(limit).or_insert(json!(USUAL_LIMIT));
+        }
+        self.put_filter(&mut request);
+        Ok(Value::Object(request))
+    }
+
+    pub(super) fn get(&self, page: u64, size: u64) -> Result<Value, ApiError> {
+        let mut request =
+            self.moved(&[("include_preference", "include_preference"), ("include_tool_memory", "include_tool_memory")]);
+        let subject = self.subject()?;
+        for (key, value) in [
+            ("user_id", json!(subject)),
+            ("mem_cube_id", json!(subject)),
+            ("page", json!(page)),
+            ("page_size", json!(size)),
+        ] {
+            request.insert(key.to_owned(), value);
+        }
+        self.put_filter(&mut request);
+        Ok(Value::Object(request))
+    }
+
+    /// Memories by their ids, or all of a user that pass.
+    pub(super) fn delete(&self) -> Result<Value, ApiError> {
+        let kind = self.text("memory_type")?;
+        if let Some(ids) = self.map.get("memory_ids") {
+            if kind.is_some() || ["user_id", "agent_id", "filter"].iter().any(|key| self.map.contains_key(*key)) {
+                return Err(bad("exactly one of memory_ids, user_id, agent_id and filter is required"));
+            }
+            return Ok(json!({"memory_ids": ids}));
+        }
+        let subject = self.subject()?;
+        let mut request = Map::new();
+        request.insert("user_id".to_owned(), json!(subject));
+        request.insert("writable_cube_ids".to_owned(), json!([subject]));
+        self.put_filter(&mut request);
+        if let Some(kind) = kind {
+            let of_kind = json!({"memory_type": kind});
+            let filter = match request.get("filter") {
+                Some(filter) => json!({"and": [of_kind, filter]}),
+                None => of_kind,
+            };
+            request.insert("filter".to_owned(), filter);
+        }
+        Ok(Value::Object(request))
+    }
+
+    pub(super) fn feedback(&self, task: &Task) -> Result<Value, ApiError> {
+        let mut request = self.moved(&[
+            ("feedback_content", "feedback_content"),
+            ("conversation_id", "session_id"),
+            ("feedback_time", "feedback_time"),
+        ]);
+        if self.text("feedback_content")?.is_none_or(str::is_empty) {
+            return Err(bad("feedback_content is required"));
+        }
+        request.insert("user_id".to_owned(), json!(self.subject()?));
+        request.insert("task_id".to_owned(), json!(task.to_string()));
+        request.insert("history".to_owned(), json!([]));
+        request.insert("info".to_owned(), self.info());
+        Ok(Value::Object(request))
+    }
+
+    pub(super) fn chat(&self) -> Result<Value, ApiError> {
+        let mut request = self.moved(&[
+            ("query", "query"),
+            ("conversation_id", "session_id"),
+            ("system_prompt", "system_prompt"),
+            ("model_name", "model_name_or_path"),
+            ("memory_limit_number", "top_k"),
+            ("include_preference", "include_preference"),
+            ("preference_limit_number", "pref_top_k"),
+            ("max_tokens", "max_tokens"),
+            ("temperature", "temperature"),
+            ("top_p", "top_p"),
+            ("relativity", "relativity"),
+            ("internet_search", "internet_search"),
+            ("add_message_on_answer", "add_message_on_answer"),
+        ]);
+        request.insert("user_id".to_owned(), json!(self.subject()?));
+        self.put_filter(&mut request);
+        Ok(Value::Object(request))
+    }
+
+    /// The fields that only have another name.
+    fn moved(&self, names: &[(&str, &str)]) -> Map<String, Value> {
+        let moved = names.iter().filter_map(|(from, to)| Some(((*to).to_owned(), self.map.get(*from)?.clone())));
+        moved.collect()
+    }
+
+    /// The application's data, with what else says where something is from.
+    fn info(&self) -> Value {
+        let mut info = self.map.get("info").and_then(Value::as_object).cloned().unwrap_or_default();
+        for key in ["agent_id", "app_id"] {
+            if let Some(value) = self.map.get(key) {
+                info.entry(key).or_insert(value.clone());
+            }
+        }
+        Value::Object(info)
+    }
+
+    /// Puts the filter into a request; clients may wrap the user's into an object.
+    fn put_filter(&self, request: &mut Map<String, Value>) {
+        let Some(filter) = self.map.get("filter") else { return };
+        let wrapped = filter.as_object().filter(|map| {
+            !map.is_empty() && map.keys().all(|key| ["user", "knowledgebase", "public"].contains(&key.as_str()))
+        });
+        match wrapped {
+            None => drop(request.insert("filter".to_owned(), filter.clone())),
+            Some(map) => {
+                if let Some(of_user) = map.get("user").filter(|of_user| !of_user.is_null()) {
+                    request.insert("filter".to_owned(), of_user.clone());
+                }
+            }
+        }
+    }
+
+    fn text(&self, key: &str) -> Result<Option<&str>, ApiError> {
+        match self.map.get(key) {
+            None => Ok(None),
+            Some(Value::String(text)) if text.is_empty() => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.as_str())),
+            // The SDK takes lists where the service takes one.
+            Some(Value::Array(items)) => match items.as_slice() {
+                [Value::String(text)] => Ok(Some(text.as_str())),
+                _ => Err(bad(format!("{key} should be one string"))),
+            },
+            Some(_) => Err(bad(format!("{key} should be a string"))),
+        }
+    }
+}
+
+fn bad(message: impl Into<String>) -> ApiError {
+    ApiError::new(StatusCode::BAD_REQUEST, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read<'a>(body: &Value, caller: &'a Caller) -> OpenMem<'a> {
+        OpenMem::read(body, caller).unwrap()
+    }
+
+    #[test]
+    fn a_task_is_named_with_its_user() {
+        let task = Task::new("team:ann");
+        assert_eq!(Task::parse(&task.to_string()), Some(task.clone()));
+        assert_eq!(task.user(), "team:ann");
+        assert_eq!(Task::parse("no such task"), None);
+    }
+
+    #[test]
+    fn additions_say_who_and_where_in_the_words_of_the_product_api() {
+        let program = Caller::program();
+        let body = json!({"messages": [{"role": "user", "content": "hi"}], "user_id": "ann", "conversation_id": "s",
+            "tags": ["a"], "app_id": "x", "info": {"city": "Bonn"}, "async_mode": false, "agent_id": null});
+        let task = Task::new("ann");
+        let expected = json!({"messages": [{"role": "user", "content": "hi"}], "session_id": "s", "custom_tags": ["a"],
+            "user_id": "ann", "task_id": task.to_string(), "info": {"city": "Bonn", "app_id": "x"}, "async_mode": "sync"});
+        assert_eq!(read(&body, &program).add(&task).unwrap(), expected);
+        assert!(read(&json!({}), &program).subject().is_err());
+        assert_eq!(read(&json!({"agent_id": "bot"}), &program).subject().unwrap(), "bot");
+        assert_eq!(read(&json!({}), &Caller::user("ann")).subject().unwrap(), "ann");
+    }
+
+    #[test]
+    fn a_wrapped_filter_is_that_of_the_user_and_limits_have_their_own_defaults() {
+        let program = Caller::program();
+        let body = json!({"query": "q", "user_id": "ann", "filter": {"user": {"tags": "a"}, "public": {}}, "relativity": null});
+        let search = read(&body, &program).search().unwrap();
+        assert_eq!((&search["filter"], &search["top_k"]), (&json!({"tags": "a"}), &json!(6)));
+        assert!(search.get("relativity").is_none());
+        assert_eq!(search["search_tool_memory"], false);
+    }
+
+    #[test]
+    fn a_deletion_never_reaches_further_than_it_says() {
+        let program = Caller::program();
+        let delete = |body: Value| read(&body, &program).delete();
+        assert_eq!(delete(json!({"memory_ids": ["a"]})).unwrap(), json!({"memory_ids": ["a"]}));
+        let of_kind = delete(json!({"user_id": "ann", "memory_type": "UserMemory"})).unwrap();
+        assert_eq!(of_kind["filter"], json!({"memory_type": "UserMemory"}));
+        assert_eq!(of_kind["writable_cube_ids"], json!(["ann"]));
+        assert!(delete(json!({"memory_ids": ["a"], "memory_type": "UserMemory"})).is_err());
+        assert!(delete(json!({"filter": {"tags": "a"}})).is_err(), "whose is not said");
+    }
+}

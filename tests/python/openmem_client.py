@@ -1,0 +1,66 @@
+"""What the SDK of MemOS' published package does with a server of ours.
+
+Run by `crates/mos-server/tests/it/openmem.rs`, never by itself: `openmem_client.py BASE_URL`. The server has a scripted model
+that answers every chat with "It is Max". Ends with 3 where the package is not installed.
+"""
+
+import sys
+import time
+
+# The exit code that says that nothing can be tried here.
+NOT_INSTALLED = 3
+
+try:
+    from memos.api.client import MemOSClient
+except ImportError as error:
+    print(f"{sys.executable}: {error}", file=sys.stderr)
+    sys.exit(NOT_INSTALLED)
+
+MESSAGES = [
+    {"role": "user", "content": "My dog is called Max and he is three years old"},
+    {"role": "assistant", "content": "What a nice name."},
+]
+
+
+def main(base_url):
+    client = MemOSClient(api_key="any", base_url=base_url)
+    added = client.add_message(messages=MESSAGES, user_id="ann", conversation_id="monday", tags=["pets"], app_id="test")
+    assert added.data.success and added.data.task_id, added
+    wait(client, added.data.task_id)
+
+    found = client.search_memory(query="What is my dog called?", user_id="ann", relativity=0.0)
+    texts = [memory.memory_value for memory in found.memories]
+    assert any("called Max" in text for text in texts), texts
+    assert found.message == "ok", found
+
+    listed = client.get_memory(user_id="ann", size=50)
+    assert len(listed.data.memory_detail_list) == listed.data.total > 0, listed
+    memory = listed.data.memory_detail_list[0]
+    assert client.get_memory_by_id(memory.id)["data"]["id"] == memory.id
+
+    told = client.add_feedback(user_id="ann", conversation_id="monday", feedback_content="My dog is four years old")
+    assert told.data.success, told
+
+    # A turn is remembered off the path of its answer, and what is deleted below should stay so.
+    quiet = {"user_id": "ann", "conversation_id": "tuesday", "add_message_on_answer": False}
+    answer = client.chat(query="What is my dog called?", relativity=0.0, **quiet)
+    assert answer.response == "It is Max", answer
+    pieces = list(client.chat(query="And again?", stream=True, **quiet))
+    assert any("Max" in piece for piece in pieces), pieces
+
+    assert client.delete_memory(memory_ids=[memory.id]).success
+    assert client.delete_memory(user_id="ann").success
+    left = client.get_memory(user_id="ann", size=50).memories
+    assert not any("three years old" in memory.memory_value for memory in left), left
+
+
+def wait(client, task_id):
+    for _ in range(100):
+        status = client.get_task_status(task_id).data.status
+        if status == "completed":
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"the task is still {status}")
+
+
+main(sys.argv[1])
