@@ -8,6 +8,7 @@
 
 mod audit;
 mod auth;
+mod dashboard;
 mod error;
 mod extract;
 mod guard;

@@ -16,9 +16,9 @@ use crate::routes;
 use crate::state::ServerState;
 use crate::{audit, auth, mcp};
 
-/// Paths that need no key.
+/// Paths that need no key, as they stand in the router. The files of the dashboard hold no data.
 pub const PUBLIC: &[&str] =
-    &["/health", "/ready", "/admin/health", "/openapi.json", "/docs", "/docs/", "/docs/{*rest}"];
+    &["/", "/assets/{*path}", "/health", "/ready", "/admin/health", "/openapi.json", "/docs", "/docs/", "/docs/{*rest}"];
 
 /// Returns every route of the server.
 pub fn router(state: ServerState) -> Router {

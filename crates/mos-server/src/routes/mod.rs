@@ -10,6 +10,7 @@ pub(crate) mod product;
 
 use axum::Router;
 
+use crate::dashboard;
 use crate::state::ServerState;
 use crate::{metrics, openapi};
 
@@ -18,5 +19,5 @@ pub(crate) fn all() -> Router<ServerState> {
     let dialects = Router::new().merge(product::routes()).merge(dream::routes());
     let others = Router::new().merge(openai::routes()).merge(openmem::routes());
     let own = Router::new().merge(health::routes()).merge(admin::routes()).merge(metrics::routes());
-    own.merge(dialects).merge(others).merge(openapi::routes())
+    own.merge(dashboard::routes()).merge(dialects).merge(others).merge(openapi::routes())
 }

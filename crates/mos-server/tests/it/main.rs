@@ -3,6 +3,7 @@
 
 mod admin;
 mod audit;
+mod dashboard;
 mod document;
 mod guarded;
 mod guards;

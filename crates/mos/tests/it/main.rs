@@ -11,6 +11,7 @@ mod environment;
 mod full;
 mod habits;
 mod keys;
+mod looking;
 mod memories;
 mod migrate;
 mod organize;

@@ -1,0 +1,133 @@
+//! Memories: pages of them, one of them, and changes.
+
+use axum::Json;
+use axum::extract::Path;
+use mos::Add;
+use mos::product::ProductError;
+use mos_core::{MemoryId, MemoryItem, Paging, Version};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Answer;
+use super::asking::{Asking, read};
+use crate::extract::JsonBody;
+
+/// The most memories on a page.
+const MAX_PAGE: usize = 100;
+/// The most memories before a page.
+const MAX_OFFSET: usize = 10_000_000;
+/// The most states of a memory that are shown, the newest ones.
+const MAX_VERSIONS: usize = 200;
+/// The most tags of a memory that can be given here.
+const MAX_TAGS: usize = 50;
+
+/// Returns a memory as the page shows it: without its vector and without what is absent.
+pub(super) fn shown(item: &MemoryItem) -> Value {
+    let mut value = item.to_compact_value();
+    if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.shift_remove("embedding");
+        // Told by the operation for it, from the record.
+        metadata.shift_remove("history");
+    }
+    value
+}
+
+/// Lists a page of a cube, newest first.
+pub(super) async fn list(asking: Asking) -> Answer {
+    let cube = asking.cube()?;
+    let conditions = asking.conditions();
+    let filter = conditions.listing()?;
+    let (offset, limit) = (asking.number("offset", 0, MAX_OFFSET)?, asking.number("limit", 25, MAX_PAGE)?);
+    let page = asking.mos.memory_page(&asking.user, &cube, &filter, Paging { offset, limit }).await?;
+    let memories: Vec<Value> = page.graph.nodes.iter().map(shown).collect();
+    Ok(Json(json!({"memories": memories, "total": page.n_nodes, "offset": offset, "limit": limit})))
+}
+
+/// Returns one memory.
+pub(super) async fn one(asking: Asking, Path(id): Path<String>) -> Answer {
+    let (cube, id) = (asking.cube()?, MemoryId::parse(id)?);
+    let item = asking.mos.get(&asking.user, Some(&cube), &id).await?;
+    Ok(Json(shown(&item)))
+}
+
+#[derive(Debug, Deserialize)]
+struct Told {
+    text: String,
+}
+
+/// Stores a memory, word for word.
+pub(super) async fn add(asking: Asking, JsonBody(body): JsonBody) -> Answer {
+    asking.to_write()?;
+    let cube = asking.cube()?;
+    let Told { text } = read(body)?;
+    let ids = asking.mos.add(Add::text(text.trim()).user(asking.user.clone()).cube(cube)).await?;
+    Ok(Json(json!({ "ids": ids })))
+}
+
+#[derive(Debug, Deserialize)]
+struct Changed {
+    text: String,
+    #[serde(default)]
+    tags: Option<Vec<String>>,
+    /// The version that was looked at: one that somebody changed meanwhile stays.
+    #[serde(default)]
+    version: Option<i64>,
+}
+
+/// Changes text and tags of a memory.
+pub(super) async fn update(asking: Asking, Path(id): Path<String>, JsonBody(body): JsonBody) -> Answer {
+    asking.to_write()?;
+    let (cube, id) = (asking.cube()?, MemoryId::parse(id)?);
+    let changed: Changed = read(body)?;
+    let mut item = asking.mos.get(&asking.user, Some(&cube), &id).await?;
+    if changed.version.is_some_and(|version| version != item.metadata.version) {
+        let told = "this memory was changed since you opened it; load it again, then repeat your change";
+        return Err(ProductError::new(409, told).into());
+    }
+    item.memory = changed.text.trim().to_owned();
+    if let Some(tags) = changed.tags {
+        if tags.len() > MAX_TAGS {
+            return Err(ProductError::bad_value(format!("a memory can be given at most {MAX_TAGS} tags")).into());
+        }
+        item.metadata.tags = Some(tags);
+    }
+    let item = asking.mos.update(&asking.user, Some(&cube), &id, item).await?;
+    Ok(Json(shown(&item)))
+}
+
+/// Removes a memory; undoing brings it back.
+pub(super) async fn remove(asking: Asking, Path(id): Path<String>) -> Answer {
+    asking.to_write()?;
+    let (cube, id) = (asking.cube()?, MemoryId::parse(id)?);
+    asking.mos.delete(&asking.user, Some(&cube), &id).await?;
+    Ok(Json(json!({"removed": id})))
+}
+
+/// Returns the states of a memory, newest first.
+pub(super) async fn history(asking: Asking, Path(id): Path<String>) -> Answer {
+    let (cube, id) = (asking.cube()?, MemoryId::parse(id)?);
+    let versions = asking.mos.history(&asking.user, Some(&cube), &id).await?;
+    let newest: Vec<Value> = versions.iter().rev().take(MAX_VERSIONS).map(shown_version).collect();
+    Ok(Json(json!({"versions": newest, "total": versions.len()})))
+}
+
+fn shown_version(version: &Version) -> Value {
+    let tags = version.item.as_ref().and_then(|item| item.metadata.tags.clone());
+    json!({
+        "number": version.number,
+        "at": version.at,
+        "actor": version.origin.actor,
+        "reason": version.origin.reason,
+        "memory": version.item.as_ref().map(|item| item.memory.as_str()),
+        "status": version.item.as_ref().and_then(|item| item.metadata.status),
+        "tags": tags,
+    })
+}
+
+/// Takes back the last change of a memory, also its removal.
+pub(super) async fn undo(asking: Asking, Path(id): Path<String>) -> Answer {
+    asking.to_write()?;
+    let (cube, id) = (asking.cube()?, MemoryId::parse(id)?);
+    let item = asking.mos.undo(&asking.user, Some(&cube), &id).await?;
+    Ok(Json(shown(&item)))
+}
