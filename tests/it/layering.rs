@@ -31,8 +31,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "mos-scheduler",
         ],
     ),
-    ("mos-eval", &["mos", "mos-core", "mos-reader"]),
     ("mos-server", &["mos", "mos-core", "mos-config"]),
+    ("mos-eval", &["mos", "mos-core", "mos-reader"]),
     ("mos-cli", &["mos", "mos-core", "mos-config", "mos-eval", "mos-server"]),
     ("mos-testkit", &["mos-core"]),
 ];

@@ -3,6 +3,7 @@
 
 mod bench;
 mod compat;
+mod dist;
 mod docs;
 mod fuzz;
 mod kv;
@@ -52,6 +53,13 @@ enum Task {
     /// Run the tests that prove what MemOS can do (tests/compatibility.json), and write the table of docs/compatibility.md.
     /// Fails when one of them does not pass, or fewer than 140 of the 156 rows are the same or better.
     Compat,
+    /// Build the program for release and write target/dist/mos-VERSION-PLATFORM.tar.gz (.zip for Windows) with README, license,
+    /// configurations and completions, and its SHA-256 beside it.
+    Dist {
+        /// The platform, for example aarch64-unknown-linux-gnu; default: this one. Its toolchain must be installed.
+        #[arg(long)]
+        target: Option<String>,
+    },
     /// Write what is made from code: docs/configuration.md.
     Docs,
     /// Fetch the small models that tests use.
@@ -86,6 +94,7 @@ fn main() -> anyhow::Result<()> {
         Task::Bench { part } => bench::run(part.as_deref()),
         Task::Fuzz { target, minutes } => fuzz::run(target.as_deref(), minutes),
         Task::Compat => compat::run(),
+        Task::Dist { target } => dist::run(target.as_deref()),
         Task::Docs => docs::run(),
         Task::Models => models::fetch(|| shell::mos(&[])),
         Task::Services { action: Action::Up { export } } => services::up(export),

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -45,6 +46,8 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Show the main job: fetch two small models, remember a conversation, answer from memory.
     Demo(DemoArguments),
+    /// Answer over HTTP until SIGINT or SIGTERM: MemOS' REST API, chats with memory, MCP, and a page to look at memories.
+    Serve(ServeArguments),
     /// Talk; what you tell is remembered.
     Chat(ChatArguments),
     /// Remember a text, or the messages of a file.
@@ -108,11 +111,22 @@ pub(crate) enum Command {
         /// Compare the vectors on the Qdrant server with the store, cube by cube, and mend what differs.
         #[arg(long)]
         reconcile: bool,
+
+        /// Rewrite the embedded database first, so that no byte of what was removed stays in it.
+        #[arg(long)]
+        compact: bool,
     },
     /// Move users, cubes and all that belongs to them to other stores, and compare both sides in the end.
     ///
     /// Goes on where it was interrupted when the same command runs again. The source is only read.
     Migrate(MigrateArguments),
+    /// Write everything to one file while others go on working, and read it again to prove it.
+    Backup(BackupArguments),
+    /// Bring back what a backup holds, to an empty data folder or to the servers of the settings, and compare.
+    Restore {
+        /// The backup.
+        file: PathBuf,
+    },
     /// Print the completion script of a shell.
     Completions {
         /// The shell.
@@ -136,6 +150,39 @@ pub(crate) struct McpArguments {
     /// Only tools that read: nothing is added, changed or removed.
     #[arg(long)]
     pub(crate) read_only: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArguments {
+    /// Where to listen; port 0 takes a free one. Default: 127.0.0.1:8000.
+    #[arg(long, env = "MOS_LISTEN", value_name = "ADDRESS:PORT")]
+    pub(crate) listen: Option<SocketAddr>,
+
+    /// Ask nobody for a key and let everybody act as any user, as MemOS does. Only on an address of this machine alone.
+    #[arg(long)]
+    pub(crate) compat_open: bool,
+
+    /// A name that requests may give as their host, for example that of the proxy in front (repeat for several).
+    #[arg(long, value_name = "NAME")]
+    pub(crate) allow_host: Vec<String>,
+
+    /// An origin whose pages may call from a browser, as https://app.example.com (repeat for several).
+    #[arg(long, value_name = "ORIGIN")]
+    pub(crate) cors_origin: Vec<String>,
+
+    /// Answer no chats.
+    #[arg(long)]
+    pub(crate) no_chat: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BackupArguments {
+    /// A new file, or a folder that gets a file named with the time.
+    pub(crate) to: PathBuf,
+
+    /// Leave out the caches of activation memory, which can be large and are computed again when they are missing.
+    #[arg(long)]
+    pub(crate) without_caches: bool,
 }
 
 #[derive(Debug, Args)]
@@ -368,6 +415,19 @@ pub(crate) enum UserCommand {
     Delete {
         /// Its id.
         id: String,
+    },
+    /// Erase a user with everything that is theirs: cubes, memories and their history, caches, jobs, logs, counted tokens.
+    ///
+    /// End other programs on the same data first: what they still hold they would write again.
+    Erase {
+        /// Its id.
+        id: String,
+        /// Also what the user wrote into cubes of others; without this it is listed.
+        #[arg(long)]
+        also_in_shared: bool,
+        /// Then look for this text in every byte of the data folder, and fail when a file holds it (repeat for several).
+        #[arg(long, value_name = "TEXT")]
+        prove: Vec<String>,
     },
 }
 

@@ -21,7 +21,9 @@ fn main() -> ExitCode {
         return Output::default().failure(&message);
     }
     let arguments = Arguments::parse();
-    logging::start(arguments.verbose, None);
+    // A server that nobody watches tells of itself.
+    let is_service = matches!(arguments.command, arguments::Command::Serve(_));
+    logging::start(arguments.verbose.max(u8::from(is_service)), None);
     let output = Output { json: arguments.json };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -142,6 +142,16 @@ pub trait UserStore: fmt::Debug + Send + Sync {
     /// [`StoreError::NotFound`]; [`StoreError::Invalid`] for `root`.
     async fn delete_user(&self, id: &UserId) -> Result<(), StoreError>;
 
+    /// Removes a user for good, active or not, with its shares. Its cubes must be gone. The id may be used again, by somebody
+    /// who has nothing of the former user's.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`]; [`StoreError::Conflict`] while it owns cubes; [`StoreError::Invalid`] for `root`, and where the
+    /// store cannot do this.
+    async fn erase_user(&self, id: &UserId) -> Result<(), StoreError> {
+        Err(StoreError::Invalid(format!("this store of users cannot erase the user `{id}`; it can be deactivated")))
+    }
+
     /// Gives an active user another role and returns the user as it is now.
     ///
     /// # Errors

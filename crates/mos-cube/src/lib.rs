@@ -9,19 +9,22 @@
 //! manifest.json          ours: format version, backends, embedding model, size and checksum of each file
 //! ```
 //!
-//! [`pack`] makes one file of such a directory, [`unpack`] a directory of such a file.
+//! [`pack`] makes one file of such a directory, [`unpack`] a directory of such a file. [`pack_bundle`] makes one file of files
+//! of any kind, for backups.
 //!
 //! Invariant: a dump appears whole or not at all; a directory without our manifest (written by MemOS) is read too.
 //!
 //! Not here: what the memories mean (`mos-memory`), who may dump (the facade).
 
 mod archive;
+mod bundle;
 mod content;
 mod directory;
 mod kind;
 mod manifest;
 
 pub use archive::{Unpacked, pack, unpack};
+pub use bundle::{BUNDLE_FORMAT, BUNDLE_MANIFEST, Bundle, check_bundle, pack_bundle, unpack_bundle};
 pub use content::content_hash;
 pub use directory::{ActivationPart, CONFIG_FILE, CubeDump, DumpRequest, MODEL_SCHEMA, dump, read};
 pub use kind::MemoryKind;

@@ -55,5 +55,5 @@ pub use qdrant::{Drift, QdrantOptions, QdrantVectors};
 pub use queue::QueueLimits;
 #[cfg(feature = "redis")]
 pub use queue::redis::{RedisOptions, RedisQueue, RedisState};
-pub use sqlite::{Finding, SCHEMA_VERSION, SqliteOptions, SqliteStore, Statistics, UNKNOWN_CUBE};
+pub use sqlite::{Finding, SCHEMA_VERSION, SqliteOptions, SqliteStore, Statistics, Traces, UNKNOWN_CUBE};
 pub use text::TextAnalyzer;

@@ -285,7 +285,8 @@ impl MosBuilder {
             Some(embedder) => embedder,
             None => lazy_embedder(&self.settings, &self.factories, &context),
         };
-        let embedder: Arc<dyn Embedder> = Arc::new(CachedEmbedder::new(embedder));
+        let embed_cache = Arc::new(CachedEmbedder::new(embedder));
+        let embedder: Arc<dyn Embedder> = embed_cache.clone();
         let given_model = self.chat_model.clone();
         let has_own_model = given_model.is_some();
         let chat_model = Arc::new(lazy_chat_model(self.chat_model, &self.settings, &self.factories, &context));
@@ -343,6 +344,7 @@ impl MosBuilder {
             queue: stores.queue,
             state: stores.state,
             embedder,
+            embed_cache,
             chat_model,
             reading,
             retrieving,

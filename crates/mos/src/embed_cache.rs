@@ -30,6 +30,11 @@ impl CachedEmbedder {
         Self { inner, recent: Mutex::new(LruCache::new(CAPACITY)) }
     }
 
+    /// Forgets every text.
+    pub(crate) fn clear(&self) {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Returns the vector of one text, and what it took.
     async fn embed_one(&self, purpose: EmbedUse, texts: &[String]) -> Result<(Vec<f32>, Option<u64>), ModelError> {
         let Embedded { vectors, tokens } = self.inner.embed_counted(purpose, texts).await?;

@@ -26,7 +26,9 @@
 mod activation;
 pub mod agent;
 mod asking;
+pub mod backup;
 mod builder;
+mod byte_search;
 mod cubes;
 mod doctor;
 mod embed_cache;
@@ -38,6 +40,7 @@ mod folders;
 mod held_files;
 pub mod keys;
 mod lazy;
+mod masking;
 pub mod migrate;
 mod organizing;
 pub mod plugin;
@@ -55,12 +58,13 @@ mod view;
 
 pub use activation::{ActivationBackend, ActivationParts, KvCaches, ServerPrompts};
 pub use builder::MosBuilder;
+pub use byte_search::{Holding, files_holding};
 pub use cubes::{Exported, GitSource, HubSource, Imported, RegisterOptions};
 pub use doctor::{Finding, Report};
 pub use environment::Environment;
 pub use error::{Error, Result};
 pub use facade::{
-    AccessibleCube, Add, Added, Chat, ChatReply, CubeActivation, CubeCaches, CubeGraph, CubeHandle, CubeHits, CubeMemories, CubeShare, CubeSource, Decomposition, FoundMemory, KeptCache, KeptCaches, MAX_SUB_QUESTIONS, MemoryListing, Mos, NewCube, Organize, OrganizeModel, PREFERENCE_NOTE, PromotedCache, Remember, Remembered, RewrittenQuery, Search, SearchResult, SkippedCube, SubAnswer, UserInfo, default_cube_id,
+    AccessibleCube, Add, Added, Chat, ChatReply, CubeActivation, CubeCaches, CubeGraph, CubeHandle, CubeHits, CubeMemories, CubeShare, CubeSource, Decomposition, EraseOptions, Erased, FoundMemory, InShared, KeptCache, KeptCaches, MAX_SUB_QUESTIONS, MemoryListing, Mos, NewCube, Organize, OrganizeModel, PREFERENCE_NOTE, PromotedCache, Remember, Remembered, RewrittenQuery, Search, SearchResult, SkippedCube, SubAnswer, UserInfo, default_cube_id,
 };
 pub use factories::{
     ActivationMemoryFactory, Backend, ChatModelFactory, EmbedderFactory, Factories, InternetRetrieverFactory,

@@ -4,8 +4,12 @@ use mos::{Report, check_services};
 
 use crate::context::Context;
 
-pub(super) async fn run(context: &Context, reconcile: bool) -> anyhow::Result<()> {
-    let report = match context.open().await {
+pub(super) async fn run(context: &Context, reconcile: bool, compact: bool) -> anyhow::Result<()> {
+    let opened = context.open().await;
+    if let (Ok(mos), true) = (&opened, compact) {
+        mos.compact().await?;
+    }
+    let report = match opened {
         Ok(mos) if reconcile => mos.reconcile().await?,
         Ok(mos) => mos.doctor().await?,
         // Perhaps more than one server is away: all are asked, and each is told of.

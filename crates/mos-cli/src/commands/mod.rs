@@ -1,5 +1,6 @@
 //! One module per group of commands.
 
+mod backup;
 mod chat;
 mod config;
 mod cubes;
@@ -16,6 +17,7 @@ mod organize;
 mod reading;
 pub(crate) mod scheduler;
 mod search;
+mod serve;
 mod usage;
 mod users;
 
@@ -40,6 +42,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let context = Context::new(&arguments)?;
     match arguments.command {
         Command::Demo(demo) => demo::run(&context, demo).await,
+        Command::Serve(serve) => serve::run(&context, serve).await,
         Command::Chat(chat) => chat::run(&context, chat).await,
         Command::Add(add) => memories::add(&context, add).await,
         Command::Search(search) => search::search(&context, search).await,
@@ -57,8 +60,10 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Scheduler(command) => scheduler::run(&context, command).await,
         Command::Models(command) => models::run(&context, command).await,
         Command::Eval(command) => eval::run(&context, command).await,
-        Command::Doctor { reconcile } => doctor::run(&context, reconcile).await,
+        Command::Doctor { reconcile, compact } => doctor::run(&context, reconcile, compact).await,
         Command::Migrate(migrate) => migrate::run(&context, migrate).await,
+        Command::Backup(backup) => backup::back_up(&context, backup).await,
+        Command::Restore { file } => backup::restore(&context, &file).await,
         Command::Config(_) | Command::Completions { .. } => Ok(()),
     }
 }

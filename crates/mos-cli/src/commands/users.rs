@@ -1,7 +1,7 @@
 //! `mos user ...`
 
-use anyhow::Context as _;
-use mos::UserInfo;
+use anyhow::{Context as _, ensure};
+use mos::{EraseOptions, Erased, UserInfo};
 use mos_core::users::ROOT_USER;
 use mos_core::{User, UserId, UserRole};
 
@@ -35,7 +35,39 @@ pub(super) async fn run(context: &Context, command: UserCommand) -> anyhow::Resu
             mos.delete_user(&UserId::parse(id.as_str())?).await?;
             context.output.value(&serde_json::json!({"deleted": id}), |_| format!("deleted user `{id}`"))
         }
+        UserCommand::Erase { id, also_in_shared, prove } => {
+            let options = EraseOptions { also_in_shared };
+            let erased = mos.erase_user(&UserId::parse(id)?, options).await?;
+            let data_dir = mos.data_dir().to_owned();
+            // What this process still has open is closed before the files are read.
+            drop(mos);
+            context.output.value(&erased, describe_erased)?;
+            check_gone(&data_dir, &prove)
+        }
     }
+}
+
+fn describe_erased(erased: &Erased) -> String {
+    let n_elsewhere: usize = erased.shared.iter().filter(|one| one.is_erased).map(|one| one.memories.len()).sum();
+    let mut lines = vec![format!(
+        "erased user `{}`: {} cubes with {} memories, {n_elsewhere} memories in cubes of others",
+        erased.user_id,
+        erased.cubes.len(),
+        erased.n_memories
+    )];
+    for one in erased.shared.iter().filter(|one| !one.is_erased) {
+        lines.extend(one.memories.iter().map(|id| format!("left\t{}\t{id}", one.cube_id)));
+    }
+    lines.extend(erased.left.iter().map(|left| format!("note: {left}")));
+    lines.join("\n")
+}
+
+/// Fails when a file of the data folder holds one of the texts.
+fn check_gone(data_dir: &std::path::Path, texts: &[String]) -> anyhow::Result<()> {
+    let found = mos::files_holding(data_dir, texts).context("the data folder could not be searched")?;
+    let shown: Vec<String> = found.iter().map(|one| format!("{} in {}", one.text, one.file.display())).collect();
+    ensure!(shown.is_empty(), "still there: {}", shown.join(", "));
+    Ok(())
 }
 
 fn role_of(word: &str) -> anyhow::Result<UserRole> {

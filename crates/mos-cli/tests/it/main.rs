@@ -16,6 +16,7 @@ mod registering;
 mod rights;
 mod scheduling;
 mod searching;
+mod serving;
 mod surviving;
 
 use std::io::Write;

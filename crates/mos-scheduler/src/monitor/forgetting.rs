@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 
-use mos_core::{Document, Expected, MemoryId, Scope, StateStore, StoreError};
+use mos_core::{Document, Expected, MemoryId, Scope, StateStore, StoreError, UserId};
 use serde_json::Value;
 
-use super::stored::{MonitorKind, prefix};
+use super::stored::{MonitorKind, QUERIES, key, prefix};
 
 /// Documents that are listed at a time.
 const PAGE: usize = 1_000;
@@ -33,6 +33,17 @@ pub async fn forget(state: &dyn StateStore, scope: &Scope, ids: Option<&[MemoryI
                 _ => break,
             }
         }
+    }
+    Ok(())
+}
+
+/// Removes what is kept of a user's questions, working memory and activation memory in a cube.
+///
+/// # Errors
+/// Store errors.
+pub async fn forget_user(state: &dyn StateStore, scope: &Scope, user: &UserId) -> Result<(), StoreError> {
+    for document in [QUERIES, MonitorKind::Working.document(), MonitorKind::Activation.document()] {
+        state.remove(scope, &key(document, user)).await?;
     }
     Ok(())
 }

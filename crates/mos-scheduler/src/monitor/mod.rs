@@ -15,7 +15,7 @@ mod queries;
 mod similar;
 mod stored;
 
-pub use forgetting::forget;
+pub use forgetting::{forget, forget_user};
 pub use item::{ImportanceWeights, MonitorItem, importance};
 pub use key::{is_all_chinese, is_all_english, mapping_key};
 pub use keywords::{content_words, keywords_score};

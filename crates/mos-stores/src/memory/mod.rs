@@ -312,6 +312,10 @@ impl UserStore for InMemoryStore {
         self.write().users.delete_user(id)
     }
 
+    async fn erase_user(&self, id: &UserId) -> Result<(), StoreError> {
+        self.write().users.erase_user(id)
+    }
+
     async fn set_role(&self, id: &UserId, role: UserRole) -> Result<User, StoreError> {
         self.write().users.set_role(id, role)
     }

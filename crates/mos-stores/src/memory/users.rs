@@ -86,6 +86,22 @@ impl UsersState {
         Ok(())
     }
 
+    /// Removes a user for good, with its shares. Its cubes must be gone.
+    pub(super) fn erase_user(&mut self, id: &UserId) -> Result<(), StoreError> {
+        if id.as_str() == ROOT_USER {
+            return Err(StoreError::Invalid(format!("the user `{ROOT_USER}` cannot be erased")));
+        }
+        let place = self.users.iter().position(|user| user.user_id == *id);
+        let place = place.ok_or_else(|| not_found("user", id.as_str()))?;
+        let n_cubes = self.cubes.iter().filter(|cube| cube.owner_id == *id).count();
+        if n_cubes > 0 {
+            return Err(StoreError::Conflict(format!("the user `{id}` still owns {n_cubes} cubes; delete them first")));
+        }
+        self.shares.retain(|(_, user), _| user != id);
+        self.users.remove(place);
+        Ok(())
+    }
+
     pub(super) fn set_role(&mut self, id: &UserId, role: UserRole) -> Result<User, StoreError> {
         check_role(id, role)?;
         let user = self.users.iter_mut().find(|user| user.user_id == *id && user.is_active);

@@ -236,6 +236,10 @@ impl UserStore for PostgresUsers {
         self.write(users::delete(&self.pool, id)).await
     }
 
+    async fn erase_user(&self, id: &UserId) -> Result<(), StoreError> {
+        self.write(users::erase(&self.pool, id)).await
+    }
+
     async fn set_role(&self, id: &UserId, role: UserRole) -> Result<User, StoreError> {
         self.write(users::set_role(&self.pool, id, role)).await
     }

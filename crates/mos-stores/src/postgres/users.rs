@@ -150,6 +150,30 @@ pub(super) async fn delete(pool: &PgPool, id: &UserId) -> Result<(), Fault> {
     if done.rows_affected() == 0 { Err(not_found("user", id.as_str())) } else { Ok(()) }
 }
 
+/// Removes a user for good, with its shares. Its cubes must be gone: the database refuses otherwise.
+pub(super) async fn erase(pool: &PgPool, id: &UserId) -> Result<(), Fault> {
+    if id.as_str() == ROOT_USER {
+        return Err(Fault::Store(StoreError::Invalid(format!("the user `{ROOT_USER}` cannot be erased"))));
+    }
+    let owned =
+        query("SELECT count(*) AS n_cubes FROM cubes WHERE owner_id = $1").bind(id.as_str()).fetch_one(pool).await?;
+    let n_cubes: i64 = owned.try_get("n_cubes")?;
+    if n_cubes > 0 {
+        return Err(Fault::Store(StoreError::Conflict(format!(
+            "the user `{id}` still owns {n_cubes} cubes; delete them first"
+        ))));
+    }
+    // One statement is one transaction. The first part is done whether or not the second uses it.
+    let done = query(
+        "WITH shares AS (DELETE FROM user_cube_association WHERE user_id = $1)
+         DELETE FROM users WHERE user_id = $1",
+    )
+    .bind(id.as_str())
+    .execute(pool)
+    .await?;
+    if done.rows_affected() == 0 { Err(not_found("user", id.as_str())) } else { Ok(()) }
+}
+
 pub(super) async fn set_role(pool: &PgPool, id: &UserId, role: UserRole) -> Result<User, Fault> {
     check_role(id, role)?;
     query("UPDATE users SET role = $2, updated_at = now() AT TIME ZONE 'UTC' WHERE user_id = $1 AND is_active")

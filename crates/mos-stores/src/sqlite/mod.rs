@@ -7,7 +7,9 @@ mod apply;
 mod archive;
 mod check;
 mod connection;
+mod copies;
 mod edges;
+mod erase;
 mod fault;
 mod graph;
 mod keys;
@@ -36,6 +38,7 @@ use serde_json::Value;
 
 pub use check::{Finding, Statistics, UNKNOWN_CUBE};
 pub use connection::SqliteOptions;
+pub use erase::Traces;
 pub use schema::SCHEMA_VERSION;
 
 use crate::TextAnalyzer;
@@ -392,6 +395,11 @@ impl UserStore for SqliteStore {
     async fn delete_user(&self, id: &UserId) -> Result<(), StoreError> {
         let id = id.clone();
         self.write(move |connection| users::delete_user(connection, &id)).await
+    }
+
+    async fn erase_user(&self, id: &UserId) -> Result<(), StoreError> {
+        let id = id.clone();
+        self.write(move |connection| erase::user(connection, &id)).await
     }
 
     async fn set_role(&self, id: &UserId, role: UserRole) -> Result<User, StoreError> {

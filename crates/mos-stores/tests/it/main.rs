@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "what fails here fails a test")]
 
 mod contracts;
+mod copies;
 mod equality;
 mod kill;
 #[cfg(feature = "neo4j")]

@@ -16,6 +16,7 @@ pub async fn run(make: impl AsyncFn() -> (Arc<dyn UserStore>, Arc<dyn RecordStor
     root_exists_from_the_start(&*make().await.0).await;
     users_are_made_once(&*make().await.0).await;
     deleted_users_may_nothing(&*make().await.0).await;
+    erased_users_leave_nothing(&*make().await.0).await;
     cubes_have_owners(&*make().await.0).await;
     shares_give_and_take_rights(&*make().await.0).await;
     a_share_says_what_it_allows(&*make().await.0).await;
@@ -260,6 +261,30 @@ async fn cubes_can_be_changed(store: &dyn UserStore) {
     assert_not_found(store.set_registered(&unknown, true).await, "cube");
     assert_not_found(store.set_cube_config(&unknown, &json!({})).await, "cube");
     assert_not_found(store.delete_cube(&unknown).await, "cube");
+}
+
+async fn erased_users_leave_nothing(store: &dyn UserStore) {
+    for name in ["ann", "bob"] {
+        make_user(store, name).await;
+    }
+    store.create_cube(&cube("hers", "ann", "2026")).await.expect("a new cube");
+    store.create_cube(&cube("his", "bob", "2026")).await.expect("a new cube");
+    store.share(&CubeId::new("his"), &id("ann"), Access::Member).await.expect("share");
+    let error = store.erase_user(&id("ann")).await.expect_err("she owns a cube");
+    assert!(matches!(error, StoreError::Conflict(_)), "{error}");
+    store.delete_cube(&CubeId::new("hers")).await.expect("delete");
+    store.delete_user(&id("ann")).await.expect("one that was deactivated can be erased");
+    store.erase_user(&id("ann")).await.expect("erase");
+    assert_not_found(store.erase_user(&id("ann")).await, "user");
+    assert_not_found(store.erase_user(&id("nobody")).await, "user");
+    let error = store.erase_user(&id(ROOT_USER)).await.expect_err("root stays");
+    assert!(matches!(error, StoreError::Invalid(_)), "{error}");
+    store.create_user(&id("new"), "ann", UserRole::User).await.expect("the name is free");
+    let again = store.create_user(&id("ann"), "another ann", UserRole::User).await.expect("so is the id");
+    assert_eq!(again.user_name, "another ann");
+    assert_eq!(store.cubes(Some(&id("ann"))).await.expect("cubes"), [], "nothing of the former one's");
+    let shares = store.shares(&CubeId::new("his")).await.expect("shares");
+    assert_eq!(shares, [(id("bob"), Access::Owner)]);
 }
 
 async fn a_deleted_cube_is_gone(users: &dyn UserStore, record: &dyn RecordStore) {

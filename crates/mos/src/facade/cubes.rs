@@ -263,14 +263,19 @@ impl Mos {
     /// [`Error::NoAccess`]; [`Error::NotOwner`].
     pub async fn delete_cube(&self, user: &UserId, cube: &CubeId) -> Result<()> {
         let cube = self.owned_cube(user, cube).await?;
+        self.remove_cube(&cube).await
+    }
+
+    /// Removes a cube, whoever asked for it.
+    pub(super) async fn remove_cube(&self, cube: &Cube) -> Result<()> {
         // First, so that a failure leaves a cube that can be deleted again.
-        self.forget_promoted(&cube).await?;
-        self.parts.activation.forget(&cube).await?;
+        self.forget_promoted(cube).await?;
+        self.parts.activation.forget(cube).await?;
         self.parts.users.delete_cube(&cube.cube_id).await?;
         self.has_changed(&cube.cube_id);
         self.forget_work(&cube.cube_id).await?;
         // Again, for what was being computed meanwhile.
-        self.parts.activation.forget(&cube).await
+        self.parts.activation.forget(cube).await
     }
 
     /// Returns the cubes a user may use, newest first.

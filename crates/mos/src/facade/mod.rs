@@ -4,6 +4,7 @@ mod activation;
 mod chat;
 mod cubes;
 mod deleting;
+mod erase;
 mod feedback;
 mod keys;
 mod looking;
@@ -36,6 +37,7 @@ pub use activation::{CubeActivation, CubeCaches};
 pub use chat::{Chat, ChatReply};
 pub use cubes::{CubeShare, CubeSource, NewCube};
 pub(crate) use cubes::{load_activation, read_dump};
+pub use erase::{EraseOptions, Erased, InShared};
 pub use looking::{KeptCache, KeptCaches};
 pub use memories::{Add, Added, CubeGraph, CubeMemories, MemoryListing};
 pub use organize::{Organize, OrganizeModel};
@@ -52,6 +54,7 @@ use mos_memory::{Recall, TreeShelves};
 use mos_stores::{QdrantVectors, SqliteStore};
 
 use crate::activation::Activations;
+use crate::embed_cache::CachedEmbedder;
 use crate::error::{Error, Result};
 use crate::factories::{Factories, PreferenceMemoryParts, TextMemoryParts};
 use crate::lazy::Lazy;
@@ -113,6 +116,8 @@ pub(crate) struct Parts {
     /// `vectors`, when they are on a Qdrant server.
     pub(crate) qdrant: Option<Arc<QdrantVectors>>,
     pub(crate) embedder: Arc<dyn Embedder>,
+    /// What `embedder` remembers of texts.
+    pub(crate) embed_cache: Arc<CachedEmbedder>,
     pub(crate) chat_model: Arc<Lazy<dyn ChatModel>>,
     /// Models that read conversations.
     pub(crate) reading: ReadingModels,

@@ -159,14 +159,18 @@ impl Mos {
     /// # Errors
     /// As [`Mos::delete_user`]; [`Error::UnknownUser`] for the actor; [`Error::NotAllowed`].
     pub async fn delete_user_as(&self, actor: &UserId, id: &UserId) -> Result<()> {
-        if actor == id {
-            self.checked_user(actor).await?;
-        } else {
-            // Who is not there is told to administrators only.
-            let role = self.parts.users.user(id).await?.map_or(UserRole::Guest, |user| user.role);
-            self.check_administers(actor, role, "delete").await?;
-        }
+        self.check_may_delete(actor, id).await?;
         self.delete_user(id).await
+    }
+
+    /// Refuses unless the actor may delete and erase the user.
+    pub(super) async fn check_may_delete(&self, actor: &UserId, id: &UserId) -> Result<()> {
+        if actor == id {
+            return self.checked_user(actor).await.map(drop);
+        }
+        // Who is not there is told to administrators only.
+        let role = self.parts.users.user(id).await?.map_or(UserRole::Guest, |user| user.role);
+        self.check_administers(actor, role, "delete").await
     }
 
     /// As [`Mos::list_users`], when `actor` may: ROOT and ADMIN.

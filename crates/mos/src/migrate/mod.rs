@@ -16,7 +16,7 @@ mod plan;
 
 use std::sync::Arc;
 
-use mos_core::{Access, Cube, CubeId, RecordArchive, Scope, StoreError, UserArchive, UserId, VectorStore};
+use mos_core::{Access, Cube, CubeId, RecordArchive, RecordStore, Scope, StoreError, UserArchive, UserId, VectorStore};
 use mos_stores::QdrantVectors;
 use serde::Serialize;
 
@@ -286,6 +286,18 @@ async fn finish(users: &dyn UserArchive, to: &Endpoint, cube: &Cube, shares: &[(
         to.users.set_registered(&cube.cube_id, true).await?;
     }
     Ok(())
+}
+
+/// Reads all of a scope and returns what it holds.
+///
+/// # Errors
+/// [`Error::Invalid`] for a store that cannot tell; errors of the store.
+pub(crate) async fn contents_of(record: &dyn RecordStore, scope: &Scope) -> Result<Contents> {
+    let archive = record.archive();
+    let archive = archive.ok_or_else(|| Error::Invalid("these memories cannot be read as a whole".to_owned()))?;
+    let mut report = |_: &MigrateProgress| ();
+    let mut tell = Tell { report: &mut report, progress: MigrateProgress::default() };
+    Ok(contents(archive, scope, &mut tell).await?)
 }
 
 /// Refuses a cube that is on its way here: it is not whole.

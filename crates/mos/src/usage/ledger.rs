@@ -114,6 +114,34 @@ impl Ledger {
         }
     }
 
+    /// Writes every file anew with the accounts that `change` returns. What another process adds meanwhile can be lost.
+    pub(super) fn rewrite_all(&mut self, change: impl Fn(Account) -> Option<Account>) -> Result<(), MemoryError> {
+        let changed = |sums: BTreeMap<Account, TokenSums>| {
+            let mut kept: BTreeMap<Account, TokenSums> = BTreeMap::new();
+            for (account, tokens) in sums {
+                if let Some(account) = change(account) {
+                    kept.entry(account).or_default().add(&tokens);
+                }
+            }
+            kept
+        };
+        self.sums = changed(std::mem::take(&mut self.sums));
+        let Some(folder) = self.folder.clone() else { return Ok(()) };
+        for day in days(&folder).map_err(|error| file_error(&folder, &error))? {
+            let path = file_of(&folder, &day);
+            let (lines, _) = read_from(&path, 0).map_err(|error| file_error(&path, &error))?;
+            let mut of_day: BTreeMap<Account, TokenSums> = BTreeMap::new();
+            for line in lines {
+                of_day.entry(line.account).or_default().add(&line.tokens);
+            }
+            let n_bytes = write_sums(&folder, &day, &changed(of_day)).map_err(|error| file_error(&path, &error))?;
+            if let Some(n_read) = self.read.get_mut(&day) {
+                *n_read = n_bytes;
+            }
+        }
+        Ok(())
+    }
+
     /// Adds what was written to the files of yesterday and `today` since they were read.
     pub(super) fn catch_up(&mut self, today: &str) {
         let Some(folder) = self.folder.clone() else { return };
@@ -227,21 +255,24 @@ fn append(folder: &Path, line: &Line) -> io::Result<()> {
 
 /// Replaces the file of a day that is over by one line per account. When that fails, the longer file stays.
 fn rewrite(folder: &Path, day: &str, sums: &BTreeMap<Account, TokenSums>) {
-    let written = || -> io::Result<()> {
-        let mut text = String::new();
-        for (account, tokens) in sums {
-            text.push_str(&serde_json::to_string(&Line { account: account.clone(), tokens: *tokens })?);
-            text.push('\n');
-        }
-        let new = folder.join(format!("{day}.{}.new", std::process::id()));
-        let mut file = File::create(&new)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&new, file_of(folder, day))
-    };
-    if let Err(error) = written() {
+    if let Err(error) = write_sums(folder, day, sums) {
         tracing::warn!(folder = %folder.display(), %error, "the tokens used on {day} could not be summed up on disk");
     }
+}
+
+/// Replaces the file of a day by one line per account, and returns its bytes.
+fn write_sums(folder: &Path, day: &str, sums: &BTreeMap<Account, TokenSums>) -> io::Result<u64> {
+    let mut text = String::new();
+    for (account, tokens) in sums {
+        text.push_str(&serde_json::to_string(&Line { account: account.clone(), tokens: *tokens })?);
+        text.push('\n');
+    }
+    let new = folder.join(format!("{day}.{}.new", std::process::id()));
+    let mut file = File::create(&new)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&new, file_of(folder, day))?;
+    Ok(text.len() as u64)
 }
 
 fn file_error(path: &Path, error: &io::Error) -> MemoryError {

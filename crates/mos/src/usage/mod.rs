@@ -223,6 +223,21 @@ impl UsageMeter {
         totals
     }
 
+    /// Removes what a user took, and the names of cubes from what others took for them, also from the files.
+    ///
+    /// # Errors
+    /// [`MemoryError::File`] when a file cannot be read or written; the rest of them may be done then.
+    pub(crate) fn forget(&self, user: &UserId, cubes: &[CubeId]) -> Result<(), MemoryError> {
+        let day = today(&*self.clock);
+        self.caught_up(&day).rewrite_all(|mut account| {
+            if account.user == *user {
+                return None;
+            }
+            account.cube = account.cube.filter(|cube| !cubes.contains(cube));
+            Some(account)
+        })
+    }
+
     fn locked(&self) -> std::sync::MutexGuard<'_, Ledger> {
         // Sums are whole between any two operations: a panic elsewhere does not spoil them.
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)

@@ -4,10 +4,12 @@
 mod activation;
 mod agent;
 mod backends;
+mod backup;
 mod chat;
 mod cube_files;
 mod cubes;
 mod environment;
+mod erase;
 mod full;
 mod habits;
 mod keys;

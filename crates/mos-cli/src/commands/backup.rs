@@ -1,0 +1,57 @@
+//! `mos backup` and `mos restore`
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use mos::backup::{BackedUp, BackupOptions, Restored};
+
+use crate::arguments::BackupArguments;
+use crate::context::Context;
+use crate::progress::spinner;
+
+pub(super) async fn back_up(context: &Context, arguments: BackupArguments) -> anyhow::Result<()> {
+    let mos = context.open().await?;
+    let bar = spinner("copying and checking");
+    let made = mos.back_up(&BackupOptions { to: arguments.to, with_caches: !arguments.without_caches }).await;
+    bar.finish_and_clear();
+    context.output.value(&made.context("no backup was made")?, told)
+}
+
+pub(super) async fn restore(context: &Context, file: &Path) -> anyhow::Result<()> {
+    let data_dir = match &context.data_dir {
+        Some(folder) => folder.clone(),
+        None => mos::data_dir(&context.settings)?,
+    };
+    let bar = spinner("checking and restoring");
+    let restored = mos::backup::restore_to(file, &context.settings, &data_dir).await;
+    bar.finish_and_clear();
+    context.output.value(&restored.context("nothing was restored")?, told_of_restored)
+}
+
+fn told(made: &BackedUp) -> String {
+    let database = &made.database;
+    let mut text = format!(
+        "{}\t{} bytes, read back and sound: {} users, {} cubes, {} memories",
+        made.file.display(),
+        made.bytes,
+        database.n_users,
+        database.n_cubes,
+        database.n_memories
+    );
+    if made.n_jobs_left > 0 {
+        text.push_str(&format!("\n{} jobs that wait on a server are not in it", made.n_jobs_left));
+    }
+    text
+}
+
+fn told_of_restored(restored: &Restored) -> String {
+    let database = &restored.database;
+    let place = match &restored.moved {
+        Some(report) => report.to.clone(),
+        None => restored.data_dir.display().to_string(),
+    };
+    format!(
+        "restored to {place} what was there at {}, and compared it: {} users, {} cubes, {} memories",
+        restored.backed_up_at, database.n_users, database.n_cubes, database.n_memories
+    )
+}

@@ -1,0 +1,207 @@
+//! The server as a process: it tells where it is, answers, ends when it is told to, and loses nothing when it is killed.
+
+use std::collections::HashSet;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json as object};
+
+use crate::{failure, json, mos, stdout, write};
+
+/// Variables that programs need whatever they do.
+const NEEDED: [&str; 6] = ["PATH", "HOME", "USERPROFILE", "SystemRoot", "TEMP", "MOS_MODELS_DIR"];
+
+/// Longer than an answer takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A server on a free port. It is killed when the test ends.
+struct Serving {
+    child: Child,
+    address: String,
+}
+
+impl Serving {
+    fn start(data: &Path, arguments: &[&str]) -> Self {
+        let mut child =
+            command(data, "127.0.0.1:0", arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("listening on http://").unwrap_or_else(|| panic!("it told `{line}`"));
+        Self { child, address: address.to_owned() }
+    }
+
+    /// Returns status and body.
+    fn get(&self, path: &str) -> (u16, Value) {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+        let body = answer.split_once("\r\n\r\n").unwrap().1;
+        (status, serde_json::from_str(body).unwrap())
+    }
+
+    /// Tells it to end, and returns its exit code.
+    #[cfg(unix)]
+    fn signal(mut self, name: &str) -> Option<i32> {
+        let told = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
+        assert!(told.success());
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // It may have ended.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// The server without anything of the caller's environment that could name other stores.
+fn command(data: &Path, listen: &str, arguments: &[&str]) -> Command {
+    let mut all = vec!["serve", "--listen", listen];
+    all.extend(arguments);
+    let mut command = mos(data, &all);
+    command.env_clear();
+    for name in NEEDED {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command
+}
+
+#[test]
+fn a_server_tells_where_it_is_and_answers() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Serving::start(data.path(), &["--compat-open"]);
+    assert!(!server.address.ends_with(":0"), "the real port: {}", server.address);
+    let (status, health) = server.get("/health");
+    assert_eq!((status, &health["status"]), (200, &object!("healthy")));
+    assert_eq!(server.get("/ready").0, 200);
+    let data = data.path();
+    stdout(data, &["add", "others may write meanwhile", "--user", "ann", "--cube", "ann"]);
+    assert_eq!(server.get("/ready").0, 200);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_server_ends_in_good_order_when_it_is_told_to() {
+    for signal in ["TERM", "INT"] {
+        let data = tempfile::tempdir().unwrap();
+        let server = Serving::start(data.path(), &[]);
+        server.get("/health");
+        assert_eq!(server.signal(signal), Some(0), "{signal}");
+    }
+}
+
+#[test]
+fn a_server_that_asks_nobody_is_refused_where_others_reach_it() {
+    let data = tempfile::tempdir().unwrap();
+    for listen in ["0.0.0.0:0", "[::]:0"] {
+        let told = failure(data.path(), &["serve", "--compat-open", "--listen", listen]);
+        assert!(told.contains("can be reached by others"), "{told}");
+    }
+    assert!(!data.path().join("mos.db").exists(), "nothing was opened");
+    let output = mos(data.path(), &["serve", "--listen", "nowhere"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "no address at all");
+}
+
+#[test]
+fn the_first_start_shows_a_key_once_and_ends_where_others_reach_it() {
+    let data = tempfile::tempdir().unwrap();
+    let start = || {
+        let output = command(data.path(), "0.0.0.0:0", &[]).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, told) = start();
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("shown this once") && told.contains("start again"), "{told}");
+    let key = told.lines().map(str::trim).skip_while(|line| !line.ends_with("keep it:")).nth(2).unwrap_or_default();
+    assert!(key.len() >= 32, "{told}");
+    let kept = mos::files_holding(data.path(), &[key.to_owned()]).unwrap();
+    assert!(kept.is_empty(), "only its hash is kept: {kept:?}");
+    let server = Serving::start(data.path(), &[]);
+    assert_eq!(server.get("/health").0, 200);
+}
+
+#[test]
+fn a_port_that_is_taken_is_told_of() {
+    let data = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = command(data.path(), &address, &["--compat-open"]).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("choose another address with --listen"), "{told}");
+}
+
+#[test]
+fn what_was_acknowledged_before_server_and_program_were_killed_is_there() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let messages: Vec<Value> =
+        (0..400).map(|number| object!({"role": "user", "content": format!("fact number {number}")})).collect();
+    let file = write(data, "many.json", &Value::Array(messages).to_string());
+    let server = Serving::start(data, &["--compat-open"]);
+    let mut adding = mos(data, &["add", "--messages", &file, "--json", "--user", "ann", "--cube", "ann"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(adding.stdout.take().unwrap()).lines();
+    let mut acknowledged: Vec<String> = (0..60).map(|_| lines.next().unwrap().unwrap()).collect();
+    // Dropped is killed.
+    drop(server);
+    adding.kill().unwrap();
+    adding.wait().unwrap();
+    acknowledged.extend(lines.map_while(Result::ok));
+    let server = Serving::start(data, &["--compat-open"]);
+    assert_eq!(server.get("/ready").0, 200);
+    let listing = json(data, &["list", "--user", "ann", "--cube", "ann"]);
+    let memories = listing["text_mem"][0]["memories"].as_array().unwrap();
+    let kept: HashSet<&str> = memories.iter().map(|memory| memory["id"].as_str().unwrap()).collect();
+    for line in acknowledged.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+        assert!(kept.contains(line["memory_id"].as_str().unwrap()), "lost {line}");
+    }
+    assert!(acknowledged.len() >= 60);
+}
+
+#[test]
+fn a_backup_is_made_while_the_server_runs_and_comes_back_equal() {
+    let (data, place) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (data, file) = (data.path(), place.path().join("all.tar").display().to_string());
+    stdout(data, &["add", "the cat sleeps", "--user", "ann", "--cube", "home"]);
+    let server = Serving::start(data, &["--compat-open"]);
+    let made = json(data, &["backup", &file]);
+    assert_eq!(made["database"]["n_memories"], 1);
+    drop(server);
+    let new = place.path().join("new");
+    let told = stdout(&new, &["restore", &file]);
+    assert!(told.contains("1 memories"), "{told}");
+    let hash = |data: &Path| stdout(data, &["cube", "hash", "home", "--user", "ann"]);
+    assert_eq!(hash(&new), hash(data));
+    let refused = failure(&new, &["restore", &file]);
+    assert!(refused.contains("empty or new folder"), "{refused}");
+}
+
+#[test]
+fn an_erased_user_is_in_no_file() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    stdout(data, &["add", "I live in quokkaburg", "--user", "zora-xq7"]);
+    stdout(data, &["add", "the cat sleeps", "--user", "ann"]);
+    let prove = ["user", "erase", "zora-xq7", "--also-in-shared", "--prove", "quokkaburg", "--prove", "zora-xq7"];
+    let told = stdout(data, &prove);
+    assert!(told.contains("erased user `zora-xq7`: 1 cubes with 1 memories"), "{told}");
+    let again = failure(data, &prove);
+    assert!(again.contains("zora-xq7"), "{again}");
+    stdout(data, &["search", "cat", "--user", "ann"]);
+    let found = failure(data, &["user", "erase", "ann", "--prove", "SQLite format 3"]);
+    assert!(found.contains("still there"), "{found}");
+}

@@ -1,0 +1,95 @@
+//! The files beside the database: which there are, and a copy of them that nobody changes.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::Path;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{DATABASE, SETTINGS, file_error};
+use crate::error::{Error, Result};
+use crate::folders;
+
+/// Folders of a data folder that are backed up: their names, whether programs add to their files in place, and whether they
+/// hold caches.
+pub(super) const FOLDERS: [(&str, bool, bool); 3] =
+    [("usage", true, false), ("audit", true, false), ("activation", false, true)];
+
+/// The most folders within each other.
+const MAX_DEPTH: usize = 6;
+
+/// Makes a folder that only this user can look into, and that goes away with the returned value.
+pub(super) fn staging(parent: &Path) -> Result<TempDir> {
+    folders::create_private(parent).map_err(|error| failed(parent, &error))?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".mos-backup-");
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+    builder.tempdir_in(parent).map_err(|error| failed(parent, &error))
+}
+
+/// Brings what belongs into a backup beside the database into `folder`, and returns the names of all files there, the
+/// database first.
+pub(super) fn collect(data_dir: &Path, folder: &Path, settings: &Value, with_caches: bool) -> Result<Vec<String>> {
+    let mut names = vec![DATABASE.to_owned(), SETTINGS.to_owned()];
+    let text = serde_json::to_vec_pretty(settings).map_err(|error| Error::Invalid(error.to_string()))?;
+    let path = folder.join(SETTINGS);
+    fs::write(&path, text).map_err(|error| failed(&path, &error))?;
+    for (name, grows, is_cache) in FOLDERS {
+        if !is_cache || with_caches {
+            copy_folder(&data_dir.join(name), &folder.join(name), name, grows, &mut names, 0)?;
+        }
+    }
+    names[2..].sort();
+    Ok(names)
+}
+
+fn copy_folder(from: &Path, to: &Path, name: &str, grows: bool, names: &mut Vec<String>, depth: usize) -> Result<()> {
+    let entries = match fs::read_dir(from) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(from, &error)),
+    };
+    if depth > MAX_DEPTH {
+        return Err(file_error(from, "lies deeper than anything that belongs to a data folder"));
+    }
+    fs::create_dir_all(to).map_err(|error| failed(to, &error))?;
+    for entry in entries {
+        let entry = entry.map_err(|error| failed(from, &error))?;
+        let (path, own) = (entry.path(), entry.file_name());
+        // What begins with a dot is still being written.
+        let Some(own) = own.to_str().filter(|own| !own.starts_with('.')) else { continue };
+        let whole = format!("{name}/{own}");
+        let kind = entry.file_type().map_err(|error| failed(&path, &error))?;
+        if kind.is_dir() {
+            copy_folder(&path, &to.join(own), &whole, grows, names, depth + 1)?;
+        } else if kind.is_file() && copy_file(&path, &to.join(own), grows).map_err(|error| failed(&path, &error))? {
+            names.push(whole);
+        }
+    }
+    Ok(())
+}
+
+/// Returns whether the file was still there. One that is only ever replaced is linked, which takes neither time nor space.
+fn copy_file(from: &Path, to: &Path, grows: bool) -> io::Result<bool> {
+    if !grows && fs::hard_link(from, to).is_ok() {
+        return Ok(true);
+    }
+    match fs::copy(from, to) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a name is that of something that a restored data folder holds beside the database.
+pub(super) fn is_restored(name: &OsStr) -> bool {
+    name == OsStr::new(SETTINGS) || FOLDERS.iter().any(|(folder, ..)| name == OsStr::new(folder))
+}
+
+/// An error of the file system, for people.
+pub(super) fn failed(path: &Path, error: &io::Error) -> Error {
+    file_error(path, error.to_string())
+}

@@ -1,0 +1,145 @@
+//! From a backup to a data folder.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use mos_config::{Settings, StoreConfig};
+use mos_cube::unpack_bundle;
+use serde::Serialize;
+
+use super::files::{failed, is_restored};
+use super::{About, DATABASE, DatabaseContents, KIND, describe, file_error, in_background};
+use crate::error::{Error, Result};
+use crate::folders;
+use crate::migrate::{Endpoint, MigrateOptions, MigrateReport, Missing, migrate};
+
+/// What folders that a restoration works in begin with.
+const STAGING: &str = ".mos-restore-";
+
+/// What was restored, and is equal to what the backup tells.
+#[derive(Clone, Debug, Serialize)]
+pub struct Restored {
+    /// The data folder; of servers one that is gone again.
+    pub data_dir: PathBuf,
+    /// When the backup was made, ISO 8601.
+    pub backed_up_at: String,
+    /// What the database holds.
+    pub database: DatabaseContents,
+    /// What was moved to servers, where the settings name some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moved: Option<MigrateReport>,
+}
+
+/// Brings back what a backup holds to a data folder that does not exist or is empty. Its database appears last, after
+/// everything was checked; what an interrupted call left is removed by the next.
+///
+/// # Errors
+/// [`Error::Invalid`] for a folder that holds something; errors of files: the backup is damaged, cut off, or of a newer program.
+/// The folder holds nothing then that it did not hold before.
+pub async fn restore(file: &Path, data_dir: &Path) -> Result<Restored> {
+    let (from, to) = (file.to_owned(), data_dir.to_owned());
+    let (staging, bundle) = in_background(move || {
+        prepare(&to)?;
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(STAGING);
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+        let staging = builder.tempdir_in(&to).map_err(|error| failed(&to, &error))?;
+        let bundle = unpack_bundle(&from, staging.path())?;
+        Ok((staging, bundle))
+    })
+    .await?;
+    let about: About = serde_json::from_value(bundle.about)
+        .map_err(|error| file_error(file, format!("is no backup of memories: {error}")))?;
+    if about.kind != KIND {
+        return Err(file_error(file, format!("is a `{}`, not a `{KIND}`", about.kind)));
+    }
+    let database = describe(&staging.path().join(DATABASE)).await?;
+    check_same(file, &about.database, &database)?;
+    let to = data_dir.to_owned();
+    in_background(move || put_in_place(staging, &to)).await?;
+    Ok(Restored { data_dir: data_dir.to_owned(), backed_up_at: bundle.created_at, database, moved: None })
+}
+
+/// As [`restore`], to the stores that the settings name: a data folder, or servers, where what is known already stays and what
+/// is missing comes.
+///
+/// # Errors
+/// As [`restore`], and those of a migration: [`migrate`].
+pub async fn restore_to(file: &Path, settings: &Settings, data_dir: &Path) -> Result<Restored> {
+    let is_embedded = matches!(settings.store, StoreConfig::Sqlite(_)) && settings.user_manager.backend() == "sqlite";
+    if is_embedded {
+        return restore(file, data_dir).await;
+    }
+    let between =
+        in_background(|| tempfile::tempdir().map_err(|error| file_error(&std::env::temp_dir(), error.to_string())))
+            .await?;
+    let mut restored = restore(file, &between.path().join("data")).await?;
+    let own_folder = matches!(settings.store, StoreConfig::Sqlite(_)).then_some(data_dir);
+    let from = Endpoint::open(&Settings::default(), Some(&restored.data_dir), Missing::Refuse).await?;
+    let to = Endpoint::open(settings, own_folder, Missing::Make).await?;
+    let options = MigrateOptions { leave_jobs: true, ..MigrateOptions::default() };
+    restored.moved = Some(migrate(&from, &to, &options, |_| ()).await?);
+    Ok(restored)
+}
+
+/// Makes the folder, or makes sure that nothing is in it but what an interrupted restoration left, which is removed.
+fn prepare(data_dir: &Path) -> Result<()> {
+    let entries = match fs::read_dir(data_dir) {
+        Ok(entries) => entries.collect::<std::io::Result<Vec<_>>>().map_err(|error| failed(data_dir, &error))?,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return folders::create_private(data_dir).map_err(|error| failed(data_dir, &error));
+        }
+        Err(error) => return Err(failed(data_dir, &error)),
+    };
+    let is_staging = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with(STAGING);
+    let was_interrupted = entries.iter().any(|entry| is_staging(&entry.file_name()));
+    let is_left_over = |name: &std::ffi::OsStr| was_interrupted && (is_staging(name) || is_restored(name));
+    if let Some(other) = entries.iter().map(fs::DirEntry::file_name).find(|name| !is_left_over(name)) {
+        return Err(Error::Invalid(format!(
+            "{} holds `{}`: a backup is restored to an empty or new folder only; name another with --data-dir, or move this \
+             one away",
+            data_dir.display(),
+            other.to_string_lossy()
+        )));
+    }
+    for entry in entries {
+        let path = entry.path();
+        let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        removed.map_err(|error| failed(&path, &error))?;
+    }
+    Ok(())
+}
+
+/// Refuses a database that does not hold what the backup tells. A newer program may have brought it up to date.
+fn check_same(file: &Path, told: &DatabaseContents, found: &DatabaseContents) -> Result<()> {
+    let found = DatabaseContents { schema_version: told.schema_version, ..found.clone() };
+    if *told == found {
+        return Ok(());
+    }
+    let cube = told.cubes.iter().zip(&found.cubes).find(|(told, found)| told != found);
+    let which = cube.map_or("users or cubes".to_owned(), |(told, _)| format!("cube `{}`", told.cube_id));
+    Err(file_error(file, format!("tells of something else than its database holds ({which}); take another backup")))
+}
+
+/// Moves everything up into the data folder, the database last. When that fails, what came goes.
+fn put_in_place(staging: tempfile::TempDir, data_dir: &Path) -> Result<()> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(staging.path()).map_err(|error| failed(staging.path(), &error))? {
+        names.push(entry.map_err(|error| failed(staging.path(), &error))?.file_name());
+    }
+    names.sort_by_key(|name| name == DATABASE);
+    for (at, name) in names.iter().enumerate() {
+        if let Err(error) = fs::rename(staging.path().join(name), data_dir.join(name)) {
+            for moved in &names[..at] {
+                // Back into what is removed in any case.
+                fs::rename(data_dir.join(moved), staging.path().join(moved)).ok();
+            }
+            return Err(failed(&data_dir.join(name), &error));
+        }
+    }
+    #[cfg(unix)]
+    fs::File::open(data_dir).and_then(|folder| folder.sync_all()).map_err(|error| failed(data_dir, &error))?;
+    staging.close().map_err(|error| failed(data_dir, &error))
+}

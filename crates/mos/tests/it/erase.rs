@@ -1,0 +1,154 @@
+//! A user who is erased is nowhere any more: rows, history, full text, jobs, logs, counted tokens, files.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use mos::config::Setting;
+use mos::{Add, EraseOptions, Error, Mos, NewCube, Settings, files_holding};
+use mos_core::{CubeId, JobId, NewJob, Scope, SystemClock, UserId};
+use mos_stores::{SqliteOptions, SqliteStore};
+use mos_testkit::embedder::WordEmbedder;
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::{ann, bob};
+
+const EVERYTHING: EraseOptions = EraseOptions { also_in_shared: true };
+
+/// A name that stands nowhere else.
+fn zora() -> UserId {
+    UserId::from("zora-xq7")
+}
+
+fn of_bob() -> CubeId {
+    CubeId::from("bobs-cube")
+}
+
+/// Words of what zora told, and her name.
+fn marks() -> Vec<String> {
+    ["quokkaburg", "wombatville", "numbatford", "bilbyton", "dingohaven", "emumarket", "zora-xq7"]
+        .map(str::to_owned)
+        .to_vec()
+}
+
+fn check_gone(folder: &Path, when: &str) {
+    let found = files_holding(folder, &marks()).unwrap();
+    assert!(found.is_empty(), "{when}: {found:?}");
+}
+
+async fn open(folder: &Path) -> Mos {
+    // Messages for the scheduler wait; nobody handles them.
+    let settings = Settings::from_json(&json!({"enable_mem_scheduler": true})).unwrap();
+    let embedder = Arc::new(WordEmbedder::new("words", 64));
+    let builder = Mos::builder(settings).data_dir(folder).embedder(embedder).start_scheduler(false);
+    builder.build().await.unwrap()
+}
+
+/// Zora with a cube of her own and a share of bob's; what both told.
+async fn house() -> (TempDir, Mos) {
+    let folder = tempfile::tempdir().unwrap();
+    let mos = open(folder.path()).await;
+    mos.create_user(zora(), None).await.unwrap();
+    for user in ["ann", "bob"] {
+        mos.create_user(user, None).await.unwrap();
+    }
+    let own = mos.ensure_default_cube(&zora()).await.unwrap();
+    mos.create_cube(&bob(), NewCube::new(of_bob())).await.unwrap();
+    mos.share_cube_with_user(&bob(), &of_bob(), &zora()).await.unwrap();
+    mos.share_cube_with_user(&zora(), &own, &ann()).await.unwrap();
+    let first =
+        mos.add(Add::text("I live in quokkaburg").user(zora()).session("zora-xq7-talk")).await.unwrap().remove(0);
+    let mut item = mos.get(&zora(), None, &first).await.unwrap();
+    item.memory = "I live in wombatville".to_owned();
+    mos.update(&zora(), None, &first, item).await.unwrap();
+    let gone =
+        mos.add(Add::text("I work in numbatford").user(zora()).idempotency_key("bilbyton")).await.unwrap().remove(0);
+    mos.delete(&zora(), None, &gone).await.unwrap();
+    mos.add(Add::text("bob keeps this").user("bob").cube(of_bob())).await.unwrap();
+    let shared = mos.add(Add::text("zora wrote of dingohaven").user(zora()).cube(of_bob())).await.unwrap().remove(0);
+    let mut item = mos.get(&zora(), Some(&of_bob()), &shared).await.unwrap();
+    item.memory = "zora wrote of dingohaven again".to_owned();
+    mos.update(&zora(), Some(&of_bob()), &shared, item).await.unwrap();
+    let job = NewJob::new(JobId::from("j1"), "later", json!({"user_id": zora(), "text": "emumarket"}));
+    mos.queue().unwrap().push(&Scope::of(&of_bob()), vec![job]).await.unwrap();
+    let line = json!({"day": "2026-01-02", "user": zora(), "cube": own, "model": "m", "calls": 1, "prompt_tokens": 5,
+                      "cached_tokens": 0, "completion_tokens": 1});
+    std::fs::create_dir_all(folder.path().join("usage")).unwrap();
+    std::fs::write(folder.path().join("usage/2026-01-02.jsonl"), format!("{line}\n")).unwrap();
+    let line = json!({"user": zora(), "what": "POST /product/add", "cubes": [own]});
+    std::fs::create_dir_all(folder.path().join("audit")).unwrap();
+    std::fs::write(folder.path().join("audit/audit.jsonl"), format!("{line}\n")).unwrap();
+    (folder, mos)
+}
+
+#[tokio::test]
+async fn no_byte_of_an_erased_user_stays() {
+    let (folder, mos) = house().await;
+    let held: Vec<String> = files_holding(folder.path(), &marks()).unwrap().into_iter().map(|one| one.text).collect();
+    assert!(marks().iter().all(|mark| held.contains(mark)), "everything is there before: {held:?}");
+    drop(mos);
+    // The tokens are read when the data are opened.
+    let mos = open(folder.path()).await;
+
+    let erased = mos.erase_user(&zora(), EVERYTHING).await.unwrap();
+    assert_eq!((erased.cubes.len(), erased.n_memories, erased.n_jobs >= 1), (1, 1, true), "{erased:?}");
+    assert_eq!((erased.shared.len(), erased.shared[0].is_erased), (1, true));
+    check_gone(folder.path(), "while the data are open");
+    drop(mos);
+    check_gone(folder.path(), "and after they were closed");
+
+    let mos = open(folder.path()).await;
+    assert!(!mos.has_user(&zora()).await.unwrap());
+    let left = json!(mos.get_all(&bob(), Some(&of_bob())).await.unwrap());
+    let memories = left["text_mem"][0]["memories"].as_array().unwrap();
+    assert_eq!((memories.len(), &memories[0]["memory"]), (1, &json!("bob keeps this")));
+    assert_eq!(mos.list_cubes(&ann()).await.unwrap().len(), 0, "what was shared with others is gone");
+    drop(mos);
+    let store = SqliteStore::open(SqliteOptions::at(folder.path().join("mos.db")), Arc::new(SystemClock)).unwrap();
+    let findings = store.check().await.unwrap();
+    assert!(findings.is_empty(), "the database agrees with itself: {findings:?}");
+}
+
+#[tokio::test]
+async fn what_a_user_wrote_into_cubes_of_others_is_listed_and_stays_unless_it_is_wanted() {
+    let (_folder, mos) = house().await;
+    let erased = mos.erase_user(&zora(), EraseOptions::default()).await.unwrap();
+    let [shared] = &erased.shared[..] else { panic!("{erased:?}") };
+    assert_eq!((&shared.cube_id, &shared.owner_id, shared.is_erased), (&of_bob(), &bob(), false));
+    assert!(mos.get(&bob(), Some(&of_bob()), &shared.memories[0]).await.is_ok());
+    assert!(erased.left.iter().any(|left| left.contains("bobs-cube")), "{:?}", erased.left);
+}
+
+#[tokio::test]
+async fn an_erased_name_may_be_taken_by_somebody_who_gets_nothing() {
+    let (_folder, mos) = house().await;
+    mos.erase_user(&zora(), EVERYTHING).await.unwrap();
+    assert!(mos.erase_user(&zora(), EVERYTHING).await.is_err(), "nobody of that name is there");
+    mos.ensure_user(&zora()).await.unwrap();
+    assert_eq!(mos.list_cubes(&zora()).await.unwrap().len(), 0);
+    mos.ensure_default_cube(&zora()).await.unwrap();
+    let listed = json!(mos.get_all(&zora(), None).await.unwrap());
+    assert_eq!(listed["text_mem"][0]["memories"], json!([]));
+    assert_eq!(mos.usage(&zora()).await.unwrap().total.prompt_tokens, 0);
+}
+
+#[tokio::test]
+async fn only_administrators_and_the_user_may_erase_and_root_stays() {
+    let (_folder, mos) = house().await;
+    let refused = mos.erase_user_as(&bob(), &zora(), EVERYTHING).await.unwrap_err();
+    assert!(matches!(refused, Error::NotAllowed { .. }), "{refused}");
+    assert!(mos.has_user(&zora()).await.unwrap());
+    let root = UserId::from("root");
+    assert!(mos.erase_user(&root, EVERYTHING).await.is_err());
+    mos.erase_user_as(&zora(), &zora(), EVERYTHING).await.unwrap();
+    mos.erase_user_as(&root, &bob(), EraseOptions::default()).await.unwrap();
+    assert!(!mos.has_user(&bob()).await.unwrap());
+}
+
+#[tokio::test]
+async fn copies_that_lie_beside_the_data_are_told_of() {
+    let (folder, mos) = house().await;
+    std::fs::write(folder.path().join("mos.db.v7.backup"), "an older database").unwrap();
+    let erased = mos.erase_user(&zora(), EVERYTHING).await.unwrap();
+    assert!(erased.left.iter().any(|left| left.contains("mos.db.v7.backup")), "{:?}", erased.left);
+}
