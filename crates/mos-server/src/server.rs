@@ -17,8 +17,17 @@ use crate::state::ServerState;
 use crate::{audit, auth, mcp};
 
 /// Paths that need no key, as they stand in the router. The files of the dashboard hold no data.
-pub const PUBLIC: &[&str] =
-    &["/", "/assets/{*path}", "/health", "/ready", "/admin/health", "/openapi.json", "/docs", "/docs/", "/docs/{*rest}"];
+pub const PUBLIC: &[&str] = &[
+    "/",
+    "/assets/{*path}",
+    "/health",
+    "/ready",
+    "/admin/health",
+    "/openapi.json",
+    "/docs",
+    "/docs/",
+    "/docs/{*rest}",
+];
 
 /// Returns every route of the server.
 pub fn router(state: ServerState) -> Router {

@@ -8,6 +8,7 @@ use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
 use mos::product::{App, Caller, ProductOptions, Scope};
 use mos::{Mos, Settings};
+use mos_config::Setting as _;
 use mos_core::CubeId;
 use mos_testkit::embedder::WordEmbedder;
 use serde_json::{Value, json};

@@ -35,7 +35,7 @@ pub(crate) struct TraceId(pub(crate) Arc<str>);
 
 /// Gives a request its name: in a span around everything that is done for it, in what is sent to the scheduler, and in the answer.
 pub(super) async fn named(State(state): State<ServerState>, mut request: Request, next: Next) -> Response {
-    let id: Arc<str> = told(request.headers()).unwrap_or_else(new).into();
+    let id: Arc<str> = told(request.headers()).unwrap_or_else(fresh).into();
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str);
     let span = tracing::info_span!(
         "request", trace_id = %id, method = %request.method(), route, status = tracing::field::Empty
@@ -80,7 +80,7 @@ fn parent(text: &str) -> Option<String> {
     (is_whole && is_named).then(|| trace.to_ascii_lowercase())
 }
 
-fn new() -> String {
+fn fresh() -> String {
     RandomIds.next_uuid().replace('-', "")
 }
 

@@ -1,11 +1,10 @@
 //! Every route, by dialect.
 
-mod health;
-mod openmem;
 pub(crate) mod admin;
 pub(crate) mod dream;
 pub(crate) mod health;
 pub(crate) mod openai;
+mod openmem;
 pub(crate) mod product;
 
 use axum::Router;

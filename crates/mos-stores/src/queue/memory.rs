@@ -388,7 +388,8 @@ impl QueueState {
 
     pub(crate) fn complete(&mut self, ticket: &Ticket, limits: &QueueLimits, now_ms: i64) -> Result<(), StoreError> {
         let by = self.tenants.get(&ticket.scope).and_then(|tenant| tenant.finished.get(&ticket.id));
-        if by.is_some_and(|(claim, _)| *claim == ticket.claim) {
+        let until_ms = limits.forgotten_until(now_ms);
+        if by.is_some_and(|(claim, at_ms)| *claim == ticket.claim && *at_ms > until_ms) {
             return Ok(());
         }
         let number = self.held(ticket)?;

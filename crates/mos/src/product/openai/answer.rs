@@ -170,7 +170,7 @@ mod tests {
         assert_eq!((&choice["finish_reason"], &choice["message"]["content"]), (&json!("tool_calls"), &Value::Null));
         assert_eq!(choice["message"]["tool_calls"], json!([call]));
         assert!(whole.get("mos").is_none());
-        assert_eq!(numbered_calls(&[call.clone()])[0]["index"], 0);
+        assert_eq!(numbered_calls(std::slice::from_ref(&call))[0]["index"], 0);
         assert_eq!(numbered_calls(&[call])[0]["function"]["name"], "f");
     }
 }

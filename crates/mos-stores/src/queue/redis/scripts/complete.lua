@@ -2,7 +2,7 @@
 -- Returns whether the ticket holds.
 local tenant, id, claim, now, forgotten_until, most = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
 local finished, finished_at = key('finished', tenant), key('finished_at', tenant)
-if redis.call('HGET', finished, id) == claim then return 1 end
+if is_finished(tenant, id, forgotten_until) and redis.call('HGET', finished, id) == claim then return 1 end
 local number, state = held(tenant, id, claim)
 if not number then return 0 end
 withdraw(tenant, number, state)
