@@ -136,6 +136,6 @@ mod tests {
         {
             assert_eq!(told(&headers(&[("traceparent", odd)])), None, "{odd}");
         }
-        assert!(is_plain(&new()) && new() != new());
+        assert!(is_plain(&fresh()) && fresh() != fresh());
     }
 }
