@@ -252,6 +252,7 @@ impl MosBuilder {
     /// ask for a scheduler that has no place for its jobs, for events to a broker that this build cannot reach, or for plugins
     /// that are not there, and for plugins that do not go together; [`Error::Plugin`] of one that does not load.
     pub async fn build(self) -> Result<Mos> {
+        mos_models::install_crypto();
         scheduling::check_queue(&self.settings)?;
         let chosen = plugin::choose(self.plugins, &self.settings.plugins)?;
         let plugins = Arc::new(Plugins::new(chosen, self.plugin_time_limit));
