@@ -95,9 +95,13 @@ impl Mos {
         Ok(self.parts.users.cube(cube).await?.is_some())
     }
 
-    /// Refuses unless the user may read the cube.
+    /// Refuses unless the user may read the cube. One who was never seen is a stranger to it as any other.
     pub(crate) async fn check_reads(&self, user: &UserId, cube: &CubeId) -> Result<()> {
-        self.checked_cube(user, cube).await.map(drop)
+        match self.checked_cube(user, cube).await {
+            Ok(_) => Ok(()),
+            Err(Error::UnknownUser(user)) => Err(Error::NoAccess { user, cube: cube.clone() }),
+            Err(error) => Err(error),
+        }
     }
 
     /// Lets a user read and write a cube without asking its owner: for installations whose cubes are open to everybody. A

@@ -270,10 +270,9 @@ pub(super) fn complete(
             "SELECT claim FROM finished_jobs JOIN scopes ON scope_key = scope
              WHERE cube_id = ?1 AND id = ?2 AND at_ms > ?3",
         )?
-        .query_row(
-            params![ticket.scope.cube.as_str(), ticket.id.as_str(), limits.forgotten_until(now_ms)],
-            |row| row.get(0),
-        )
+        .query_row(params![ticket.scope.cube.as_str(), ticket.id.as_str(), limits.forgotten_until(now_ms)], |row| {
+            row.get(0)
+        })
         .optional()?;
     if by == Some(ticket.claim as i64) {
         return Ok(());
