@@ -98,6 +98,7 @@ pub(super) async fn create_cube(State(state): State<ServerState>, asking: Asking
     asking.to_write()?;
     let wanted: Wanted = asking::read(body)?;
     let cube_id = asking.cube_named(wanted.cube_id.trim())?;
+    state.app().product_as(asking.caller.clone()).check_cube_name(&cube_id).await?;
     let config = cube_config(&state, &asking.user, cube_id.as_str())?;
     asking.mos.ensure_user(&asking.user).await?;
     let name = wanted.name.filter(|name| !name.trim().is_empty());

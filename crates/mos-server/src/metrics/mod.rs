@@ -14,7 +14,7 @@ use axum::http::{Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use mos::product::Scope;
+use mos::product::{Identity, ProductError, Scope};
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 use tokio::sync::Mutex;
 
@@ -144,6 +144,10 @@ async fn show(State(state): State<ServerState>, caller: Result<Authenticated, Ap
     if !state.options().metrics_open {
         let Authenticated(caller) = caller?;
         caller.check(Scope::Admin)?;
+        if let Identity::User(user) = &caller.identity {
+            // A key outlives the role that it was made for.
+            state.app().mos().check_administrator(user).await.map_err(ProductError::from)?;
+        }
     }
     let text = text(&state).await.map_err(|error| {
         tracing::error!(%error, "the metrics could not be written");

@@ -5,6 +5,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use mos::Mos;
 use serde_json::{Value, json};
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::path::OperationBuilder;
@@ -24,7 +25,7 @@ async fn health() -> Json<Value> {
 
 /// Asks the store of users, which every operation needs.
 async fn ready(State(state): State<ServerState>) -> Response {
-    match state.app().mos().list_users().await {
+    match state.app().mos().has_user(&Mos::root_user()).await {
         Ok(_) => Json(json!({"status": "ready"})).into_response(),
         Err(error) => {
             tracing::error!(%error, "the store cannot be read");

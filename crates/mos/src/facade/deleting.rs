@@ -38,14 +38,20 @@ impl Mos {
         }
         let cube = self.target(user, cube).await?;
         let (scope, paging) = (cube.scope(), Paging { offset: 0, limit: PORTION });
-        let mut n_deleted = 0;
+        let (mut n_deleted, mut n_idle) = (0, 0);
         loop {
             let found = self.parts.record.list(&scope, filter, paging).await?.entries;
             let ids: Vec<MemoryId> = found.into_iter().map(|item| item.id).collect();
             let n_of_portion = self.remove_from(&cube, user, &ids).await?;
             n_deleted += n_of_portion;
-            if n_of_portion == 0 {
+            if ids.is_empty() {
                 return Ok(n_deleted);
+            }
+            // Somebody else may have removed the same ones a moment before.
+            n_idle = if n_of_portion == 0 { n_idle + 1 } else { 0 };
+            if n_idle == MAX_ATTEMPTS {
+                let what = "memories that should go are still there because others change the cube; try again";
+                return Err(StoreError::Conflict(what.to_owned()).into());
             }
         }
     }
@@ -62,6 +68,7 @@ impl Mos {
         };
         n_deleted += cube.text_mem().delete(ids, origin).await?;
         self.has_changed(&cube.info().cube_id);
+        self.forget_in_monitors(cube, Some(ids)).await;
         Ok(n_deleted)
     }
 
@@ -85,6 +92,7 @@ impl Mos {
             }
         };
         self.has_changed(&cube.info().cube_id);
+        self.forget_in_monitors(&cube, None).await;
         Ok(n_marked)
     }
 

@@ -106,10 +106,13 @@ impl Mos {
         }
         self.parts.usage.forget(user, &cubes)?;
         self.mask_in_audit(user, &cubes).await?;
-        self.parts.users.erase_user(user).await?;
         if let Some(store) = &self.parts.sqlite {
             let traces = store.erase_traces(user, &cubes, options.also_in_shared).await?;
             (erased.n_jobs, erased.n_changes) = (traces.n_jobs, traces.n_changes);
+        }
+        // Last: as long as the user is known, the same call goes on after an error.
+        self.parts.users.erase_user(user).await?;
+        if self.parts.sqlite.is_some() {
             self.compact().await.map_err(|error| {
                 Error::Invalid(format!(
                     "user `{user}` is erased, but bytes of it stay in the database until it is rewritten: {error}; end other \
@@ -247,7 +250,11 @@ fn copies_in(data_dir: &Path) -> Result<Vec<String>> {
     let mut copies = Vec::new();
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.contains(".backup") || name.ends_with(".tar") {
+        if name.contains(".backup")
+            || name.ends_with(".tar")
+            || name.starts_with(".mos-backup-")
+            || name.starts_with(".mos-restore-")
+        {
             copies.push(entry.path().display().to_string());
         }
     }

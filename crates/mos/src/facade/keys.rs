@@ -104,6 +104,26 @@ impl Mos {
         Ok(self.key_store()?.revoke_key(id).await?)
     }
 
+    /// Revokes a key as [`Mos::revoke_key`] does, when `actor` administers the one it belongs to: their own key anybody with such
+    /// a role may revoke, those of programs and of other administrators only ROOT.
+    ///
+    /// # Errors
+    /// As [`Mos::revoke_key`]; [`Error::NotAllowed`].
+    pub async fn revoke_key_as(&self, actor: &UserId, id: &KeyId) -> Result<ApiKey> {
+        const WHAT: &str = "revoke keys of";
+        if self.check_administers(actor, UserRole::Root, WHAT).await.is_err() {
+            let keys = self.list_keys(None).await?;
+            let role = match keys.iter().find(|key| key.id == *id).map(|key| key.user.as_ref()) {
+                Some(Some(user)) if user == actor => UserRole::User,
+                Some(Some(user)) => self.parts.users.user(user).await?.map_or(UserRole::User, |user| user.role),
+                // A program's, or one that is not among those that are listed.
+                Some(None) | None => UserRole::Root,
+            };
+            self.check_administers(actor, role, WHAT).await?;
+        }
+        self.revoke_key(id).await
+    }
+
     /// Returns the time by the clock this was built with, as stored in memories.
     pub fn now_text(&self) -> String {
         self.parts.clock.now_text()

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use mos_config::ChatModelConfig;
 use mos_core::{
-    ChatModel, CubeId, MemReader, MemoryId, MemoryItem, Message, Origin, RawItem, ReadInput, ReadMode, ReadReport,
-    Reading, Scope, SessionId, UserId,
+    ChatModel, CubeId, MemReader, MemoryError, MemoryId, MemoryItem, Message, Origin, RawItem, ReadInput, ReadMode,
+    ReadReport, Reading, Scope, SessionId, UserId,
 };
 use mos_reader::{Held, lasting_id, store_over};
 use serde_json::{Map, Value};
@@ -16,6 +16,9 @@ use crate::error::Result;
 use crate::factories::{MemReaderParts, fetcher};
 use crate::plugin::HookContext;
 use crate::reading::common_part;
+
+/// How many memories of an input are looked back at, to find out whether it was removed.
+const MAX_LOOKED_BACK: usize = 16;
 
 /// Raw input that is read: conversations, texts, files.
 ///
@@ -38,12 +41,14 @@ pub struct Remember {
     tags: Vec<String>,
     refined: Option<bool>,
     task: Option<String>,
+    is_told_anew: bool,
 }
 
 impl Remember {
     /// Reads this input in fast mode. What it says of the cube is not heeded.
     pub fn new(input: ReadInput) -> Self {
-        Self { input, cube: None, mode: ReadMode::Fast, tags: Vec::new(), refined: None, task: None }
+        let mode = ReadMode::Fast;
+        Self { input, cube: None, mode, tags: Vec::new(), refined: None, task: None, is_told_anew: false }
     }
 
     /// Whose memory it is; without this the settings' user.
@@ -57,6 +62,14 @@ impl Remember {
     #[must_use]
     pub fn cube(mut self, cube: impl Into<CubeId>) -> Self {
         self.cube = Some(cube.into());
+        self
+    }
+
+    /// What was removed since it was told before is told anew and stored again. Without this it stays removed: an import that
+    /// is repeated brings nothing back.
+    #[must_use]
+    pub fn told_anew(mut self, is_told_anew: bool) -> Self {
+        self.is_told_anew = is_told_anew;
         self
     }
 
@@ -159,8 +172,12 @@ impl Mos {
         let learns = self.parts.settings.enable_preference_memory && (learns_now || what.refined == Some(true));
         let messages = if learns { messages(&what.input) } else { Vec::new() };
         let (tags, refined, task) = (what.tags.clone(), what.refined, what.task.clone());
+        let is_told_anew = what.is_told_anew;
         let mut reading = self.read_for(&user, &cube_id, what, &held).await?;
         self.before_store_reading(place.as_ref(), &mut reading).await?;
+        if is_told_anew {
+            self.name_anew_what_returns(&cube, &mut reading).await?;
+        }
         let key = format!("{}-preferences", reading.idempotency_key);
         let told_key = reading.idempotency_key.clone();
         let mut report = std::mem::take(&mut reading.report);
@@ -190,6 +207,29 @@ impl Mos {
             self.parts.plugins.after_remember(place, remembered.clone()).await;
         }
         Ok(remembered)
+    }
+
+    /// What was removed and is told again is no repetition of a request: it gets a key of its own, the same whenever that is
+    /// repeated. Files are another matter, which the memory decides by what it holds of them.
+    async fn name_anew_what_returns(&self, cube: &CubeHandle, reading: &mut Reading) -> Result<()> {
+        if !reading.raw_files.is_empty() || !reading.files.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<MemoryId> = reading.raw.iter().chain(&reading.memories).map(|item| item.id.clone()).collect();
+        let known = cube.text_mem().get_by_ids(&ids).await?;
+        let missing = ids.iter().filter(|id| !known.iter().any(|item| item.id == **id));
+        let mut n_versions = 0;
+        for id in missing.take(MAX_LOOKED_BACK) {
+            match cube.text_mem().history(id).await {
+                Ok(versions) => n_versions += versions.len(),
+                Err(MemoryError::NotFound(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if n_versions > 0 {
+            reading.idempotency_key = format!("{}-again-{n_versions}", reading.idempotency_key);
+        }
+        Ok(())
     }
 
     /// Lets plugins see raw input.

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use mos_core::memory::MetadataForm;
 use mos_core::{
-    CubeId, FileData, MemoryId, MemoryItem, Message, Metadata, RawFile, RawItem, ReadInput, ReadMode, Role, SessionId,
-    Sources, UserId,
+    CubeId, FileData, MemoryId, MemoryItem, Message, Metadata, Outcome, RawFile, RawItem, ReadInput, ReadMode, Role,
+    SessionId, Sources, UserId,
 };
 use serde_json::{Map, Value, json};
 
@@ -194,11 +194,17 @@ impl Product {
             .mode(adding.mode)
             .custom_tags(adding.tags.iter().cloned())
             .info(adding.info.clone())
-            .refined_later(adding.is_refined_later);
+            .refined_later(adding.is_refined_later)
+            .told_anew(true);
         if let Some(task) = &adding.task {
             what = what.task(task.as_str());
         }
         let remembered = self.mos().remember(what).await?;
+        let report = &remembered.report;
+        if remembered.ids.is_empty() && remembered.raw_files.is_empty() && report.count(Outcome::NotKept) > 0 {
+            let why: Vec<&str> = report.items.iter().filter_map(|item| item.reason.as_deref()).collect();
+            return Err(ProductError::bad_value(format!("nothing could be kept: {}", why.join("; "))));
+        }
         let mut ids: Vec<MemoryId> = Vec::new();
         for id in remembered.ids.into_iter().chain(remembered.raw_files).chain(remembered.preferences) {
             if !ids.contains(&id) {

@@ -71,6 +71,7 @@ impl Product {
             None => CubeId::new(self.mos().parts.ids.next_uuid()),
         };
         self.caller.check_cube(&cube_id)?;
+        self.check_cube_name(&cube_id).await?;
         let config = Some(self.cube_config(&owner, &cube_id)?);
         let new = NewCube { cube_id, name: Some(request.cube_name), config };
         let cube = self.mos().create_cube(&owner, new).await?;

@@ -93,7 +93,10 @@ impl Product {
         let user = self.acting(request.user_id.as_deref())?;
         let named = cubes_named(request.writable_cube_ids.as_deref())?;
         let why = match meant(&request, session.as_deref())? {
-            Ok(meant) => self.delete_meant(&meant, user, named, request.auto_cleanup_working == Some(true)).await?,
+            Ok(meant) => {
+                let (names_user, cleans) = (request.user_id.is_some(), request.auto_cleanup_working == Some(true));
+                self.delete_meant(&meant, user, named, names_user, cleans).await?
+            }
             Err(why) => Some(why),
         };
         Ok(match why {
@@ -108,6 +111,7 @@ impl Product {
         meant: &Meant,
         user: Option<UserId>,
         named: Option<Vec<CubeId>>,
+        names_user: bool,
         cleans: bool,
     ) -> ProductResult<Option<String>> {
         let are_named = named.is_some();
@@ -118,7 +122,14 @@ impl Product {
                 held.into_iter().map(|(cube, _)| cube.cube_id).collect()
             }
             (None, Meant::Files(_), _) => ids_of(self.within_reach().await?),
-            (None, Meant::Passing(_), Some(user)) => ids_of(self.cubes_of(user).await?),
+            (None, Meant::Passing(_), Some(user)) => {
+                let mut cubes = self.cubes_of(user).await?;
+                if !names_user {
+                    // Without a name the conditions also meet what others keep in cubes that are shared.
+                    cubes.retain(|cube| cube.owner_id == *user);
+                }
+                ids_of(cubes)
+            }
             // Conditions alone would reach into the cubes of everybody.
             (None, Meant::Passing(_), None) => {
                 return Ok(Some("name the cubes in `writable_cube_ids`, or whose memories go in `user_id`".to_owned()));

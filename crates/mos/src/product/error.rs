@@ -91,6 +91,13 @@ impl From<Error> for ProductError {
             tracing::error!(%error, "an operation failed");
             return Self::new(500, "the operation failed inside; the log of the server tells why");
         }
+        if let Error::Memory(
+            MemoryError::Model(ModelError::Unavailable(_)) | MemoryError::Store(StoreError::Unavailable { .. }),
+        ) = &error
+        {
+            tracing::warn!(%error, "something that is needed cannot be reached");
+            return Self::new(503, "something that is needed cannot be reached at the moment; try again later");
+        }
         Self::new(status, error.to_string())
     }
 }

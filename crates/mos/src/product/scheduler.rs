@@ -122,7 +122,13 @@ impl Product {
                 let recent = self.states_of(self.sent(|message| message.user_id == user)).await?;
                 let state =
                     |(message, status): (RecentMessage, ItemState)| TaskState { task_id: message.item_id, status };
-                recent.into_iter().map(state).collect()
+                let mut states: Vec<TaskState> = recent.into_iter().map(state).collect();
+                // What another process has sent, or this one before it was started anew, is not known by its name.
+                let is_open = |state: &TaskState| matches!(state.status, ItemState::Waiting | ItemState::InProgress);
+                if !states.iter().any(is_open) && self.n_open(&user).await? > 0 {
+                    states.push(TaskState { task_id: format!("{user}/queued"), status: ItemState::Waiting });
+                }
+                states
             }
             Some(task) => {
                 let found = self.state_of_task(&user, &task).await?;

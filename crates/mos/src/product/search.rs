@@ -43,6 +43,9 @@ words! {
     }
 }
 
+/// The most memories of each list of an answer.
+const MAX_LISTED: usize = 1_000;
+
 request! {
     /// What is looked for, in which cubes and how.
     pub struct SearchRequest as APISearchRequest {
@@ -238,8 +241,8 @@ fn types_of(word: &str) -> ProductResult<Vec<MemoryType>> {
 /// Returns the search of one request, for any cube.
 fn search_of(request: &SearchRequest, user: &UserId, session: Option<&str>, types: &[MemoryType]) -> Search {
     let kinds = KindLimits {
-        tools: if request.search_tool_memory { request.tool_mem_top_k } else { 0 },
-        skills: if request.include_skill_memory { request.skill_mem_top_k } else { 0 },
+        tools: if request.search_tool_memory { request.tool_mem_top_k.min(MAX_LISTED) } else { 0 },
+        skills: if request.include_skill_memory { request.skill_mem_top_k.min(MAX_LISTED) } else { 0 },
     };
     let duplicates = match request.dedup {
         None => Duplicates::SameText,
@@ -252,7 +255,7 @@ fn search_of(request: &SearchRequest, user: &UserId, session: Option<&str>, type
     }
     let mut search = Search::new(request.query.as_str())
         .user(user.clone())
-        .top_k(request.top_k)
+        .top_k(request.top_k.min(MAX_LISTED))
         .mode(request.mode.into())
         .rerank(request.rerank)
         .duplicates(duplicates)
@@ -261,7 +264,7 @@ fn search_of(request: &SearchRequest, user: &UserId, session: Option<&str>, type
         .internet(request.internet_search)
         .conversation(conversation)
         .include_preference(request.include_preference && request.pref_top_k > 0)
-        .pref_top_k(request.pref_top_k);
+        .pref_top_k(request.pref_top_k.min(MAX_LISTED));
     if let Some(session) = session {
         search = search.prefer_session(session);
     }
@@ -309,6 +312,8 @@ fn sorted(request: &SearchRequest, cube: &CubeId, found: SearchResult) -> OfCube
     }
     let mut known: HashSet<MemoryId> = HashSet::new();
     sorted.preferences.retain(|one| known.insert(one.item.id.clone()));
+    // Those of both types together, best first.
+    sorted.preferences.sort_by(|one, other| other.relativity.total_cmp(&one.relativity));
     sorted.preferences.truncate(request.pref_top_k);
     sorted
 }

@@ -5,7 +5,7 @@ use mos_core::{CubeId, UserId};
 use serde_json::json;
 
 use super::app::Product;
-use super::caller::Scope;
+use super::caller::{Identity, Scope};
 use super::error::{ProductError, ProductResult};
 use crate::error::Error;
 use crate::facade::NewCube;
@@ -33,10 +33,12 @@ impl Product {
         self.caller.check(Scope::Write)?;
         let user = self.user(user_id)?;
         self.mos().ensure_user(&user).await?;
+        let is_named = cubes.is_some_and(|cubes| !cubes.is_empty());
         let cubes = self.named(&user, cubes)?;
         for cube in &cubes {
             self.ensure_product_cube(&user, cube).await?;
         }
+        self.check_usual(&user, &cubes, is_named).await?;
         Ok((user, cubes))
     }
 
@@ -49,6 +51,7 @@ impl Product {
     ) -> ProductResult<(UserId, Vec<CubeId>)> {
         self.caller.check(Scope::Read)?;
         let user = self.user(user_id)?;
+        let is_named = cubes.is_some_and(|cubes| !cubes.is_empty());
         let mut found = Vec::new();
         for cube in self.named(&user, cubes)? {
             if self.mos().has_cube(&cube).await? {
@@ -57,6 +60,7 @@ impl Product {
                 found.push(cube);
             }
         }
+        self.check_usual(&user, &found, is_named).await?;
         Ok((user, found))
     }
 
@@ -81,9 +85,39 @@ impl Product {
         Ok(named)
     }
 
+    /// Refuses a cube that nobody has named and that has the user's name but belongs to somebody else, who would read what the
+    /// user tells.
+    async fn check_usual(&self, user: &UserId, cubes: &[CubeId], is_named: bool) -> ProductResult<()> {
+        if is_named || self.app.options().is_open {
+            return Ok(());
+        }
+        for cube in cubes {
+            let known = self.mos().parts.users.cube(cube).await?;
+            if known.is_some_and(|known| known.owner_id != *user) {
+                return Err(Error::NoAccess { user: user.clone(), cube: cube.clone() }.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a user who makes a cube of another user's name: it would be where that user's memories go.
+    ///
+    /// # Errors
+    /// [`ProductError`] with status 403; store errors.
+    pub async fn check_cube_name(&self, cube: &CubeId) -> ProductResult<()> {
+        if let Identity::User(own) = &self.caller.identity
+            && own.as_str() != cube.as_str()
+            && self.mos().has_user(&UserId::new(cube.as_str())).await?
+        {
+            return Err(ProductError::forbidden("a cube of a user's name is that user's to make"));
+        }
+        Ok(())
+    }
+
     /// Makes a cube of the product API, unless it exists.
     pub(super) async fn ensure_product_cube(&self, user: &UserId, cube: &CubeId) -> ProductResult<()> {
         if !self.mos().has_cube(cube).await? {
+            self.check_cube_name(cube).await?;
             let new = NewCube { config: Some(self.cube_config(user, cube)?), ..NewCube::new(cube.clone()) };
             match self.mos().create_cube(user, new).await {
                 Ok(_) => return Ok(()),

@@ -21,6 +21,10 @@ pub(super) async fn chat(call: &Call<'_>) -> ProductResult<Answer> {
     if let Some(session) = call.arguments.text("session_id") {
         chat = chat.session(SessionId::parse(session)?);
     }
+    if call.caller.cubes.is_some() {
+        // What was said elsewhere may tell of cubes that this caller may not use.
+        chat = chat.history([]);
+    }
     let reply = call.mos().chat(chat).await?;
     let memories: Vec<Value> =
         reply.memories.iter().map(|(cube, found)| json!({"cube_id": cube, "memory_id": found.item.id})).collect();
@@ -31,6 +35,10 @@ pub(super) async fn chat(call: &Call<'_>) -> ProductResult<Answer> {
 /// Forgets what was said in chats.
 pub(super) async fn clear(call: &Call<'_>) -> ProductResult<Answer> {
     let user = call.user()?;
+    if call.caller.cubes.is_some() {
+        let why = "a key that is restricted to cubes cannot forget what was said about others";
+        return Err(ProductError::forbidden(why));
+    }
     call.mos().clear_messages(&user).await?;
     Ok(Answer::sentence(format!("Chat history cleared for user: {user}"), json!({"user_id": user})))
 }

@@ -21,6 +21,7 @@ pub(super) async fn create(call: &Call<'_>) -> ProductResult<Answer> {
         None => CubeId::new(RandomIds.next_uuid()),
     };
     call.caller.check_cube(&cube_id)?;
+    call.app().product_as(call.caller.clone()).check_cube_name(&cube_id).await?;
     let name = arguments.needed("cube_name")?;
     let cube = match arguments.text("cube_path") {
         Some(path) => {

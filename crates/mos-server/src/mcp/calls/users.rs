@@ -49,6 +49,10 @@ async fn seen(call: &Call<'_>, user: UserId) -> ProductResult<UserInfo> {
 
 /// Starts or stops the work in the background.
 pub(super) async fn control_scheduler(call: &Call<'_>) -> ProductResult<Answer> {
+    if let Identity::User(user) = &call.caller.identity {
+        // A key outlives the role that it was made for.
+        call.mos().check_administrator(user).await?;
+    }
     match call.arguments.needed("action")? {
         "start" => {
             call.mos().mem_scheduler_on()?;

@@ -184,11 +184,11 @@ pub(super) async fn list(
 
 pub(super) async fn revoke(
     State(state): State<ServerState>,
-    _: Administrator,
+    administrator: Administrator,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
     let id = KeyId::parse(id).map_err(ProductError::from)?;
-    state.app().mos().revoke_key(&id).await.map_err(told)?;
+    state.app().mos().revoke_key_as(&administrator.actor, &id).await.map_err(told)?;
     state.auth().forget_key(&id);
     Ok(Json(json!({"message": "API key revoked successfully", "success": true})))
 }

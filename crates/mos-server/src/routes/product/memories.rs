@@ -2,7 +2,7 @@
 
 use axum::routing::post;
 use axum::{Json, Router};
-use mos::product::{AddRequest, FeedbackRequest, SearchRequest};
+use mos::product::{AddRequest, FeedbackRequest, ProductError, SearchRequest};
 use serde_json::Value;
 
 use super::{Answer, answering, lists_of_cubes, refused_on};
@@ -19,6 +19,10 @@ pub(super) fn routes() -> Router<ServerState> {
 }
 
 async fn add(Operations(product): Operations, Body(request): Body<AddRequest>) -> Answer<Vec<Value>> {
+    if request.doc_path.as_deref().is_some_and(|path| !path.is_empty()) {
+        let why = "this server reads no files for its clients; send the content as a part of `messages`";
+        return Err(ProductError::bad_value(why).into());
+    }
     product.add(request).await.map(Json).map_err(refused_on(ADD))
 }
 

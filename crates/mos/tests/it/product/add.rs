@@ -181,3 +181,40 @@ async fn a_model_is_asked_when_everything_is_to_be_done_now() {
     app.product().add(fast).await.unwrap();
     assert_eq!(server.requests().len(), n_before);
 }
+
+#[tokio::test]
+async fn what_was_deleted_and_is_told_again_is_stored_again() {
+    let (_folder, app) = app().await;
+    let product = app.product();
+    let add = || AddRequest {
+        messages: Some(json!([{"role": "user", "content": "I like tea with honey."}])),
+        async_mode: AsyncMode::Sync,
+        mode: Some(AddMode::Fast),
+        ..AddRequest::new("ann".to_owned())
+    };
+    for round in 0..3 {
+        let told = product.add(add()).await.unwrap().data;
+        assert_eq!(told.len(), 1, "round {round}");
+        assert_eq!(product.add(add()).await.unwrap().data, told, "what is there is not stored twice");
+        let delete = mos::product::DeleteMemoryRequest {
+            user_id: Some("ann".to_owned()),
+            ..mos::product::DeleteMemoryRequest::new()
+        };
+        let deleted = serde_json::to_value(product.delete_memory(delete).await.unwrap()).unwrap();
+        assert_eq!(deleted["data"]["status"], "success");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_kept_at_all_is_refused_with_the_reason() {
+    let (_folder, app) = app().await;
+    let add = AddRequest {
+        messages: Some(json!([{"type": "file", "file": {"file_data": "data:application/pdf;base64,%%%"}}])),
+        async_mode: AsyncMode::Sync,
+        mode: Some(AddMode::Fast),
+        ..AddRequest::new("ann".to_owned())
+    };
+    let error = app.product().add(add).await.unwrap_err();
+    assert_eq!(error.status, 400);
+    assert!(error.message.starts_with("nothing could be kept: "), "{error}");
+}
