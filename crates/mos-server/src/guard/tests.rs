@@ -52,10 +52,12 @@ async fn json_body(JsonBody(value): JsonBody) -> String {
 async fn known(mut request: Request, next: Next) -> Response {
     let key = request.headers().get("test-key").and_then(|key| key.to_str().ok()).map(str::to_owned);
     if let Some(key) = key {
-        let mut caller = Caller::user("ann");
-        if key == "admin" {
-            caller.scopes.insert(Scope::Admin);
-        }
+        let caller = match key.as_str() {
+            "admin" => Caller::program(),
+            // The scope outlives a role, and opens nothing then.
+            "demoted" => Caller { scopes: [Scope::Admin].into(), ..Caller::user("root2") },
+            _ => Caller::user("ann"),
+        };
         request.extensions_mut().insert(caller);
         request.extensions_mut().insert(KeyUsed::Key(KeyId::new(key)));
     }
@@ -173,6 +175,7 @@ async fn metrics_are_for_administrators() {
     let refused = ask(&router, "/metrics", "one").await;
     assert_eq!(refused.status(), StatusCode::FORBIDDEN);
     envelope(refused).await;
+    assert!(ask(&router, "/metrics", "demoted").await.status().is_client_error());
     let shown = ask(&router, "/metrics", "admin").await;
     assert_eq!(shown.status(), StatusCode::OK);
     let text = String::from_utf8(to_bytes(shown.into_body(), 1 << 20).await.unwrap().to_vec()).unwrap();

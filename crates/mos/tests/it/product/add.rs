@@ -122,8 +122,8 @@ async fn files_of_this_machine_are_read_for_the_program_alone() {
     let rows = app.product().add(add).await.unwrap().data;
     assert!(rows.iter().any(|row| row["memory"].as_str().unwrap().contains("cellar")), "{rows:?}");
     let hidden = json!([{"type": "file", "file": {"file_data": path.display().to_string()}}]);
-    let rows = app.product().add(given("bob", hidden)).await.unwrap().data;
-    assert!(rows.iter().all(|row| !row["memory"].as_str().unwrap().contains("cellar")), "{rows:?}");
+    let (status, message) = failure(app.product().add(given("bob", hidden)).await);
+    assert!(status == 400 && message.contains("not read for requests"), "{message}");
 }
 
 #[tokio::test]
