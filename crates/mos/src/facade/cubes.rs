@@ -88,6 +88,7 @@ impl Mos {
         self.text_memory(&cube)?;
         self.preference_memory(&cube)?;
         self.parametric_memory(&cube)?;
+        self.forget_work_of_deleted(&cube.cube_id).await?;
         self.parts.users.create_cube(&cube).await?;
         Ok(cube)
     }
@@ -180,6 +181,7 @@ impl Mos {
         self.text_memory(&cube)?;
         // Not registered until its memories are in: whoever looks in between sees no half cube.
         cube.is_registered = false;
+        self.forget_work_of_deleted(&cube.cube_id).await?;
         self.parts.users.create_cube(&cube).await?;
         if let Err(error) = self.load_all(user, &cube, &opened.directory, options).await {
             // Another process may have finished what failed here; then the cube stays. The first error is the one to tell.

@@ -134,7 +134,7 @@ pub(crate) struct Parts {
     /// The program's own handlers, and where it wants to hear of events.
     pub(crate) handlers: Vec<(String, Registration)>,
     pub(crate) event_sinks: Vec<Arc<dyn EventSink>>,
-    /// Messages of chats on their way into the queue.
+    /// Messages of chats on their way into the queue, and the count of what chats began with.
     pub(crate) sending: Tasks,
     pub(crate) activation: Activations,
     pub(crate) transcripts: Transcripts,

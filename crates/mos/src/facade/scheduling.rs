@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use mos_config::StoreConfig;
-use mos_core::{ActivationId, ChatModel, CubeId, MemoryId, Message, NewJob, SessionId, StateStore, StoreError, UserId};
+use mos_core::{
+    ActivationId, ChatModel, CubeId, MemoryId, Message, NewJob, Scope, SessionId, StateStore, StoreError, UserId,
+};
 use mos_scheduler::promote::is_as_promoted;
 use mos_scheduler::{ScheduleMessage, Scheduler, Stopped, label};
 use serde::Serialize;
@@ -392,16 +394,25 @@ impl Mos {
         let tenant = crate::activation::promoted_tenant(cube.info(), user);
         let Some(model) = backend.0.continuing(&tenant, &id, model).await? else { return Ok(None) };
         let model = as_configured(&self.parts.settings.chat_model, model);
-        let counted = promoted::change(state.as_ref(), &scope, user, |kept| {
-            if let Some(state) = kept.states.get_mut(id.as_str()) {
-                state.n_chats += 1;
-            }
-        });
-        if let Err(error) = counted.await {
-            tracing::warn!(%error, "it could not be counted that a chat began with promoted memories");
-        }
+        self.count_chat(scope, user.clone(), id.clone());
         let beginning = Beginning { messages: found.messages.clone(), memories };
         Ok(Some(Answering { model, activation: vec![id], beginning: Some(beginning) }))
+    }
+
+    /// Counts that a chat begins with what was promoted, while the chat goes on: no answer waits for a disk.
+    fn count_chat(&self, scope: Scope, user: UserId, id: ActivationId) {
+        let (Some(state), Some(task)) = (self.parts.state.clone(), self.parts.sending.begin()) else { return };
+        tokio::spawn(async move {
+            let counted = promoted::change(state.as_ref(), &scope, &user, |kept| {
+                if let Some(state) = kept.states.get_mut(id.as_str()) {
+                    state.n_chats += 1;
+                }
+            });
+            if let Err(error) = counted.await {
+                tracing::warn!(%error, "it could not be counted that a chat began with promoted memories");
+            }
+            drop(task);
+        });
     }
 
     /// Forgets what was promoted with memories of a cube that are about to change or go (all with `None`): no chat tells of a
@@ -465,7 +476,7 @@ impl Mos {
     /// Forgets all that was promoted for any user of a cube that goes away.
     pub(super) async fn forget_promoted(&self, cube: &mos_core::Cube) -> Result<()> {
         let Some(state) = &self.parts.state else { return Ok(()) };
-        let scope = mos_core::Scope::of(&cube.cube_id);
+        let scope = Scope::of(&cube.cube_id);
         for kept in promoted::read_all(state.as_ref(), &scope).await? {
             self.parts.activation.forget_promoted(cube, &kept.user).await?;
             promoted::remove(state.as_ref(), &scope, &kept.user).await?;
@@ -475,13 +486,25 @@ impl Mos {
 
     /// Erases documents and events of a deleted cube that are kept beside the record, which erases its own (and all jobs).
     pub(super) async fn forget_work(&self, cube: &CubeId) -> Result<()> {
-        if matches!(self.parts.settings.store, StoreConfig::Sqlite(_) | StoreConfig::Memory(_)) {
-            return Ok(());
-        }
-        match &self.parts.state {
+        match self.state_that_knows_no_cubes() {
             Some(state) => Ok(state.remove_scope(&mos_core::Scope::of(cube)).await?),
             None => Ok(()),
         }
+    }
+
+    /// Forgets the work for a cube when there is no such cube: what a handler wrote while it was deleted, or an earlier cube of
+    /// this id left behind.
+    pub(crate) async fn forget_work_of_deleted(&self, cube: &CubeId) -> Result<()> {
+        if self.state_that_knows_no_cubes().is_none() || self.parts.users.cube(cube).await?.is_some() {
+            return Ok(());
+        }
+        self.forget_work(cube).await
+    }
+
+    /// Documents on a server, which take what is written for a cube that is gone; embedded stores do not.
+    fn state_that_knows_no_cubes(&self) -> Option<&Arc<dyn StateStore>> {
+        let is_embedded = matches!(self.parts.settings.store, StoreConfig::Sqlite(_) | StoreConfig::Memory(_));
+        self.parts.state.as_ref().filter(|_| !is_embedded)
     }
 
     /// Refuses when the scheduler is not there, and says how to get it.

@@ -4,11 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mos::config::Setting;
+use mos::scheduler::{HandlerContext, HandlerError, Registration, ScheduleMessage};
 use mos::{Add, Error, Mos, NewCube, Search, Settings};
-use mos_core::{CubeId, MemoryError, StoreError};
+use mos_core::{CubeId, Expected, MemoryError, RandomIds, Scope, StateStore, StoreError, SystemClock};
 use mos_testkit::embedder::WordEmbedder;
 use mos_testkit::services;
 use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{ann, bob};
 
@@ -74,6 +76,60 @@ async fn machines_share_memories_through_servers() {
     other.create_cube(&bob(), NewCube::new(notes.clone())).await.unwrap();
     assert_eq!(ask(&one, "bob").await.unwrap(), 0);
     other.delete_cube(&bob(), &notes).await.unwrap();
+}
+
+/// What a handler under way hands out: its documents, and what lets it go on.
+type UnderWay = (Arc<dyn StateStore>, oneshot::Sender<()>);
+
+/// A handler that waits in the middle of its work, then writes a document.
+fn writer(sender: mpsc::Sender<UnderWay>) -> Registration {
+    Registration::new(move |context: HandlerContext, _: Vec<ScheduleMessage>| {
+        let sender = sender.clone();
+        async move {
+            let (go_on, gone_on) = oneshot::channel();
+            sender.send((Arc::clone(&context.state), go_on)).await.map_err(HandlerError::give_up)?;
+            gone_on.await.map_err(HandlerError::give_up)?;
+            let scope = Scope::of(&context.cube.info.cube_id);
+            context.state.write(&scope, "diary", &json!("a secret"), Expected::Anything).await?;
+            Ok(())
+        }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_handler_writes_for_a_cube_that_is_deleted_meanwhile_goes_too() {
+    let Some((store, users, notes)) = servers("meanwhile") else { return };
+    let Some(redis) = services::address("REDIS_URL") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let prefix = format!("mos-meanwhile-{}", std::process::id());
+    let settings = json!({
+        "store": store,
+        "user_manager": users,
+        "queue": {"backend": "redis", "config": {"url": redis, "prefix": prefix}},
+        "enable_mem_scheduler": true,
+        "models_dir": folder.path().join("models"),
+    });
+    let (sender, mut under_way) = mpsc::channel(1);
+    let builder = Mos::builder(Settings::from_json(&settings).unwrap()).handlers([("write", writer(sender))]);
+    let embedder = Arc::new(WordEmbedder::new("words", 64));
+    let mos = builder.data_dir(folder.path()).embedder(embedder).build().await.unwrap();
+    mos.create_user("ann", None).await.unwrap();
+    mos.create_cube(&ann(), NewCube::new(notes.clone())).await.unwrap();
+    mos.mem_scheduler_on().unwrap();
+    let scheduler = mos.scheduler().unwrap();
+    let message = ScheduleMessage::new("write", ann(), notes.clone(), "", &SystemClock, &RandomIds);
+    scheduler.submit_messages(vec![message]).await.unwrap();
+    let (state, go_on) = under_way.recv().await.unwrap();
+    mos.delete_cube(&ann(), &notes).await.unwrap();
+    go_on.send(()).unwrap();
+    mos.stop().await;
+    let scope = Scope::of(&notes);
+    assert_eq!(state.keys(&scope, "", None, 10).await.unwrap(), Vec::<String>::new());
+    // Nor does a cube that gets the same id find what was left by a program that was killed.
+    state.write(&scope, "diary", &json!("a secret"), Expected::Anything).await.unwrap();
+    mos.create_cube(&ann(), NewCube::new(notes.clone())).await.unwrap();
+    assert_eq!(state.read(&scope, "diary").await.unwrap(), None);
+    mos.delete_cube(&ann(), &notes).await.unwrap();
 }
 
 #[tokio::test]

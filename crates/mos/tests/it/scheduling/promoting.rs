@@ -94,6 +94,7 @@ async fn a_chat_begins_with_what_was_promoted_for_its_user_and_answers_as_withou
     let (plain, plain_usage) = mos.chat(ask(&ann()).no_cache(true)).await.unwrap().complete().await.unwrap();
     assert_eq!((&answer, usage.prompt_tokens), (&plain, plain_usage.prompt_tokens));
     assert_eq!(plain_usage.cached_tokens, 0);
+    mos.wait_for_sending().await;
     assert_eq!(mos.promoted(&ann(), Some(&notes())).await.unwrap()[0].n_chats, 2);
 
     // A chat with instructions of its own does not begin with those of others.
