@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::Context;
 
-use crate::{kv, models, services, shell};
+use crate::{clients, kv, models, services, shell};
 
 /// Threads that every measured engine gets.
 const THREADS: &str = "2";
@@ -115,15 +115,9 @@ fn model_path(name: &str) -> anyhow::Result<PathBuf> {
 
 /// A Python that has the packages, in an environment of its own under the target folder.
 fn python_with(name: &str, packages: &[&str]) -> anyhow::Result<PathBuf> {
-    let environment = scratch_root().join(format!("{name}-environment"));
-    let (python, complete) = (environment.join("bin/python"), environment.join("complete"));
-    if !complete.is_file() {
-        println!("installing {} for Python ...", packages.join(", "));
-        shell::run(Command::new("python3").args(["-m", "venv"]).arg(&environment))?;
-        shell::run(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(packages))?;
-        std::fs::write(&complete, "")?;
-    }
-    Ok(python)
+    let wanted = packages.join(", ");
+    let names: Vec<&std::ffi::OsStr> = packages.iter().map(std::convert::AsRef::as_ref).collect();
+    clients::python_with(name, &wanted, &wanted, |python| clients::pip(python, &names))
 }
 
 fn scratch_root() -> PathBuf {

@@ -22,6 +22,7 @@ use anyhow::bail;
 
 use process::End;
 pub(crate) use qdrant_edge::tests_of as qdrant_edge_tests;
+pub(crate) use recipe::{in_path, install_from_debian};
 use server::{Server, Service};
 use state::{Folder, Runner, State};
 

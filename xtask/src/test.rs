@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::clients::Clients;
 use crate::services::{self, Lease};
 use crate::{compat, models, shell};
 
@@ -22,7 +23,11 @@ struct Suite {
 
 /// Builds all tests, fetches models and meanwhile starts the services, runs the tests, ends the services.
 pub(crate) fn run(long: bool, with_services: bool, filter: Option<&str>) -> anyhow::Result<()> {
+    // They are installed while the tests are built.
+    let are_wanted = with_services && filter.is_none_or(|wanted| Clients::SUITE.contains(wanted));
+    let clients = std::thread::spawn(move || if are_wanted { Clients::find() } else { Clients::default() });
     let (executables, lease) = prepare(long, with_services)?;
+    let clients = clients.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     let mut suites = Vec::new();
     if filter.is_none() {
         suites.push(names_of_proofs(&executables));
@@ -34,6 +39,7 @@ pub(crate) fn run(long: bool, with_services: bool, filter: Option<&str>) -> anyh
         }
         let executable = || -> anyhow::Result<Command> {
             let mut command = command_of(&package, &path, lease.as_ref())?;
+            command.envs(clients.environment(&name));
             if long {
                 command.env("MOS_TEST_LONG", "1").env(models::INSIST, "1");
             }
@@ -58,7 +64,8 @@ pub(crate) fn run(long: bool, with_services: bool, filter: Option<&str>) -> anyh
         command.args(["test", "--workspace", "--doc", "--quiet"]);
         suites.push(timed("documentation".to_owned(), &mut command)?);
     }
-    let notices = lease.iter().flat_map(Lease::notices).collect::<Vec<_>>();
+    let mut notices = lease.iter().flat_map(Lease::notices).collect::<Vec<_>>();
+    notices.extend_from_slice(clients.notices());
     drop(lease);
     report(&suites, &notices)
 }

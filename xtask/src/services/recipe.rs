@@ -104,27 +104,37 @@ impl Recipe for Qdrant {
 }
 
 /// The path of a program that the shell would find.
-pub(super) fn in_path(program: &str) -> Option<PathBuf> {
+pub(crate) fn in_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(program)).find(|path| path.is_file())
 }
 
 /// What `find` finds; where it finds nothing and this is a Debian of which we are root, after installing the package.
 pub(super) fn from_debian<T>(service: Service, package: &str, find: impl Fn() -> Option<T>) -> anyhow::Result<T> {
+    let hint = format!("not here: install it (Debian: `apt-get install {package}`) or set {}", service.variable());
+    install_from_debian(service.name(), package, &hint, find)
+}
+
+/// As [`from_debian`], for anything; `hint` says what else helps.
+pub(crate) fn install_from_debian<T>(
+    name: &str,
+    package: &str,
+    hint: &str,
+    find: impl Fn() -> Option<T>,
+) -> anyhow::Result<T> {
     /// One at a time: `apt-get` locks.
     static INSTALLING: Mutex<()> = Mutex::new(());
     if let Some(found) = find() {
         return Ok(found);
     }
-    let hint = || format!("not here: install it (Debian: `apt-get install {package}`) or set {}", service.variable());
-    anyhow::ensure!(in_path("apt-get").is_some() && is_root()?, hint());
+    anyhow::ensure!(in_path("apt-get").is_some() && is_root()?, "{hint}");
     let _one = INSTALLING.lock();
-    say(service.name(), &format!("installing Debian's package {package}"));
+    say(name, &format!("installing Debian's package {package}"));
     if install(package).is_err() {
-        shell::run_quietly(Command::new("apt-get").arg("update")).with_context(hint)?;
-        install(package).with_context(hint)?;
+        shell::run_quietly(Command::new("apt-get").arg("update")).with_context(|| hint.to_owned())?;
+        install(package).with_context(|| hint.to_owned())?;
     }
-    find().with_context(|| format!("the package {package} is installed but holds no server"))
+    find().with_context(|| format!("the package {package} is installed but its program is not found"))
 }
 
 fn install(package: &str) -> anyhow::Result<String> {
