@@ -44,6 +44,11 @@ impl Disk {
         }
     }
 
+    pub(super) fn has(&self, name: &str) -> Result<bool, KvError> {
+        let place = self.place(name);
+        place.try_exists().map_err(|error| KvError::io("cannot look for", &place, error))
+    }
+
     pub(super) fn remove(&self, name: &str) -> Result<(), KvError> {
         remove_if_there(&self.place(name)).map(drop)
     }

@@ -184,13 +184,17 @@ impl KvTiers {
         for (name, Found { head, tokens, bytes }) in found {
             let key = Key::new(&head.scope, &head.item.id);
             let mut state = self.state();
+            let mut counts = name.clone();
             let stale = match state.entries.get_mut(&key) {
                 Some(known) if known.name == name => {
                     known.bytes[tier as usize] = Some(bytes);
                     state.in_tier[tier as usize] += bytes;
                     None
                 }
-                Some(known) if (known.written, &known.name) > (head.written, &name) => Some(name),
+                Some(known) if (known.written, &known.name) > (head.written, &name) => {
+                    counts.clone_from(&known.name);
+                    Some(name)
+                }
                 _ => {
                     let number = state.next();
                     let mut entry = Entry::new(head.item, name, tokens.into(), head.written, number);
@@ -201,9 +205,12 @@ impl KvTiers {
                 }
             };
             drop(state);
-            // Others may share a remote folder: what looks stale from here need not be.
-            if let (Some(stale), Tier::Disk) = (stale, tier) {
-                self.remove_file(tier, &stale)?;
+            // Others may share a remote folder: what looks stale from here need not be. Nor is it where that which counts
+            // has gone meanwhile: somebody has begun anew.
+            if let (Some(stale), Tier::Disk, Some(disk)) = (stale, tier, &self.disk)
+                && disk.has(&counts)?
+            {
+                disk.remove(&stale)?;
             }
         }
         Ok(())
@@ -241,9 +248,9 @@ impl KvTiers {
         }
         let key = Key::new(scope, &item.id);
         let segment = Arc::clone(item.require_segment()?);
-        let name = key.file_name(item)?;
         let earlier = self.state().entries.get(&key).map(|entry| (entry.name.clone(), entry.written));
         let written = earlier.as_ref().map_or(0, |(_, written)| *written) + 1;
+        let name = key.file_name(item, written)?;
         let mut taken = [None; 3];
         let mut evicted = Vec::new();
         let result = self.put_everywhere(&key, item, (&name, written), &mut taken, &mut evicted);

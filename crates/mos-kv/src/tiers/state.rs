@@ -22,8 +22,9 @@ impl Key {
         Self { scope: scope.to_owned(), id: id.clone() }
     }
 
-    /// The name of an item's file, which tells replaced items from their replacements. An id is never used as a path.
-    pub(super) fn file_name(&self, item: &KvCacheItem) -> Result<String, KvError> {
+    /// The name of an item's file, which tells replaced items from their replacements, also from an equal one that was
+    /// written before: who removes an old file removes no other. An id is never used as a path.
+    pub(super) fn file_name(&self, item: &KvCacheItem, written: u64) -> Result<String, KvError> {
         let shown = serde_json::to_vec(item).map_err(|error| KvError::internal("naming an item", error))?;
         let segment = item.require_segment()?;
         let mut hasher = blake3::Hasher::new();
@@ -37,6 +38,7 @@ impl Key {
         // Equal texts may have been computed after different ones.
         hasher.update(&(segment.start() as u64).to_le_bytes());
         hasher.update(&segment.context().unwrap_or_default());
+        hasher.update(&written.to_le_bytes());
         Ok(hasher.finalize().to_hex().to_string())
     }
 }

@@ -340,6 +340,21 @@ fn what_another_process_does_in_the_folder_is_followed() {
     assert_eq!(here.usage(), mos_kv::TierUsage::default());
 }
 
+/// Who has seen that a file was replaced removes it a moment later, and must not meet a newer one under its name.
+#[test]
+fn the_name_of_a_file_that_was_replaced_is_not_used_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let items = items(2);
+    let tiers = KvTiers::open(TierOptions { disk: disk(folder.path()), ..TierOptions::default() }).unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    for round in 0..6 {
+        put(&tiers, named_as(&items[0], &items[round % 2])).unwrap();
+        let files: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(files.len(), 1, "{files:?}");
+        assert!(seen.insert(files[0].clone()), "round {round}: {files:?}");
+    }
+}
+
 #[test]
 fn of_two_files_left_by_a_crash_the_one_written_last_counts() {
     let folder = tempfile::tempdir().unwrap();
