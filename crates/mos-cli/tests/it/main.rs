@@ -16,6 +16,7 @@ mod registering;
 mod rights;
 mod scheduling;
 mod searching;
+mod serve_killed;
 mod serving;
 mod surviving;
 

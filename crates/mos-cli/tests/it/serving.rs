@@ -15,16 +15,16 @@ use crate::{failure, json, mos, stdout, write};
 const NEEDED: [&str; 6] = ["PATH", "HOME", "USERPROFILE", "SystemRoot", "TEMP", "MOS_MODELS_DIR"];
 
 /// Longer than an answer takes.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A server on a free port. It is killed when the test ends.
-struct Serving {
+pub(crate) struct Serving {
     child: Child,
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Serving {
-    fn start(data: &Path, arguments: &[&str]) -> Self {
+    pub(crate) fn start(data: &Path, arguments: &[&str]) -> Self {
         let mut child =
             command(data, "127.0.0.1:0", arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
@@ -47,7 +47,7 @@ impl Serving {
 
     /// Tells it to end, and returns its exit code.
     #[cfg(unix)]
-    fn signal(mut self, name: &str) -> Option<i32> {
+    pub(crate) fn signal(mut self, name: &str) -> Option<i32> {
         let told = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
         assert!(told.success());
         self.child.wait().unwrap().code()
