@@ -15,12 +15,13 @@ const IMPORT_TIMES: f64 = 20.0;
 
 const LLAMA_CPP: &str = include_str!("llama_cpp.py");
 
-/// Runs one part, or all.
-pub(crate) fn run(part: Option<&str>) -> anyhow::Result<()> {
+/// Runs one part, or all. `minutes`: for so long the server is loaded once more, while its memory is watched.
+pub(crate) fn run(part: Option<&str>, minutes: Option<u64>) -> anyhow::Result<()> {
     let wanted = |name: &str| part.is_none_or(|part| part == name);
-    let known = ["engine", "kv", "stores", "memory", "reader", "scheduler", "neo4j"];
+    let known = ["engine", "kv", "stores", "memory", "reader", "scheduler", "server", "neo4j"];
     anyhow::ensure!(part.is_none_or(|part| known.contains(&part)), "no such part; known: {}", known.join(", "));
-    if wanted("engine") || wanted("kv") || wanted("memory") || wanted("reader") {
+    anyhow::ensure!(minutes.is_none() || wanted("server"), "--minutes goes with the part `server`");
+    if ["engine", "kv", "memory", "reader", "server"].into_iter().any(wanted) {
         models::fetch(|| shell::mos(&["--release"]))?;
     }
     if wanted("engine") {
@@ -49,10 +50,26 @@ pub(crate) fn run(part: Option<&str>) -> anyhow::Result<()> {
         let folder = scratch("scheduler")?;
         example("mos-scheduler", "scheduler_speed", &[folder.as_os_str().to_string_lossy().as_ref()])?;
     }
+    if wanted("server") {
+        server(minutes)?;
+    }
     if wanted("neo4j") {
         neo4j()?;
     }
     Ok(())
+}
+
+/// The program itself over HTTP, as it is released.
+fn server(minutes: Option<u64>) -> anyhow::Result<()> {
+    shell::run(shell::cargo().args(["build", "--release", "--quiet", "--package", "mos-cli", "--bin", "mos"]))?;
+    let program = shell::target().join("release").join(format!("mos{}", std::env::consts::EXE_SUFFIX));
+    let (program, folder) = (program.display().to_string(), scratch("server")?.display().to_string());
+    let minutes = minutes.map(|minutes| minutes.to_string());
+    let mut arguments = vec![program.as_str(), &folder];
+    if let Some(minutes) = &minutes {
+        arguments.extend(["--minutes", minutes]);
+    }
+    example("mos-server", "server_load", &arguments)
 }
 
 /// One batch next to one statement for each memory, on a real server.

@@ -38,10 +38,13 @@ enum Task {
     },
     /// Measure speed and print the figures.
     Bench {
-        /// Only this part: engine, kv, stores, memory, reader or neo4j (which starts a server). kv compares with transformers,
-        /// writes docs/benchmarks.md and docs/kv-cache.svg, and takes about twenty minutes. kv, stores, reader and neo4j fail
-        /// when a target is missed.
+        /// Only this part: engine, kv, stores, memory, reader, scheduler, server or neo4j (which starts a server). kv compares
+        /// with transformers, writes docs/benchmarks.md and docs/kv-cache.svg, and takes about twenty minutes. kv, stores,
+        /// reader, server and neo4j fail when a target is missed.
         part: Option<String>,
+        /// Load the server for so many minutes more, and fail when its memory grows.
+        #[arg(long)]
+        minutes: Option<u64>,
     },
     /// Try inputs that nobody thought of on what reads what others wrote; see fuzz/README.md. Needs cargo-fuzz and GNU tar.
     Fuzz {
@@ -92,7 +95,7 @@ enum Action {
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().task {
         Task::Test { long, no_services, filter } => test::run(long, !no_services, filter.as_deref()),
-        Task::Bench { part } => bench::run(part.as_deref()),
+        Task::Bench { part, minutes } => bench::run(part.as_deref(), minutes),
         Task::Fuzz { target, minutes } => fuzz::run(target.as_deref(), minutes),
         Task::Compat => compat::run(),
         Task::Dist { target } => dist::run(target.as_deref()),
