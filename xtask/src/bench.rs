@@ -65,9 +65,9 @@ fn server(minutes: Option<u64>) -> anyhow::Result<()> {
     let program = shell::target().join("release").join(format!("mos{}", std::env::consts::EXE_SUFFIX));
     let (program, folder) = (program.display().to_string(), scratch("server")?.display().to_string());
     let minutes = minutes.map(|minutes| minutes.to_string());
-    let mut arguments = vec![program.as_str(), &folder];
+    let mut arguments = vec![program.as_str(), folder.as_str()];
     if let Some(minutes) = &minutes {
-        arguments.extend(["--minutes", minutes]);
+        arguments.extend(["--minutes", minutes.as_str()]);
     }
     example("mos-server", "server_load", &arguments)
 }
