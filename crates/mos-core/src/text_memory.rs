@@ -6,6 +6,8 @@ use std::path::Path;
 use async_trait::async_trait;
 
 use crate::error::MemoryError;
+use crate::filter::Filter;
+use crate::graph::{Page, Paging};
 use crate::id::MemoryId;
 use crate::memory::MemoryItem;
 use crate::message::Message;
@@ -90,6 +92,20 @@ pub trait TextMemory: fmt::Debug + Send + Sync {
     /// # Errors
     /// Store errors.
     async fn get_all(&self) -> Result<Vec<MemoryItem>, MemoryError>;
+
+    /// Returns a page of the memories that pass a filter, newest first, and how many pass it on all pages. Those of a tree that
+    /// are marked as deleted are left out. Memories whose record has an order for it read the page alone.
+    ///
+    /// # Errors
+    /// Store errors.
+    async fn page(&self, filter: &Filter, paging: Paging) -> Result<Page<MemoryItem>, MemoryError> {
+        let mut all = self.get_all().await?;
+        if *filter != Filter::Everything {
+            all.retain(|item| filter.matches(&item.memory, &item.metadata.to_map()));
+        }
+        let total = all.len();
+        Ok(Page { entries: all.into_iter().rev().skip(paging.offset).take(paging.limit).collect(), total })
+    }
 
     /// Replaces text and metadata of a memory; its id stays, its version counts up, its earlier state is kept.
     ///

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use mos_core::{
-    AddRequest, Embedder, Found, MemoryError, MemoryId, MemoryItem, Message, Origin, SearchRequest, TextMemory,
-    Version, WriteBatch,
+    AddRequest, Embedder, Filter, Found, MemoryError, MemoryId, MemoryItem, Message, Origin, Page, Paging,
+    SearchRequest, TextMemory, Version, WriteBatch,
 };
 use serde_json::{Map, Value, json};
 use tracing::{Span, instrument};
@@ -101,6 +101,10 @@ impl TextMemory for GeneralText {
 
     async fn get_all(&self) -> Result<Vec<MemoryItem>, MemoryError> {
         self.shelf().get_all().await
+    }
+
+    async fn page(&self, filter: &Filter, paging: Paging) -> Result<Page<MemoryItem>, MemoryError> {
+        self.shelf().page(filter, paging).await
     }
 
     async fn update(&self, id: &MemoryId, item: MemoryItem, origin: Origin) -> Result<MemoryItem, MemoryError> {

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use mos_core::{
-    AddRequest, Filter, Found, Hit, MemoryError, MemoryId, MemoryItem, Message, Origin, SearchRequest, Signal,
-    TextMemory, Version, WriteBatch, graph::Paging,
+    AddRequest, Filter, Found, Hit, MemoryError, MemoryId, MemoryItem, Message, Origin, Page, Paging, SearchRequest,
+    Signal, TextMemory, Version, WriteBatch,
 };
 use serde_json::Value;
 
@@ -134,6 +134,10 @@ impl TextMemory for NaiveText {
 
     async fn get_all(&self) -> Result<Vec<MemoryItem>, MemoryError> {
         self.shelf.get_all().await
+    }
+
+    async fn page(&self, filter: &Filter, paging: Paging) -> Result<Page<MemoryItem>, MemoryError> {
+        self.shelf.page(filter, paging).await
     }
 
     async fn update(&self, id: &MemoryId, item: MemoryItem, origin: Origin) -> Result<MemoryItem, MemoryError> {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use mos_core::memory::{ArchivedVersion, UpdateType};
 use mos_core::{
-    AddRequest, Clock, Edge, EmbeddingWrite, Filter, MemoryError, MemoryId, MemoryItem, MemoryType, Origin,
-    RecordStore, Scope, Status, StoreError, Version, WriteBatch, graph::Paging,
+    AddRequest, Clock, Edge, EmbeddingWrite, Filter, MemoryError, MemoryId, MemoryItem, MemoryType, Origin, Page,
+    Paging, RecordStore, Scope, Status, StoreError, Version, WriteBatch,
 };
 
 /// The name of a memory's file in a cube's directory, unless configured otherwise.
@@ -46,6 +46,13 @@ impl Shelf {
 
     pub(crate) async fn get_all(&self) -> Result<Vec<MemoryItem>, MemoryError> {
         Ok(self.record.list(&self.scope, &textual(&Filter::Everything), Paging::ALL).await?.entries)
+    }
+
+    /// Returns a page, the memory that was stored last first, without preferences, and how many there are in all.
+    pub(crate) async fn page(&self, filter: &Filter, paging: Paging) -> Result<Page<MemoryItem>, MemoryError> {
+        let wanted = Filter::Not(Box::new(is_preference())).and(filter.clone());
+        let total = self.record.count(&self.scope, &wanted).await?;
+        Ok(Page { entries: self.record.latest(&self.scope, &wanted, paging).await?, total })
     }
 
     pub(crate) async fn delete(&self, ids: &[MemoryId], origin: Origin) -> Result<usize, MemoryError> {

@@ -20,11 +20,16 @@ impl<'a> GroupCounter<'a> {
     }
 
     pub(crate) fn add(&mut self, memory: &str, metadata: &Map<String, Value>) {
+        self.add_many(memory, metadata, 1);
+    }
+
+    /// Adds `count` memories that are alike in what is counted.
+    pub(crate) fn add_many(&mut self, memory: &str, metadata: &Map<String, Value>, count: usize) {
         let value =
             |field: &String| field_value(field, memory, metadata).map_or(Value::Null, |value| value.into_owned());
         let values: Vec<Value> = self.fields.iter().map(value).collect();
         let name = Value::Array(values.clone()).to_string();
-        self.groups.entry(name).or_insert(GroupCount { values, count: 0 }).count += 1;
+        self.groups.entry(name).or_insert(GroupCount { values, count: 0 }).count += count;
     }
 
     /// Returns the groups, most frequent first, ties by the text of their values.

@@ -128,6 +128,28 @@ pub trait GraphStore: fmt::Debug + Send + Sync {
     /// [`StoreError`] when the store cannot be read.
     async fn list(&self, scope: &Scope, filter: &Filter, paging: Paging) -> Result<Page<MemoryItem>, StoreError>;
 
+    /// Returns the nodes that pass the filter in the order of [`GraphStore::list`] turned round: the last one first. Where a
+    /// store has an order of its own for it, only a page is read.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read.
+    async fn latest(&self, scope: &Scope, filter: &Filter, paging: Paging) -> Result<Vec<MemoryItem>, StoreError> {
+        let end = self.count(scope, filter).await?.saturating_sub(paging.offset);
+        let offset = end.saturating_sub(paging.limit);
+        let mut nodes = self.list(scope, filter, Paging { offset, limit: end - offset }).await?.entries;
+        nodes.reverse();
+        Ok(nodes)
+    }
+
+    /// Returns the nodes that pass the filter in the order of [`GraphStore::export`]: the newest first. Where a store has an
+    /// order of its own for it, only a page is read; this and [`GraphStore::count`] are for lists that people look at.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read.
+    async fn newest(&self, scope: &Scope, filter: &Filter, paging: Paging) -> Result<Vec<MemoryItem>, StoreError> {
+        Ok(self.export(scope, filter, paging).await?.graph.nodes)
+    }
+
     /// Returns how many nodes pass the filter.
     ///
     /// # Errors
@@ -203,7 +225,8 @@ pub trait GraphStore: fmt::Debug + Send + Sync {
     /// [`StoreError`] when the store cannot be read.
     async fn count_by(&self, scope: &Scope, fields: &[String], filter: &Filter) -> Result<Vec<GroupCount>, StoreError>;
 
-    /// Returns a part of the graph of the nodes that pass the filter and the edges among them.
+    /// Returns a part of the graph of the nodes that pass the filter and the edges among them. Looks at the whole graph for
+    /// it; [`GraphStore::newest`] reads a page of nodes alone.
     ///
     /// Nodes come newest first: by the text of `metadata.created_at`, falling (those without one last), then by id,
     /// falling. `paging` counts nodes. The edges are those that start at the page's nodes, sorted, so that all pages

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashSet};
 
 use mos_core::{
-    Direction, Edge, Filter, FoundBy, Graph, GraphPage, MemoryError, MemoryId, MemoryItem, MemoryType, Origin, Paging,
-    RelevantSubgraph, Scored, SubgraphRequest, WriteBatch,
+    Direction, Edge, Filter, FoundBy, Graph, GraphPage, MemoryError, MemoryId, MemoryItem, MemoryType, Origin, Page,
+    Paging, RelevantSubgraph, Scored, SubgraphRequest, WriteBatch,
 };
 use serde_json::Value;
 
@@ -20,6 +20,14 @@ impl TreeText {
         let mut page = self.record().export(self.scope(), &not_deleted().and(textual(filter)), paging).await?;
         page.graph.nodes = self.shown(page.graph.nodes).await?;
         Ok(page)
+    }
+
+    /// Returns a page without edges, and how many memories there are in all.
+    pub(super) async fn newest(&self, filter: &Filter, paging: Paging) -> Result<Page<MemoryItem>, MemoryError> {
+        let wanted = not_deleted().and(textual(filter));
+        let total = self.record().count(self.scope(), &wanted).await?;
+        let entries = self.shown(self.record().newest(self.scope(), &wanted, paging).await?).await?;
+        Ok(Page { entries, total })
     }
 
     /// Counts memories by type.

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use mos_core::{
     AddRequest, Analyzer, BackUp, Edge, Embedder, Filter, Found, GraphPage, IdSource, MemoryError, MemoryId,
-    MemoryItem, MemoryType, Origin, Paging, RecordStore, RelevantSubgraph, Scope, SearchRequest, SubgraphRequest,
+    MemoryItem, MemoryType, Origin, Page, Paging, RecordStore, RelevantSubgraph, Scope, SearchRequest, SubgraphRequest,
     TextMemory, TreeMemory, VectorStore, Version,
 };
 use tracing::{Span, instrument};
@@ -218,6 +218,10 @@ impl TextMemory for TreeText {
 
     async fn get_all(&self) -> Result<Vec<MemoryItem>, MemoryError> {
         self.shown(self.shelf().get_all().await?).await
+    }
+
+    async fn page(&self, filter: &Filter, paging: Paging) -> Result<Page<MemoryItem>, MemoryError> {
+        self.newest(filter, paging).await
     }
 
     async fn update(&self, id: &MemoryId, item: MemoryItem, origin: Origin) -> Result<MemoryItem, MemoryError> {

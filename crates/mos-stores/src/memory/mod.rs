@@ -93,6 +93,23 @@ impl GraphStore for InMemoryStore {
         Ok(Page { entries, total })
     }
 
+    async fn latest(&self, scope: &Scope, filter: &Filter, paging: Paging) -> Result<Vec<MemoryItem>, StoreError> {
+        Ok(self.view(scope, |state| {
+            let passing: Vec<&MemoryItem> = state.passing(filter).collect();
+            passing.into_iter().rev().skip(paging.offset).take(paging.limit).cloned().collect()
+        }))
+    }
+
+    async fn newest(&self, scope: &Scope, filter: &Filter, paging: Paging) -> Result<Vec<MemoryItem>, StoreError> {
+        Ok(self.view(scope, |state| {
+            let mut keys = Vec::new();
+            for (item, metadata) in state.passing_with_metadata(filter) {
+                keys.push((item, item.id.clone(), graph::created_at(metadata)));
+            }
+            graph::export_page(keys, paging).into_iter().map(|(item, _)| item.clone()).collect()
+        }))
+    }
+
     async fn count(&self, scope: &Scope, filter: &Filter) -> Result<usize, StoreError> {
         Ok(self.view(scope, |state| state.passing(filter).count()))
     }

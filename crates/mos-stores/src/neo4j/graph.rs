@@ -132,12 +132,24 @@ pub(super) async fn count_by(
     Ok(counter.finish())
 }
 
-pub(super) async fn export(
+/// Returns a page of memories, newest first. Times lie in nodes as moments, but are compared as the texts that they came as:
+/// the order is made here.
+pub(super) async fn newest(
     connection: &Connection,
     tenant: &str,
     filter: &Filter,
     paging: Paging,
-) -> Result<GraphPage, StoreError> {
+) -> Result<Vec<MemoryItem>, StoreError> {
+    let passing = passing(connection, tenant, filter).await?;
+    export_page(passing, paging).into_iter().map(|(row, _)| row.item()).collect()
+}
+
+/// Returns the memories that pass a filter, with what their order is made of.
+async fn passing(
+    connection: &Connection,
+    tenant: &str,
+    filter: &Filter,
+) -> Result<Vec<(ItemRow, MemoryId, Option<String>)>, StoreError> {
     let mut passing = Vec::new();
     for row in candidates(connection, tenant, filter).await? {
         let metadata = row.metadata()?;
@@ -146,6 +158,16 @@ pub(super) async fn export(
             passing.push((row, id, created_at(&metadata)));
         }
     }
+    Ok(passing)
+}
+
+pub(super) async fn export(
+    connection: &Connection,
+    tenant: &str,
+    filter: &Filter,
+    paging: Paging,
+) -> Result<GraphPage, StoreError> {
+    let passing = passing(connection, tenant, filter).await?;
     let ids: Vec<MemoryId> = passing.iter().map(|(_, id, _)| id.clone()).collect();
     let mut nodes = Vec::new();
     for (row, _) in export_page(passing, paging) {

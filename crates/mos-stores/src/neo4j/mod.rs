@@ -208,6 +208,10 @@ impl GraphStore for Neo4jStore {
         read::list(&self.connection, &self.tenant(scope), filter, paging).await
     }
 
+    async fn newest(&self, scope: &Scope, filter: &Filter, paging: Paging) -> Result<Vec<MemoryItem>, StoreError> {
+        graph::newest(&self.connection, &self.tenant(scope), filter, paging).await
+    }
+
     async fn count(&self, scope: &Scope, filter: &Filter) -> Result<usize, StoreError> {
         read::count(&self.connection, &self.tenant(scope), filter).await
     }

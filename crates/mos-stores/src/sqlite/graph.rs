@@ -7,9 +7,10 @@ use rusqlite::{Connection, Row, params};
 
 use super::apply::scope_key;
 use super::fault::Fault;
+use super::listing;
 use super::read::{each_passing, item, nodes};
 use crate::codec;
-use crate::graph::{GroupCounter, created_at, export_edges, export_page, n_shared};
+use crate::graph::{GroupCounter, export_edges, n_shared};
 
 pub(super) fn edges(
     connection: &Connection,
@@ -127,6 +128,9 @@ pub(super) fn count_by(
 ) -> Result<Vec<GroupCount>, Fault> {
     let mut counter = GroupCounter::new(fields);
     if let Some(scope) = scope_key(connection, scope)? {
+        if let Some(groups) = listing::count_by(connection, scope, fields, filter)? {
+            return Ok(groups);
+        }
         each_passing(connection, scope, filter, |_, memory, metadata| {
             counter.add(memory, &metadata);
             Ok(())
@@ -141,15 +145,11 @@ pub(super) fn export(
     filter: &Filter,
     paging: Paging,
 ) -> Result<GraphPage, Fault> {
-    let mut keys = Vec::new();
-    if let Some(scope) = scope_key(connection, scope)? {
-        each_passing(connection, scope, filter, |id, _, metadata| {
-            keys.push(((), MemoryId::new(id), created_at(&metadata)));
-            Ok(())
-        })?;
-    }
-    let passing: Vec<MemoryId> = keys.iter().map(|(_, id, _)| id.clone()).collect();
-    let page: Vec<MemoryId> = export_page(keys, paging).into_iter().map(|(_, id)| id).collect();
+    let passing = match scope_key(connection, scope)? {
+        Some(scope) => listing::newest_ids(connection, scope, filter)?,
+        None => Vec::new(),
+    };
+    let page: Vec<MemoryId> = passing.iter().skip(paging.offset).take(paging.limit).cloned().collect();
     let ids = page.iter().collect();
     let (edges, n_edges) = export_edges(all_edges(connection, scope)?, &passing.iter().collect(), &ids);
     Ok(GraphPage { graph: Graph { nodes: nodes(connection, scope, &page)?, edges }, n_nodes: passing.len(), n_edges })

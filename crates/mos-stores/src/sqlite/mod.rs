@@ -13,6 +13,7 @@ mod erase;
 mod fault;
 mod graph;
 mod keys;
+mod listing;
 mod queue;
 mod read;
 mod schema;
@@ -198,6 +199,16 @@ impl GraphStore for SqliteStore {
     async fn list(&self, scope: &Scope, filter: &Filter, paging: Paging) -> Result<Page<MemoryItem>, StoreError> {
         let (scope, filter) = (scope.clone(), filter.clone());
         self.read(move |connection| read::list(connection, &scope, &filter, paging)).await
+    }
+
+    async fn latest(&self, scope: &Scope, filter: &Filter, paging: Paging) -> Result<Vec<MemoryItem>, StoreError> {
+        let (scope, filter) = (scope.clone(), filter.clone());
+        self.read(move |connection| listing::latest(connection, &scope, &filter, paging)).await
+    }
+
+    async fn newest(&self, scope: &Scope, filter: &Filter, paging: Paging) -> Result<Vec<MemoryItem>, StoreError> {
+        let (scope, filter) = (scope.clone(), filter.clone());
+        self.read(move |connection| listing::newest(connection, &scope, &filter, paging)).await
     }
 
     async fn count(&self, scope: &Scope, filter: &Filter) -> Result<usize, StoreError> {

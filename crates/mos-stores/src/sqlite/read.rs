@@ -11,6 +11,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use super::apply::{current_space, scope_key, space_key};
 use super::fault::Fault;
+use super::listing;
 use crate::codec;
 
 /// Columns that [`item`] reads, in its order.
@@ -54,6 +55,10 @@ pub(super) fn list(
     if *filter == Filter::Everything {
         return list_all(connection, scope, paging);
     }
+    // All of them are read in one go below.
+    if paging != Paging::ALL && listing::is_listed(filter) {
+        return listing::in_order(connection, scope, filter, paging);
+    }
     let (mut entries, mut total) = (Vec::new(), 0);
     let end = paging.offset.saturating_add(paging.limit);
     each_passing(connection, scope, filter, |id, memory, metadata| {
@@ -82,6 +87,9 @@ pub(super) fn count(connection: &Connection, scope: &Scope, filter: &Filter) -> 
     let Some(scope) = scope_key(connection, scope)? else { return Ok(0) };
     if *filter == Filter::Everything {
         return n_documents(connection, scope);
+    }
+    if listing::is_listed(filter) {
+        return listing::count(connection, scope, filter);
     }
     let mut n_passing = 0;
     each_passing(connection, scope, filter, |_, _, _| {

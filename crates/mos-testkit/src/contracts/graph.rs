@@ -22,6 +22,8 @@ pub async fn run(make: impl AsyncFn() -> Arc<dyn RecordStore>) {
     groups_are_counted(&*make().await).await;
     an_export_holds_everything_once(&*make().await).await;
     an_exported_graph_can_be_imported(&*make().await).await;
+    pages_are_parts_of_one_list(&*make().await).await;
+    odd_values_of_listed_fields_are_compared_as_they_are(&*make().await).await;
     what_lies_around_a_memory_is_found_nearest_first(&*make().await).await;
     the_shortest_way_is_found(&*make().await).await;
     a_deletion_can_be_taken_back(&*make().await).await;
@@ -227,6 +229,105 @@ async fn an_export_holds_everything_once(store: &dyn RecordStore) {
         store.export(&scope, &dated, Paging { offset: 9, limit: 1 }).await.expect("export").graph,
         Graph::default()
     );
+}
+
+/// Every page of `newest` is that part of an export, and every page of `latest` that part of the list turned round.
+async fn pages_are_parts_of_one_list(store: &dyn RecordStore) {
+    let scope = scope("c");
+    let made = |n: usize| {
+        let mut metadata = json!({"key": format!("k{}", n % 3), "user_id": if n < 6 { "ann" } else { "bob" },
+            "memory_type": if n.is_multiple_of(2) { "LongTermMemory" } else { "UserMemory" },
+            "status": if n == 4 { "deleted" } else { "activated" }});
+        if n != 2 {
+            // Neither in the order of the ids nor in that of the writes.
+            metadata["created_at"] = json!(format!("2026-01-{:02}T00:00:00+00:00", 1 + (n * 5) % 7));
+        }
+        node(&format!("m{}", (n * 3) % 10), metadata)
+    };
+    apply(store, &scope, WriteBatch { put: (0..10).map(made).collect(), ..batch() }).await;
+    // A memory that changes keeps its place among the first writes, and takes a new one among the newest.
+    let later = json!({"memory_type": "UserMemory", "status": "activated", "created_at": "2026-02-01T00:00:00+00:00"});
+    apply(store, &scope, WriteBatch { put: vec![node("m3", later)], ..batch() }).await;
+    apply(store, &scope, deletes(&["m5"])).await;
+    let alive = json!({"not": {"status": "deleted"}});
+    let filters = [
+        json!({}),
+        alive,
+        json!({"not": {"memory_type": {"in": ["UserMemory", "PreferenceMemory"]}}, "status": {"starts_with": "a"}}),
+        json!({"or": [{"user_id": "bob"}, {"memory_type": "UserMemory"}]}),
+        json!({"key": {"in": ["k0", "k1"]}, "not": {"status": "deleted"}}),
+        json!({"or": [{"key": "k2"}, {"user_id": "bob"}]}),
+        json!({"user_id": "nobody"}),
+    ];
+    for value in filters {
+        let wanted = filter(value.clone());
+        let exported = store.export(&scope, &wanted, Paging::ALL).await.expect("export").graph.nodes;
+        let mut turned = store.list(&scope, &wanted, Paging::ALL).await.expect("list").entries;
+        turned.reverse();
+        assert_eq!(store.count(&scope, &wanted).await.expect("count"), turned.len(), "{value}");
+        for (offset, limit) in [(0, 3), (3, 3), (6, 3), (2, 50), (50, 2), (0, usize::MAX), (1, 0)] {
+            let paging = Paging { offset, limit };
+            let part = |list: &[MemoryItem]| list.iter().skip(offset).take(limit).cloned().collect::<Vec<_>>();
+            let newest = store.newest(&scope, &wanted, paging).await.expect("newest");
+            assert_eq!(newest, part(&exported), "{value} {offset} {limit}");
+            let latest = store.latest(&scope, &wanted, paging).await.expect("latest");
+            assert_eq!(latest, part(&turned), "{value} {offset} {limit}");
+            let page = store.list(&scope, &wanted, paging).await.expect("list");
+            let oldest: Vec<MemoryItem> = turned.iter().rev().skip(offset).take(limit).cloned().collect();
+            assert_eq!((page.entries, page.total), (oldest, turned.len()), "{value} {offset} {limit}");
+        }
+    }
+    let nobodys = Scope::of(&"another".into());
+    assert_eq!(store.newest(&nobodys, &Filter::Everything, Paging::ALL).await.expect("newest"), []);
+    assert_eq!(store.latest(&nobodys, &Filter::Everything, Paging::ALL).await.expect("latest"), []);
+}
+
+/// Fields that stores may keep apart for their lists are what conditions see, whatever is in them.
+async fn odd_values_of_listed_fields_are_compared_as_they_are(store: &dyn RecordStore) {
+    let scope = scope("c");
+    let put = vec![
+        node("a", json!({"user_id": "quote\" back\\slash \u{1} 记", "info": {"user_id": "hidden"}})),
+        node("b", json!({"info": {"user_id": "told", "memory_type": "own", "status": "own"}})),
+        node("c", json!({"user_id": "null", "info": {"memory_type": 7}})),
+        node("d", json!({"user_id": "ann", "info": {"memory_type": ["x", {"y": null}]}})),
+        node("e", json!({})),
+    ];
+    apply(store, &scope, WriteBatch { put, ..batch() }).await;
+    let cases = [
+        (json!({"user_id": "quote\" back\\slash \u{1} 记"}), vec!["a"]),
+        (json!({"user_id": {"like": "\u{1}"}}), vec!["a"]),
+        (json!({"user_id": "hidden"}), vec![]),
+        (json!({"user_id": "told"}), vec!["b"]),
+        (json!({"user_id": "null"}), vec!["c"]),
+        (json!({"not": {"user_id": {"gte": ""}}}), vec!["e"]),
+        (json!({"memory_type": "own"}), vec!["b"]),
+        (json!({"memory_type": 7}), vec!["c"]),
+        (json!({"memory_type": {"in": ["7", 7.0]}}), vec!["c"]),
+        (json!({"memory_type": "7"}), vec![]),
+        (json!({"memory_type": {"contains": "x"}}), vec!["d"]),
+        (json!({"user_id": {"in": ["ann", "told"]}, "not": {"memory_type": "own"}}), vec!["d"]),
+    ];
+    for (value, expected) in cases {
+        let wanted = filter(value.clone());
+        assert_eq!(passing(store, &scope, value.clone()).await, expected, "{value}");
+        assert_eq!(store.count(&scope, &wanted).await.expect("count"), expected.len(), "{value}");
+        let mut latest = store.latest(&scope, &wanted, Paging { offset: 0, limit: 9 }).await.expect("latest");
+        latest.reverse();
+        let names: Vec<&str> = latest.iter().map(|item| item.id.as_str()).collect();
+        assert_eq!(names, expected, "{value}");
+    }
+    let fields = ["memory_type".to_owned(), "user_id".to_owned()];
+    let groups = store.count_by(&scope, &fields, &Filter::Everything).await.expect("counts");
+    let mut values: Vec<Vec<Value>> = groups.into_iter().map(|group| group.values).collect();
+    values.sort_by_key(|values| values[1].to_string());
+    let expected = [
+        vec![json!(["x", {"y": null}]), json!("ann")],
+        vec![json!(7), json!("null")],
+        vec![Value::Null, json!("quote\" back\\slash \u{1} 记")],
+        vec![json!("own"), json!("told")],
+        vec![Value::Null, Value::Null],
+    ];
+    assert_eq!(values, expected);
 }
 
 async fn an_exported_graph_can_be_imported(store: &dyn RecordStore) {
