@@ -1,9 +1,7 @@
 //! The memories of a cube as a graph, or what lies around one of them.
 
-use std::collections::HashSet;
-
 use axum::Json;
-use mos_core::{Edge, MemoryId, MemoryItem, Paging};
+use mos_core::{MemoryId, MemoryItem, Paging};
 use serde_json::{Value, json};
 
 use super::Answer;
@@ -35,12 +33,11 @@ pub(super) async fn graph(asking: Asking) -> Answer {
     let filter = asking.conditions().listing()?;
     let paging = Paging { offset: 0, limit };
     let page = asking.mos.memory_page(&asking.user, &cube, &filter, paging).await?;
-    let drawn: HashSet<&MemoryId> = page.graph.nodes.iter().map(|item| &item.id).collect();
-    let is_drawn = |edge: &&Edge| drawn.contains(&edge.source) && drawn.contains(&edge.target);
-    let edges: Vec<&Edge> = page.graph.edges.iter().filter(is_drawn).collect();
-    let nodes: Vec<Value> = page.graph.nodes.iter().map(shown).collect();
-    let is_cut = page.n_nodes > nodes.len();
-    Ok(Json(json!({"nodes": nodes, "edges": edges, "total_nodes": page.n_nodes, "is_cut": is_cut})))
+    let drawn: Vec<MemoryId> = page.entries.iter().map(|item| item.id.clone()).collect();
+    let edges = asking.mos.edges_among(&asking.user, &cube, &drawn).await?;
+    let nodes: Vec<Value> = page.entries.iter().map(shown).collect();
+    let is_cut = page.total > nodes.len();
+    Ok(Json(json!({"nodes": nodes, "edges": edges, "total_nodes": page.total, "is_cut": is_cut})))
 }
 
 fn shown(item: &MemoryItem) -> Value {

@@ -39,8 +39,8 @@ pub(super) async fn list(asking: Asking) -> Answer {
     let filter = conditions.listing()?;
     let (offset, limit) = (asking.number("offset", 0, MAX_OFFSET)?, asking.number("limit", 25, MAX_PAGE)?);
     let page = asking.mos.memory_page(&asking.user, &cube, &filter, Paging { offset, limit }).await?;
-    let memories: Vec<Value> = page.graph.nodes.iter().map(shown).collect();
-    Ok(Json(json!({"memories": memories, "total": page.n_nodes, "offset": offset, "limit": limit})))
+    let memories: Vec<Value> = page.entries.iter().map(shown).collect();
+    Ok(Json(json!({"memories": memories, "total": page.total, "offset": offset, "limit": limit})))
 }
 
 /// Returns one memory.

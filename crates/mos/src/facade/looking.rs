@@ -1,9 +1,10 @@
 //! Looking at a cube: pages of its memories, what lies around one, its preferences, what is kept of it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use mos_core::{
-    Access, ActivationId, CubeId, Filter, Graph, GraphPage, MemoryError, MemoryId, MemoryItem, Paging, Subgraph, UserId,
+    Access, ActivationId, CubeId, Direction, Edge, Filter, MemoryError, MemoryId, MemoryItem, Page, Paging, Subgraph,
+    UserId,
 };
 use mos_kv::KvCacheItem;
 use serde::Serialize;
@@ -55,8 +56,8 @@ impl Mos {
         Ok(self.checked_cube(user, cube).await?.1)
     }
 
-    /// Returns a page of the memories of a cube that pass a filter, newest first, and the edges that start at them. Of a tree
-    /// those that are not marked as deleted; other memories have no edges.
+    /// Returns a page of the memories of a cube that pass a filter, newest first, and how many pass it on all pages; of a tree
+    /// those that are not marked as deleted. No more than the page is read when the filter asks for types, status and users.
     ///
     /// # Errors
     /// Rights; store errors.
@@ -66,18 +67,21 @@ impl Mos {
         cube: &CubeId,
         filter: &Filter,
         paging: Paging,
-    ) -> Result<GraphPage> {
+    ) -> Result<Page<MemoryItem>> {
         let cube = self.looked_at(user, cube).await?;
-        if let Some(tree) = cube.text_mem().as_tree() {
-            return Ok(tree.graph(filter, paging).await?);
-        }
-        let mut all = cube.text_mem().get_all().await?;
-        if *filter != Filter::Everything {
-            all.retain(|item| filter.matches(&item.memory, &item.metadata.to_map()));
-        }
-        let n_nodes = all.len();
-        let nodes = all.into_iter().rev().skip(paging.offset).take(paging.limit).collect();
-        Ok(GraphPage { graph: Graph { nodes, edges: Vec::new() }, n_nodes, n_edges: 0 })
+        Ok(cube.text_mem().page(filter, paging).await?)
+    }
+
+    /// Returns the edges that have both ends among some memories of a cube, sorted by source, target and type.
+    ///
+    /// # Errors
+    /// Rights; store errors.
+    pub async fn edges_among(&self, user: &UserId, cube: &CubeId, ids: &[MemoryId]) -> Result<Vec<Edge>> {
+        let cube = self.looked_at(user, cube).await?;
+        let mut edges = self.parts.record.edges(&cube.scope(), ids, Direction::Outgoing, None).await?;
+        let members: HashSet<&MemoryId> = ids.iter().collect();
+        edges.retain(|edge| members.contains(&edge.target));
+        Ok(edges)
     }
 
     /// Returns a memory with at most `limit` others that can be reached from it over at most `depth` edges, nearest first.

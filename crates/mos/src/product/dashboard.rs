@@ -2,46 +2,13 @@
 
 use mos_core::{CubeId, Paging};
 use serde::Serialize;
-use serde_json::{Map, Value};
 
 use super::app::Product;
 use super::caller::Scope;
 use super::error::ProductResult;
 use super::hits::Shelf;
-use super::listing::{Counts, Listing, MemoryList, MemoryLists, page_of, shelves};
+use super::listing::{Counts, GetMemoryDashboardRequest, Listing, MemoryList, MemoryLists};
 use super::reply::Reply;
-
-request! {
-    /// Asks for memories of one cube or of all, and how many there are.
-    pub struct GetMemoryDashboardRequest as GetMemoryDashboardRequest {
-        /// The cube; without this every cube of the user, or of the caller.
-        optional mem_cube_id: String;
-        /// Who asks, and whose memories are wanted; without this everybody's.
-        optional user_id: String;
-        /// Whether preferences are listed.
-        #[schema(required = false, default = true)]
-        default include_preference: bool = true;
-        /// Whether memories of tools are listed.
-        #[schema(required = false, default = true)]
-        default include_tool_memory: bool = true;
-        /// Whether skills are listed.
-        #[schema(required = false, default = true)]
-        default include_skill_memory: bool = true;
-        /// Conditions on the memories.
-        #[schema(value_type = Option<Object>)]
-        optional filter: Map<String, Value>;
-        /// Which page, from 1; goes with `page_size`.
-        optional page: i64;
-        /// How many memories of each kind are on a page; goes with `page`.
-        optional page_size: i64;
-    }
-}
-
-impl Default for GetMemoryDashboardRequest {
-    fn default() -> Self {
-        Self::new()
-    }
-}
 
 /// How many memories there are on all pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -88,10 +55,9 @@ impl Product {
             statistics.total_preference_nodes += counts.preference;
             counted.push((cube, counts));
         }
-        let paging = page_of(request.page, request.page_size);
         let mut lists = MemoryLists::default();
-        for shelf in shelves(request.include_preference, request.include_tool_memory, request.include_skill_memory) {
-            *lists.of_mut(shelf) = across(&listing, &counted, shelf, paging).await?;
+        for shelf in request.shelves() {
+            *lists.of_mut(shelf) = across(&listing, &counted, shelf, request.paging()).await?;
         }
         Ok(Reply::new("Memories retrieved successfully", MemoryDashboard { lists, statistics }))
     }
@@ -130,12 +96,11 @@ async fn across(
         if left == 0 {
             break;
         }
-        let mut list = listing.part(cube, shelf, Paging { offset: before, limit: left }).await?;
+        let memories = listing.part(cube, shelf, Paging { offset: before, limit: left }).await?;
         before = 0;
-        left = left.saturating_sub(list.memories.len());
-        list.total_nodes = list.memories.len();
-        if !list.memories.is_empty() {
-            lists.push(list);
+        left = left.saturating_sub(memories.len());
+        if !memories.is_empty() {
+            lists.push(MemoryList { cube_id: cube.clone(), total_nodes: memories.len(), memories });
         }
     }
     Ok(lists)

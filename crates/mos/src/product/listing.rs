@@ -20,29 +20,68 @@ const DEFAULT_PAGE_SIZE: usize = 10;
 /// The metadata field that tells the list which a memory is in.
 const MEMORY_TYPE: &str = "memory_type";
 
-request! {
+/// Makes a request for lists of memories; what it takes of a cube comes first, everything else is the same for all of them.
+macro_rules! listing_request {
+    ($(#[$doc:meta])* pub struct $name:ident of { $(#[$cube_doc:meta])* $kind:ident mem_cube_id }) => {
+        request! {
+            $(#[$doc])*
+            pub struct $name as $name {
+                $(#[$cube_doc])*
+                $kind mem_cube_id: String;
+                /// Who asks, and whose memories are wanted; without this everybody's.
+                optional user_id: String;
+                /// Whether preferences are listed.
+                #[schema(required = false, default = true)]
+                default include_preference: bool = true;
+                /// Whether memories of tools are listed.
+                #[schema(required = false, default = true)]
+                default include_tool_memory: bool = true;
+                /// Whether skills are listed.
+                #[schema(required = false, default = true)]
+                default include_skill_memory: bool = true;
+                /// Conditions on the memories.
+                #[schema(value_type = Option<Object>)]
+                optional filter: Map<String, Value>;
+                /// Which page, from 1; goes with `page_size`.
+                optional page: i64;
+                /// How many memories of each list are on a page; goes with `page`.
+                optional page_size: i64;
+            }
+        }
+
+        impl $name {
+            /// Which lists are wanted.
+            pub(super) fn shelves(&self) -> impl Iterator<Item = Shelf> + use<> {
+                shelves(self.include_preference, self.include_tool_memory, self.include_skill_memory)
+            }
+
+            /// Which part of each.
+            pub(super) fn paging(&self) -> Paging {
+                page_of(self.page, self.page_size)
+            }
+        }
+    };
+}
+
+listing_request! {
     /// Asks for the memories of a cube.
-    pub struct GetMemoryRequest as GetMemoryRequest {
+    pub struct GetMemoryRequest of {
         /// The cube.
-        required mem_cube_id: String;
-        /// Who asks, and whose memories are wanted; without this everybody's.
-        optional user_id: String;
-        /// Whether preferences are listed.
-        #[schema(required = false, default = true)]
-        default include_preference: bool = true;
-        /// Whether memories of tools are listed.
-        #[schema(required = false, default = true)]
-        default include_tool_memory: bool = true;
-        /// Whether skills are listed.
-        #[schema(required = false, default = true)]
-        default include_skill_memory: bool = true;
-        /// Conditions on the memories.
-        #[schema(value_type = Option<Object>)]
-        optional filter: Map<String, Value>;
-        /// Which page, from 1; goes with `page_size`.
-        optional page: i64;
-        /// How many memories of each list are on a page; goes with `page`.
-        optional page_size: i64;
+        required mem_cube_id
+    }
+}
+
+listing_request! {
+    /// Asks for memories of one cube or of all, and how many there are.
+    pub struct GetMemoryDashboardRequest of {
+        /// The cube; without this every cube of the user, or of the caller.
+        optional mem_cube_id
+    }
+}
+
+impl Default for GetMemoryDashboardRequest {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -55,13 +94,6 @@ pub struct MemoryList {
     pub memories: Vec<Value>,
     /// How many there are.
     pub total_nodes: usize,
-}
-
-impl MemoryList {
-    /// Returns the list of a cube that has no such memories.
-    pub(super) fn empty(cube: CubeId) -> Self {
-        Self { cube_id: cube, memories: Vec::new(), total_nodes: 0 }
-    }
 }
 
 /// Memories by their kind, then by cube.
@@ -146,12 +178,11 @@ impl Listing<'_> {
         Ok(groups.iter().map(|group| (kind(&group.values), group.count)).collect())
     }
 
-    /// Returns a part of one list of a cube, newest first, and how long the whole list is.
-    pub(super) async fn part(&self, cube: &CubeId, shelf: Shelf, paging: Paging) -> ProductResult<MemoryList> {
+    /// Returns a part of one list of a cube, newest first.
+    pub(super) async fn part(&self, cube: &CubeId, shelf: Shelf, paging: Paging) -> ProductResult<Vec<Value>> {
         let filter = self.filter.clone().and(of_shelf(shelf));
-        let page = self.record.export(&mos_core::Scope::of(cube), &filter, paging).await?;
-        let memories = page.graph.nodes.iter().map(|item| node_value(item, cube)).collect();
-        Ok(MemoryList { cube_id: cube.clone(), memories, total_nodes: page.n_nodes })
+        let page = self.record.newest(&mos_core::Scope::of(cube), &filter, paging).await?;
+        Ok(page.iter().map(|item| node_value(item, cube)).collect())
     }
 }
 
@@ -190,22 +221,21 @@ impl Product {
             Some(_) => listing.counts(&cube).await?,
             None => Counts::default(),
         };
-        let paging = page_of(request.page, request.page_size);
         let mut lists = MemoryLists::default();
-        for shelf in shelves(request.include_preference, request.include_tool_memory, request.include_skill_memory) {
+        for shelf in request.shelves() {
             // Some records look through the whole cube for a list, so that empty ones are not asked for.
-            let list = match counts.of(shelf) {
-                0 => MemoryList::empty(cube.clone()),
-                _ => listing.part(&cube, shelf, paging).await?,
+            let memories = match counts.of(shelf) {
+                0 => Vec::new(),
+                _ => listing.part(&cube, shelf, request.paging()).await?,
             };
-            lists.of_mut(shelf).push(list);
+            lists.of_mut(shelf).push(MemoryList { cube_id: cube.clone(), memories, total_nodes: counts.of(shelf) });
         }
         Ok(Reply::new("Memories retrieved successfully", lists))
     }
 }
 
 /// Which lists a request wants.
-pub(super) fn shelves(preferences: bool, tools: bool, skills: bool) -> impl Iterator<Item = Shelf> {
+fn shelves(preferences: bool, tools: bool, skills: bool) -> impl Iterator<Item = Shelf> {
     let all = [(Shelf::Text, true), (Shelf::Preference, preferences), (Shelf::Tool, tools), (Shelf::Skill, skills)];
     all.into_iter().filter_map(|(shelf, is_wanted)| is_wanted.then_some(shelf))
 }
@@ -235,7 +265,7 @@ pub(super) fn of_shelf(shelf: Shelf) -> Filter {
 
 /// Returns which part of a list a page is. Without one of the two numbers there are no pages; numbers below 1 are the first
 /// page, and pages of 10.
-pub(super) fn page_of(page: Option<i64>, page_size: Option<i64>) -> Paging {
+fn page_of(page: Option<i64>, page_size: Option<i64>) -> Paging {
     let (Some(page), Some(page_size)) = (page, page_size) else { return Paging { offset: 0, limit: MAX_LISTED } };
     let at_least_one = |number: i64| usize::try_from(number).ok().filter(|number| *number > 0);
     let limit = at_least_one(page_size).unwrap_or(DEFAULT_PAGE_SIZE).min(MAX_LISTED);

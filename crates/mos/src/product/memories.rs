@@ -145,7 +145,7 @@ impl Product {
         for (group, limit) in groups().into_iter().zip(shares(counts)) {
             if limit > 0 {
                 let paging = Paging { offset: 0, limit };
-                nodes.extend(record.export(&scope, &visible().and(group), paging).await?.graph.nodes);
+                nodes.extend(record.newest(&scope, &visible().and(group), paging).await?);
             }
         }
         let edges = self.topics_of(cube, &nodes).await?;

@@ -38,9 +38,11 @@ async fn a_page_tells_how_much_there_is_and_neighbours_are_bounded() {
     let cube = CubeId::from("tree");
     let ids = row(&mos, &cube).await;
     let page = mos.memory_page(&ann(), &cube, &no_copies(), Paging { offset: 1, limit: 1 }).await.unwrap();
-    assert_eq!((page.n_nodes, page.graph.nodes.len()), (3, 1));
+    assert_eq!((page.total, page.entries.len()), (3, 1));
     let whole = mos.memory_page(&ann(), &cube, &no_copies(), Paging::ALL).await.unwrap();
-    assert_eq!(whole.graph.edges.len(), 2);
+    assert_eq!(mos.edges_among(&ann(), &cube, &ids).await.unwrap().len(), 2);
+    assert_eq!(mos.edges_among(&ann(), &cube, &ids[1..]).await.unwrap().len(), 1, "both ends are meant");
+    assert_eq!((whole.total, whole.entries.len()), (3, 3));
 
     let around = mos.neighbourhood(&ann(), &cube, &ids[0], 1, 10).await.unwrap();
     assert_eq!((&around.center.id, around.is_cut), (&ids[0], false));
@@ -61,8 +63,8 @@ async fn a_cube_without_a_graph_is_listed_newest_first() {
         mos.add(Add::text(text).user("ann").cube(cube.clone())).await.unwrap();
     }
     let page = mos.memory_page(&ann(), &cube, &no_copies(), Paging { offset: 0, limit: 2 }).await.unwrap();
-    let texts: Vec<&str> = page.graph.nodes.iter().map(|item| item.memory.as_str()).collect();
-    assert_eq!((texts, page.n_nodes), (vec!["third", "second"], 3));
+    let texts: Vec<&str> = page.entries.iter().map(|item| item.memory.as_str()).collect();
+    assert_eq!((texts, page.total), (vec!["third", "second"], 3));
     assert_eq!(mos.preference_page(&ann(), &cube, 1, 10).await.unwrap(), None, "it keeps no preferences");
 }
 
@@ -75,6 +77,7 @@ async fn nobody_looks_at_what_is_not_theirs() {
     assert!(mos.kept_caches(&ann(), &cube).await.unwrap().caches.is_empty());
     let refusals = [
         mos.memory_page(&bob(), &cube, &Filter::Everything, Paging::ALL).await.map(drop),
+        mos.edges_among(&bob(), &cube, &ids).await.map(drop),
         mos.neighbourhood(&bob(), &cube, &ids[0], 1, 1).await.map(drop),
         mos.preference_page(&bob(), &cube, 1, 1).await.map(drop),
         mos.kept_caches(&bob(), &cube).await.map(drop),
