@@ -4,15 +4,16 @@
 //! Nothing is compressed, so that what comes out is never larger than what went in.
 
 use std::collections::BTreeMap;
-use std::io::{BufWriter, ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 
 use mos_core::MemoryError;
-use tar::{Archive, Builder, EntryType, Header};
+use tar::{Archive, EntryType, Header};
 use tempfile::TempDir;
 
-use crate::directory::{CubeDump, file_error, parent_of, read, sync_directory};
+use crate::directory::{CubeDump, file_error, read};
 use crate::manifest::{MANIFEST_FILE, Manifest, lies_within};
+use crate::tarball::{Entries, write_archive};
 
 /// A manifest is read whole; what is larger is something else.
 const MAX_MANIFEST_BYTES: u64 = 16 << 20;
@@ -33,41 +34,22 @@ pub fn pack(directory: &Path, file: &Path) -> Result<Manifest, MemoryError> {
             format!("has no {MANIFEST_FILE}; load the cube and dump it again, then it can be packed"),
         ));
     };
-    if file.exists() {
-        return Err(file_error(file, "exists already; give the path of a new file".to_owned()));
-    }
-    let fail = |error: std::io::Error| file_error(file, format!("cannot write the cube there: {error}"));
-    let parent = parent_of(file);
-    std::fs::create_dir_all(parent).map_err(fail)?;
-    // Temporary files are readable by their owner alone.
-    let mut staging = tempfile::Builder::new().prefix(".mos-cube-").tempfile_in(parent).map_err(fail)?;
-    let mut builder = Builder::new(BufWriter::new(staging.as_file_mut()));
     let names = std::iter::once(MANIFEST_FILE).chain(manifest.files.iter().map(|file| file.name.as_str()));
-    for name in names {
-        append(&mut builder, directory, name).map_err(fail)?;
-    }
-    let mut writer = builder.into_inner().map_err(fail)?;
-    writer.flush().map_err(fail)?;
-    drop(writer);
-    staging.as_file().sync_all().map_err(fail)?;
-    staging.persist_noclobber(file).map_err(|error| fail(error.error))?;
-    sync_directory(parent).map_err(fail)?;
+    write_archive(file, ".mos-cube-", |entries| append_all(entries, directory, names), |_| Ok(()))?;
     Ok(manifest)
 }
 
-fn append<W: Write>(builder: &mut Builder<W>, directory: &Path, name: &str) -> std::io::Result<()> {
-    let mut content = std::fs::File::open(directory.join(name))?;
-    let mut header = Header::new_ustar();
-    header.set_path(name)?;
-    header.set_entry_type(EntryType::Regular);
-    header.set_mode(0o600);
-    // Neither users nor times of this machine: equal cubes are equal files.
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(0);
-    header.set_size(content.metadata()?.len());
-    header.set_cksum();
-    builder.append(&header, &mut content)
+fn append_all<'a>(
+    entries: &mut Entries<'_>,
+    directory: &Path,
+    names: impl Iterator<Item = &'a str>,
+) -> std::io::Result<()> {
+    for name in names {
+        let content = std::fs::File::open(directory.join(name))?;
+        let bytes = content.metadata()?.len();
+        entries.append(name, bytes, content.take(bytes))?;
+    }
+    Ok(())
 }
 
 /// A cube that was unpacked to a folder of its own, which is removed with this.

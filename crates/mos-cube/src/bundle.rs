@@ -4,16 +4,17 @@
 //! with its size and BLAKE3. Nothing is compressed, so that what comes out is never larger than what went in.
 
 use std::collections::BTreeMap;
-use std::io::{BufWriter, Error, ErrorKind, Read, Write};
+use std::io::{Error, ErrorKind, Read, Write};
 use std::path::Path;
 
 use mos_core::MemoryError;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tar::{Archive, Builder, EntryType, Header};
+use tar::{Archive, EntryType, Header};
 
-use crate::directory::{file_error, parent_of, sync_directory};
+use crate::directory::file_error;
 use crate::manifest::ManifestFile;
+use crate::tarball::{Entries, check_free, write_archive};
 
 /// Version of the layout that this program writes, and the newest it reads.
 pub const BUNDLE_FORMAT: u32 = 1;
@@ -58,9 +59,7 @@ pub fn pack_bundle(
     created_at: String,
     file: &Path,
 ) -> Result<Bundle, MemoryError> {
-    if file.exists() {
-        return Err(file_error(file, "exists already; give the path of a new file".to_owned()));
-    }
+    check_free(file)?;
     let mut files = Vec::with_capacity(names.len());
     for name in names {
         if !is_plain_path(name) {
@@ -71,41 +70,20 @@ pub fn pack_bundle(
     }
     let program = format!("mos {}", env!("CARGO_PKG_VERSION"));
     let bundle = Bundle { format: BUNDLE_FORMAT, program, created_at, about, files };
-    let fail = |error: Error| file_error(file, format!("cannot write there: {error}"));
-    let parent = parent_of(file);
-    std::fs::create_dir_all(parent).map_err(fail)?;
-    // Temporary files are readable by their owner alone.
-    let mut staging = tempfile::Builder::new().prefix(".mos-backup-").tempfile_in(parent).map_err(fail)?;
-    let mut builder = Builder::new(BufWriter::new(staging.as_file_mut()));
-    let manifest = serde_json::to_vec_pretty(&bundle).map_err(|error| fail(error.into()))?;
-    append(&mut builder, BUNDLE_MANIFEST, manifest.len() as u64, manifest.as_slice()).map_err(fail)?;
-    for described in &bundle.files {
-        let content = std::fs::File::open(folder.join(&described.name)).map_err(fail)?;
-        append(&mut builder, &described.name, described.bytes, content.take(described.bytes)).map_err(fail)?;
-    }
-    let mut writer = builder.into_inner().map_err(fail)?;
-    writer.flush().map_err(fail)?;
-    drop(writer);
-    staging.as_file().sync_all().map_err(fail)?;
-    // Read back before it has its name: what cannot be restored is no backup.
-    read(staging.path(), None)?;
-    staging.persist_noclobber(file).map_err(|error| fail(error.error))?;
-    sync_directory(parent).map_err(fail)?;
+    // What cannot be restored is no backup.
+    let check = |written: &Path| read(written, None).map(drop);
+    write_archive(file, ".mos-backup-", |entries| append_all(entries, folder, &bundle), check)?;
     Ok(bundle)
 }
 
-fn append<W: Write>(builder: &mut Builder<W>, name: &str, bytes: u64, content: impl Read) -> std::io::Result<()> {
-    let mut header = Header::new_ustar();
-    header.set_path(name)?;
-    header.set_entry_type(EntryType::Regular);
-    header.set_mode(0o600);
-    // Neither users nor times of this machine: equal content is an equal file.
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(0);
-    header.set_size(bytes);
-    header.set_cksum();
-    builder.append(&header, content)
+fn append_all(entries: &mut Entries<'_>, folder: &Path, bundle: &Bundle) -> std::io::Result<()> {
+    let manifest = serde_json::to_vec_pretty(bundle)?;
+    entries.append(BUNDLE_MANIFEST, manifest.len() as u64, manifest.as_slice())?;
+    for described in &bundle.files {
+        let content = std::fs::File::open(folder.join(&described.name))?;
+        entries.append(&described.name, described.bytes, content.take(described.bytes))?;
+    }
+    Ok(())
 }
 
 /// Unpacks a bundle into a folder that exists and is empty, and checks every file. After an error the folder may hold some

@@ -22,6 +22,7 @@ mod content;
 mod directory;
 mod kind;
 mod manifest;
+mod tarball;
 
 pub use archive::{Unpacked, pack, unpack};
 pub use bundle::{BUNDLE_FORMAT, BUNDLE_MANIFEST, Bundle, check_bundle, pack_bundle, unpack_bundle};

@@ -1,0 +1,71 @@
+//! Files as one tar archive that appears whole or not at all: what a cube's file and a backup are written with.
+
+use std::fs::File;
+use std::io::{BufWriter, Error, Read, Write};
+use std::path::Path;
+
+use mos_core::MemoryError;
+use tar::{Builder, EntryType, Header};
+
+use crate::directory::{file_error, parent_of, sync_directory};
+
+/// An archive that is being written.
+pub(crate) struct Entries<'a> {
+    builder: Builder<BufWriter<&'a mut File>>,
+}
+
+impl Entries<'_> {
+    /// Appends a plain file of exactly `bytes` bytes.
+    pub(crate) fn append(&mut self, name: &str, bytes: u64, content: impl Read) -> std::io::Result<()> {
+        let mut header = Header::new_ustar();
+        header.set_path(name)?;
+        header.set_entry_type(EntryType::Regular);
+        header.set_mode(0o600);
+        // Neither users nor times of this machine: equal content is an equal file.
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        header.set_size(bytes);
+        header.set_cksum();
+        self.builder.append(&header, content)
+    }
+}
+
+/// Refuses a path where something is already.
+///
+/// # Errors
+/// [`MemoryError::File`].
+pub(crate) fn check_free(file: &Path) -> Result<(), MemoryError> {
+    if file.exists() {
+        return Err(file_error(file, "exists already; give the path of a new file".to_owned()));
+    }
+    Ok(())
+}
+
+/// Writes an archive to a new file that only its owner can read (on Unix). `fill` appends what is in it; `check` looks at what
+/// was written, before it has its name. After an error there is no file.
+///
+/// # Errors
+/// [`MemoryError::File`] for a file that exists or cannot be written; what `check` finds.
+pub(crate) fn write_archive(
+    file: &Path,
+    prefix: &str,
+    fill: impl FnOnce(&mut Entries<'_>) -> std::io::Result<()>,
+    check: impl FnOnce(&Path) -> Result<(), MemoryError>,
+) -> Result<(), MemoryError> {
+    check_free(file)?;
+    let fail = |error: Error| file_error(file, format!("cannot write there: {error}"));
+    let parent = parent_of(file);
+    std::fs::create_dir_all(parent).map_err(fail)?;
+    // Temporary files are readable by their owner alone.
+    let mut staging = tempfile::Builder::new().prefix(prefix).tempfile_in(parent).map_err(fail)?;
+    let mut entries = Entries { builder: Builder::new(BufWriter::new(staging.as_file_mut())) };
+    fill(&mut entries).map_err(fail)?;
+    let mut writer = entries.builder.into_inner().map_err(fail)?;
+    writer.flush().map_err(fail)?;
+    drop(writer);
+    staging.as_file().sync_all().map_err(fail)?;
+    check(staging.path())?;
+    staging.persist_noclobber(file).map_err(|error| fail(error.error))?;
+    sync_directory(parent).map_err(fail)
+}
