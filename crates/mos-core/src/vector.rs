@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::future::try_join_all;
 use serde_json::{Map, Value};
 
 use crate::embed::EmbeddingSpace;
@@ -12,6 +13,9 @@ use crate::error::StoreError;
 use crate::filter::Filter;
 use crate::id::MemoryId;
 use crate::record::Scope;
+
+/// How many queries are asked at the same time.
+const QUERIES_AT_A_TIME: usize = 16;
 
 /// A memory's id and its score in a search.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,6 +59,27 @@ pub trait VectorStore: fmt::Debug + Send + Sync {
         limit: usize,
         filter: &Filter,
     ) -> Result<Vec<Scored>, StoreError>;
+
+    /// Returns for each of several queries what [`VectorStore::nearest`] returns for it, in the order asked. A store asks its
+    /// record once for many of them, or a server several at a time.
+    ///
+    /// # Errors
+    /// As [`VectorStore::nearest`].
+    async fn nearest_each(
+        &self,
+        scope: &Scope,
+        space: &EmbeddingSpace,
+        queries: &[&[f32]],
+        limit: usize,
+        filter: &Filter,
+    ) -> Result<Vec<Vec<Scored>>, StoreError> {
+        let mut found = Vec::with_capacity(queries.len());
+        for part in queries.chunks(QUERIES_AT_A_TIME) {
+            let asked: Vec<_> = part.iter().map(|query| self.nearest(scope, space, query, limit, filter)).collect();
+            found.extend(try_join_all(asked).await?);
+        }
+        Ok(found)
+    }
 
     /// Returns the cosine similarity of `query` with the vector of each of `ids`, in the order asked; `None` for a memory
     /// without a vector.

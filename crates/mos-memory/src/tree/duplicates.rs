@@ -6,7 +6,7 @@
 //! and still be true. Messages as they were said are one only if they are the same message: a person may say the same
 //! twice.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use mos_core::language::is_ideograph;
 use mos_core::{Analyzer, EmbeddingWrite, Filter, MemoryError, MemoryId, MemoryItem, MemoryType, Status};
@@ -120,24 +120,30 @@ impl TreeText {
         Ok(twins)
     }
 
-    /// The nearest memories of the record for each item, with their cosines.
+    /// The nearest memories of the record for each item, with their cosines: asked for together, those of a type at once.
     async fn near(
         &self,
         traits: &[Option<Traits>],
         embeddings: &EmbeddingWrite,
     ) -> Result<Vec<Vec<(MemoryId, f32)>>, MemoryError> {
-        let mut near = Vec::with_capacity(traits.len());
-        let is_empty = self.record().embedding_space(self.scope()).await?.is_none();
-        for (traits, (_, vector)) in traits.iter().zip(&embeddings.vectors) {
-            let found = match traits {
-                Some(traits) if !is_empty => {
-                    let filter = activated(&Filter::equals("memory_type", traits.kind.as_str()));
-                    let space = &embeddings.space;
-                    self.vectors.nearest(self.scope(), space, vector, N_NEIGHBOURS, &filter).await?
-                }
-                _ => Vec::new(),
-            };
-            near.push(found.into_iter().map(|one| (one.id, one.score)).collect());
+        let mut near = vec![Vec::new(); traits.len()];
+        if self.record().embedding_space(self.scope()).await?.is_none() {
+            return Ok(near);
+        }
+        let mut by_kind: BTreeMap<MemoryType, Vec<usize>> = BTreeMap::new();
+        for (place, traits) in traits.iter().enumerate() {
+            if let Some(traits) = traits {
+                by_kind.entry(traits.kind).or_default().push(place);
+            }
+        }
+        for (kind, places) in by_kind {
+            let filter = activated(&Filter::equals("memory_type", kind.as_str()));
+            let queries: Vec<&[f32]> = places.iter().map(|place| embeddings.vectors[*place].1.as_slice()).collect();
+            let space = &embeddings.space;
+            let found = self.vectors.nearest_each(self.scope(), space, &queries, N_NEIGHBOURS, &filter).await?;
+            for (place, found) in places.into_iter().zip(found) {
+                near[place] = found.into_iter().map(|one| (one.id, one.score)).collect();
+            }
         }
         Ok(near)
     }

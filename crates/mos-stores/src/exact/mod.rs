@@ -35,6 +35,8 @@ pub(crate) use dot::dot;
 
 /// Changes read at a time.
 const PAGE: usize = 1000;
+/// How many queries are answered before writers have their turn: some milliseconds each in a large scope.
+const QUERIES_AT_A_TIME: usize = 32;
 /// Dot products that are made at a time on an asynchronous thread: some tens of microseconds.
 const SIMILARITIES_AT_A_TIME: usize = 512;
 /// How often a search begins again because the record changed under it; after that it answers with what it has
@@ -252,6 +254,35 @@ impl VectorStore for ExactVectors {
         let index = self.with_columns(scope, index, filter).await?;
         let filter = filter.clone();
         blocking(move || index.nearest(&query, limit, &filter)).await?
+    }
+
+    async fn nearest_each(
+        &self,
+        scope: &Scope,
+        space: &EmbeddingSpace,
+        queries: &[&[f32]],
+        limit: usize,
+        filter: &Filter,
+    ) -> Result<Vec<Vec<Scored>>, StoreError> {
+        let mut found = Vec::with_capacity(queries.len());
+        for part in queries.chunks(QUERIES_AT_A_TIME) {
+            let mut units = Vec::with_capacity(part.len());
+            for query in part {
+                check_dimension(space, query.len())?;
+                units.push(codec::unit("the query", query.to_vec())?);
+            }
+            let Some(index) = self.settled(scope, space).await? else {
+                found.extend(units.iter().map(|_| Vec::new()));
+                continue;
+            };
+            let index = self.with_columns(scope, index, filter).await?;
+            let filter = filter.clone();
+            let search = move || -> Result<Vec<Vec<Scored>>, StoreError> {
+                units.iter().map(|query| index.nearest(query, limit, &filter)).collect()
+            };
+            found.extend(blocking(search).await??);
+        }
+        Ok(found)
     }
 
     async fn similarities(

@@ -19,6 +19,8 @@ pub async fn run(make: impl AsyncFn() -> (Arc<dyn RecordStore>, Arc<dyn VectorSt
     let (record, index) = make().await;
     similarities_are_those_of_nearest(&*record, &*index).await;
     let (record, index) = make().await;
+    several_queries_are_answered_as_each_alone(&*record, &*index).await;
+    let (record, index) = make().await;
     writes_are_seen(&*record, &*index).await;
     let (record, index) = make().await;
     the_filter_is_applied_inside(&*record, &*index).await;
@@ -58,6 +60,34 @@ async fn nearest_is_by_cosine_and_ties_by_id(record: &dyn RecordStore, index: &d
     assert_eq!(nearest(0).await, []);
     assert_eq!(nearest(usize::MAX).await.len(), 5);
     assert_eq!(index.count(&scope).await.expect("count"), 5);
+}
+
+async fn several_queries_are_answered_as_each_alone(record: &dyn RecordStore, index: &dyn VectorStore) {
+    let (scope, mini) = (scope("c"), space("mini", 2));
+    let angles: Vec<[f32; 2]> = (0..70).map(|n| (n as f32 / 11.0).sin_cos().into()).collect();
+    let queries: Vec<&[f32]> = angles.iter().map(<[f32; 2]>::as_slice).collect();
+    let each = async |limit: usize, filter: &Filter| {
+        index.nearest_each(&scope, &mini, &queries, limit, filter).await.expect("nearest of each")
+    };
+    assert_eq!(each(2, &Filter::Everything).await, vec![Vec::new(); 70], "nothing is there yet");
+    let memories: [(&str, &str, &[f32]); 4] =
+        [("a", "east", &[1.0, 0.0]), ("b", "north", &[0.0, 1.0]), ("c", "west", &[-1.0, 0.0]), ("d", "x", &[0.5, 0.5])];
+    apply(record, &scope, embedded(&mini, &memories)).await;
+    for filter in [Filter::Everything, Filter::Not(Box::new(Filter::equals("memory", "x")))] {
+        let found = each(2, &filter).await;
+        assert_eq!(found.len(), queries.len());
+        for (query, found) in queries.iter().zip(found) {
+            let alone = index.nearest(&scope, &mini, query, 2, &filter).await.expect("nearest");
+            assert_eq!(found, alone, "{query:?} {filter:?}");
+        }
+    }
+    assert_eq!(
+        index.nearest_each(&scope, &mini, &[], 2, &Filter::Everything).await.expect("nothing"),
+        Vec::<Vec<_>>::new()
+    );
+    let long: [&[f32]; 2] = [&[1.0, 0.0], &[1.0, 0.0, 0.0]];
+    let error = index.nearest_each(&scope, &mini, &long, 2, &Filter::Everything).await.expect_err("too long");
+    assert!(matches!(error, StoreError::Dimension { got: 3, want: 2 }), "{error}");
 }
 
 async fn similarities_are_those_of_nearest(record: &dyn RecordStore, index: &dyn VectorStore) {
