@@ -77,4 +77,13 @@ pub trait Embedder: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`ModelError`] when the server that must be asked cannot be reached.
     async fn space(&self) -> Result<EmbeddingSpace, ModelError>;
+
+    /// Returns how many tokens of a text the encoder reads, what it adds itself not counted; the rest of a longer text is not in
+    /// its vector. `None` when that is not known. May load the model.
+    ///
+    /// # Errors
+    /// [`ModelError`] when the model cannot be loaded.
+    async fn max_tokens(&self) -> Result<Option<usize>, ModelError> {
+        Ok(None)
+    }
 }

@@ -23,6 +23,9 @@ use crate::weights::safetensors::read_json;
 /// and a document has thousands of texts.
 const TEXTS_AT_ONCE: usize = 512;
 
+/// The tokens that frame every text.
+const FRAME_TOKENS: usize = 2;
+
 /// Which encoder to load and how to run it.
 #[derive(Clone, Debug)]
 pub struct EmbedderOptions {
@@ -114,8 +117,8 @@ impl LocalEmbedder {
         let config = SentenceConfig::read(directory)?;
         let of_folder = Pooling::of(directory)?;
         let pooling = options.pooling.unwrap_or(of_folder);
-        // Room for the two tokens that frame every text.
-        let tokenizer = bert::tokenizer(directory, config.positions(), options.max_tokens, 3)?;
+        let least = FRAME_TOKENS + 1;
+        let tokenizer = bert::tokenizer(directory, config.positions(), options.max_tokens, least)?;
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let model = config.load(directory, Compute::new(threads, CpuPath::best())?)?;
         let mut name = match &options.name {
@@ -154,6 +157,11 @@ impl Embedder for LocalEmbedder {
 
     async fn space(&self) -> Result<EmbeddingSpace, ModelError> {
         Ok(self.inner.space.clone())
+    }
+
+    async fn max_tokens(&self) -> Result<Option<usize>, ModelError> {
+        let limit = self.inner.tokenizer.get_truncation().map(|truncation| truncation.max_length);
+        Ok(limit.map(|limit| limit.saturating_sub(FRAME_TOKENS)))
     }
 }
 

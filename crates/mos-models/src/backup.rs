@@ -86,4 +86,10 @@ impl Embedder for BackupEmbedder {
             space => space,
         }
     }
+
+    /// Either of the two may be asked.
+    async fn max_tokens(&self) -> Result<Option<usize>, ModelError> {
+        let limits = [self.first.max_tokens().await?, self.second.max_tokens().await?];
+        Ok(limits.into_iter().flatten().min())
+    }
 }

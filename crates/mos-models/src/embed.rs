@@ -326,6 +326,10 @@ impl Embedder for RemoteEmbedder {
         Ok(Embedded { vectors, tokens: Some(n_tokens) })
     }
 
+    async fn max_tokens(&self) -> Result<Option<usize>, ModelError> {
+        Ok(self.options.limits.max_tokens)
+    }
+
     async fn space(&self) -> Result<EmbeddingSpace, ModelError> {
         let dimension = match self.dimension.get() {
             Some(dimension) => *dimension,

@@ -67,4 +67,10 @@ impl Embedder for PrefixedEmbedder {
         }
         Ok(space)
     }
+
+    async fn max_tokens(&self) -> Result<Option<usize>, ModelError> {
+        // A word has hardly more tokens than it has letters for two.
+        let n_taken = self.prefixes.passage.chars().count().div_ceil(2);
+        Ok(self.inner.max_tokens().await?.map(|limit| limit.saturating_sub(n_taken)))
+    }
 }

@@ -80,6 +80,10 @@ impl Embedder for CachedEmbedder {
     async fn space(&self) -> Result<EmbeddingSpace, ModelError> {
         self.inner.space().await
     }
+
+    async fn max_tokens(&self) -> Result<Option<usize>, ModelError> {
+        self.inner.max_tokens().await
+    }
 }
 
 #[cfg(test)]

@@ -131,6 +131,9 @@ pub struct MemReaderParts {
     pub image_model: Option<Arc<dyn ChatModel>>,
     /// Fetches files at addresses; without it they stay references.
     pub fetcher: Option<Arc<dyn Fetcher>>,
+    /// How many tokens of a memory the encoder reads ([`Embedder::max_tokens`]); pieces should not be longer. `None` when that
+    /// is not known.
+    pub max_tokens: Option<usize>,
     /// The time of the memories' making.
     pub clock: Arc<dyn Clock>,
 }

@@ -55,6 +55,10 @@ impl Embedder for LazyEmbedder {
     async fn space(&self) -> Result<EmbeddingSpace, ModelError> {
         self.0.get().await?.space().await
     }
+
+    async fn max_tokens(&self) -> Result<Option<usize>, ModelError> {
+        self.0.get().await?.max_tokens().await
+    }
 }
 
 /// A chat model that is loaded at its first use.

@@ -71,6 +71,15 @@ impl ChunkSize {
         Self { counter, size, overlap: overlap.min(size - 1), min_sentences: 1 }
     }
 
+    /// Returns the size brought down to so many tokens when it is larger; chunks then share as large a part of themselves as
+    /// before.
+    #[must_use]
+    pub fn at_most(self, max_tokens: Option<usize>) -> Self {
+        let Some(size) = max_tokens.map(|most| most.max(1)).filter(|most| *most < self.size) else { return self };
+        let overlap = self.overlap.saturating_mul(size) / self.size;
+        Self { size, overlap: overlap.min(size - 1), ..self }
+    }
+
     fn from_config(config: &CommonChunker, counter: Arc<dyn TokenCounter>) -> Self {
         let mut size = Self::new(counter, config.chunk_size, config.chunk_overlap);
         size.min_sentences = config.min_sentences_per_chunk.max(1);
@@ -81,15 +90,25 @@ impl ChunkSize {
 /// Returns the chunker that the settings name. `counter` counts tokens for `sentence` and `markdown`; sizes of the others
 /// are characters.
 pub fn open(config: &ChunkerConfig, counter: Arc<dyn TokenCounter>) -> Arc<dyn Chunker> {
+    open_within(config, counter, None)
+}
+
+/// As [`open`], with chunks of `sentence` and `markdown` that have at most `max_tokens` tokens, whatever the settings say: for
+/// texts that something else reads only so far.
+pub fn open_within(
+    config: &ChunkerConfig,
+    counter: Arc<dyn TokenCounter>,
+    max_tokens: Option<usize>,
+) -> Arc<dyn Chunker> {
     match config {
         ChunkerConfig::Sentence(config) => {
-            Arc::new(SentenceChunker::new(ChunkSize::from_config(&config.common, counter)))
+            Arc::new(SentenceChunker::new(ChunkSize::from_config(&config.common, counter).at_most(max_tokens)))
         }
         ChunkerConfig::Markdown(config) => {
             let marks: Vec<&str> =
                 config.headers_to_split_on.iter().filter_map(|pair| pair.first()).map(String::as_str).collect();
             Arc::new(MarkdownChunker {
-                size: ChunkSize::from_config(&config.common, counter),
+                size: ChunkSize::from_config(&config.common, counter).at_most(max_tokens),
                 levels: markdown::levels(&marks),
                 strip_headers: config.strip_headers,
                 recursive: config.recursive,

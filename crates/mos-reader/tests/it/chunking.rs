@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mos_config::{ChunkerConfig, Setting};
 use mos_reader::chunk::{
     CharacterTextChunker, Characters, Chunk, ChunkSize, Chunker, EstimatedTokens, MarkdownChunker, SentenceChunker,
-    SimpleChunker, TokenCounter, open,
+    SimpleChunker, TokenCounter, open, open_within,
 };
 use mos_reader::parse::{Block, Document, DocumentKind, Position};
 use proptest::prelude::*;
@@ -155,6 +155,20 @@ fn sheets_and_slides_are_not_mixed() {
         assert_eq!(slides, [Some(1), Some(2), Some(3)], "{chunker:?}");
         assert_eq!(chunks[0].text, "One.\n\nMore of one.");
     }
+}
+
+#[test]
+fn pieces_have_no_more_tokens_than_is_allowed() {
+    let text = "One two three. Four five six. Seven eight nine. ".repeat(20);
+    let value = json!({"backend": "sentence", "config": {"chunk_size": 60, "chunk_overlap": 20}});
+    let config = ChunkerConfig::from_json(&value).unwrap();
+    let largest = |max_tokens: Option<usize>| {
+        let chunker = open_within(&config, Arc::new(EstimatedTokens), max_tokens);
+        chunker.chunk_text(&text).iter().map(|chunk| EstimatedTokens.count(&chunk.text)).max().unwrap()
+    };
+    assert!(largest(Some(12)) <= 12);
+    assert!((13..=60).contains(&largest(None)));
+    assert_eq!(largest(Some(1000)), largest(None));
 }
 
 #[test]

@@ -262,11 +262,24 @@ impl Mos {
         input.user = Some(user.clone());
         input.cube = Some(cube.clone());
         input.session = input.session.or_else(|| self.session_of_settings());
-        let mut reading = self.mem_reader(user, cube)?.read(input, what.mode).await?;
+        let reader = self.mem_reader(user, cube, self.read_by_encoder().await)?;
+        let mut reading = reader.read(input, what.mode).await?;
         for item in reading.raw.iter_mut().chain(&mut reading.memories).chain(&mut reading.raw_files) {
             label(item, &what.tags);
         }
         Ok(reading)
+    }
+
+    /// How many tokens of a memory the encoder reads; `None` when it does not tell.
+    async fn read_by_encoder(&self) -> Option<usize> {
+        match self.embedder().max_tokens().await {
+            Ok(max_tokens) => max_tokens,
+            // Whoever stores something is told why there is no encoder.
+            Err(error) => {
+                tracing::debug!(%error, "how much the encoder reads is not known");
+                None
+            }
+        }
     }
 
     fn session_of_settings(&self) -> Option<SessionId> {
@@ -274,8 +287,13 @@ impl Mos {
     }
 
     /// The reader that the settings name, else one for everything that can be read. What its models are asked is on the account
-    /// of the user and the cube.
-    pub(crate) fn mem_reader(&self, user: &UserId, cube: &CubeId) -> Result<Arc<dyn MemReader>> {
+    /// of the user and the cube. `max_tokens`: what the encoder reads of each piece.
+    pub(crate) fn mem_reader(
+        &self,
+        user: &UserId,
+        cube: &CubeId,
+        max_tokens: Option<usize>,
+    ) -> Result<Arc<dyn MemReader>> {
         let (settings, models) = (&self.parts.settings, &self.parts.reading);
         let common = settings.mem_reader.as_ref().map(common_part);
         let metered = |model: Arc<dyn ChatModel>| self.metered(model, user, Some(cube));
@@ -287,6 +305,7 @@ impl Mos {
             general_model: of(common.and_then(|common| common.general_llm.as_ref())),
             image_model: of(common.and_then(|common| common.image_parser_llm.as_ref())),
             fetcher: fetcher(&settings.fetch)?,
+            max_tokens,
             clock: Arc::clone(&self.parts.clock),
         };
         self.parts.factories.mem_reader(settings.mem_reader.clone(), parts)

@@ -15,6 +15,9 @@ use crate::error::{Error, Result};
 /// Tokens of a chunk, and how many of them the next one repeats, unless configured otherwise; MemOS' numbers.
 const CHUNK: (usize, usize) = (512, 128);
 
+/// Tokens are only estimated before a text is cut: this part of what an encoder reads is left free.
+const SPARE_PART: usize = 8;
+
 pub(super) fn add_mem_readers(factories: &mut Factories) {
     for key in MemReaderConfig::KEYS {
         factories.add_mem_reader(*key, Arc::new(mem_reader));
@@ -29,17 +32,22 @@ fn mem_reader(config: MemReaderConfig, parts: MemReaderParts) -> std::result::Re
         MemReaderConfig::MultiModal(reader) => &reader.common,
         MemReaderConfig::Strategy(reader) => &reader.common,
     };
-    let chunker = chunk::open(&common.chunker, Arc::new(EstimatedTokens));
+    let chunker = chunk::open_within(&common.chunker, Arc::new(EstimatedTokens), read_whole(&parts));
     Ok(Arc::new(Reader::new(kind, options, reader_parts(chunker, parts))))
 }
 
 /// Returns the reader of settings that name none: everything that can be read.
 pub(super) fn default_reader(parts: MemReaderParts) -> Arc<dyn MemReader> {
     let (size, overlap) = CHUNK;
-    let size = ChunkSize::new(Arc::new(EstimatedTokens), size, overlap);
+    let size = ChunkSize::new(Arc::new(EstimatedTokens), size, overlap).at_most(read_whole(&parts));
     let chunker = Arc::new(SentenceChunker::new(size));
     let options = ReaderOptions::of(ReaderKind::MultiModal);
     Arc::new(Reader::new(ReaderKind::MultiModal, options, reader_parts(chunker, parts)))
+}
+
+/// The most tokens of a piece that the encoder reads whole: what it does not read, nobody finds by its meaning.
+fn read_whole(parts: &MemReaderParts) -> Option<usize> {
+    parts.max_tokens.map(|most| most - most / SPARE_PART)
 }
 
 fn reader_parts(chunker: Arc<dyn Chunker>, parts: MemReaderParts) -> ReaderParts {
@@ -86,6 +94,28 @@ mod tests {
         }
         let fetcher = fetcher(&FetchConfig::from_json(&settings).unwrap()).unwrap().unwrap();
         fetcher.fetch(&at.url(path)).await
+    }
+
+    #[test]
+    fn pieces_are_no_longer_than_what_the_encoder_reads() {
+        let parts = |max_tokens| MemReaderParts {
+            model: None,
+            document_model: None,
+            general_model: None,
+            image_model: None,
+            fetcher: None,
+            max_tokens,
+            clock: Arc::new(mos_core::SystemClock),
+        };
+        let (size, overlap) = CHUNK;
+        let sizes = |max_tokens| {
+            let size = ChunkSize::new(Arc::new(EstimatedTokens), size, overlap).at_most(read_whole(&parts(max_tokens)));
+            (size.size, size.overlap)
+        };
+        assert_eq!(sizes(None), (512, 128));
+        assert_eq!(sizes(Some(8192)), (512, 128), "an encoder that reads more changes nothing");
+        assert_eq!(sizes(Some(254)), (223, 55));
+        assert_eq!(sizes(Some(0)), (1, 0));
     }
 
     #[tokio::test]

@@ -51,7 +51,8 @@ fn open_error(error: Error) -> OpenError {
 /// Returns a cube as handlers get it.
 pub(crate) fn scheduler_cube(mos: &Mos, user: &UserId, handle: CubeHandle) -> Result<SchedulerCube> {
     let model = background_model(mos, user, &handle);
-    let reader = model.is_some().then(|| mos.mem_reader(user, &handle.info().cube_id)).transpose()?;
+    // It only draws from what is stored, and cuts nothing that is embedded.
+    let reader = model.is_some().then(|| mos.mem_reader(user, &handle.info().cube_id, None)).transpose()?;
     Ok(SchedulerCube {
         info: handle.info().clone(),
         user: user.clone(),

@@ -146,4 +146,8 @@ impl Embedder for MeteredEmbedder {
     async fn space(&self) -> Result<EmbeddingSpace, ModelError> {
         self.embedder.space().await
     }
+
+    async fn max_tokens(&self) -> Result<Option<usize>, ModelError> {
+        self.embedder.max_tokens().await
+    }
 }

@@ -1,7 +1,11 @@
 //! Raw input through the facade.
 
-use mos::{Mos, Remember, Search};
-use mos_core::{FileData, Outcome, RawFile, ReadInput, ReadMode, Sources};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use mos::{Mos, NewCube, Remember, Search, Settings};
+use mos_core::{Embedder, EmbeddingSpace, FileData, ModelError, Outcome, RawFile, ReadInput, ReadMode, Sources};
+use mos_testkit::embedder::WordEmbedder;
 use serde_json::json;
 
 use crate::{ann, house};
@@ -51,6 +55,41 @@ async fn remember_file(mos: &Mos, path: &std::path::Path) -> mos::Remembered {
     let file = RawFile { id: None, name: None, data: FileData::Path(path.to_owned()) };
     let input = ReadInput { sources: Sources::of_owner(), ..ReadInput::file(file) };
     mos.remember(Remember::new(input).user("ann")).await.unwrap()
+}
+
+/// An encoder that reads little of a text.
+#[derive(Debug)]
+struct ShortReader(WordEmbedder);
+
+#[async_trait]
+impl Embedder for ShortReader {
+    async fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, ModelError> {
+        self.0.embed(texts).await
+    }
+
+    async fn space(&self) -> Result<EmbeddingSpace, ModelError> {
+        self.0.space().await
+    }
+
+    async fn max_tokens(&self) -> Result<Option<usize>, ModelError> {
+        Ok(Some(40))
+    }
+}
+
+#[tokio::test]
+async fn a_file_is_cut_into_pieces_that_the_encoder_reads_whole() {
+    let (folder, mos) = house().await;
+    let path = folder.path().join("long.txt");
+    let sentences: Vec<String> = (0..40).map(|n| format!("Box {n} has a lid and a label.")).collect();
+    std::fs::write(&path, sentences.join(" ")).unwrap();
+    assert_eq!(remember_file(&mos, &path).await.ids.len(), 1, "an encoder that does not tell changes nothing");
+    let embedder = Arc::new(ShortReader(WordEmbedder::new("short", 64)));
+    let other = tempfile::tempdir().unwrap();
+    let mos = Mos::builder(Settings::default()).data_dir(other.path()).embedder(embedder).build().await.unwrap();
+    mos.create_user("ann", None).await.unwrap();
+    mos.create_cube(&ann(), NewCube::new("notes")).await.unwrap();
+    let pieces = remember_file(&mos, &path).await;
+    assert!(pieces.ids.len() > 10, "{pieces:?}");
 }
 
 #[tokio::test]
