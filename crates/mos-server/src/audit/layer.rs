@@ -1,7 +1,10 @@
 //! The layer that writes down changes.
 
+use std::collections::BTreeMap;
+
 use axum::Router;
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::rejection::RawPathParamsRejection;
+use axum::extract::{MatchedPath, RawPathParams, Request, State};
 use axum::http::Method;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
@@ -11,6 +14,7 @@ use super::entry::parameters;
 use super::{Entry, Notes, Place};
 use crate::auth::KeyUsed;
 use crate::guard::trace::TraceId;
+use crate::routes::openai;
 use crate::state::ServerState;
 
 /// Operations that are asked with POST and change nothing. Every other one is written down.
@@ -70,7 +74,12 @@ impl Drop for Pending {
     }
 }
 
-async fn record(State(state): State<ServerState>, mut request: Request, next: Next) -> Response {
+async fn record(
+    State(state): State<ServerState>,
+    places: Result<RawPathParams, RawPathParamsRejection>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let matched = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let path = matched.unwrap_or_else(|| request.uri().path().to_owned());
     // Without a caller it is a public path, or refused.
@@ -78,6 +87,9 @@ async fn record(State(state): State<ServerState>, mut request: Request, next: Ne
     if !state.options().audit || !is_change(request.method(), &path) {
         return next.run(request).await;
     }
+    // What is no text is refused by whoever answers.
+    let places = places.as_ref().map(|places| parameters(places.iter())).unwrap_or_default();
+    let notes = named_beside_the_body(&request, &path, &places);
     let entry = Entry {
         at: state.app().mos().now_text(),
         key: request.extensions().get::<KeyUsed>().and_then(KeyUsed::name),
@@ -86,15 +98,25 @@ async fn record(State(state): State<ServerState>, mut request: Request, next: Ne
             Identity::Program => None,
         },
         what: format!("{} {path}", request.method()),
-        parameters: parameters(&path, request.uri().path()),
+        parameters: places,
         trace_id: request.extensions().get::<TraceId>().map(|trace| trace.0.to_string()),
         ..Entry::default()
     };
-    let notes = Notes::default();
     request.extensions_mut().insert(notes.clone());
     let place = state.audit().place().await;
     let pending = Pending { line: place.map(|place| (place, entry)), notes };
     let response = next.run(request).await;
     pending.answer(&response);
     response
+}
+
+/// Notes what a request names outside its body.
+fn named_beside_the_body(request: &Request, path: &str, places: &BTreeMap<String, String>) -> Notes {
+    let notes = Notes::default();
+    notes.read_pairs(places.clone());
+    notes.read_query(request.uri());
+    if path.starts_with(openai::PREFIX) {
+        notes.read_headers(request.headers(), openai::USER, openai::CUBE);
+    }
+    notes
 }

@@ -55,6 +55,33 @@ async fn memories_are_told_by_their_cubes_and_never_by_their_text() {
 }
 
 #[tokio::test]
+async fn user_and_cubes_are_told_wherever_a_request_names_them() {
+    let house = Guarded::open().await;
+    let root = house.root.clone();
+    house.post("/dashboard/api/memories?cube=notes&user_id=ann", &root, json!({"text": "Rosebud is a sledge"})).await;
+    house.post("/dream/trigger/cube?cube_id=work&user_id=bob&user_name=Bob+Smith", &root, Value::Null).await;
+    let cube = json!({"cube_name": "Garden", "owner_id": "eve", "cube_id": "garden"});
+    house.post("/product/create_cube", &root, cube).await;
+    let chat = json!({"model": "m", "messages": [{"role": "user", "content": "Rosebud"}], "user": "dan",
+                      "metadata": {"mos_cube": "cellar"}});
+    let request = house.request(Method::POST, "/v1/chat/completions").header("Authorization", &root);
+    request.header("X-Mos-User", "kim").header("X-Mos-Cube", "home, loft").json(&chat).send().await.unwrap();
+    house.ask(Method::DELETE, "/admin/users/ann%20lee", &root, Value::Null).await;
+    let newest = entries(&house, "").await;
+    let told: Vec<_> =
+        newest.iter().map(|entry| (&entry["named_user"], &entry["other_users"], &entry["cubes"])).collect();
+    assert_eq!(told[4], (&json!("ann"), &Value::Null, &json!(["notes"])));
+    assert_eq!(told[3], (&json!("bob"), &Value::Null, &json!(["work"])));
+    assert_eq!(told[2], (&json!("eve"), &Value::Null, &json!(["garden"])));
+    assert_eq!(told[1], (&json!("kim"), &json!(["dan"]), &json!(["cellar", "home", "loft"])));
+    assert_eq!(told[0], (&json!("ann lee"), &Value::Null, &json!([])));
+    assert_eq!(newest[0]["parameters"]["user_id"], json!("ann lee"), "as it is, not as addresses spell it");
+    let folder = house.close().await;
+    let bytes = bytes_below(&folder.path().join("audit"));
+    assert!(!holds(&bytes, "Rosebud") && !holds(&bytes, "Smith"));
+}
+
+#[tokio::test]
 async fn who_has_no_key_leaves_no_line() {
     let house = Guarded::open().await;
     for _ in 0..3 {

@@ -16,10 +16,12 @@ use crate::state::ServerState;
 use answer::{Refusal, streamed};
 
 /// Where the routes begin.
-const PREFIX: &str = "/v1/";
+pub(crate) const PREFIX: &str = "/v1/";
 
-const USER: &str = "x-mos-user";
-const CUBE: &str = "x-mos-cube";
+/// The header that names who speaks.
+pub(crate) const USER: &str = "x-mos-user";
+/// The header that names cubes, with commas between them.
+pub(crate) const CUBE: &str = "x-mos-cube";
 const SESSION: &str = "x-mos-session";
 const MEMORY: &str = "x-mos-memory";
 const EXPLAIN: &str = "x-mos-explain";
