@@ -140,7 +140,7 @@ pub struct SearchRequest {
     pub internet: bool,
     /// Which hits are left out as repetitions.
     pub duplicates: Duplicates,
-    /// The least [`Hit::relativity`], from 0 (no limit) to 1.
+    /// The least [`Hit::relativity`], from 0 (no limit) to 1; tools and skills need none where `kinds` limits them.
     pub relevance: f32,
     /// Limits per kind; `None` counts tools and skills as all other memories.
     pub kinds: Option<KindLimits>,

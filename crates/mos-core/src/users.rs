@@ -130,6 +130,17 @@ pub trait UserStore: fmt::Debug + Send + Sync {
     /// [`StoreError`] when the store cannot be read.
     async fn user(&self, id: &UserId) -> Result<Option<User>, StoreError>;
 
+    /// Returns a user, deleted or not; `None` when the id was never used, or is no longer known.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read.
+    async fn known_user(&self, id: &UserId) -> Result<Option<User>, StoreError> {
+        match self.archive() {
+            Some(archive) => Ok(archive.archived_users().await?.into_iter().find(|user| user.user_id == *id)),
+            None => self.user(id).await,
+        }
+    }
+
     /// Returns the active users, oldest first.
     ///
     /// # Errors

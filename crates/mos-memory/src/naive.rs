@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::extract::{AnswerForm, Extractor, no_model};
 use crate::file;
 use crate::moments;
-use crate::search::{of_types, only_relevant, settled};
+use crate::search::{Settled, of_types, settled};
 use crate::shelf::{Shelf, activated};
 
 /// Memories found by the number of words they share with the question.
@@ -115,12 +115,16 @@ impl TextMemory for NaiveText {
         hits.sort_by(|left, right| right.score.total_cmp(&left.score));
         let now = self.shelf.clock.now();
         let is_superseded = |hit: &Hit| as_of.is_none() && moments::is_superseded(&hit.item, now);
-        found.hits = settled(hits, request, &HashMap::new(), is_superseded);
-        if found.hits.is_empty() {
-            let reason = self.why_nothing(request, n_passing).await?;
-            found.note(reason);
+        let Settled { hits, left_out } = settled(hits, request, &HashMap::new(), is_superseded);
+        found.hits = hits;
+        match left_out {
+            Some(left_out) => found.note(left_out),
+            None if found.hits.is_empty() => {
+                let reason = self.why_nothing(request, n_passing).await?;
+                found.note(reason);
+            }
+            None => {}
         }
-        only_relevant(&mut found, request.relevance);
         Ok(found)
     }
 

@@ -2,9 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use mos_core::{Duplicates, Filter, Found, Hit, MemoryId, MemoryType, SearchRequest, Signal};
+use mos_core::{Duplicates, Filter, Hit, MemoryId, MemoryType, SearchRequest, Signal};
 
-use crate::retrieve::{Limits, duplicates};
+use crate::retrieve::{Limits, duplicates, is_tool_or_skill};
 
 /// Of how many hits one may tell of what is true no more while there is enough that is.
 const SUPERSEDED_SHARE: usize = 5;
@@ -35,14 +35,27 @@ pub(crate) fn true_first(hits: Vec<Hit>, limit: usize, is_superseded: impl Fn(&H
     found
 }
 
-/// Returns what a search answers with, of hits that come best first: no repetitions, what is superseded behind the rest, and
-/// at most as many as are asked for. Of the same texts the one that is still true stays.
+/// What a search answers with.
+#[derive(Debug, Default)]
+pub(crate) struct Settled {
+    /// Best first.
+    pub(crate) hits: Vec<Hit>,
+    /// Says how many were left out because they are less relevant than was asked for, when there were any.
+    pub(crate) left_out: Option<String>,
+}
+
+/// Returns what a search answers with, of hits that come best first: none that is less relevant than was asked for, no
+/// repetitions, what is superseded behind the rest, and at most as many as are asked for. Of the same texts the one that is still
+/// true stays.
+///
+/// What is not relevant goes first: it takes nobody's place, and makes nothing a repetition.
 pub(crate) fn settled(
     mut hits: Vec<Hit>,
     request: &SearchRequest,
     vectors: &HashMap<MemoryId, Vec<f32>>,
     is_superseded: impl Fn(&Hit) -> bool,
-) -> Vec<Hit> {
+) -> Settled {
+    let left_out = only_relevant(&mut hits, request);
     let limits = request.kinds.map(|kinds| Limits::asked(request.top_k, kinds));
     let mut places: Vec<usize> = (0..hits.len()).collect();
     places.sort_by_key(|&place| is_superseded(&hits[place]));
@@ -61,25 +74,26 @@ pub(crate) fn settled(
         place += 1;
         chosen.contains(&(place - 1))
     });
-    match limits {
+    let hits = match limits {
         None => true_first(hits, request.top_k, is_superseded),
         Some(limits) => {
             let n_hits = hits.len();
             limits.apply(true_first(hits, n_hits, is_superseded))
         }
-    }
+    };
+    Settled { hits, left_out }
 }
 
-/// Leaves out what is less relevant than was asked for, and says so.
-pub(crate) fn only_relevant(found: &mut Found, least: f32) {
-    let (n_found, best) = (found.hits.len(), found.hits.first().map_or(0.0, |hit| hit.relativity));
-    found.hits.retain(|hit| hit.relativity >= least);
-    let n_left_out = n_found - found.hits.len();
-    if n_left_out > 0 {
-        found.note(format!(
-            "{n_left_out} of {n_found} memories have a relativity below {least} and are left out; that of the best is {best:.3}"
-        ));
-    }
+/// Leaves out what is less relevant than was asked for, and returns a sentence that says so. Tools and skills that have limits
+/// of their own are asked for by their number alone.
+fn only_relevant(hits: &mut Vec<Hit>, request: &SearchRequest) -> Option<String> {
+    let least = request.relevance;
+    let (n_found, best) = (hits.len(), hits.iter().map(|hit| hit.relativity).fold(0.0, f32::max));
+    hits.retain(|hit| hit.relativity >= least || (request.kinds.is_some() && is_tool_or_skill(hit)));
+    let n_left_out = n_found - hits.len();
+    (n_left_out > 0).then(|| {
+        format!("{n_left_out} of {n_found} memories have a relativity below {least} and are left out; that of the best is {best:.3}")
+    })
 }
 
 #[cfg(test)]
@@ -133,9 +147,9 @@ mod tests {
         let is_old = |hit: &Hit| hit.item.id.as_str() == "OLD";
         let hits = vec![old, hit("b", 5.0), new];
         let request = SearchRequest::new("x", 9);
-        assert_eq!(texts(&settled(hits.clone(), &request, &HashMap::new(), is_old)), ["b", "i live here"]);
+        assert_eq!(texts(&settled(hits.clone(), &request, &HashMap::new(), is_old).hits), ["b", "i live here"]);
         let all = SearchRequest { duplicates: Duplicates::Keep, ..request };
-        let kept = settled(hits, &all, &HashMap::new(), is_old);
+        let kept = settled(hits, &all, &HashMap::new(), is_old).hits;
         assert_eq!(texts(&kept), ["b", "i live here", "I LIVE HERE"]);
         assert!(kept.windows(2).all(|pair| pair[0].relativity >= pair[1].relativity));
     }
@@ -156,25 +170,53 @@ mod tests {
         ];
         let found = |kinds: Option<KindLimits>| {
             let request = SearchRequest { kinds, ..SearchRequest::new("x", 1) };
-            let hits = settled(hits.clone(), &request, &HashMap::new(), |_| false);
-            hits.into_iter().map(|hit| hit.item.id.to_string()).collect::<Vec<_>>()
+            let settled = settled(hits.clone(), &request, &HashMap::new(), |_| false);
+            settled.hits.into_iter().map(|hit| hit.item.id.to_string()).collect::<Vec<_>>()
         };
         assert_eq!(found(None), [id(1)]);
         assert_eq!(found(Some(KindLimits { tools: 0, skills: 1 })), [id(1), id(2)]);
         assert_eq!(found(Some(KindLimits::NONE)), [id(2)]);
+        let relevant = |kinds| SearchRequest { kinds, relevance: 0.95, ..SearchRequest::new("x", 1) };
+        let of_kinds = |kinds| settled(hits.clone(), &relevant(kinds), &HashMap::new(), |_| false).hits;
+        assert!(of_kinds(None).is_empty());
+        let skills = of_kinds(Some(KindLimits { tools: 0, skills: 2 }));
+        assert_eq!(skills.len(), 2, "what has a limit of its own has no least relativity");
+    }
+
+    fn relevant(hits: &[Hit], relevance: f32) -> Settled {
+        let request = SearchRequest { relevance, ..SearchRequest::new("x", 9) };
+        settled(hits.to_vec(), &request, &HashMap::new(), is_superseded)
     }
 
     #[test]
     fn what_is_left_out_for_its_relativity_is_told() {
-        let mut found = Found { hits: vec![hit("a", 8.0), hit("b", 2.0)], notes: Vec::new() };
-        only_relevant(&mut found, 0.0);
-        assert_eq!((found.hits.len(), found.notes.len()), (2, 0));
-        only_relevant(&mut found, 0.5);
-        assert_eq!(texts(&found.hits), ["a"]);
-        assert!(
-            found.notes[0].starts_with("1 of 2 memories") && found.notes[0].ends_with("0.800"),
-            "{:?}",
-            found.notes
+        let hits = [hit("a", 8.0), hit("b", 2.0)];
+        let all = relevant(&hits, 0.0);
+        assert_eq!((all.hits.len(), all.left_out), (2, None));
+        let some = relevant(&hits, 0.5);
+        assert_eq!(texts(&some.hits), ["a"]);
+        let told = some.left_out.unwrap();
+        assert!(told.starts_with("1 of 2 memories") && told.ends_with("0.800"), "{told}");
+    }
+
+    #[test]
+    fn what_is_not_relevant_hides_nothing_that_is() {
+        let mut old = hit("OLD", 9.0);
+        let mut new = hit("new", 1.0);
+        (old.item.memory, new.item.memory) = ("HERE".to_owned(), "here".to_owned());
+        assert_eq!(texts(&relevant(&[old.clone(), new.clone()], 0.0).hits), ["here"]);
+        assert_eq!(texts(&relevant(&[old, new], 0.5).hits), ["HERE"], "the true one fits too little");
+
+        let hits = [hit("a", 9.0), hit("b", 8.0), hit("c", 1.0)];
+        let vectors = HashMap::from(
+            [("a", [1.0, 0.0]), ("b", [1.0, 0.0]), ("c", [0.0, 1.0])].map(|(id, at)| (MemoryId::from(id), at.to_vec())),
         );
+        let chosen = |relevance: f32| {
+            let duplicates = Duplicates::MarginalRelevance(0.5);
+            let request = SearchRequest { duplicates, relevance, ..SearchRequest::new("x", 2) };
+            settled(hits.to_vec(), &request, &vectors, |_| false)
+        };
+        assert_eq!(texts(&chosen(0.0).hits), ["a", "c"]);
+        assert_eq!(texts(&chosen(0.5).hits), ["a", "b"], "a place is not spent on what is left out afterwards");
     }
 }

@@ -45,6 +45,17 @@ impl ItemState {
     }
 }
 
+impl From<&JobState> for ItemState {
+    fn from(state: &JobState) -> Self {
+        match state {
+            JobState::Waiting => Self::Waiting,
+            JobState::Claimed { .. } => Self::InProgress,
+            JobState::Finished => Self::Completed,
+            JobState::Dead { .. } => Self::Failed,
+        }
+    }
+}
+
 /// Where a message stands, and why.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ItemStatus {
@@ -145,10 +156,8 @@ pub(crate) async fn item(
 ) -> Result<Option<ItemStatus>, StoreError> {
     let status = |status, error| Some(ItemStatus { item_id: item_id.to_owned(), status, error });
     Ok(match queue.find(scope, &JobId::new(item_id)).await? {
-        Some(JobState::Waiting) => status(ItemState::Waiting, None),
-        Some(JobState::Claimed { .. }) => status(ItemState::InProgress, None),
-        Some(JobState::Finished) => status(ItemState::Completed, None),
         Some(JobState::Dead { reason }) => status(ItemState::Failed, Some(reason)),
+        Some(state) => status(ItemState::from(&state), None),
         None if is_cancelled(state, scope, item_id).await? => status(ItemState::Cancelled, None),
         None => None,
     })

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use mos_config::store::{Neo4jStore as Neo4jStoreConfig, RedisQueue as RedisQueueConfig};
@@ -335,6 +336,7 @@ impl MosBuilder {
             record: stores.record,
             users,
             keys: self.keys,
+            is_open: AtomicBool::new(false),
             has_users_apart,
             sqlite: stores.sqlite,
             store_name: stores.name,

@@ -11,7 +11,7 @@ use super::plan::{Plan, Query, plan};
 use crate::moments;
 use crate::recall::Hints;
 use crate::retrieve::{deepen, fusion};
-use crate::search::only_relevant;
+use crate::search::Settled;
 use crate::shelf::activated;
 
 /// The most pages of the internet that a search asks for.
@@ -42,12 +42,16 @@ impl Finder {
             return Ok(found);
         }
         let within = Within::of(request, self.check_space().await?, as_of, self.shelf.clock.now(), keeps);
-        found.hits = self.searched(request, &within, &mut found).await?;
-        if found.hits.is_empty() {
-            let reason = if is_empty { EMPTY.to_owned() } else { self.why_nothing(request).await? };
-            found.note(reason);
+        let Settled { hits, left_out } = self.searched(request, &within, &mut found).await?;
+        found.hits = hits;
+        match left_out {
+            Some(left_out) => found.note(left_out),
+            None if found.hits.is_empty() => {
+                let reason = if is_empty { EMPTY.to_owned() } else { self.why_nothing(request).await? };
+                found.note(reason);
+            }
+            None => {}
         }
-        only_relevant(&mut found, request.relevance);
         Ok(found)
     }
 
@@ -56,7 +60,7 @@ impl Finder {
         request: &SearchRequest,
         within: &Within<'_>,
         found: &mut Found,
-    ) -> Result<Vec<Hit>, MemoryError> {
+    ) -> Result<Settled, MemoryError> {
         let Plan { question, queries, internet } = plan(&self.retrieval, request, found).await;
         let asked = self.understand(queries, within).await?;
         let vector = asked.first().map(|one| one.vector.clone()).unwrap_or_default();
@@ -87,7 +91,7 @@ impl Finder {
             return self.ordered(pool, &question, &vectors, within, found).await;
         }
         let first = self.ordered(pool.clone(), &question, &vectors, within, found).await?;
-        let brought = self.deeper(&question, &first, within, found).await?;
+        let brought = self.deeper(&question, &first.hits, within, found).await?;
         if brought.is_empty() {
             return Ok(first);
         }

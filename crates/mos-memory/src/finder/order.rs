@@ -7,7 +7,7 @@ use mos_core::{Found, Hit, MemoryError, MemoryId, MemoryItem, Ranking, RerankCan
 use super::Finder;
 use super::gather::Within;
 use crate::rerank::reordered;
-use crate::search::settled;
+use crate::search::{Settled, settled};
 
 /// How many times the wanted hits are gathered where better ones may come from further down.
 const POOL_FACTOR: usize = 3;
@@ -45,7 +45,7 @@ impl Finder {
         known: &HashMap<MemoryId, Vec<f32>>,
         within: &Within<'_>,
         found: &mut Found,
-    ) -> Result<Vec<Hit>, MemoryError> {
+    ) -> Result<Settled, MemoryError> {
         let request = asked.request;
         let is_reranked = request.rerank && self.retrieval.reranker.is_some() && !hits.is_empty();
         if is_reranked || request.duplicates.needs_vectors() {

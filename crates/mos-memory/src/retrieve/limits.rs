@@ -63,6 +63,11 @@ fn shelf(hit: &Hit) -> Option<MemoryType> {
     matches!(kind, ToolSchema | ToolTrajectory | Skill | Preference).then_some(kind)
 }
 
+/// Whether a hit is one of those for which [`KindLimits`] has numbers.
+pub(crate) fn is_tool_or_skill(hit: &Hit) -> bool {
+    matches!(shelf(hit), Some(MemoryType::ToolSchema | MemoryType::ToolTrajectory | MemoryType::Skill))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

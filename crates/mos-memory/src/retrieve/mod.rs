@@ -25,5 +25,6 @@ mod split;
 pub use deep::{Deepened, MAX_STAGES, deepen};
 pub use goal::Goal;
 pub use limits::Limits;
+pub(crate) use limits::is_tool_or_skill;
 pub use parts::Retrieval;
 pub use split::{MAX_SUB_QUESTIONS, sub_questions};

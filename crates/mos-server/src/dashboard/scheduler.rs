@@ -90,7 +90,8 @@ struct Again {
 /// Has messages handled again that were given up.
 pub(super) async fn retry(asking: Asking, JsonBody(body): JsonBody) -> Answer {
     asking.to_write()?;
-    let cube = checked_cube(&asking).await?;
+    let cube = asking.cube()?;
+    asking.mos.cube(&asking.user, &cube).await?;
     let Again { mut ids } = read(body)?;
     let scheduler = asking.mos.require_scheduler()?;
     let scope = Scope::of(&cube);

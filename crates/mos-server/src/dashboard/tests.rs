@@ -9,7 +9,7 @@ use axum::http::{Request, StatusCode};
 use mos::product::{App, Caller, ProductOptions, Scope};
 use mos::{Mos, Settings};
 use mos_config::Setting as _;
-use mos_core::CubeId;
+use mos_core::{Access, CubeId};
 use mos_testkit::embedder::WordEmbedder;
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -120,6 +120,23 @@ async fn a_key_that_only_reads_changes_nothing() {
     let (status, _) = house.call(reader(), "POST", "cubes", json!({"cube_id": "more"})).await;
     assert_eq!(status, StatusCode::FORBIDDEN);
     let (status, _) = house.call(reader(), "GET", "memories?cube=anns", Value::Null).await;
+    assert_eq!(status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_user_who_only_reads_a_cube_changes_nothing_there() {
+    let house = House::open().await;
+    let id = house.furnish("ann", "anns", "tea at four").await;
+    house.furnish("bob", "bobs", "bob's own").await;
+    let mos = house.state.app().mos();
+    mos.share_cube_with(&"ann".into(), &"anns".into(), &"bob".into(), Access::Reader).await.unwrap();
+    let is_change = |method: &str, path: &str| method != "GET" && path != "search";
+    for (method, path, body) in operations("anns", &id).into_iter().filter(|(method, path, _)| is_change(method, path))
+    {
+        let (status, answer) = house.call(Some(Caller::user("bob")), method, &path, body).await;
+        assert_eq!(status, StatusCode::FORBIDDEN, "{method} {path}: {answer}");
+    }
+    let (status, _) = house.call(Some(Caller::user("bob")), "GET", "memories?cube=anns", Value::Null).await;
     assert_eq!(status, StatusCode::OK);
 }
 

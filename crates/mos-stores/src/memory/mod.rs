@@ -321,6 +321,10 @@ impl UserStore for InMemoryStore {
         Ok(self.read().users.user(id).cloned())
     }
 
+    async fn known_user(&self, id: &UserId) -> Result<Option<User>, StoreError> {
+        Ok(self.read().users.known_user(id).cloned())
+    }
+
     async fn users(&self) -> Result<Vec<User>, StoreError> {
         Ok(self.read().users.users())
     }

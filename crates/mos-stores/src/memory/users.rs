@@ -73,6 +73,11 @@ impl UsersState {
         self.users.iter().find(|user| user.user_id == *id && user.is_active)
     }
 
+    /// Returns a user, deleted or not.
+    pub(super) fn known_user(&self, id: &UserId) -> Option<&User> {
+        self.users.iter().find(|user| user.user_id == *id)
+    }
+
     pub(super) fn users(&self) -> Vec<User> {
         self.users.iter().filter(|user| user.is_active).cloned().collect()
     }

@@ -228,6 +228,10 @@ impl UserStore for PostgresUsers {
         self.read(|| users::user(&self.pool, id)).await
     }
 
+    async fn known_user(&self, id: &UserId) -> Result<Option<User>, StoreError> {
+        self.read(|| users::by_id(&self.pool, id)).await
+    }
+
     async fn users(&self) -> Result<Vec<User>, StoreError> {
         self.read(|| users::users(&self.pool)).await
     }

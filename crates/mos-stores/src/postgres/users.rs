@@ -53,7 +53,8 @@ async fn by_name(pool: &PgPool, name: &str) -> Result<Option<User>, Fault> {
     query(sql).bind(name).fetch_optional(pool).await?.as_ref().map(read_user).transpose()
 }
 
-async fn by_id(pool: &PgPool, id: &UserId) -> Result<Option<User>, Fault> {
+/// Returns a user, deleted or not.
+pub(super) async fn by_id(pool: &PgPool, id: &UserId) -> Result<Option<User>, Fault> {
     let sql = concat!("SELECT ", user_columns!(), " FROM users WHERE user_id = $1");
     query(sql).bind(id.as_str()).fetch_optional(pool).await?.as_ref().map(read_user).transpose()
 }

@@ -399,6 +399,11 @@ impl UserStore for SqliteStore {
         self.read(move |connection| users::user(connection, &id)).await
     }
 
+    async fn known_user(&self, id: &UserId) -> Result<Option<User>, StoreError> {
+        let id = id.clone();
+        self.read(move |connection| users::known_user(connection, &id)).await
+    }
+
     async fn users(&self) -> Result<Vec<User>, StoreError> {
         self.read(users::users).await
     }

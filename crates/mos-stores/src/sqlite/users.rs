@@ -67,11 +67,7 @@ pub(super) fn create(
 }
 
 pub(super) fn ensure(connection: &Connection, id: &UserId, at: &str) -> Result<User, Fault> {
-    let known = connection
-        .prepare_cached("SELECT user_id, user_name, role, created_at, is_active FROM users WHERE user_id = ?1")?
-        .query_row([id.as_str()], read_user)
-        .optional()?;
-    match known {
+    match known_user(connection, id)? {
         Some(user) if user.is_active => return Ok(user),
         Some(user) => return Err(Fault::Store(was_deleted(&user))),
         None => {}
@@ -92,6 +88,13 @@ pub(super) fn user(connection: &Connection, id: &UserId) -> Result<Option<User>,
     let mut statement = connection.prepare_cached(
         "SELECT user_id, user_name, role, created_at, is_active FROM users WHERE user_id = ?1 AND is_active",
     )?;
+    Ok(statement.query_row([id.as_str()], read_user).optional()?)
+}
+
+/// Returns a user, deleted or not.
+pub(super) fn known_user(connection: &Connection, id: &UserId) -> Result<Option<User>, Fault> {
+    let mut statement = connection
+        .prepare_cached("SELECT user_id, user_name, role, created_at, is_active FROM users WHERE user_id = ?1")?;
     Ok(statement.query_row([id.as_str()], read_user).optional()?)
 }
 

@@ -128,8 +128,11 @@ async fn deleted_users_may_nothing(store: &dyn UserStore) {
         store.delete_user(&id(name)).await.expect("deleting a second time is no error");
     }
     assert_not_found(store.delete_user(&id("nobody")).await, "user");
+    assert_eq!(store.known_user(&id("nobody")).await.expect("user"), None);
     for name in ["ann", "bob"] {
         assert_eq!(store.user(&id(name)).await.expect("user"), None);
+        let known = store.known_user(&id(name)).await.expect("user").expect("who was deleted is known");
+        assert_eq!((known.is_active, known.role), (false, UserRole::User));
         assert_eq!(store.access(&id(name), &CubeId::new("c")).await.expect("access"), None);
         assert_eq!(store.cubes(Some(&id(name))).await.expect("cubes"), []);
     }

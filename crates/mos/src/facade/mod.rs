@@ -23,6 +23,7 @@ mod users;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 use mos_config::Settings;
@@ -101,6 +102,8 @@ pub(crate) struct Parts {
     pub(crate) users: Arc<dyn UserStore>,
     /// The program's own store of keys; without one they are kept with the users.
     pub(crate) keys: Option<Arc<dyn KeyStore>>,
+    /// Whether every user may read and write every cube; work in the background heeds it too.
+    pub(crate) is_open: AtomicBool,
     /// Whether users and cubes are kept elsewhere than the record.
     pub(crate) has_users_apart: bool,
     pub(crate) sqlite: Option<Arc<SqliteStore>>,

@@ -174,7 +174,8 @@ impl Search {
         self
     }
 
-    /// The least relativity of memories and preferences, from 0 (without this: no limit) to 1.
+    /// The least relativity of memories and preferences, from 0 (without this: no limit) to 1. What has less takes nobody's place
+    /// and makes nothing a repetition. Tools and skills need none where [`Search::kinds`] limits them.
     #[must_use]
     pub fn relevance(mut self, relevance: f32) -> Self {
         self.request.relevance = relevance;
@@ -477,7 +478,15 @@ async fn search_cube(
     };
     let (found, preferences) = try_join(cube.text_mem().search(request), preferences).await?;
     let preferences = preferences.map(|mut found| {
+        let n_found = found.hits.len();
         found.hits.retain(|hit| hit.relativity >= request.relevance);
+        let n_left_out = n_found - found.hits.len();
+        if n_left_out > 0 {
+            let least = request.relevance;
+            found.note(format!(
+                "{n_left_out} of {n_found} preferences have a relativity below {least} and are left out"
+            ));
+        }
         cube_hits(cube, found)
     });
     Ok((cube_hits(cube, found), preferences))

@@ -137,7 +137,8 @@ impl Mos {
 
 /// What administrators do.
 impl Mos {
-    /// As [`Mos::create_user_with_role`], when `actor` may: ROOT makes any user, an ADMIN makes ordinary users and guests.
+    /// As [`Mos::create_user_with_role`], when `actor` may: ROOT makes any user, an ADMIN makes ordinary users and guests. One
+    /// who was deleted is brought back only by who may delete a user of that role.
     ///
     /// # Errors
     /// As [`Mos::create_user_with_role`]; [`Error::UnknownUser`] for the actor; [`Error::NotAllowed`].
@@ -150,6 +151,12 @@ impl Mos {
     ) -> Result<User> {
         let id = id.into();
         self.check_administers(actor, role, "create").await?;
+        if let Some(known) = self.parts.users.known_user(&id).await?
+            && !known.is_active
+        {
+            // With the cubes that it had, whatever role it gets.
+            self.check_administers(actor, known.role, "bring back").await?;
+        }
         self.create_user_with_role(id, name, role).await
     }
 
@@ -168,8 +175,8 @@ impl Mos {
         if actor == id {
             return self.checked_user(actor).await.map(drop);
         }
-        // Who is not there is told to administrators only.
-        let role = self.parts.users.user(id).await?.map_or(UserRole::Guest, |user| user.role);
+        // Who is not there is told to administrators only. Who was deleted may still be erased, with all cubes.
+        let role = self.parts.users.known_user(id).await?.map_or(UserRole::Guest, |user| user.role);
         self.check_administers(actor, role, "delete").await
     }
 

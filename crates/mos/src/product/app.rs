@@ -16,7 +16,8 @@ pub struct ProductOptions {
     /// The configuration of cubes that are made when something is first written to them; without this a tree with
     /// preferences.
     pub cube_config: Option<GeneralMemCubeConfig>,
-    /// Cubes are open to every user, as in MemOS; for tests on one machine.
+    /// Cubes are open to every user, as in MemOS, through everything that shares the facade, until it is gone: nobody is given a
+    /// right that would stay. For tests on one machine.
     pub is_open: bool,
     /// Whether chats are answered.
     pub chats: bool,
@@ -43,6 +44,9 @@ pub struct App {
 impl App {
     /// Returns the product API over a facade.
     pub fn new(mos: Mos, options: ProductOptions) -> Self {
+        if options.is_open {
+            mos.open_cubes();
+        }
         Self { mos, options: Arc::new(options) }
     }
 

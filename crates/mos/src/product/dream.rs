@@ -131,11 +131,12 @@ impl Product {
     /// Has the memories of a cube reflected on in the background. Where nothing is new nothing comes of it.
     ///
     /// # Errors
-    /// [`ProductError`]: 403 without rights, 404 for an unknown cube, 503 where nothing reflects.
+    /// [`ProductError`]: 403 without the right to write, 404 for an unknown cube, 503 where nothing reflects.
     pub async fn dream_trigger_cube(&self, request: DreamTriggerRequest) -> ProductResult<DreamTriggered> {
         self.caller.check(Scope::Write)?;
-        let (user, cube) =
-            self.dreamer(&request.cube_id, &request.user_id).await?.ok_or_else(|| unknown(&request.cube_id))?;
+        // What comes of it is written to the cube.
+        let found = self.dreamer(Scope::Write, &request.cube_id, &request.user_id).await?;
+        let (user, cube) = found.ok_or_else(|| unknown(&request.cube_id))?;
         let mos = self.mos();
         let dreams = crate::scheduling::options::work_options(mos.settings()).dream.is_some();
         let Some(scheduler) = mos.scheduler().filter(|_| dreams) else {
@@ -186,7 +187,7 @@ impl Product {
         let passes = passing(&filter)?;
         let mut entries = Vec::new();
         if let (Some((_, cube)), Some(state)) =
-            (self.dreamer(&request.cube_id, "").await?, self.mos().parts.state.clone())
+            (self.dreamer(Scope::Read, &request.cube_id, "").await?, self.mos().parts.state.clone())
         {
             entries = diary(state.as_ref(), &CubeScope::of(&cube.cube_id)).await?;
         }
@@ -195,8 +196,8 @@ impl Product {
         Ok(Reply::new("Dream diary retrieved successfully", found))
     }
 
-    /// The cube, and the user for whom it is used; `None` when there is no such cube. Rights are checked.
-    async fn dreamer(&self, cube_id: &str, user_id: &str) -> ProductResult<Option<(UserId, Cube)>> {
+    /// The cube, and the user for whom it is used in this way; `None` when there is no such cube. Rights are checked.
+    async fn dreamer(&self, scope: Scope, cube_id: &str, user_id: &str) -> ProductResult<Option<(UserId, Cube)>> {
         let named = CubeId::parse(cube_id)?;
         self.caller.check_cube(&named)?;
         let Some(cube) = self.mos().parts.users.cube(&named).await? else { return Ok(None) };
@@ -205,11 +206,11 @@ impl Product {
             (Identity::Program, "") => cube.owner_id.clone(),
             (_, named) => self.user(named)?,
         };
-        if self.app.options().is_open {
-            self.mos().ensure_user(&user).await?;
-            self.mos().open_cube_to(&user, &named).await?;
+        self.let_in(&user).await?;
+        match scope {
+            Scope::Read => self.mos().check_reads(&user, &named).await?,
+            Scope::Write | Scope::Admin => self.mos().check_writes(&user, &named).await?,
         }
-        self.mos().check_reads(&user, &named).await?;
         Ok(Some((user, cube)))
     }
 }

@@ -48,7 +48,7 @@ impl Product {
         let Some(known) = self.mos().parts.users.cube(cube).await? else { return Ok(None) };
         let user = match user {
             Some(user) => {
-                self.open_to(&user, cube).await?;
+                self.let_in(&user).await?;
                 user
             }
             None => known.owner_id.clone(),

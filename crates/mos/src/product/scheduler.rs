@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mos_core::{Cube, JobId, JobState, Scope as CubeScope, UserId};
+use mos_core::{Cube, JobId, Scope as CubeScope, UserId};
 use mos_scheduler::{ItemState, RecentMessage, Scheduler};
 use serde::Serialize;
 
@@ -259,7 +259,9 @@ impl Product {
     async fn state_of_task(&self, user: &UserId, task: &str) -> ProductResult<Option<ItemState>> {
         let scheduler = self.mos().scheduler();
         let mut states = Vec::new();
-        let cubes = self.cubes_of(user).await?;
+        // Where cubes are open to everybody, the user's work may be for any of them.
+        let is_open = self.app.options().is_open;
+        let cubes = if is_open { self.within_reach().await? } else { self.cubes_of(user).await? };
         for cube in &cubes {
             let scope = CubeScope::of(&cube.cube_id);
             match &scheduler {
@@ -279,12 +281,7 @@ impl Product {
     /// Where a message stands, as the queue alone tells.
     async fn queued(&self, scope: &CubeScope, item: &str) -> ProductResult<Option<ItemState>> {
         let Some(queue) = self.mos().queue() else { return Ok(None) };
-        Ok(queue.find(scope, &JobId::new(item)).await?.map(|state| match state {
-            JobState::Waiting => ItemState::Waiting,
-            JobState::Claimed { .. } => ItemState::InProgress,
-            JobState::Dead { .. } => ItemState::Failed,
-            JobState::Finished => ItemState::Completed,
-        }))
+        Ok(queue.find(scope, &JobId::new(item)).await?.map(|state| ItemState::from(&state)))
     }
 }
 

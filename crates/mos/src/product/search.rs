@@ -260,6 +260,7 @@ fn search_of(request: &SearchRequest, user: &UserId, session: Option<&str>, type
         .rerank(request.rerank)
         .duplicates(duplicates)
         .kinds(kinds)
+        .relevance(if has_usual_relativity(request) { request.relativity as f32 } else { 0.0 })
         .types(types.iter().copied())
         .internet(request.internet_search)
         .conversation(conversation)
@@ -269,6 +270,11 @@ fn search_of(request: &SearchRequest, user: &UserId, session: Option<&str>, type
         search = search.prefer_session(session);
     }
     search
+}
+
+/// Whether memories can have the relativity that is asked for: it is at most 1.
+fn has_usual_relativity(request: &SearchRequest) -> bool {
+    request.relativity <= 1.0
 }
 
 /// Puts what was found in a cube into its lists. Tools and skills have no least relativity.
@@ -299,16 +305,13 @@ fn sorted(request: &SearchRequest, cube: &CubeId, found: SearchResult) -> OfCube
             }
         }
     }
-    let n_found = sorted.text.len() + sorted.preferences.len();
-    let is_relevant = |one: &FoundMemory| f64::from(one.relativity) >= request.relativity;
-    sorted.text.retain(is_relevant);
-    sorted.preferences.retain(is_relevant);
-    let n_left_out = n_found - sorted.text.len() - sorted.preferences.len();
-    if n_left_out > 0 {
-        sorted.notes.push(format!(
-            "{n_left_out} of {n_found} memories have a relativity below {} and are left out",
-            request.relativity
-        ));
+    let n_left_out = sorted.text.len() + sorted.preferences.len();
+    if !has_usual_relativity(request) && n_left_out > 0 {
+        sorted.text.clear();
+        sorted.preferences.clear();
+        sorted
+            .notes
+            .push(format!("{n_left_out} memories have a relativity below {} and are left out", request.relativity));
     }
     let mut known: HashSet<MemoryId> = HashSet::new();
     sorted.preferences.retain(|one| known.insert(one.item.id.clone()));

@@ -55,7 +55,7 @@ impl Product {
         let mut found = Vec::new();
         for cube in self.named(&user, cubes)? {
             if self.mos().has_cube(&cube).await? {
-                self.open_to(&user, &cube).await?;
+                self.let_in(&user).await?;
                 self.mos().check_reads(&user, &cube).await?;
                 found.push(cube);
             }
@@ -116,17 +116,16 @@ impl Product {
 
     /// Makes a cube of the product API, unless it exists.
     pub(super) async fn ensure_product_cube(&self, user: &UserId, cube: &CubeId) -> ProductResult<()> {
-        if !self.mos().has_cube(cube).await? {
-            self.check_cube_name(cube).await?;
-            let new = NewCube { config: Some(self.cube_config(user, cube)?), ..NewCube::new(cube.clone()) };
-            match self.mos().create_cube(user, new).await {
-                Ok(_) => return Ok(()),
-                // Another call made it since the question above.
-                Err(Error::Memory(mos_core::MemoryError::Store(mos_core::StoreError::Conflict(_)))) => {}
-                Err(error) => return Err(error.into()),
-            }
+        if self.mos().has_cube(cube).await? {
+            return Ok(());
         }
-        self.open_to(user, cube).await
+        self.check_cube_name(cube).await?;
+        let new = NewCube { config: Some(self.cube_config(user, cube)?), ..NewCube::new(cube.clone()) };
+        match self.mos().create_cube(user, new).await {
+            // Or another call made it since the question above.
+            Ok(_) | Err(Error::Memory(mos_core::MemoryError::Store(mos_core::StoreError::Conflict(_)))) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// What cubes are that the API makes.
@@ -146,11 +145,10 @@ impl Product {
         GeneralMemCubeConfig::from_json(&config).map_err(|error| Error::from(error).into())
     }
 
-    /// Where cubes are open to everybody, lets the user use one.
-    pub(super) async fn open_to(&self, user: &UserId, cube: &CubeId) -> ProductResult<()> {
+    /// Where cubes are open to everybody, makes a user that was never seen.
+    pub(super) async fn let_in(&self, user: &UserId) -> ProductResult<()> {
         if self.app.options().is_open {
             self.mos().ensure_user(user).await?;
-            self.mos().open_cube_to(user, cube).await?;
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use mos::keys::{KeyError, NewKey};
 use mos::product::{Caller, Identity, Scope};
 use mos::{Error, Mos, Settings};
 use mos_core::users::ROOT_USER;
-use mos_core::{CubeId, KeyScope, UserId, UserRole};
+use mos_core::{CubeId, KeyId, KeyScope, UserId, UserRole};
 use mos_testkit::clock::SetClock;
 use mos_testkit::embedder::WordEmbedder;
 use serde_json::json;
@@ -148,6 +148,32 @@ async fn administrators_make_keys_of_whom_they_administer() {
     }
     let error = mos.create_key_as(&UserId::new("ann"), NewKey::user("ann")).await.unwrap_err();
     assert!(matches!(error, Error::NotAllowed { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn administrators_revoke_keys_of_whom_they_administer() {
+    let (mos, _, _folder) = mos().await;
+    let [root, adam, ann] = [ROOT_USER, "adam", "ann"].map(UserId::from);
+    for (user, role) in [("adam", UserRole::Admin), ("eve", UserRole::Admin), ("ann", UserRole::User)] {
+        mos.create_user_as(&root, user, None, role).await.unwrap();
+    }
+    let key = async |new: NewKey| mos.create_key(new).await.unwrap().key.id;
+    let beyond = [key(NewKey::program()).await, key(NewKey::user("eve")).await, key(NewKey::user(ROOT_USER)).await];
+    for id in beyond.iter().chain([&KeyId::new("unknown")]) {
+        let error = mos.revoke_key_as(&adam, id).await.unwrap_err();
+        assert!(matches!(error, Error::NotAllowed { .. }), "{error}");
+    }
+    let (of_ann, of_adam) = (key(NewKey::user("ann")).await, key(NewKey::user("adam")).await);
+    let error = mos.revoke_key_as(&ann, &of_ann).await.unwrap_err();
+    assert!(matches!(error, Error::NotAllowed { .. }), "who administers nobody revokes nothing: {error}");
+    assert!(mos.list_keys(None).await.unwrap().iter().all(|key| key.is_active), "nothing was revoked");
+    for id in [of_ann, of_adam] {
+        assert!(!mos.revoke_key_as(&adam, &id).await.unwrap().is_active);
+    }
+    for id in &beyond {
+        assert!(!mos.revoke_key_as(&root, id).await.unwrap().is_active, "ROOT revokes any");
+    }
+    assert!(mos.revoke_key_as(&root, &KeyId::new("unknown")).await.is_err());
 }
 
 #[tokio::test]

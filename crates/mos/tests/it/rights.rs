@@ -6,7 +6,8 @@ use std::sync::Arc;
 use mos::config::{GeneralMemCubeConfig, MemoryConfig};
 use mos::scheduler::FeedbackRequest;
 use mos::{
-    Add, Chat, CubeSource, Error, MemoryKind, Mos, NewCube, Organize, OrganizeModel, Remember, Search, Settings,
+    Add, Chat, CubeSource, EraseOptions, Error, MemoryKind, Mos, NewCube, Organize, OrganizeModel, Remember, Search,
+    Settings,
 };
 use mos_core::{Access, CubeId, MemoryId, Message, ReadInput, UserId, UserRole};
 use mos_testkit::embedder::WordEmbedder;
@@ -377,11 +378,16 @@ async fn administrators_administer_ordinary_users_and_root_everybody() {
     mos.delete_user_as(&gus, &gus).await.expect("everybody may go");
     mos.delete_user_as(&root, &max).await.unwrap();
     mos.delete_user_as(&root, &root).await.expect_err("but root");
+    not_allowed(mos.create_user_as(&ada, "max", None, UserRole::User).await.unwrap_err());
+    not_allowed(mos.erase_user_as(&ada, &max, EraseOptions::default()).await.unwrap_err());
+    assert!(!mos.has_user(&max).await.unwrap(), "a deleted administrator comes back by ROOT alone");
     let users: Vec<String> =
         mos.list_users_as(&ada).await.unwrap().iter().map(|user| user.user_id.to_string()).collect();
     assert_eq!(users, ["root", "ann", "bob", "ada"]);
     let gone = mos.list_users_as(&max).await.unwrap_err();
     assert!(matches!(gone, Error::UnknownUser(_)), "who was deleted may nothing: {gone}");
+    mos.create_user_as(&ada, "uma", None, UserRole::User).await.expect("who was an ordinary user");
+    mos.create_user_as(&root, "max", None, UserRole::User).await.expect("root brings everybody back");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 mod add;
 mod cubes;
 mod feedback;
+mod opening;
 mod search;
 
 use std::fmt::Debug;

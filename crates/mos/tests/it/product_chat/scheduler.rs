@@ -6,7 +6,7 @@ use mos::product::{
     SchedulerWaitRequest, TaskQueueRequest,
 };
 use mos::scheduler::{HandlerContext, HandlerError, Registration, ScheduleMessage, label};
-use mos_core::{RandomIds, Scope, SystemClock};
+use mos_core::{Access, RandomIds, Scope, SystemClock};
 use serde_json::{Value, json};
 
 use super::{House, cube, house, house_with};
@@ -172,6 +172,13 @@ async fn a_dream_is_asked_for_where_something_dreams() {
     assert_eq!(unknown.status, 404);
     let as_bob = house.app.product_as(Caller::user(bob()));
     assert_eq!(as_bob.dream_trigger_cube(DreamTriggerRequest::new("ann".to_owned())).await.unwrap_err().status, 403);
+    house.app.mos().share_cube_with(&ann(), &cube(), &bob(), Access::Reader).await.unwrap();
+    let reading = as_bob.dream_trigger_cube(DreamTriggerRequest::new("ann".to_owned())).await.unwrap_err();
+    assert_eq!(reading.status, 403, "what comes of a dream is written: {reading}");
+    as_bob.dream_diary(DiaryQueryRequest::new("ann".to_owned())).await.expect("a diary is only read");
+    assert_eq!(house.app.mos().scheduler().unwrap().recent().len(), 1, "nothing else was sent");
+    house.app.mos().share_cube_with(&ann(), &cube(), &bob(), Access::Member).await.unwrap();
+    as_bob.dream_trigger_cube(DreamTriggerRequest::new("ann".to_owned())).await.expect("who writes may");
     let health = as_json(&product.dream_diary_health().unwrap());
     assert_eq!(
         (&health["plugin"], &health["scheduler_connected"]),

@@ -1,0 +1,84 @@
+//! Which cubes a user may mean without naming one, which it may make, and what is open where everything is.
+
+use mos::product::{AddRequest, App, Caller, CreateCubeRequest, ProductOptions, SearchRequest};
+use mos::{Error, NewCube};
+use mos_core::{Access, CubeId};
+use serde_json::json;
+
+use super::{app, failure, given, tell};
+use crate::{ann, bob, open};
+
+fn named(cube: &str) -> Option<Vec<String>> {
+    Some(vec![cube.to_owned()])
+}
+
+fn to(user: &str, cube: Option<&str>) -> AddRequest {
+    AddRequest { writable_cube_ids: cube.and_then(named), ..given(user, json!("the dog barks")) }
+}
+
+fn about_cats(user: &str, cube: Option<&str>) -> SearchRequest {
+    let search = SearchRequest::new("cat".to_owned(), user.to_owned());
+    SearchRequest { readable_cube_ids: cube.and_then(named), relativity: 0.0, ..search }
+}
+
+#[tokio::test]
+async fn what_was_open_to_everybody_is_closed_again_when_the_program_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = ProductOptions { is_open: true, ..ProductOptions::default() };
+    let opened = App::new(open(folder.path()).await, options);
+    let product = opened.product();
+    tell(&product, "ann", "the cat sleeps").await;
+    product.add(to("bob", Some("ann"))).await.expect("bob writes to ann's cube");
+    let found = product.search(about_cats("bob", Some("ann"))).await.unwrap().data;
+    assert!(found.to_string().contains("the cat sleeps"), "{found}");
+    let eve = opened.product_as(Caller::user("eve"));
+    eve.search(about_cats("eve", Some("ann"))).await.expect("who was never seen, too");
+    let shares = opened.mos().cube_shares(&ann(), &"ann".into()).await.unwrap();
+    assert_eq!(shares.len(), 1, "nobody was given a right: {shares:?}");
+    opened.stop().await;
+    drop((product, eve, opened));
+
+    let closed = App::new(open(folder.path()).await, ProductOptions::default());
+    assert_eq!(failure(closed.product().search(about_cats("bob", Some("ann"))).await).0, 403);
+    let error = closed.mos().get_all(&bob(), Some(&"ann".into())).await.unwrap_err();
+    assert!(matches!(error, Error::NoAccess { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn what_names_no_cube_goes_to_none_that_somebody_else_gave_the_users_name() {
+    let (_folder, app) = app().await;
+    let (mos, product, usual) = (app.mos(), app.product(), CubeId::from("bob"));
+    mos.create_user("ann", None).await.unwrap();
+    mos.create_cube(&ann(), NewCube::new(usual.clone())).await.unwrap();
+    mos.create_user("bob", None).await.unwrap();
+    mos.share_cube_with(&ann(), &usual, &bob(), Access::Member).await.unwrap();
+    assert_eq!(failure(product.add(to("bob", None)).await).0, 403, "ann would read what bob tells");
+    assert_eq!(failure(product.search(about_cats("bob", None)).await).0, 403, "and have bob read what ann wrote");
+    assert!(mos.get_all(&ann(), Some(&usual)).await.unwrap().text_mem[0].memories.is_empty());
+    product.add(to("bob", Some("bob"))).await.expect("who names it means it");
+    product.search(about_cats("bob", Some("bob"))).await.expect("who names it means it");
+    product.add(to("ann", None)).await.expect("the usual cube of others is as it was");
+}
+
+#[tokio::test]
+async fn a_cube_of_a_users_name_is_that_users_to_make() {
+    let (_folder, app) = app().await;
+    for user in ["ann", "bob"] {
+        app.mos().create_user(user, None).await.unwrap();
+    }
+    let as_ann = app.product_as(Caller::user(ann()));
+    let (status, told) = failure(as_ann.add(to("ann", Some("bob"))).await);
+    assert_eq!((status, told.contains("that user's to make")), (403, true), "{told}");
+    let made =
+        CreateCubeRequest { cube_id: Some("bob".to_owned()), ..CreateCubeRequest::new("x".into(), "ann".into()) };
+    assert_eq!(failure(as_ann.create_cube(made.clone()).await).0, 403);
+    assert_eq!(as_ann.check_cube_name(&"bob".into()).await.unwrap_err().status, 403);
+    for free in ["ann", "nobody"] {
+        as_ann.check_cube_name(&free.into()).await.expect("the own name, and one that no user has");
+    }
+    assert!(app.mos().list_cubes(&ann()).await.unwrap().is_empty(), "nothing was made");
+    app.product_as(Caller::user(bob())).add(to("bob", None)).await.expect("bob makes it");
+    let other =
+        CreateCubeRequest { cube_id: Some("ann".to_owned()), ..CreateCubeRequest::new("x".into(), "bob".into()) };
+    app.product().create_cube(other).await.expect("a program is trusted with names");
+}
