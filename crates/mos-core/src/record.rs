@@ -12,7 +12,7 @@ use crate::error::StoreError;
 use crate::filter::Filter;
 use crate::graph::{Edge, Graph, GraphStore, Paging};
 use crate::id::{CubeId, MemoryId};
-use crate::memory::MemoryItem;
+use crate::memory::{MemoryItem, Status};
 use crate::queue::NewJob;
 use crate::vector::VectorPoint;
 
@@ -316,6 +316,17 @@ pub trait RecordStore: GraphStore {
         let unchanged = self.list(scope, &deleted, Paging::ALL).await?.entries;
         soft_deletion::replace(self, scope, unchanged, origin, soft_deletion::unmark).await
     }
+
+    /// Activates those of these memories that are marked as deleted, under whichever name, in one write, and returns how many
+    /// there were. Others and unknown ids are left alone.
+    ///
+    /// # Errors
+    /// As [`RecordStore::soft_delete`].
+    async fn reactivate(&self, scope: &Scope, ids: &[MemoryId], origin: Origin) -> Result<usize, StoreError> {
+        let mut unchanged = self.nodes(scope, ids).await?;
+        unchanged.retain(|item| item.metadata.status == Some(Status::Deleted));
+        soft_deletion::replace(self, scope, unchanged, origin, soft_deletion::activate).await
+    }
 }
 
 /// Fields of memories that a store reads whole.
@@ -391,6 +402,11 @@ mod soft_deletion {
         };
         metadata.extra.shift_remove(RECORD);
         metadata.extra.shift_remove(TIME);
+    }
+
+    pub(super) fn activate(item: &mut MemoryItem) {
+        unmark(item);
+        item.metadata.status = Some(Status::Activated);
     }
 
     pub(super) async fn replace<S: RecordStore + ?Sized>(

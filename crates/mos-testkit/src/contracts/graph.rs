@@ -441,6 +441,17 @@ async fn a_deletion_can_be_taken_back(store: &dyn RecordStore) {
         .map(|version| version.origin.reason)
         .collect();
     assert_eq!(reasons, ["test", "delete", "delete"]);
+    assert_eq!(delete(Filter::Everything, "third").await, 3);
+    let asked = ids(&["a", "c", "unknown"]);
+    assert_eq!(store.reactivate(&scope, &asked, origin()).await.expect("reactivate"), 2);
+    assert_eq!(
+        store.reactivate(&scope, &asked, origin()).await.expect("reactivate"),
+        0,
+        "they are not deleted any more"
+    );
+    let active = Filter::equals("status", Status::Activated.as_str());
+    assert_eq!(store.list(&scope, &active, Paging::ALL).await.expect("list").entries.len(), 2);
+    assert_eq!(passing(store, &scope, json!({"delete_record_id": "third"})).await, ["b"], "the others stay deleted");
 }
 
 async fn a_status_that_comes_late_is_refused(store: &dyn RecordStore) {

@@ -15,6 +15,7 @@ mod plugins;
 mod preferences;
 mod pro;
 mod remember;
+mod returning;
 mod rewrite;
 mod rights;
 mod scheduling;

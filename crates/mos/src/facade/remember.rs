@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use mos_config::ChatModelConfig;
 use mos_core::{
-    ChatModel, CubeId, MemReader, MemoryError, MemoryId, MemoryItem, Message, Origin, RawItem, ReadInput, ReadMode,
-    ReadReport, Reading, Scope, SessionId, UserId,
+    ChatModel, CubeId, MemReader, MemoryId, MemoryItem, Message, Origin, RawItem, ReadInput, ReadMode, ReadReport,
+    Reading, Scope, SessionId, UserId,
 };
 use mos_reader::{Held, lasting_id, store_over};
 use serde_json::{Map, Value};
@@ -16,9 +16,6 @@ use crate::error::Result;
 use crate::factories::{MemReaderParts, fetcher};
 use crate::plugin::HookContext;
 use crate::reading::common_part;
-
-/// How many memories of an input are looked back at, to find out whether it was removed.
-const MAX_LOOKED_BACK: usize = 16;
 
 /// Raw input that is read: conversations, texts, files.
 ///
@@ -65,8 +62,8 @@ impl Remember {
         self
     }
 
-    /// What was removed since it was told before is told anew and stored again. Without this it stays removed: an import that
-    /// is repeated brings nothing back.
+    /// What was removed, or marked as deleted, since it was told before is told anew and found again. Without this it stays as it
+    /// is: an import that is repeated brings nothing back.
     #[must_use]
     pub fn told_anew(mut self, is_told_anew: bool) -> Self {
         self.is_told_anew = is_told_anew;
@@ -175,14 +172,16 @@ impl Mos {
         let is_told_anew = what.is_told_anew;
         let mut reading = self.read_for(&user, &cube_id, what, &held).await?;
         self.before_store_reading(place.as_ref(), &mut reading).await?;
-        if is_told_anew {
-            self.name_anew_what_returns(&cube, &mut reading).await?;
-        }
-        let key = format!("{}-preferences", reading.idempotency_key);
-        let told_key = reading.idempotency_key.clone();
-        let mut report = std::mem::take(&mut reading.report);
         let origin = Origin::new(user.as_str(), "remember");
-        let stored = store_over(reading, cube.text_mem().as_ref(), &held, &origin).await?;
+        if is_told_anew {
+            self.name_anew_what_returns(&cube, &mut reading, &origin).await?;
+        }
+        let mut report = std::mem::take(&mut reading.report);
+        let mut told_key = reading.idempotency_key.clone();
+        let stored = match is_told_anew {
+            true => self.store_anew(&cube, reading, &held, &origin, &mut told_key).await?,
+            false => store_over(reading, cube.text_mem().as_ref(), &held, &origin).await?,
+        };
         self.has_changed(&cube_id);
         let told = Told {
             session: session.as_ref(),
@@ -197,6 +196,7 @@ impl Mos {
         let mos_reader::Stored { ids, raw_files, n_known, removed } = stored;
         let mut preferences = Vec::new();
         if learns_now && !messages.is_empty() {
+            let key = format!("{told_key}-preferences");
             match self.learn(&cube, &user, session.as_ref(), &messages, Some(key)).await {
                 Ok(learned) => preferences = learned,
                 Err(error) => report.warnings.push(format!("no preferences could be learned: {error}")),
@@ -207,29 +207,6 @@ impl Mos {
             self.parts.plugins.after_remember(place, remembered.clone()).await;
         }
         Ok(remembered)
-    }
-
-    /// What was removed and is told again is no repetition of a request: it gets a key of its own, the same whenever that is
-    /// repeated. Files are another matter, which the memory decides by what it holds of them.
-    async fn name_anew_what_returns(&self, cube: &CubeHandle, reading: &mut Reading) -> Result<()> {
-        if !reading.raw_files.is_empty() || !reading.files.is_empty() {
-            return Ok(());
-        }
-        let ids: Vec<MemoryId> = reading.raw.iter().chain(&reading.memories).map(|item| item.id.clone()).collect();
-        let known = cube.text_mem().get_by_ids(&ids).await?;
-        let missing = ids.iter().filter(|id| !known.iter().any(|item| item.id == **id));
-        let mut n_versions = 0;
-        for id in missing.take(MAX_LOOKED_BACK) {
-            match cube.text_mem().history(id).await {
-                Ok(versions) => n_versions += versions.len(),
-                Err(MemoryError::NotFound(_)) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        if n_versions > 0 {
-            reading.idempotency_key = format!("{}-again-{n_versions}", reading.idempotency_key);
-        }
-        Ok(())
     }
 
     /// Lets plugins see raw input.

@@ -97,6 +97,11 @@ impl CubeWork for FacadeWork {
     async fn store(&self, mut reading: Reading, key: &str) -> std::result::Result<StoredReading, MemoryError> {
         key.clone_into(&mut reading.idempotency_key);
         let origin = Origin::new("scheduler", "remember");
+        // Drawn from what is there: it is found, also when the same was marked as deleted before.
+        let ids: Vec<MemoryId> =
+            reading.memories.iter().chain(&reading.raw_files).map(|item| item.id.clone()).collect();
+        let is_of_files = !reading.raw_files.is_empty() || !reading.files.is_empty();
+        self.mos.bring_back(&self.handle, &ids, is_of_files, &origin).await.map_err(memory_error)?;
         let stored = mos_reader::store(reading, self.handle.text_mem().as_ref(), &origin).await?;
         self.mos.has_changed(&self.handle.info().cube_id);
         Ok(StoredReading { ids: stored.ids, raw_files: stored.raw_files })

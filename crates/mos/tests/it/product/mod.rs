@@ -4,6 +4,7 @@ mod add;
 mod cubes;
 mod feedback;
 mod opening;
+mod returning;
 mod search;
 
 use std::fmt::Debug;

@@ -1,0 +1,81 @@
+//! What was deleted and is told again.
+
+use std::sync::Arc;
+
+use mos::config::Setting;
+use mos::product::{App, DeleteMemoryByRecordIdRequest, ProductOptions, RecoverMemoryByRecordIdRequest, SearchRequest};
+use mos::{Mos, Settings};
+use mos_core::{MemoryId, Origin};
+use mos_testkit::embedder::WordEmbedder;
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::{app, tell};
+use crate::ann;
+
+const DOG: &str = "The dog is called Max.";
+
+/// The product API on a store in memory.
+async fn in_memory() -> (TempDir, App) {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings::from_json(&json!({"store": {"backend": "memory", "config": {}}})).unwrap();
+    let builder = Mos::builder(settings).data_dir(folder.path()).embedder(Arc::new(WordEmbedder::new("words", 64)));
+    (folder, App::new(builder.build().await.unwrap(), ProductOptions::default()))
+}
+
+/// The texts that a question about the dog finds.
+async fn found(app: &App) -> Vec<String> {
+    let search = SearchRequest { relativity: 0.0, ..SearchRequest::new("the dog".to_owned(), "ann".to_owned()) };
+    let found = app.product().search(search).await.unwrap().data;
+    let hits = found["text_mem"][0]["memories"].as_array().unwrap();
+    hits.iter().map(|hit| hit["memory"].as_str().unwrap().to_owned()).collect()
+}
+
+async fn delete_all(app: &App, record: &str) {
+    let request = DeleteMemoryByRecordIdRequest::new("ann".to_owned(), record.to_owned());
+    app.product().delete_memory_by_record_id(request).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_deletion_has_marked_is_found_when_it_is_told_again() {
+    for (_folder, app) in [app().await, in_memory().await] {
+        tell(&app.product(), "ann", "The garage code is 7391.").await;
+        tell(&app.product(), "ann", DOG).await;
+        delete_all(&app, "r1").await;
+        assert!(found(&app).await.is_empty());
+        let again = tell(&app.product(), "ann", DOG).await;
+        assert_eq!(found(&app).await, [DOG], "and nothing else that was deleted");
+        assert_eq!(tell(&app.product(), "ann", DOG).await, again, "the second time it is known");
+        let recover = RecoverMemoryByRecordIdRequest::new("ann".to_owned(), "r1".to_owned());
+        app.product().recover_memory_by_record_id(recover).await.unwrap();
+        assert_eq!(found(&app).await.len(), 2, "each once");
+        delete_all(&app, "r2").await;
+        assert!(found(&app).await.is_empty(), "it can be deleted again");
+    }
+}
+
+#[tokio::test]
+async fn what_was_replaced_is_found_when_it_is_told_again() {
+    for (_folder, app) in [app().await, in_memory().await] {
+        let id = MemoryId::from(tell(&app.product(), "ann", DOG).await.as_str());
+        let handle = app.mos().cube(&ann(), &"ann".into()).await.unwrap();
+        let tree = handle.text_mem().as_tree().expect("the cubes of the API are trees");
+        assert_eq!(tree.soft_delete(&[id], &[], Origin::new("ann", "test")).await.unwrap(), 1);
+        assert!(found(&app).await.is_empty());
+        tell(&app.product(), "ann", DOG).await;
+        assert_eq!(found(&app).await, [DOG]);
+    }
+}
+
+#[tokio::test]
+async fn what_was_taken_for_a_memory_that_is_gone_is_stored_when_it_is_told_again() {
+    for (_folder, app) in [app().await, in_memory().await] {
+        let other = "the dog is called max";
+        let known = tell(&app.product(), "ann", DOG).await;
+        assert_eq!(tell(&app.product(), "ann", other).await, known, "it says the same");
+        app.mos().delete(&ann(), Some(&"ann".into()), &MemoryId::from(known.as_str())).await.unwrap();
+        assert!(found(&app).await.is_empty());
+        assert_ne!(tell(&app.product(), "ann", other).await, known);
+        assert_eq!(found(&app).await, [other]);
+    }
+}
