@@ -6,21 +6,27 @@ use mos::config::Setting;
 use mos::product::{App, DeleteMemoryByRecordIdRequest, ProductOptions, RecoverMemoryByRecordIdRequest, SearchRequest};
 use mos::{Mos, Settings};
 use mos_core::{MemoryId, Origin};
+use mos_testkit::clock::SetClock;
 use mos_testkit::embedder::WordEmbedder;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{app, tell};
+use super::tell;
 use crate::ann;
 
 const DOG: &str = "The dog is called Max.";
 
-/// The product API on a store in memory.
-async fn in_memory() -> (TempDir, App) {
+/// The product API on SQLite, and on a store in memory, with a clock that stands still.
+async fn houses() -> [(TempDir, App); 2] {
+    [house(json!({})).await, house(json!({"store": {"backend": "memory", "config": {}}})).await]
+}
+
+async fn house(settings: Value) -> (TempDir, App) {
     let folder = tempfile::tempdir().unwrap();
-    let settings = Settings::from_json(&json!({"store": {"backend": "memory", "config": {}}})).unwrap();
-    let builder = Mos::builder(settings).data_dir(folder.path()).embedder(Arc::new(WordEmbedder::new("words", 64)));
-    (folder, App::new(builder.build().await.unwrap(), ProductOptions::default()))
+    let settings = Settings::from_json(&settings).unwrap();
+    let builder = Mos::builder(settings).data_dir(folder.path()).clock(Arc::new(SetClock::default()));
+    let mos = builder.embedder(Arc::new(WordEmbedder::new("words", 64))).build().await.unwrap();
+    (folder, App::new(mos, ProductOptions::default()))
 }
 
 /// The texts that a question about the dog finds.
@@ -38,7 +44,7 @@ async fn delete_all(app: &App, record: &str) {
 
 #[tokio::test]
 async fn what_a_deletion_has_marked_is_found_when_it_is_told_again() {
-    for (_folder, app) in [app().await, in_memory().await] {
+    for (_folder, app) in houses().await {
         tell(&app.product(), "ann", "The garage code is 7391.").await;
         tell(&app.product(), "ann", DOG).await;
         delete_all(&app, "r1").await;
@@ -56,7 +62,7 @@ async fn what_a_deletion_has_marked_is_found_when_it_is_told_again() {
 
 #[tokio::test]
 async fn what_was_replaced_is_found_when_it_is_told_again() {
-    for (_folder, app) in [app().await, in_memory().await] {
+    for (_folder, app) in houses().await {
         let id = MemoryId::from(tell(&app.product(), "ann", DOG).await.as_str());
         let handle = app.mos().cube(&ann(), &"ann".into()).await.unwrap();
         let tree = handle.text_mem().as_tree().expect("the cubes of the API are trees");
@@ -69,7 +75,7 @@ async fn what_was_replaced_is_found_when_it_is_told_again() {
 
 #[tokio::test]
 async fn what_was_taken_for_a_memory_that_is_gone_is_stored_when_it_is_told_again() {
-    for (_folder, app) in [app().await, in_memory().await] {
+    for (_folder, app) in houses().await {
         let other = "the dog is called max";
         let known = tell(&app.product(), "ann", DOG).await;
         assert_eq!(tell(&app.product(), "ann", other).await, known, "it says the same");
