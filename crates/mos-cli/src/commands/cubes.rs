@@ -8,6 +8,7 @@ use mos_config::{Free, GeneralMemCubeConfig, Secrets, Setting};
 use mos_core::{Access, Cube, CubeId, UserId};
 use serde_json::{Value, json};
 
+use super::sharing;
 use crate::arguments::CubeCommand;
 use crate::context::Context;
 use crate::progress;
@@ -101,6 +102,7 @@ pub(super) async fn run(context: &Context, command: CubeCommand) -> anyhow::Resu
             let told = json!({"shared": id, "with": with, "access": access});
             context.output.value(&told, |_| format!("`{with}` may now {may} `{id}`"))
         }
+        CubeCommand::Unshare { id, from } => sharing::unshare(context, &mos, &id, &from).await,
         CubeCommand::Shares { id } => {
             let shares = mos.cube_shares(user, &CubeId::parse(id)?).await?;
             context.output.value(&shares, |shares| {

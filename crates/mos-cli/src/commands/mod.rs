@@ -18,6 +18,7 @@ mod reading;
 pub(crate) mod scheduler;
 mod search;
 mod serve;
+mod sharing;
 mod usage;
 mod users;
 

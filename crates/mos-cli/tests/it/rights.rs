@@ -26,6 +26,24 @@ fn a_cube_that_is_shared_for_reading_is_searched_and_not_written_to() {
 }
 
 #[test]
+fn a_share_is_taken_back_by_the_owner_or_given_back() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    stdout(data, &["add", "the cat sleeps", "--user", "ann", "--cube", "home"]);
+    stdout(data, &["user", "create", "bob"]);
+    let reads = ["search", "cat", "--user", "bob", "--cube", "home"];
+    for who in ["ann", "bob"] {
+        stdout(data, &["cube", "share", "home", "bob", "--user", "ann"]);
+        stdout(data, &reads);
+        let told = stdout(data, &["cube", "unshare", "home", "bob", "--user", who]);
+        assert!(told.contains("`bob` may no longer use `home`"), "{told}");
+        failure(data, &reads);
+    }
+    failure(data, &["cube", "unshare", "home", "ann", "--user", "ann"]);
+    assert_eq!(json(data, &["search", "cat", "--user", "ann"])["text_mem"][0]["cube_id"], "home");
+}
+
+#[test]
 fn a_user_has_a_role_that_can_be_changed_and_an_info() {
     let data = tempfile::tempdir().unwrap();
     let data = data.path();
