@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::shared_types::SearchMode;
+use super::shared_types::{SearchMode, cubes_of};
 
 /// What every chat asks, whichever request it came with.
 #[derive(Debug)]
@@ -27,12 +27,6 @@ pub(super) struct Asked {
     pub(super) filter: Option<Map<String, Value>>,
     pub(super) internet_search: bool,
     pub(super) threshold: f64,
-}
-
-/// The cubes that are named: the list, else the one of the old field.
-fn named(list: Option<Vec<String>>, old: Option<&String>) -> Option<Vec<String>> {
-    let list = list.filter(|list| !list.is_empty());
-    list.or_else(|| old.filter(|cube| !cube.is_empty()).map(|cube| vec![cube.clone()]))
 }
 
 /// Makes the request of a chat: the common fields, and then its own.
@@ -107,8 +101,8 @@ macro_rules! chat_request {
         impl From<$name> for Asked {
             fn from(request: $name) -> Self {
                 Self {
-                    readable: named(request.readable_cube_ids, request.mem_cube_id.as_ref()),
-                    writable: named(request.writable_cube_ids, request.mem_cube_id.as_ref()),
+                    readable: cubes_of(request.readable_cube_ids.as_deref(), request.mem_cube_id.as_ref()),
+                    writable: cubes_of(request.writable_cube_ids.as_deref(), request.mem_cube_id.as_ref()),
                     user_id: request.user_id,
                     query: request.query,
                     history: request.history,

@@ -1,6 +1,6 @@
 //! Making cubes, and asking which there are.
 
-use mos_core::{CubeId, MemoryId, Scope as RecordScope, UserId};
+use mos_core::{CubeId, MemoryId};
 use serde_json::{Map, Value, json};
 
 use super::app::Product;
@@ -114,7 +114,7 @@ impl Product {
         Ok(Reply::new("Successfully", Value::Object(data)))
     }
 
-    /// Returns for each memory the cube that it is in, among those that the caller may see; null for others.
+    /// Returns for each memory the cube that it is in, among the registered ones that the caller may use; null for others.
     ///
     /// # Errors
     /// Status 400 for too many memories, 403 for a caller that may not read.
@@ -127,45 +127,32 @@ impl Product {
             return Err(ProductError::bad_value(format!("at most {MAX_IDS} memories can be asked for at once")));
         }
         let mut cubes: Map<String, Value> = request.memory_ids.into_iter().map(|id| (id, Value::Null)).collect();
-        let mut left: Vec<MemoryId> = cubes.keys().filter_map(|id| MemoryId::parse(id.as_str()).ok()).collect();
-        let visible = if left.is_empty() { Vec::new() } else { self.visible_cubes().await? };
-        for cube in visible {
-            if left.is_empty() {
-                break;
-            }
-            let found = self.mos().parts.record.nodes(&RecordScope::of(&cube), &left).await?;
-            for item in found {
-                cubes.insert(item.id.to_string(), json!(cube));
-                left.retain(|id| *id != item.id);
+        let asked: Vec<MemoryId> = cubes.keys().filter_map(|id| MemoryId::parse(id.as_str()).ok()).collect();
+        let reached = if asked.is_empty() { Vec::new() } else { self.within_reach().await? };
+        for (cube, items) in self.holding(reached, &asked, true).await? {
+            for item in items {
+                // The first cube that has it, when several do.
+                let found = cubes.entry(item.id.to_string()).or_insert(Value::Null);
+                if found.is_null() {
+                    *found = json!(cube.cube_id);
+                }
             }
         }
         Ok(Reply::new("Successfully", Value::Object(cubes)))
-    }
-
-    /// The user whose rights decide what the caller sees; `None` when it may see everything.
-    fn seeing_user(&self) -> Option<&UserId> {
-        match &self.caller.identity {
-            Identity::User(user) if !self.app.options().is_open => Some(user),
-            Identity::User(_) | Identity::Program => None,
-        }
     }
 
     async fn sees_cube(&self, cube: &CubeId) -> ProductResult<bool> {
         if self.caller.check_cube(cube).is_err() || !self.mos().has_cube(cube).await? {
             return Ok(false);
         }
-        let Some(user) = self.seeing_user() else { return Ok(true) };
+        let user = match &self.caller.identity {
+            Identity::User(user) if !self.app.options().is_open => user,
+            Identity::User(_) | Identity::Program => return Ok(true),
+        };
         match self.mos().check_reads(user, cube).await {
             Ok(()) => Ok(true),
             Err(Error::NoAccess { .. } | Error::UnknownUser(_)) => Ok(false),
             Err(error) => Err(error.into()),
         }
-    }
-
-    /// The cubes that the caller may see.
-    pub(super) async fn visible_cubes(&self) -> ProductResult<Vec<CubeId>> {
-        let cubes = self.mos().parts.users.cubes(self.seeing_user()).await?;
-        let ids = cubes.into_iter().map(|cube| cube.cube_id);
-        Ok(ids.filter(|cube| self.caller.check_cube(cube).is_ok()).collect())
     }
 }

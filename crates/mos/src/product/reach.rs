@@ -1,5 +1,7 @@
 //! What exists and a request reaches: cubes that it names, cubes of its user, memories by their ids. Nothing is made here.
 
+use std::collections::HashSet;
+
 use mos_core::{Cube, CubeId, MemoryId, MemoryItem, UserId};
 
 use super::app::Product;
@@ -109,10 +111,13 @@ impl Product {
             let scopes: Vec<mos_core::Scope> = some.iter().map(|cube| mos_core::Scope::of(&cube.cube_id)).collect();
             let asked = scopes.iter().map(|scope| record.nodes(scope, wanted));
             let found = futures::future::try_join_all(asked).await?;
-            held.extend(some.into_iter().zip(found).filter(|(_, items)| !items.is_empty()));
+            let found: Vec<_> = some.into_iter().zip(found).filter(|(_, items)| !items.is_empty()).collect();
             if is_first_enough {
-                missing.retain(|id| !held.iter().any(|(_, items)| items.iter().any(|item| item.id == *id)));
+                let known: HashSet<&MemoryId> =
+                    found.iter().flat_map(|(_, items)| items).map(|item| &item.id).collect();
+                missing.retain(|id| !known.contains(id));
             }
+            held.extend(found);
         }
     }
 }
