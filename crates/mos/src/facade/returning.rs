@@ -76,7 +76,7 @@ impl Mos {
         let mut ids = ids.to_vec();
         ids.sort();
         ids.dedup();
-        let known = self.parts.record.nodes(&cube.scope(), &ids).await?;
+        let known = cube.text_mem().get_by_ids(&ids).await?;
         let is_marked = |item: &MemoryItem| {
             item.metadata.status == Some(Status::Deleted)
                 && (!is_of_files || item.metadata.extra.contains_key(DELETION))
@@ -86,9 +86,10 @@ impl Mos {
         if is_of_files {
             return Ok(0);
         }
-        let returns = |id: &&MemoryId| marked.contains(id) || !known.iter().any(|item| item.id == **id);
+        let mut returning = ids;
+        returning.retain(|id| marked.contains(id) || !known.iter().any(|item| item.id == *id));
         let mut n_versions = 0;
-        for id in ids.iter().filter(returns).take(MAX_LOOKED_BACK) {
+        for id in returning.iter().take(MAX_LOOKED_BACK) {
             match cube.text_mem().history(id).await {
                 Ok(versions) => n_versions += versions.len(),
                 Err(MemoryError::NotFound(_)) => {}
