@@ -27,5 +27,6 @@ pub use auth::first_key;
 pub use error::ApiError;
 pub use mcp::{McpServer, serve_stdio};
 pub use options::{AuthMode, RateLimit, ServerOptions, Telemetry, check};
-pub use server::{PUBLIC, Server, router};
+pub use routes::Route;
+pub use server::{PUBLIC, Server, operations, router};
 pub use state::ServerState;

@@ -6,7 +6,6 @@
 use std::sync::LazyLock;
 
 use axum::http::{HeaderValue, header};
-use axum::routing::get;
 use axum::{Json, Router};
 use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa::ToSchema;
@@ -20,7 +19,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement
 use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder, RefOr, Required, Response, ResponseBuilder};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use crate::routes;
+use crate::routes::{self, Routes, get};
 use crate::state::ServerState;
 
 /// Where the document is.
@@ -39,13 +38,14 @@ const KEY: &str = "key";
 static DOCUMENT: LazyLock<OpenApi> = LazyLock::new(document);
 
 /// Returns the routes of the document and of the page.
-pub(crate) fn routes() -> Router<ServerState> {
+pub(crate) fn routes() -> Routes {
     // Without a validator: the page asks nobody but this server.
     let config = Config::from(DOCUMENT_PATH).validator_url("none");
     let page = Router::<ServerState>::from(SwaggerUi::new(PAGE_PATH).config(config)).layer(
         SetResponseHeaderLayer::overriding(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY)),
     );
-    Router::new().route(DOCUMENT_PATH, get(|| async { Json(&*DOCUMENT) })).merge(page)
+    let files = ["/docs", "/docs/", "/docs/{*rest}"].map(|path| ("GET", path));
+    Routes::new().route(DOCUMENT_PATH, get(|| async { Json(&*DOCUMENT) })).foreign(page, &files)
 }
 
 /// Returns the whole document. Every dialect adds its own by [`OpenApi::merge`].

@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use crate::error::ApiError;
 use crate::guard;
 use crate::options::check;
-use crate::routes;
+use crate::routes::{self, Route, Routes};
 use crate::state::ServerState;
 use crate::{audit, auth, mcp};
 
@@ -29,9 +29,21 @@ pub const PUBLIC: &[&str] = &[
     "/docs/{*rest}",
 ];
 
+/// Everything that is registered, without the layers around it.
+fn registered(state: &ServerState) -> Routes {
+    routes::all().merge(mcp::routes(state))
+}
+
+/// Returns every operation that [`router`] answers, in the order of their registration. There are no others: the router is made
+/// from the same list.
+pub fn operations(state: &ServerState) -> Vec<Route> {
+    let (_, list) = registered(state).into_parts();
+    list
+}
+
 /// Returns every route of the server.
 pub fn router(state: ServerState) -> Router {
-    let routes = routes::all().merge(mcp::routes(&state));
+    let (routes, _) = registered(&state).into_parts();
     // Whoever calls is known before the requests of a caller are counted, and before a change is written down.
     let routes = auth::around(guard::within(audit::around(routes, &state), &state), &state)
         .fallback(|uri: Uri| async move { ApiError::new(StatusCode::NOT_FOUND, format!("Not Found: {}", uri.path())) })

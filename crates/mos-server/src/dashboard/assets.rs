@@ -1,14 +1,12 @@
 //! The page itself: files that are part of the program.
 
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::Path;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 
 use crate::error::ApiError;
-use crate::state::ServerState;
+use crate::routes::{Routes, get};
 
 /// What the page may load: its own files, and nothing from elsewhere.
 pub(super) const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
@@ -53,8 +51,8 @@ pub(super) const ASSETS: &[Asset] = &[
     asset!(TEXT, "vendor/cytoscape.LICENSE"),
 ];
 
-pub(super) fn routes() -> Router<ServerState> {
-    Router::new().route("/", get(page)).route("/assets/{*path}", get(file))
+pub(super) fn routes() -> Routes {
+    Routes::new().route("/", get(page)).route("/assets/{*path}", get(file))
 }
 
 async fn page(headers: HeaderMap) -> Response {

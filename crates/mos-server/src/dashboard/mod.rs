@@ -17,18 +17,16 @@ mod session;
 mod usage;
 
 use axum::Json;
-use axum::Router;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use mos::product::ProductError;
 use serde_json::Value;
 
 use crate::error::ApiError;
-use crate::state::ServerState;
+use crate::routes::{Routes, get, post};
 
 /// Returns the page and its operations.
-pub(crate) fn routes() -> Router<ServerState> {
-    Router::new()
+pub(crate) fn routes() -> Routes {
+    Routes::new()
         .merge(assets::routes())
         .route("/dashboard/api/session", get(session::session))
         .route("/dashboard/api/cubes", post(session::create_cube))

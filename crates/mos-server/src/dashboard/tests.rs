@@ -33,7 +33,7 @@ impl House {
     }
 
     async fn call(&self, caller: Option<Caller>, method: &str, path: &str, body: Value) -> (StatusCode, Value) {
-        let mut router: Router = super::routes().with_state(self.state.clone());
+        let mut router: Router = super::routes().into_parts().0.with_state(self.state.clone());
         if let Some(caller) = caller {
             router = router.layer(Extension(caller));
         }

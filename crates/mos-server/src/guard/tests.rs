@@ -76,7 +76,7 @@ async fn guarded(options: ServerOptions) -> (TempDir, Router) {
         .route("/fine", get(|| async { "fine" }))
         .route("/json", post(json_body))
         .route("/raw", post(raw))
-        .merge(metrics::routes());
+        .merge(metrics::routes().into_parts().0);
     let router = around(within(routes, &state).layer(from_fn(known)), &state).with_state(state);
     (folder, router)
 }

@@ -12,10 +12,11 @@ use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, Stream
 
 use super::McpServer;
 use crate::options::ServerOptions;
+use crate::routes::Routes;
 use crate::state::ServerState;
 
 /// Returns the route of the tools. A layer has to put a [`Caller`](mos::product::Caller) into its requests.
-pub(crate) fn routes(state: &ServerState) -> Router<ServerState> {
+pub(crate) fn routes(state: &ServerState) -> Routes {
     let (app, options) = (state.app().clone(), state.options());
     let config = StreamableHttpServerConfig::default()
         .with_legacy_session_mode(false)
@@ -28,7 +29,8 @@ pub(crate) fn routes(state: &ServerState) -> Router<ServerState> {
     };
     let server = move || Ok(McpServer::of_requests(app.clone()));
     let service = StreamableHttpService::new(server, Arc::new(NeverSessionManager::default()), config);
-    Router::new().route_service("/mcp", service)
+    // Without sessions the service refuses every other method.
+    Routes::new().foreign(Router::new().route_service("/mcp", service), &[("POST", "/mcp")])
 }
 
 /// The hosts that requests may name.

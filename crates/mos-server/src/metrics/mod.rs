@@ -8,18 +8,17 @@ mod sheet;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use mos::product::{Identity, ProductError, Scope};
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 use tokio::sync::Mutex;
 
 use crate::error::ApiError;
 use crate::extract::Authenticated;
+use crate::routes::{Routes, get};
 use crate::state::ServerState;
 
 /// The text format, as Prometheus names it.
@@ -135,8 +134,8 @@ fn known(method: &Method) -> &'static str {
     }
 }
 
-pub(crate) fn routes() -> Router<ServerState> {
-    Router::new().route("/metrics", get(show))
+pub(crate) fn routes() -> Routes {
+    Routes::new().route("/metrics", get(show))
 }
 
 /// Shows the numbers to who may see those of all users.

@@ -1,7 +1,6 @@
 //! Reflecting on memories, and the diary of it: `/dream/*`. As in MemOS two answers have no envelope.
 
-use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::Json;
 use mos::product::{Diary, DiaryQueryRequest, DreamHealth, DreamTriggerRequest, DreamTriggered, Reply};
 use utoipa::openapi::OpenApi;
 use utoipa::openapi::path::OperationBuilder;
@@ -9,15 +8,15 @@ use utoipa::openapi::path::OperationBuilder;
 use crate::error::ApiError;
 use crate::extract::{Body, Operations, QueryOf};
 use crate::openapi::{Section, answer, envelope, list, with_query};
-use crate::state::ServerState;
+use crate::routes::{Routes, get, post};
 
 const TRIGGER: &str = "/dream/trigger/cube";
 const HEALTH: &str = "/dream/diary/health";
 const DIARY: &str = "/dream/diary";
 
 /// Returns the operations.
-pub(crate) fn routes() -> Router<ServerState> {
-    Router::new().route(TRIGGER, post(trigger_cube)).route(HEALTH, get(health)).route(DIARY, post(diary))
+pub(crate) fn routes() -> Routes {
+    Routes::new().route(TRIGGER, post(trigger_cube)).route(HEALTH, get(health)).route(DIARY, post(diary))
 }
 
 async fn trigger_cube(

@@ -1,10 +1,9 @@
 //! Whether the server lives, and whether it can work.
 
+use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Json, Router};
 use mos::Mos;
 use serde_json::{Value, json};
 use utoipa::openapi::content::ContentBuilder;
@@ -13,10 +12,11 @@ use utoipa::openapi::security::SecurityRequirement;
 use utoipa::openapi::{OpenApi, ResponseBuilder};
 
 use crate::openapi::{Section, answer, object, text};
+use crate::routes::{Routes, get};
 use crate::state::ServerState;
 
-pub(crate) fn routes() -> Router<ServerState> {
-    Router::new().route("/health", get(health)).route("/ready", get(ready))
+pub(crate) fn routes() -> Routes {
+    Routes::new().route("/health", get(health)).route("/ready", get(ready))
 }
 
 async fn health() -> Json<Value> {

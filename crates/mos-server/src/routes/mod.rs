@@ -6,17 +6,18 @@ pub(crate) mod health;
 pub(crate) mod openai;
 mod openmem;
 pub(crate) mod product;
-
-use axum::Router;
+mod table;
 
 use crate::dashboard;
-use crate::state::ServerState;
 use crate::{metrics, openapi};
 
+pub use table::Route;
+pub(crate) use table::{Routes, delete, get, post, put};
+
 /// Returns all routes, without the layers around them.
-pub(crate) fn all() -> Router<ServerState> {
-    let dialects = Router::new().merge(product::routes()).merge(dream::routes());
-    let others = Router::new().merge(openai::routes()).merge(openmem::routes());
-    let own = Router::new().merge(health::routes()).merge(admin::routes()).merge(metrics::routes());
+pub(crate) fn all() -> Routes {
+    let dialects = Routes::new().merge(product::routes()).merge(dream::routes());
+    let others = Routes::new().merge(openai::routes()).merge(openmem::routes());
+    let own = Routes::new().merge(health::routes()).merge(admin::routes()).merge(metrics::routes());
     own.merge(dashboard::routes()).merge(dialects).merge(others).merge(openapi::routes())
 }

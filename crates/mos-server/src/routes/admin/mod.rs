@@ -7,11 +7,10 @@ mod document;
 mod keys;
 mod users;
 
+use axum::Json;
 use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-use axum::routing::{delete, get, post, put};
-use axum::{Json, Router};
 use mos::Mos;
 use mos::product::{Identity, ProductError, Request, RequestFields, Scope};
 use mos_core::UserId;
@@ -19,6 +18,7 @@ use serde_json::{Map, Value, json};
 
 use crate::error::ApiError;
 use crate::extract::{Authenticated, QueryOf};
+use crate::routes::{Routes, delete, get, post, put};
 use crate::state::ServerState;
 
 pub(crate) use document::document;
@@ -29,8 +29,8 @@ const MAX_PAGE: usize = 500;
 /// The entries of a page, when nothing else is asked for.
 const USUAL_PAGE: usize = 100;
 
-pub(crate) fn routes() -> Router<ServerState> {
-    Router::new()
+pub(crate) fn routes() -> Routes {
+    Routes::new()
         .route("/admin/health", get(health))
         .route("/admin/keys", post(keys::create).get(keys::list))
         .route("/admin/keys/{key_id}", delete(keys::revoke))

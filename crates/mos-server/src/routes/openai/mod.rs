@@ -2,17 +2,16 @@
 
 mod answer;
 
+use axum::Json;
 use axum::extract::Path;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use mos::product::{ChatCompletion, CompletionContext, OpenAiError};
 
 pub(crate) use answer::shaped;
 
 use crate::extract::{JsonBody, Operations};
-use crate::state::ServerState;
+use crate::routes::{Routes, get, post};
 use answer::{Refusal, streamed};
 
 /// Where the routes begin.
@@ -26,8 +25,8 @@ const SESSION: &str = "x-mos-session";
 const MEMORY: &str = "x-mos-memory";
 const EXPLAIN: &str = "x-mos-explain";
 
-pub(crate) fn routes() -> Router<ServerState> {
-    Router::new()
+pub(crate) fn routes() -> Routes {
+    Routes::new()
         .route("/v1/chat/completions", post(chat_completions))
         .route("/v1/embeddings", post(embeddings))
         .route("/v1/models", get(models))

@@ -6,11 +6,10 @@
 mod answer;
 mod request;
 
+use axum::Json;
 use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use mos::product::{
     AddRequest, AsyncMode, ChatCompleteRequest, ChatRequest, DeleteMemoryRequest, DeletionStatus, FeedbackRequest,
     GetMemoryRequest, Product, Request, SchedulerStatusRequest, SearchRequest,
@@ -19,8 +18,8 @@ use serde_json::{Value, json};
 
 use crate::error::ApiError;
 use crate::extract::{JsonBody, Operations};
+use crate::routes::{Routes, get, post};
 use crate::sse::frames;
-use crate::state::ServerState;
 use request::{OpenMem, Task};
 
 /// What an add or a correction is called while work of it waits.
@@ -31,8 +30,8 @@ const COMPLETED: &str = "completed";
 
 type Answer = Result<Response, ApiError>;
 
-pub(crate) fn routes() -> Router<ServerState> {
-    let routes = Router::new()
+pub(crate) fn routes() -> Routes {
+    let routes = Routes::new()
         .route("/add/message", post(add_message))
         .route("/search/memory", post(search_memory))
         .route("/get/memory", post(get_memory))
@@ -41,7 +40,7 @@ pub(crate) fn routes() -> Router<ServerState> {
         .route("/get/status", post(get_status))
         .route("/add/feedback", post(add_feedback))
         .route("/chat", post(chat));
-    Router::new().nest("/api/openmem/v1", routes)
+    Routes::new().nest("/api/openmem/v1", routes)
 }
 
 /// The envelope that these clients look into.

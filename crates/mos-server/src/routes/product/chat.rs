@@ -2,9 +2,8 @@
 //!
 //! A stream is made while it is read: who goes away ends the work behind it.
 
+use axum::Json;
 use axum::response::Response;
-use axum::routing::post;
-use axum::{Json, Router};
 use mos::product::{
     ChatBusinessRequest, ChatCompleteRequest, ChatCompleted, ChatPlaygroundRequest, ChatRequest, SuggestionRequest,
     Suggestions,
@@ -14,8 +13,8 @@ use super::{Answer, answering, refused_on};
 use crate::error::ApiError;
 use crate::extract::{Body, Operations};
 use crate::openapi::{Section, events};
+use crate::routes::{Routes, post};
 use crate::sse;
-use crate::state::ServerState;
 
 const COMPLETE: &str = "/product/chat/complete";
 const STREAM: &str = "/product/chat/stream";
@@ -23,8 +22,8 @@ const PLAYGROUND: &str = "/product/chat/stream/playground";
 const BUSINESS: &str = "/product/chat/stream/business_user";
 const SUGGESTIONS: &str = "/product/suggestions";
 
-pub(super) fn routes() -> Router<ServerState> {
-    Router::new()
+pub(super) fn routes() -> Routes {
+    Routes::new()
         .route(COMPLETE, post(complete))
         .route(STREAM, post(stream))
         .route(PLAYGROUND, post(playground))

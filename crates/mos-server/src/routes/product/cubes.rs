@@ -1,22 +1,21 @@
 //! Making cubes, and asking which there are.
 
-use axum::routing::post;
-use axum::{Json, Router};
+use axum::Json;
 use mos::product::{CreateCubeRequest, ExistMemCubeIdRequest, GetUserNamesByMemoryIdsRequest, RegisterCubeRequest};
 use serde_json::Value;
 
 use super::{Answer, answering};
 use crate::extract::{Body, Operations};
 use crate::openapi::{Section, any_object, object, text};
-use crate::state::ServerState;
+use crate::routes::{Routes, post};
 
 const CREATE: &str = "/product/create_cube";
 const REGISTER: &str = "/product/register_cube";
 const EXISTS: &str = "/product/exist_mem_cube_id";
 const CUBES_OF_MEMORIES: &str = "/product/get_user_names_by_memory_ids";
 
-pub(super) fn routes() -> Router<ServerState> {
-    Router::new()
+pub(super) fn routes() -> Routes {
+    Routes::new()
         .route(CREATE, post(create_cube))
         .route(REGISTER, post(register_cube))
         .route(EXISTS, post(exist_mem_cube_id))

@@ -1,21 +1,20 @@
 //! Adding memories, finding them, and correcting them in words.
 
-use axum::routing::post;
-use axum::{Json, Router};
+use axum::Json;
 use mos::product::{AddRequest, FeedbackRequest, ProductError, SearchRequest};
 use serde_json::Value;
 
 use super::{Answer, answering, lists_of_cubes, refused_on};
 use crate::extract::{Body, Operations};
 use crate::openapi::{Section, any_object, list, object, text};
-use crate::state::ServerState;
+use crate::routes::{Routes, post};
 
 const ADD: &str = "/product/add";
 const SEARCH: &str = "/product/search";
 const FEEDBACK: &str = "/product/feedback";
 
-pub(super) fn routes() -> Router<ServerState> {
-    Router::new().route(ADD, post(add)).route(SEARCH, post(search)).route(FEEDBACK, post(feedback))
+pub(super) fn routes() -> Routes {
+    Routes::new().route(ADD, post(add)).route(SEARCH, post(search)).route(FEEDBACK, post(feedback))
 }
 
 async fn add(Operations(product): Operations, Body(request): Body<AddRequest>) -> Answer<Vec<Value>> {

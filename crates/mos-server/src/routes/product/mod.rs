@@ -7,21 +7,21 @@ mod reading;
 mod removing;
 mod scheduler;
 
-use axum::{Json, Router};
+use axum::Json;
 use mos::product::{ProductError, Reply};
 use utoipa::openapi::path::OperationBuilder;
 use utoipa::openapi::{OpenApi, RefOr, Schema};
 
 use crate::error::ApiError;
 use crate::openapi::{Section, answer, any_object, envelope, list, number, object, text};
-use crate::state::ServerState;
+use crate::routes::Routes;
 
 /// What most operations answer.
 type Answer<T> = Result<Json<Reply<T>>, ApiError>;
 
 /// Returns every operation of the dialect.
-pub(crate) fn routes() -> Router<ServerState> {
-    Router::new()
+pub(crate) fn routes() -> Routes {
+    Routes::new()
         .merge(memories::routes())
         .merge(reading::routes())
         .merge(removing::routes())

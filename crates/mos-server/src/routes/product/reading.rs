@@ -1,9 +1,8 @@
 //! Listing memories, and reading them by their ids.
 
+use axum::Json;
 use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use mos::product::{
     DrawnCube, Field, GetMemoryDashboardRequest, GetMemoryPlaygroundRequest, GetMemoryRequest, MemoriesById,
     MemoryDashboard, MemoryLists, ProductError, RequestFields,
@@ -16,7 +15,7 @@ use super::{Answer, answering, lists_of_cubes, memory};
 use crate::error::ApiError;
 use crate::extract::{Body, JsonBody, Operations};
 use crate::openapi::{Section, any_object, asking, body, list, nullable, number, object, text};
-use crate::state::ServerState;
+use crate::routes::{Routes, get, post};
 
 const LIST: &str = "/product/get_memory";
 const BY_ID: &str = "/product/get_memory/{memory_id}";
@@ -24,8 +23,8 @@ const BY_IDS: &str = "/product/get_memory_by_ids";
 const DASHBOARD: &str = "/product/get_memory_dashboard";
 const DRAW: &str = "/product/get_all";
 
-pub(super) fn routes() -> Router<ServerState> {
-    Router::new()
+pub(super) fn routes() -> Routes {
+    Routes::new()
         .route(LIST, post(get_memory))
         .route(BY_ID, get(get_memory_by_id))
         .route(BY_IDS, post(get_memory_by_ids))

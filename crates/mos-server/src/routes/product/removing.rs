@@ -1,20 +1,19 @@
 //! Removing memories, and taking it back.
 
-use axum::routing::post;
-use axum::{Json, Router};
+use axum::Json;
 use mos::product::{DeleteMemoryByRecordIdRequest, DeleteMemoryRequest, Deletion, RecoverMemoryByRecordIdRequest};
 
 use super::{Answer, answering, refused_on};
 use crate::extract::{Body, Operations};
 use crate::openapi::{Section, object, text};
-use crate::state::ServerState;
+use crate::routes::{Routes, post};
 
 const DELETE: &str = "/product/delete_memory";
 const DELETE_BY_RECORD: &str = "/product/delete_memory_by_record_id";
 const RECOVER_BY_RECORD: &str = "/product/recover_memory_by_record_id";
 
-pub(super) fn routes() -> Router<ServerState> {
-    Router::new()
+pub(super) fn routes() -> Routes {
+    Routes::new()
         .route(DELETE, post(delete_memory))
         .route(DELETE_BY_RECORD, post(delete_memory_by_record_id))
         .route(RECOVER_BY_RECORD, post(recover_memory_by_record_id))

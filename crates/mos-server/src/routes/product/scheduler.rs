@@ -1,9 +1,8 @@
 //! Where the work in the background stands, and waiting for it.
 
+use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use mos::product::{
     AllStatus, SchedulerStatusRequest, SchedulerWaitRequest, TaskQueue, TaskQueueRequest, TaskState, Waited,
 };
@@ -13,6 +12,7 @@ use super::{Answer, answering};
 use crate::error::ApiError;
 use crate::extract::{Operations, QueryOf};
 use crate::openapi::{Section, events, list, object, text, with_query};
+use crate::routes::{Routes, get, post};
 use crate::sse;
 use crate::state::ServerState;
 
@@ -25,8 +25,8 @@ const WAIT_STREAM: &str = "/product/scheduler/wait/stream";
 /// The part of the time that a request may take which it may wait: the answer needs some too.
 const PART_FOR_WAITING: f64 = 0.9;
 
-pub(super) fn routes() -> Router<ServerState> {
-    Router::new()
+pub(super) fn routes() -> Routes {
+    Routes::new()
         .route(STATUS, get(status))
         .route(ALL_STATUS, get(all_status))
         .route(TASK_QUEUE, get(task_queue_status))
