@@ -8,6 +8,7 @@ mod document;
 mod guarded;
 mod guards;
 mod house;
+mod isolation;
 mod keys;
 mod limits;
 mod mcp;

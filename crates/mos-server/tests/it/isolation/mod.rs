@@ -1,0 +1,383 @@
+//! Nobody reaches what belongs to somebody else, by any route or tool.
+//!
+//! The tables ([`own`], [`product`], [`talking`], [`dashboard`], [`tools`]) say for every operation what it needs, and how it is
+//! asked about the things of a tenant. What is registered and not in a table fails a test, and so does what is in a table and
+//! not registered. Every request is sent by everybody who should have no answer: without a key, with a key of another tenant,
+//! with one of another cube, with one that only reads. An answer is good when it refuses, or when it is the same as about
+//! things that never existed; and it holds no word and no name that the request did not hold. That the requests are fair is
+//! shown by sending them with the owner's key.
+//!
+//! The chat model repeats what it is given: memories that stood in a prompt would stand in the answer.
+
+mod asked;
+mod dashboard;
+mod house;
+mod own;
+mod product;
+mod talking;
+mod tools;
+mod verdict;
+
+use std::collections::BTreeSet;
+
+use mos_server::PUBLIC;
+use serde_json::{Value, json};
+
+use self::asked::{Ask, Asked, Named, Need, Operation, at};
+use self::house::{Answer, Tenant, Tenants};
+use self::verdict::{Secrets, are_alike};
+
+/// The user who owns nothing of what is asked for.
+const OTHER: &str = "grimbald";
+
+/// A key of business chats.
+const BUSINESS_KEY: &str = "plumbago";
+
+/// Every operation of the tables.
+fn table() -> impl Iterator<Item = &'static Operation> {
+    let parts = [own::OPERATIONS, product::OPERATIONS, talking::OPERATIONS, dashboard::OPERATIONS, tools::OPERATIONS];
+    parts.into_iter().flatten()
+}
+
+/// Things that never existed, of a user that may.
+fn nothing(user: &str) -> Named {
+    Named {
+        user: user.to_owned(),
+        cube: "nowherecube".to_owned(),
+        memory: "00000000-0000-4000-8000-00000000dead".to_owned(),
+        task: "nothingtask".to_owned(),
+        sdk_task: format!("{user}:00000000-0000-4000-8000-00000000beef"),
+        session: "nosession".to_owned(),
+        key: "nokey".to_owned(),
+    }
+}
+
+/// What nobody but a tenant may learn of it.
+fn secrets_of(tenant: &Tenant) -> Secrets<'_> {
+    let Named { user, cube, memory, task, key, .. } = &tenant.named;
+    let mut markers: Vec<&str> = tenant.markers.iter().map(String::as_str).collect();
+    markers.push(&tenant.shelf_marker);
+    Secrets { markers, names: vec![user, cube, memory, task, key, &tenant.shelf] }
+}
+
+/// Who asks, and what the answers must not hold.
+struct Stranger<'a> {
+    key: &'a str,
+    /// What the requests name.
+    victim: Named,
+    /// What they name when they are sent about nothing.
+    nothing: Named,
+    secrets: Secrets<'a>,
+}
+
+impl Stranger<'_> {
+    /// Asks for everything, and returns what was wrong with the answers.
+    async fn asks(&self, tenants: &Tenants) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for operation in table() {
+            for (index, ask) in operation.asks.iter().enumerate() {
+                let asked = ask(&self.victim);
+                let answer = tenants.ask(operation, &asked, Some(self.key)).await;
+                if let Some(why) = self.fault(tenants, operation, *ask, &asked, &answer).await {
+                    let Answer { status, text } = &answer;
+                    wrong.push(format!("{} #{index} {why}: {} -> {status} {text}", operation.name, asked.text()));
+                }
+            }
+        }
+        wrong
+    }
+
+    async fn fault(
+        &self,
+        tenants: &Tenants,
+        operation: &Operation,
+        ask: Ask,
+        asked: &Asked,
+        answer: &Answer,
+    ) -> Option<String> {
+        let given_away = self.secrets.given_away(asked, answer);
+        if !given_away.is_empty() {
+            return Some(format!("gives away {given_away:?}"));
+        }
+        if operation.need == Need::Open {
+            return None;
+        }
+        if !answer.is_fair() {
+            return Some("is no answer".to_owned());
+        }
+        if operation.need == Need::Admin {
+            return (answer.status != 403).then(|| "should be refused with 403".to_owned());
+        }
+        if answer.is_refusal() || !self.secrets.are_named_in(asked) {
+            return None;
+        }
+        let about_nothing = tenants.ask(operation, &ask(&self.nothing), Some(self.key)).await;
+        if are_alike((answer, &self.victim), (&about_nothing, &self.nothing)) {
+            return None;
+        }
+        Some(format!("tells what is there; about nothing it says {} {}", about_nothing.status, about_nothing.text))
+    }
+}
+
+fn assert_none(wrong: &[String]) {
+    assert!(wrong.is_empty(), "{} answers are wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn every_route_and_tool_is_in_a_table_and_nothing_else() {
+    let tenants = Tenants::open().await;
+    let mut served: BTreeSet<String> =
+        tenants.routes.iter().map(|route| format!("{} {}", route.method, route.path)).collect();
+    assert_eq!(served.len(), tenants.routes.len(), "nothing is registered twice");
+    let list = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"});
+    let listed = tenants.done("POST", asked::arguments(list), &tenants.root).await;
+    let tools = listed["result"]["tools"].as_array().unwrap();
+    served.extend(tools.iter().map(|tool| format!("tool {}", tool["name"].as_str().unwrap())));
+    let known: BTreeSet<String> = table().map(|operation| operation.name.to_owned()).collect();
+    assert_eq!(known.len(), table().count(), "nothing is in the tables twice");
+    let missing: Vec<&String> = served.difference(&known).collect();
+    let gone: Vec<&String> = known.difference(&served).collect();
+    assert!(missing.is_empty() && gone.is_empty(), "in no table: {missing:?}; not registered: {gone:?}");
+    let open: BTreeSet<&str> =
+        table().filter(|one| one.need == Need::Open).map(|one| one.name.trim_start_matches("GET ")).collect();
+    assert_eq!(open, PUBLIC.iter().copied().collect(), "what needs no key");
+    tenants.close().await;
+}
+
+#[tokio::test]
+async fn who_has_no_key_is_answered_nothing() {
+    let tenants = Tenants::open().await;
+    let alice = tenants.furnished_tenant(1).await;
+    let secrets = secrets_of(&alice);
+    let mut wrong = Vec::new();
+    for operation in table() {
+        for ask in operation.asks {
+            let asked = ask(&alice.named);
+            let answer = tenants.ask(operation, &asked, None).await;
+            let is_good = match operation.need {
+                Need::Open => answer.status == 200,
+                _ => answer.status == 401,
+            };
+            // Not even a name that the request holds is said again.
+            let repeats = secrets.names.iter().chain(&secrets.markers).any(|secret| answer.text.contains(*secret));
+            if !is_good || repeats {
+                wrong.push(format!("{}: {} {}", operation.name, answer.status, answer.text));
+            }
+        }
+    }
+    let unknown = format!("krlk_{}", "0".repeat(64));
+    let paths: BTreeSet<String> = table().map(|operation| operation.asks[0](&alice.named).path).collect();
+    let is_open = |path: &str| table().any(|one| one.need == Need::Open && one.asks[0](&alice.named).path == path);
+    for path in paths.iter().filter(|path| !is_open(path)) {
+        for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] {
+            let answer = tenants.send(method, &at(path.as_str()), None).await;
+            if answer.status != 401 {
+                wrong.push(format!("{method} {path} without a key: {} {}", answer.status, answer.text));
+            }
+        }
+    }
+    let answer = tenants.send("GET", &at("/product/scheduler/allstatus"), Some(&unknown)).await;
+    assert_eq!(answer.status, 401, "{answer:?}");
+    assert_none(&wrong);
+    tenants.close().await;
+}
+
+#[tokio::test]
+async fn a_key_of_another_tenant_reaches_nothing_and_changes_nothing() {
+    let tenants = Tenants::open().await;
+    let alice = tenants.furnished_tenant(1).await;
+    let cubes = [alice.named.cube.as_str(), &alice.named.user, &alice.shelf];
+    let before = tenants.state_of(&alice, &cubes).await;
+    let own = mos::keys::NewKey::user(OTHER);
+    let keys = [tenants.key(own).await, tenants.pretender(OTHER).await, tenants.reader(OTHER).await];
+    let mut wrong = Vec::new();
+    for key in &keys {
+        // As the tenant itself, and as oneself with the things of the tenant.
+        for user in [alice.named.user.as_str(), OTHER] {
+            let victim = Named { user: user.to_owned(), ..alice.named.clone() };
+            let nothing = nothing(if user == OTHER { OTHER } else { "nobodyhere" });
+            let stranger = Stranger { key, victim, nothing, secrets: secrets_of(&alice) };
+            wrong.extend(stranger.asks(&tenants).await);
+        }
+    }
+    assert_none(&wrong);
+    assert_eq!(tenants.state_of(&alice, &cubes).await, before);
+    tenants.close().await;
+}
+
+#[tokio::test]
+async fn a_key_of_one_cube_reaches_no_other_of_its_user() {
+    let tenants = Tenants::open().await;
+    let alice = tenants.furnished_tenant(1).await;
+    let cubes = [alice.named.cube.as_str(), &alice.named.user];
+    let before = tenants.state_of(&alice, &cubes).await;
+    let key = tenants.narrow(&alice.named.user, &alice.shelf).await;
+    let Named { cube, memory, task, .. } = &alice.named;
+    let secrets =
+        Secrets { markers: alice.markers.iter().map(String::as_str).collect(), names: vec![cube, memory, task] };
+    let nothing = nothing(&alice.named.user);
+    let stranger = Stranger { key: &key, victim: alice.named.clone(), nothing, secrets };
+    let wrong = stranger.asks(&tenants).await;
+    assert_none(&wrong);
+    let mut after = tenants.state_of(&alice, &cubes).await;
+    // The key itself is one more.
+    let kept = |listed: &Value, id: &Value| listed.as_array().unwrap().iter().any(|one| one["id"] == *id);
+    after["keys"].as_array_mut().unwrap().retain(|one| kept(&before["keys"], &one["id"]));
+    assert_eq!(after, before);
+    tenants.close().await;
+}
+
+#[tokio::test]
+async fn a_key_that_only_reads_changes_nothing() {
+    let tenants = Tenants::open().await;
+    let alice = tenants.furnished_tenant(1).await;
+    let key = tenants.reader(&alice.named.user).await;
+    let cubes = [alice.named.cube.as_str(), &alice.named.user, &alice.shelf];
+    let before = tenants.state_of(&alice, &cubes).await;
+    let mut wrong = Vec::new();
+    for operation in table() {
+        for ask in operation.asks {
+            let asked = ask(&alice.named);
+            let answer = tenants.ask(operation, &asked, Some(&key)).await;
+            let expected = match operation.need {
+                Need::Open | Need::Read => 200,
+                Need::Write | Need::Admin => 403,
+            };
+            if answer.status != expected {
+                wrong.push(format!("{} -> {} {}", asked.text(), answer.status, answer.text));
+            }
+        }
+    }
+    assert_none(&wrong);
+    let after = tenants.state_of(&alice, &cubes).await;
+    for what in ["memories", "cubes", "keys", "users"] {
+        assert_eq!(after[what], before[what], "{what}");
+    }
+    tenants.close().await;
+}
+
+/// Operations whose answer to the owner holds what the others must not see.
+const TELLING: [&str; 14] = [
+    "POST /product/search",
+    "POST /product/get_memory",
+    "GET /product/get_memory/{memory_id}",
+    "POST /product/get_memory_by_ids",
+    "POST /product/get_memory_dashboard",
+    "POST /product/get_all",
+    "POST /product/chat/complete",
+    "POST /product/chat/stream",
+    "POST /v1/chat/completions",
+    "GET /dashboard/api/memories",
+    "GET /dashboard/api/graph",
+    "tool search_memories",
+    "tool get_memory",
+    "tool chat",
+];
+
+#[tokio::test]
+async fn what_is_refused_to_others_is_answered_to_its_owner() {
+    let tenants = Tenants::open().await;
+    let mut alice = tenants.furnished_tenant(0).await;
+    let (mut wrong, mut telling) = (Vec::new(), BTreeSet::new());
+    let mut n_tenants = 0;
+    for operation in table() {
+        for ask in operation.asks {
+            if matches!(operation.need, Need::Write | Need::Admin) {
+                // Each change has a tenant of its own, so that none of them stands in the way of another.
+                n_tenants += 1;
+                alice = tenants.tenant(n_tenants).await;
+            }
+            let asked = ask(&alice.named);
+            let key = if operation.need == Need::Admin { &tenants.root } else { &alice.key };
+            let answer = tenants.ask(operation, &asked, Some(key)).await;
+            // What is there already is not made once more.
+            let is_there = operation.name.contains("create_cube") || operation.name == "POST /dashboard/api/cubes";
+            let is_done = answer.status == 200 || is_there && [400, 409].contains(&answer.status);
+            if !is_done {
+                wrong.push(format!("{} {} -> {} {}", operation.name, asked.text(), answer.status, answer.text));
+            }
+            if secrets_of(&alice).markers.iter().any(|marker| answer.text.contains(marker)) {
+                telling.insert(operation.name);
+            }
+        }
+    }
+    assert_none(&wrong);
+    for name in TELLING {
+        assert!(telling.contains(name), "{name} tells its owner nothing, so that its silence to others shows nothing");
+    }
+    tenants.close().await;
+}
+
+#[tokio::test]
+async fn counts_are_of_ones_own() {
+    let tenants = Tenants::open().await;
+    let alice = tenants.furnished_tenant(1).await;
+    let key = tenants.key(mos::keys::NewKey::user(OTHER)).await;
+    let all = tenants.done("GET", at("/product/scheduler/allstatus"), &key).await;
+    assert_eq!(
+        (&all["data"]["scheduler_summary"]["total"], &all["data"]["all_tasks_summary"]["total"]),
+        (&json!(0), &json!(0))
+    );
+    let shown = tenants.done("POST", at("/product/get_memory_dashboard").with(json!({})), &key).await;
+    let counts = shown["data"]["statistics"].as_object().unwrap();
+    assert!(counts.values().all(|count| *count == json!(0)), "{shown}");
+    let session = tenants.done("GET", at("/dashboard/api/session"), &key).await;
+    assert_eq!((&session["cubes"], &session["users"]), (&json!([]), &json!([])));
+    let usage = tenants.done("GET", at("/dashboard/api/usage"), &key).await;
+    assert_eq!(usage["entries"], json!([]));
+    let own = tenants.done("GET", at("/product/scheduler/allstatus"), &alice.key).await;
+    assert_ne!(own["data"]["scheduler_summary"]["total"], json!(0), "there is something to count");
+    tenants.close().await;
+}
+
+#[tokio::test]
+async fn numbers_of_the_server_name_nobody() {
+    let tenants = Tenants::open().await;
+    let alice = tenants.furnished_tenant(1).await;
+    let stranger = tenants.key(mos::keys::NewKey::user(OTHER)).await;
+    let path = format!("/product/get_memory/{}", alice.named.memory);
+    assert_eq!(tenants.done("GET", at(path), &stranger).await["data"], Value::Null);
+    let numbers = tenants.send("GET", &at("/metrics"), Some(&tenants.root)).await;
+    assert_eq!(numbers.status, 200);
+    let mut secrets = secrets_of(&alice);
+    secrets.names.push(OTHER);
+    assert_eq!(secrets.given_away(&at("/metrics"), &numbers), [""; 0]);
+    tenants.close().await;
+}
+
+#[tokio::test]
+async fn events_of_others_are_not_streamed() {
+    let tenants = Tenants::open().await;
+    let alice = tenants.tenant(1).await;
+    let key = tenants.key(mos::keys::NewKey::user(OTHER)).await;
+    let made = at("/dashboard/api/cubes").with(json!({"cube_id": "burrow"}));
+    tenants.done("POST", made, &key).await;
+    let mut stream = tenants.open_stream("/dashboard/api/events/stream?cube=burrow", &key).await;
+    assert!(next_of(&mut stream).await.contains("open"));
+    let scheduler = tenants.mos().scheduler().unwrap();
+    let event = |user: &str, cube: &str, text: &str| -> mos::scheduler::Event {
+        let told = json!({"item_id": format!("{user}/{text}"), "user_id": user, "mem_cube_id": cube, "label": "addMemory",
+            "log_content": text, "timestamp": "2026-01-02T03:04:05"});
+        serde_json::from_value(told).unwrap()
+    };
+    let (user, cube) = (alice.named.user.as_str(), alice.named.cube.as_str());
+    for (user, cube, text) in
+        [(user, cube, alice.markers[0].as_str()), (OTHER, cube, "elsewhere"), (OTHER, "burrow", "one's own")]
+    {
+        let scope = mos_core::Scope::of(&mos_core::CubeId::from(cube));
+        scheduler.events().record(&scope, vec![event(user, cube, text)]).await.unwrap();
+    }
+    let first = next_of(&mut stream).await;
+    assert!(
+        first.contains("one's own") && !first.contains(&alice.markers[0]) && !first.contains("elsewhere"),
+        "{first}"
+    );
+    drop(stream);
+    tenants.close().await;
+}
+
+/// What comes next on a stream.
+async fn next_of(stream: &mut reqwest::Response) -> String {
+    let chunk = stream.chunk().await.unwrap().expect("the stream goes on");
+    String::from_utf8(chunk.to_vec()).unwrap()
+}
