@@ -3,8 +3,8 @@
 //! Handlers parse, call [`mos::product`], and render; nothing is decided here but who calls and how much they may send. The
 //! router is a function of the state, so tests need no socket.
 //!
-//! Invariants: every route but those of [`server::PUBLIC`] has a caller, found by its key; logs carry no memory text; every
-//! body, stream, list and wait is bounded.
+//! Invariants: every route is listed as it is registered ([`operations`]), and every one but those of [`server::PUBLIC`] has a
+//! caller, found by its key; logs carry no memory text; every body, stream, list and wait is bounded.
 
 mod audit;
 mod auth;

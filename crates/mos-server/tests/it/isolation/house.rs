@@ -200,6 +200,7 @@ impl Tenants {
             json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "chat", "arguments": turn}});
         let said = self.done("POST", arguments(call), &tenant.key).await;
         assert_eq!(said["result"]["isError"], false, "{said}");
+        self.mos().wait_for_sending().await;
         tenant
     }
 
@@ -212,6 +213,7 @@ impl Tenants {
 
     /// What a tenant has: memories, cubes, keys and waiting work. `cubes` are those whose memories and work are told.
     pub(super) async fn state_of(&self, tenant: &Tenant, cubes: &[&str]) -> Value {
+        self.mos().wait_for_sending().await;
         let user = &tenant.named.user;
         let mut memories = Vec::new();
         let mut queues = Vec::new();
@@ -244,8 +246,20 @@ impl Tenants {
 async fn text_of(mut response: Response, path: &str) -> String {
     let is_endless = path.contains("/events/stream") && response.status().is_success();
     if !is_endless {
-        return response.text().await.unwrap();
+        return with_pieces(response.text().await.unwrap());
     }
     let first = response.chunk().await.unwrap().unwrap();
     String::from_utf8(first.to_vec()).unwrap()
+}
+
+/// Adds to the body of a stream the text that its pieces make up: a word may be cut anywhere.
+fn with_pieces(text: String) -> String {
+    let data = text.lines().filter_map(|line| line.strip_prefix("data:"));
+    let frames = data.filter_map(|data| serde_json::from_str::<Value>(data.trim()).ok());
+    let piece = |frame: Value| {
+        let piece = frame["data"].as_str().or(frame["choices"][0]["delta"]["content"].as_str());
+        piece.map(str::to_owned)
+    };
+    let pieces: String = frames.filter_map(piece).collect();
+    if pieces.is_empty() { text } else { format!("{text}\n{pieces}") }
 }
