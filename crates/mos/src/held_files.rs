@@ -47,6 +47,22 @@ impl HeldFiles {
         Ok(ids)
     }
 
+    /// Returns every file of a cube with the first of its memories, in the order in which the first ones came; with everything
+    /// that was written before the call.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the record cannot be read.
+    pub(crate) async fn all(
+        &self,
+        record: &dyn RecordStore,
+        scope: &Scope,
+    ) -> Result<Vec<(String, MemoryId)>, StoreError> {
+        let of_cube = self.cube(scope).await;
+        let mut of_cube = of_cube.lock().await;
+        of_cube.follow(record, scope).await?;
+        Ok(of_cube.in_order())
+    }
+
     async fn cube(&self, scope: &Scope) -> Arc<Mutex<OfCube>> {
         let mut cubes = self.cubes.lock().await;
         let found = match cubes.iter().position(|(known, _)| known == scope) {
@@ -67,7 +83,8 @@ struct OfCube {
     /// Number of the last change that is in it.
     sequence: u64,
     ids: HashMap<String, Vec<MemoryId>>,
-    files: HashMap<MemoryId, Vec<String>>,
+    /// With the number of its arrival.
+    files: HashMap<MemoryId, (u64, Vec<String>)>,
 }
 
 impl OfCube {
@@ -87,7 +104,8 @@ impl OfCube {
     fn take(&mut self, change: ChangedFields) {
         let ChangedFields { sequence, id, state } = change;
         self.sequence = sequence;
-        for file in self.files.remove(&id).into_iter().flatten() {
+        let before = self.files.remove(&id).map(|(_, files)| files);
+        for file in before.into_iter().flatten() {
             if let Some(ids) = self.ids.get_mut(&file) {
                 ids.retain(|known| *known != id);
                 if ids.is_empty() {
@@ -95,15 +113,25 @@ impl OfCube {
                 }
             }
         }
-        let files = state.and_then(|state| state.values.into_iter().next());
-        let Some(Value::Array(files)) = files else { return };
+        let Some(state) = state else { return };
+        let arrival = state.arrival;
+        let Some(Value::Array(files)) = state.values.into_iter().next() else { return };
         let files: Vec<String> = files.iter().filter_map(Value::as_str).map(str::to_owned).collect();
         for file in &files {
             self.ids.entry(file.clone()).or_default().push(id.clone());
         }
         if !files.is_empty() {
-            self.files.insert(id, files);
+            self.files.insert(id, (arrival, files));
         }
+    }
+
+    fn in_order(&self) -> Vec<(String, MemoryId)> {
+        let arrival = |id: &MemoryId| self.files.get(id).map_or(u64::MAX, |(arrival, _)| *arrival);
+        let first = |ids: &[MemoryId]| ids.iter().map(|id| (arrival(id), id.clone())).min();
+        let files = self.ids.iter().filter_map(|(file, ids)| Some((first(ids)?, file.clone())));
+        let mut files: Vec<((u64, MemoryId), String)> = files.collect();
+        files.sort_unstable();
+        files.into_iter().map(|((_, id), file)| (file, id)).collect()
     }
 }
 
@@ -128,6 +156,8 @@ mod tests {
         of_cube.take(change(4, "a", Some(json!(["g"]))));
         assert_eq!(of_cube.ids["f"], [MemoryId::new("b")]);
         assert_eq!(of_cube.ids["g"], [MemoryId::new("a")]);
+        let expected = [("f".to_owned(), MemoryId::new("b")), ("g".to_owned(), MemoryId::new("a"))];
+        assert_eq!(of_cube.in_order(), expected);
         of_cube.take(change(5, "b", None));
         assert!(!of_cube.ids.contains_key("f") && !of_cube.files.contains_key(&MemoryId::new("b")));
         assert_eq!(of_cube.sequence, 5);

@@ -42,6 +42,7 @@ mod listing;
 mod memories;
 mod memory_by_id;
 mod openai;
+mod openmem;
 mod pieces;
 mod playground;
 mod reach;
@@ -71,6 +72,11 @@ pub use listing::{GetMemoryDashboardRequest, GetMemoryRequest, MemoryList, Memor
 pub use memories::{DrawnBy, DrawnCube, DrawnMemories, DrawnMemory, GetMemoryPlaygroundRequest};
 pub use memory_by_id::MemoriesById;
 pub use openai::{ChatCompletion, CompletionContext, CompletionEvent, CompletionStream, OpenAiError, OpenAiResult};
+pub use openmem::{
+    CreateKnowledgeBaseRequest, DeleteProfileRequest, EditProfileRequest, ExtractMemoryRequest, Extracted,
+    GetKnowledgeFilesRequest, GetMessagesRequest, KnowledgeBase, KnowledgeFile, KnowledgeFiles, RerankRequest,
+    UpdateMemoryRequest,
+};
 pub use read::{Field, Issue, Request, RequestFields};
 pub use records::{DeleteMemoryByRecordIdRequest, RecoverMemoryByRecordIdRequest};
 pub use reply::Reply;

@@ -1,0 +1,257 @@
+//! The messages of conversations, as the memories of them know them.
+
+use std::collections::HashSet;
+
+use mos_core::memory::SourceMessage;
+use mos_core::{CubeId, Filter, MemoryItem, Paging, Scope as RecordScope};
+use serde_json::{Map, Value, json};
+
+use super::super::app::Product;
+use super::super::error::ProductResult;
+use super::super::listing::not_deleted;
+use super::super::reply::Reply;
+use super::super::shared_types::DEFAULT_SESSION;
+
+/// The most memories that messages are looked for in, the newest.
+const MAX_MEMORIES: usize = 2_000;
+
+/// The most conversations of an answer.
+const MAX_CONVERSATIONS: usize = 50;
+
+/// The most messages of one conversation.
+const MAX_MESSAGES: usize = 500;
+
+/// The tag of memories that are what was given, as it was.
+const AS_GIVEN: &str = "mode:fast";
+
+request! {
+    /// Asks for the messages of conversations.
+    pub struct GetMessagesRequest as GetMessagesRequest {
+        /// Whose conversations.
+        required user_id: String;
+        /// Which one; without this the newest ones.
+        optional conversation_id: String;
+        /// The most conversations, at most 50.
+        #[schema(required = false, default = 6)]
+        default conversation_limit_number: usize = 6, at least 1.0;
+        /// The most messages of each conversation, at most 500; the newest.
+        #[schema(required = false, default = 6)]
+        default message_limit_number: usize = 6, at least 1.0;
+    }
+}
+
+/// What somebody said.
+#[derive(Clone, Debug, PartialEq)]
+struct Said {
+    conversation: String,
+    role: String,
+    content: String,
+    message_id: Option<String>,
+    /// When it was said, else when it was told to the memory.
+    at: String,
+    memory_id: String,
+}
+
+impl Said {
+    fn to_value(&self) -> Value {
+        json!({
+            "message_id": self.message_id.as_ref().unwrap_or(&self.memory_id),
+            "conversation_id": self.conversation,
+            "role": self.role,
+            "content": self.content,
+            "create_time": self.at,
+            "memory_id": self.memory_id,
+        })
+    }
+}
+
+impl Product {
+    /// Returns messages of a user's conversations: of each the newest ones, in the order in which they were said; conversations
+    /// follow each other from the oldest to the newest. They are those that memories are of: what was deleted is in none, and
+    /// a message that was longer than a memory comes in parts.
+    ///
+    /// # Errors
+    /// Status 403 without the right to read.
+    pub async fn get_messages(&self, request: GetMessagesRequest) -> ProductResult<Reply<Vec<Value>>> {
+        let (_, cubes) = self.to_read(&request.user_id, None).await?;
+        let mut filter = not_deleted().and(Filter::equals("user_id", request.user_id.as_str()));
+        let conversation = request.conversation_id.as_deref().filter(|text| !text.is_empty());
+        if let Some(conversation) = conversation {
+            filter = filter.and(Filter::equals("session_id", conversation));
+        }
+        let mut said = Vec::new();
+        for cube in &cubes {
+            said.extend(said_in(self.newest(cube, &filter).await?));
+        }
+        let n_messages = request.message_limit_number.min(MAX_MESSAGES);
+        let newest = newest_of(said, request.conversation_limit_number.min(MAX_CONVERSATIONS), n_messages);
+        Ok(Reply::new("Messages retrieved successfully", newest.iter().map(Said::to_value).collect()))
+    }
+
+    async fn newest(&self, cube: &CubeId, filter: &Filter) -> ProductResult<Vec<MemoryItem>> {
+        let paging = Paging { offset: 0, limit: MAX_MEMORIES };
+        let page = self.mos().parts.record.export(&RecordScope::of(cube), filter, paging).await?;
+        Ok(page.graph.nodes)
+    }
+}
+
+/// Returns what was said in the conversations that memories are of, each message once, oldest first.
+fn said_in(mut items: Vec<MemoryItem>) -> Vec<Said> {
+    items.retain(|item| item.working_copy_of().is_none());
+    items.sort_by_cached_key(|item| (told_at(item), first_index(item)));
+    let (given, drawn): (Vec<MemoryItem>, Vec<MemoryItem>) = items.into_iter().partition(is_as_given);
+    let mut said: Vec<(String, Said)> = Vec::new();
+    // Windows overlap: a message of one input stands in several of them, under the same number and time.
+    let mut numbered = HashSet::new();
+    for item in &given {
+        for (source, one) in messages_of(item) {
+            let place = source.map(|source| (index_of(source), source.chat_time.clone(), one.key()));
+            if place.is_none_or(|place| numbered.insert(place)) {
+                said.push((told_at(item), one));
+            }
+        }
+    }
+    // What a model drew names messages that the given ones have already, unless those are gone.
+    let mut known: HashSet<(String, String, String)> = said.iter().map(|(_, one)| one.words()).collect();
+    for item in &drawn {
+        for (_, one) in messages_of(item) {
+            if known.insert(one.words()) {
+                said.push((told_at(item), one));
+            }
+        }
+    }
+    said.sort_by(|(left, _), (right, _)| left.cmp(right));
+    said.into_iter().map(|(_, one)| one).collect()
+}
+
+impl Said {
+    fn words(&self) -> (String, String, String) {
+        (self.conversation.clone(), self.role.clone(), self.content.clone())
+    }
+
+    /// What makes it another message of its input than others.
+    fn key(&self) -> (String, String, String, Option<String>) {
+        let (conversation, role, content) = self.words();
+        (conversation, role, content, self.message_id.clone())
+    }
+}
+
+fn is_as_given(item: &MemoryItem) -> bool {
+    let tags = item.metadata.tags.as_deref().unwrap_or_default();
+    tags.iter().any(|tag| tag == AS_GIVEN) || item.metadata.tree().is_none_or(|fields| fields.sources.is_none())
+}
+
+fn told_at(item: &MemoryItem) -> String {
+    let created = item.metadata.tree().and_then(|fields| fields.created_at.clone());
+    created.or_else(|| item.metadata.updated_at.clone()).unwrap_or_default()
+}
+
+fn first_index(item: &MemoryItem) -> u64 {
+    let sources = item.metadata.tree().and_then(|fields| fields.sources.as_deref()).unwrap_or_default();
+    sources.first().and_then(index_of).unwrap_or(0)
+}
+
+/// The number of a message in the input that it came with.
+fn index_of(source: &SourceMessage) -> Option<u64> {
+    source.extra.get("index").and_then(Value::as_u64)
+}
+
+/// Returns the messages that a memory is of, and where it has them from.
+fn messages_of(item: &MemoryItem) -> Vec<(Option<&SourceMessage>, Said)> {
+    let metadata = &item.metadata;
+    let conversation = metadata.session_id.clone().unwrap_or_else(|| DEFAULT_SESSION.to_owned());
+    let said = |role: &str, content: &str, message_id: Option<String>, at: Option<String>| Said {
+        conversation: conversation.clone(),
+        role: role.to_owned(),
+        content: content.to_owned(),
+        message_id,
+        at: at.unwrap_or_else(|| told_at(item)),
+        memory_id: item.id.to_string(),
+    };
+    let sources = metadata.tree().and_then(|fields| fields.sources.as_deref()).unwrap_or_default();
+    if sources.is_empty() {
+        // A message that is a memory by itself.
+        let info = metadata.info.as_ref();
+        let text = |key: &str| info.and_then(|info: &Map<String, Value>| info.get(key)).and_then(Value::as_str);
+        let one = text("role").map(|role| {
+            (
+                None,
+                said(role, &item.memory, text("message_id").map(str::to_owned), text("chat_time").map(str::to_owned)),
+            )
+        });
+        return one.into_iter().collect();
+    }
+    let told = sources.iter().filter(|source| source.kind == "chat").filter_map(|source| {
+        let content = source.content.as_deref().filter(|content| !content.trim().is_empty())?;
+        let one = said(source.role.as_deref()?, content, source.message_id.clone(), source.chat_time.clone());
+        Some((Some(source), one))
+    });
+    told.collect()
+}
+
+/// Returns the newest messages of the newest conversations; both stay in their order.
+fn newest_of(said: Vec<Said>, n_conversations: usize, n_messages: usize) -> Vec<Said> {
+    let mut conversations: Vec<(String, Vec<Said>)> = Vec::new();
+    for one in said {
+        // The one that was spoken in last stands last.
+        let mut found = match conversations.iter().position(|(name, _)| *name == one.conversation) {
+            Some(place) => conversations.remove(place),
+            None => (one.conversation.clone(), Vec::new()),
+        };
+        found.1.push(one);
+        conversations.push(found);
+    }
+    let before = conversations.len().saturating_sub(n_conversations);
+    let newest = conversations.into_iter().skip(before).flat_map(|(_, messages)| {
+        let older = messages.len().saturating_sub(n_messages);
+        messages.into_iter().skip(older)
+    });
+    newest.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn item(number: u32, at: &str, tags: Value, sources: &[(u64, &str, &str)]) -> MemoryItem {
+        let sources: Vec<Value> = sources
+            .iter()
+            .map(|(index, role, text)| json!({"type": "chat", "role": role, "content": text, "index": index}))
+            .collect();
+        let value = json!({"id": format!("00000000-0000-4000-8000-{number:012}"), "memory": "x", "metadata": {
+            "memory_type": "UserMemory", "session_id": "monday", "created_at": at, "tags": tags, "sources": sources}});
+        MemoryItem::from_value(value, String::new).unwrap()
+    }
+
+    fn texts(said: &[Said]) -> Vec<&str> {
+        said.iter().map(|one| one.content.as_str()).collect()
+    }
+
+    #[test]
+    fn each_message_comes_once_and_in_order() {
+        let raw = || json!([AS_GIVEN]);
+        let items = vec![
+            item(4, "2026-01-02", raw(), &[(0, "user", "Hi")]),
+            item(3, "2026-01-01T00:00:01", json!([]), &[(0, "user", "Tea?"), (9, "user", "gone since")]),
+            item(2, "2026-01-01", raw(), &[(1, "assistant", "Yes"), (2, "user", "Hi")]),
+            item(1, "2026-01-01", raw(), &[(0, "user", "Tea?"), (1, "assistant", "Yes")]),
+        ];
+        let said = said_in(items);
+        assert_eq!(texts(&said), ["Tea?", "Yes", "Hi", "gone since", "Hi"]);
+        assert_eq!(texts(&newest_of(said, 1, 2)), ["gone since", "Hi"]);
+    }
+
+    #[test]
+    fn the_newest_conversations_are_those_that_were_spoken_in_last() {
+        let one = |conversation: &str, content: &str| Said {
+            conversation: conversation.to_owned(),
+            role: "user".to_owned(),
+            content: content.to_owned(),
+            message_id: None,
+            at: String::new(),
+            memory_id: "m".to_owned(),
+        };
+        let said = vec![one("a", "1"), one("b", "2"), one("c", "3"), one("a", "4")];
+        assert_eq!(texts(&newest_of(said, 2, 9)), ["3", "1", "4"]);
+    }
+}
