@@ -32,6 +32,8 @@ const READING: &[&str] = &[
     "/api/openmem/v1/get/message",
     "/api/openmem/v1/get/memory",
     "/api/openmem/v1/get/knowledgebase-file",
+    "/api/openmem/v1/extract/memory",
+    "/api/openmem/v1/rerank",
     "/dream/diary",
     "/v1/embeddings",
 ];

@@ -5,9 +5,16 @@ use serde_json::{Map, Value, json};
 /// The most characters of a memory that stand for a title it lacks.
 const MAX_TITLE: usize = 60;
 
-/// Returns what a search has found.
-pub(super) fn found(data: &Value) -> Value {
+/// Returns what a search has found. Memories of several cubes come best first, at most `n_memories` of them.
+pub(super) fn found(data: &Value, n_memories: usize) -> Value {
     let mut answer = lists(data);
+    if data["text_mem"].as_array().is_some_and(|buckets| buckets.len() > 1)
+        && let Some(memories) = answer["memory_detail_list"].as_array_mut()
+    {
+        let relativity = |memory: &Value| memory["relativity"].as_f64().unwrap_or_default();
+        memories.sort_by(|left, right| relativity(right).total_cmp(&relativity(left)));
+        memories.truncate(n_memories);
+    }
     answer["skill_detail_list"] = details(&data["skill_mem"], skill);
     // Clients would not take null.
     if let Some(note) = data["pref_note"].as_str().filter(|note| !note.is_empty()) {
@@ -29,19 +36,48 @@ pub(super) fn listed(data: &Value, page: u64, size: u64) -> Value {
 }
 
 fn lists(data: &Value) -> Value {
+    let (profiles, memories): (Vec<&Value>, Vec<&Value>) = nodes(&data["text_mem"]).partition(|node| is_profile(node));
     json!({
-        "memory_detail_list": details(&data["text_mem"], memory),
+        "memory_detail_list": memories.into_iter().map(memory).collect::<Vec<_>>(),
         "preference_detail_list": details(&data["pref_mem"], preference),
         "tool_memory_detail_list": details(&data["tool_mem"], tool),
-        "profile_detail_list": [],
+        "profile_detail_list": profiles.into_iter().map(profile).collect::<Vec<_>>(),
         "event_detail_list": [],
     })
 }
 
 /// The memories of all cubes, one after the other.
 fn details(buckets: &Value, detail: fn(&Value) -> Value) -> Value {
+    nodes(buckets).map(detail).collect()
+}
+
+fn nodes(buckets: &Value) -> impl Iterator<Item = &Value> {
     let buckets = buckets.as_array().into_iter().flatten();
-    buckets.flat_map(|bucket| bucket["memories"].as_array().into_iter().flatten()).map(detail).collect()
+    buckets.flat_map(|bucket| bucket["memories"].as_array().into_iter().flatten())
+}
+
+/// Whether a memory is a profile.
+fn is_profile(node: &Value) -> bool {
+    node["metadata"]["profile_template_id"].is_string() && node["metadata"]["profile_fields"].is_object()
+}
+
+/// Returns a profile with its fields.
+pub(super) fn profile(node: &Value) -> Value {
+    let metadata = &node["metadata"];
+    let own = [
+        ("profile_template_id", metadata["profile_template_id"].clone()),
+        ("metadata", metadata["profile_fields"].clone()),
+        ("memory_value", node["memory"].clone()),
+    ];
+    with_common(node, own)
+}
+
+/// Returns what was drawn from messages.
+pub(super) fn extracted(memories: &[Value], preferences: &[Value]) -> Value {
+    json!({
+        "memory_detail_list": memories.iter().map(memory).collect::<Vec<_>>(),
+        "preference_detail_list": preferences.iter().map(preference).collect::<Vec<_>>(),
+    })
 }
 
 /// Returns a memory as these clients print it.
@@ -120,13 +156,22 @@ mod tests {
         let liked = json!({"id": "b", "memory": "tea", "metadata": {"preference_type": "explicit_preference", "reasoning": "said"}});
         let data = json!({"text_mem": [{"cube_id": "ann", "memories": [hit], "total_nodes": 1}],
             "pref_mem": [{"memories": [liked]}], "tool_mem": [], "skill_mem": [], "pref_note": ""});
-        let answer = found(&data);
+        let answer = found(&data, 6);
         let expected = json!({"id": "a", "memory_key": "tea", "memory_value": "Ann likes tea", "memory_type": "UserMemory",
             "relativity": 0.5, "create_time": "2026-01-01", "conversation_id": "s"});
         assert_eq!(answer["memory_detail_list"], json!([expected]));
         let preference = &answer["preference_detail_list"][0];
         assert_eq!((&preference["preference"], &preference["reasoning"]), (&json!("tea"), &json!("said")));
         assert!(answer.get("preference_note").is_none() && answer["tool_memory_detail_list"] == json!([]));
+        let of = |id: &str, relativity: f64| json!({"id": id, "memory": id, "metadata": {"relativity": relativity}});
+        let profile = json!({"id": "p", "memory": "x", "metadata": {
+            "profile_template_id": "basic", "profile_fields": {"city": "Bonn"}}});
+        let two =
+            json!({"text_mem": [{"memories": [of("a", 0.2), profile]}, {"memories": [of("b", 0.9), of("c", 0.1)]}]});
+        let two = found(&two, 2);
+        let ids: Vec<&Value> = two["memory_detail_list"].as_array().unwrap().iter().map(|one| &one["id"]).collect();
+        assert_eq!(ids, ["b", "a"]);
+        assert_eq!(two["profile_detail_list"][0]["metadata"], json!({"city": "Bonn"}));
         let page = listed(&json!({"text_mem": [{"memories": [], "total_nodes": 21}]}), 2, 10);
         assert_eq!((&page["total"], &page["current"], &page["pages"]), (&json!(21), &json!(2), &json!(3)));
     }

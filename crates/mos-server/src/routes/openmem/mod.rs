@@ -4,18 +4,25 @@
 //! the agent's) name.
 
 mod answer;
+mod knowledge;
+mod multipart;
+mod profiles;
 mod request;
 
 use axum::Json;
 use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Extension, Json, Router};
 use mos::product::{
-    AddRequest, AsyncMode, ChatCompleteRequest, ChatRequest, DeleteMemoryRequest, DeletionStatus, FeedbackRequest,
-    GetMemoryRequest, Product, Request, SchedulerStatusRequest, SearchRequest,
+    AddRequest, AsyncMode, ChatCompleteRequest, ChatRequest, DeleteMemoryRequest, DeletionStatus, ExtractMemoryRequest,
+    FeedbackRequest, GetMemoryRequest, GetMessagesRequest, Product, Request, RerankRequest, SchedulerStatusRequest,
+    SearchRequest, UpdateMemoryRequest,
 };
 use serde_json::{Value, json};
 
+use crate::audit::Notes;
 use crate::error::ApiError;
 use crate::extract::{JsonBody, Operations};
 use crate::routes::{Routes, get, post};
@@ -36,11 +43,23 @@ pub(crate) fn routes() -> Routes {
         .route("/search/memory", post(search_memory))
         .route("/get/memory", post(get_memory))
         .route("/get/memory/{id}", get(get_memory_by_id))
+        .route("/get/message", post(get_message))
+        .route("/update/memory", post(update_memory))
         .route("/delete/memory", post(delete_memory))
+        .route("/extract/memory", post(extract_memory))
+        .route("/rerank", post(rerank))
         .route("/get/status", post(get_status))
         .route("/add/feedback", post(add_feedback))
-        .route("/chat", post(chat));
-    Routes::new().nest("/api/openmem/v1", routes)
+        .route("/chat", post(chat))
+        .route("/create/knowledgebase", post(knowledge::create))
+        .route("/delete/knowledgebase", post(knowledge::delete))
+        .route("/add/knowledgebase-file", post(knowledge::add_files))
+        .route("/delete/knowledgebase-file", post(knowledge::delete_files))
+        .route("/get/knowledgebase-file", post(knowledge::get_files))
+        .route("/bind/profile_template", post(profiles::bind))
+        .route("/edit/profile", post(profiles::edit))
+        .route("/delete/profile", post(profiles::delete));
+    Router::new().nest("/api/openmem/v1", routes)
 }
 
 /// The envelope that these clients look into.
@@ -53,14 +72,16 @@ async fn add_message(Operations(product): Operations, JsonBody(body): JsonBody) 
     let task = Task::new(body.subject()?);
     let request = AddRequest::from_json(&body.add(&task)?)?;
     let status = if request.async_mode == AsyncMode::Async { RUNNING } else { COMPLETED };
-    product.add(request).await?;
+    product.add_with_knowledge(request, &body.list("allow_knowledgebase_ids")?).await?;
     ok(json!({"success": true, "task_id": task.to_string(), "status": status}))
 }
 
 async fn search_memory(Operations(product): Operations, JsonBody(body): JsonBody) -> Answer {
     let body = OpenMem::read(&body, product.caller())?;
-    let found = product.search(SearchRequest::from_json(&body.search()?)?).await?;
-    ok(answer::found(&found.data))
+    let request = SearchRequest::from_json(&body.search()?)?;
+    let (n_memories, bases) = (request.top_k, body.list("knowledgebase_ids")?);
+    let found = product.search_with_knowledge(request, &bases, body.knowledge_filter()).await?;
+    ok(answer::found(&found.data, n_memories))
 }
 
 async fn get_memory(Operations(product): Operations, JsonBody(body): JsonBody) -> Answer {
@@ -75,6 +96,34 @@ async fn get_memory_by_id(Operations(product): Operations, Path(id): Path<String
         Some(node) => ok(answer::memory(&node)),
         None => Err(ApiError::new(StatusCode::NOT_FOUND, format!("Memory with ID {id} not found"))),
     }
+}
+
+async fn get_message(Operations(product): Operations, JsonBody(body): JsonBody) -> Answer {
+    let body = OpenMem::read(&body, product.caller())?;
+    let request = body.of_subject(&["conversation_id", "conversation_limit_number", "message_limit_number"])?;
+    let messages = product.get_messages(GetMessagesRequest::from_json(&request)?).await?;
+    ok(json!({"message_detail_list": messages.data}))
+}
+
+async fn update_memory(
+    Operations(product): Operations,
+    notes: Option<Extension<Notes>>,
+    JsonBody(body): JsonBody,
+) -> Answer {
+    let node = product.update_memory(UpdateMemoryRequest::from_json(&body)?).await?.data;
+    if let (Some(Extension(notes)), Some(cube)) = (notes, node["metadata"]["mem_cube_id"].as_str()) {
+        notes.cube(cube);
+    }
+    ok(answer::memory(&node))
+}
+
+async fn extract_memory(Operations(product): Operations, JsonBody(body): JsonBody) -> Answer {
+    let extracted = product.extract_memory(ExtractMemoryRequest::from_json(&body)?).await?.data;
+    ok(answer::extracted(&extracted.memories, &extracted.preferences))
+}
+
+async fn rerank(Operations(product): Operations, JsonBody(body): JsonBody) -> Answer {
+    ok(product.rerank(RerankRequest::from_json(&body)?).await?.data)
 }
 
 async fn delete_memory(Operations(product): Operations, JsonBody(body): JsonBody) -> Answer {
@@ -120,7 +169,11 @@ async fn add_feedback(Operations(product): Operations, JsonBody(body): JsonBody)
 
 async fn chat(Operations(product): Operations, JsonBody(body): JsonBody) -> Answer {
     let body = OpenMem::read(&body, product.caller())?;
-    let request = body.chat()?;
+    let mut request = body.chat()?;
+    let bases = body.list("knowledgebase_ids")?;
+    if !bases.is_empty() {
+        request["readable_cube_ids"] = json!(product.cubes_with_knowledge(body.subject()?, &bases).await?);
+    }
     if body.is_streamed() {
         return Ok(frames(product.chat_stream(ChatRequest::from_json(&request)?).await?));
     }

@@ -146,6 +146,31 @@ impl<'a> OpenMem<'a> {
         Ok(Value::Object(request))
     }
 
+    /// The ids of a list.
+    pub(super) fn list(&self, key: &str) -> Result<Vec<String>, ApiError> {
+        let items = match self.map.get(key) {
+            None => return Ok(Vec::new()),
+            Some(Value::String(one)) => return Ok(vec![one.clone()]),
+            Some(Value::Array(items)) => items,
+            Some(_) => return Err(bad(format!("{key} should be a list of ids"))),
+        };
+        let texts: Option<Vec<String>> = items.iter().map(|item| item.as_str().map(str::to_owned)).collect();
+        texts.ok_or_else(|| bad(format!("{key} should be a list of ids")))
+    }
+
+    /// Which memories of knowledge bases are meant.
+    pub(super) fn knowledge_filter(&self) -> Option<Map<String, Value>> {
+        self.wrapped_filter()?.get("knowledgebase")?.as_object().cloned()
+    }
+
+    /// The fields of these names, for the user or the agent that is meant.
+    pub(super) fn of_subject(&self, names: &[&str]) -> Result<Value, ApiError> {
+        let names: Vec<(&str, &str)> = names.iter().map(|name| (*name, *name)).collect();
+        let mut request = self.moved(&names);
+        request.insert("user_id".to_owned(), json!(self.subject()?));
+        Ok(Value::Object(request))
+    }
+
     /// Memories by their ids, or all of a user that pass.
     pub(super) fn delete(&self) -> Result<Value, ApiError> {
         let kind = self.text("memory_type")?;
@@ -228,10 +253,7 @@ impl<'a> OpenMem<'a> {
     /// Puts the filter into a request; clients may wrap the user's into an object.
     fn put_filter(&self, request: &mut Map<String, Value>) {
         let Some(filter) = self.map.get("filter") else { return };
-        let wrapped = filter.as_object().filter(|map| {
-            !map.is_empty() && map.keys().all(|key| ["user", "knowledgebase", "public"].contains(&key.as_str()))
-        });
-        match wrapped {
+        match self.wrapped_filter() {
             None => drop(request.insert("filter".to_owned(), filter.clone())),
             Some(map) => {
                 if let Some(of_user) = map.get("user").filter(|of_user| !of_user.is_null()) {
@@ -239,6 +261,12 @@ impl<'a> OpenMem<'a> {
                 }
             }
         }
+    }
+
+    fn wrapped_filter(&self) -> Option<&Map<String, Value>> {
+        self.map.get("filter")?.as_object().filter(|map| {
+            !map.is_empty() && map.keys().all(|key| ["user", "knowledgebase", "public"].contains(&key.as_str()))
+        })
     }
 
     fn text(&self, key: &str) -> Result<Option<&str>, ApiError> {
@@ -256,7 +284,8 @@ impl<'a> OpenMem<'a> {
     }
 }
 
-fn bad(message: impl Into<String>) -> ApiError {
+/// Returns the refusal of a request: 400.
+pub(super) fn bad(message: impl Into<String>) -> ApiError {
     ApiError::new(StatusCode::BAD_REQUEST, message)
 }
 
@@ -297,6 +326,12 @@ mod tests {
         let search = read(&body, &program).search().unwrap();
         assert_eq!((&search["filter"], &search["top_k"]), (&json!({"tags": "a"}), &json!(6)));
         assert!(search.get("relativity").is_none());
+        assert!(read(&body, &program).knowledge_filter().is_none());
+        let both = json!({"filter": {"knowledgebase": {"tags": "b"}}, "knowledgebase_ids": ["kb-1"], "user_id": "ann"});
+        let both = read(&both, &program);
+        assert_eq!(both.knowledge_filter().map(Value::Object), Some(json!({"tags": "b"})));
+        assert_eq!(both.list("knowledgebase_ids").unwrap(), ["kb-1"]);
+        assert!(both.list("filter").is_err() && both.search().unwrap().get("filter").is_none());
         assert_eq!(search["search_tool_memory"], false);
     }
 

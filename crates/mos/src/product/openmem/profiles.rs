@@ -32,6 +32,9 @@ const MAX_FIELDS: usize = 100;
 /// The longest fields together, in bytes of JSON.
 const MAX_BYTES: usize = 32 * 1024;
 
+/// The most profiles of one request.
+const MAX_BOUND: usize = 100;
+
 /// How many memories of one profile are looked at: the profile, and copies of it.
 const MAX_FOUND: usize = 16;
 
@@ -67,6 +70,9 @@ impl Product {
     /// # Errors
     /// Status 400 for names and fields that are too many or too long; 403 without the right to write.
     pub async fn bind_profiles(&self, requests: Vec<EditProfileRequest>) -> ProductResult<Reply<Vec<Value>>> {
+        if requests.is_empty() || requests.len() > MAX_BOUND {
+            return Err(ProductError::bad_value(format!("give 1 to {MAX_BOUND} profiles")));
+        }
         for request in &requests {
             check(request)?;
             self.user(&request.user_id)?;
