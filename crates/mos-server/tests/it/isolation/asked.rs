@@ -15,12 +15,18 @@ pub(super) struct Named {
     pub(super) session: String,
     /// The id of a key.
     pub(super) key: String,
+    /// A knowledge base.
+    pub(super) base: String,
+    /// A file of it.
+    pub(super) file: String,
 }
 
 impl Named {
     /// Everything that is named, but the session: a conversation has the name that each client gives it.
-    pub(super) fn all(&self) -> [&str; 6] {
-        [&self.sdk_task, &self.user, &self.cube, &self.memory, &self.task, &self.key].map(String::as_str)
+    pub(super) fn all(&self) -> [&str; 8] {
+        let Self { user, cube, memory, task, sdk_task, session: _, key, base, file } = self;
+        // Those that hold others come first.
+        [file, base, sdk_task, user, cube, memory, task, key].map(String::as_str)
     }
 }
 

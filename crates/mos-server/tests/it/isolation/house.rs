@@ -12,7 +12,7 @@ use reqwest::{Client, Method, Response};
 use serde_json::{Value, json};
 
 use super::asked::{Asked, Named, Operation, arguments, at};
-use super::{BUSINESS_KEY, OTHER};
+use super::{BUSINESS_KEY, OTHER, PROFILE};
 use crate::guarded::options;
 use crate::house::{House, scripted_model};
 
@@ -35,6 +35,13 @@ pub(super) struct Tenant {
     pub(super) shelf_marker: String,
     /// A key that reads and writes.
     pub(super) key: String,
+}
+
+impl Tenant {
+    /// All cubes: the one that requests name, that of the user's name, the second one and the knowledge base.
+    pub(super) fn cubes(&self) -> [&str; 4] {
+        [&self.named.cube, &self.named.user, &self.shelf, &self.named.base].map(String::as_str)
+    }
 }
 
 /// The server.
@@ -162,8 +169,9 @@ impl Tenants {
     pub(super) async fn tenant(&self, number: usize) -> Tenant {
         let user = format!("zorbella{number:03}");
         let (cube, shelf) = (format!("plimvault{number:03}"), format!("gruntshelf{number:03}"));
-        let markers: Vec<String> =
-            ["xyzzyfroob", "quuxgarden", "snarflamp", "wumptune"].map(|word| format!("{word}{number:03}")).into();
+        let markers: Vec<String> = ["xyzzyfroob", "quuxgarden", "snarflamp", "wumptune", "grimoire", "frobtown"]
+            .map(|word| format!("{word}{number:03}"))
+            .into();
         let made = self.mos().create_key(NewKey::user(user.as_str())).await.unwrap();
         let key = made.text.expose().to_owned();
         let place = format!("The hidden place is {} behind the mill.", markers[0]);
@@ -176,7 +184,19 @@ impl Tenants {
         let later = json!({"user_id": user, "writable_cube_ids": [cube], "task_id": task,
             "messages": format!("The hidden lamp is {} in the attic.", markers[2])});
         self.done("POST", at("/product/add").with(later), &key).await;
+        let book = json!({"knowledgebase_name": format!("Book of {}", markers[4])});
+        let made_base = self.done("POST", at("/api/openmem/v1/create/knowledgebase").with(book), &key).await;
+        let base = made_base["data"]["id"].as_str().unwrap().to_owned();
+        let page = format!("The hidden book is {} on the upper shelf.", markers[4]);
+        let page = json!({"knowledgebase_id": base, "file": [{"name": "page.txt", "content": page}]});
+        let read = self.done("POST", at("/api/openmem/v1/add/knowledgebase-file").with(page), &key).await;
+        let file = read["data"][0]["id"].as_str().unwrap().to_owned();
+        let home = json!({"user_id": user, "profile_template_id": PROFILE, "metadata": {"city": markers[5]}});
+        let bound = at("/api/openmem/v1/bind/profile_template").with(json!({"bind_list": [home]}));
+        self.done("POST", bound, &key).await;
         let named = Named {
+            base,
+            file,
             sdk_task: format!("{user}:00000000-0000-4000-8000-000000000077"),
             session: format!("session{number:03}"),
             key: made.key.id.to_string(),

@@ -1,6 +1,6 @@
 //! Nobody reaches what belongs to somebody else, by any route or tool.
 //!
-//! The tables ([`own`], [`product`], [`talking`], [`dashboard`], [`tools`]) say for every operation what it needs, and how it is
+//! The tables ([`own`], [`product`], [`talking`], [`knowledge`], [`dashboard`], [`tools`]) say for every operation what it needs, and how it is
 //! asked about the things of a tenant. What is registered and not in a table fails a test, and so does what is in a table and
 //! not registered. Every request is sent by everybody who should have no answer: without a key, with a key of another tenant,
 //! with one of another cube, with one that only reads. An answer is good when it refuses, or when it is the same as about
@@ -12,6 +12,7 @@
 mod asked;
 mod dashboard;
 mod house;
+mod knowledge;
 mod own;
 mod product;
 mod stranger;
@@ -34,13 +35,17 @@ use self::verdict::Secrets;
 /// The user who owns nothing of what is asked for.
 const OTHER: &str = "grimbald";
 
+/// The template of a profile.
+const PROFILE: &str = "home";
+
 /// A key of business chats.
 const BUSINESS_KEY: &str = "plumbago";
 
 /// Every operation of the tables.
 fn table() -> impl Iterator<Item = &'static Operation> {
-    let parts = [own::OPERATIONS, product::OPERATIONS, talking::OPERATIONS, dashboard::OPERATIONS, tools::OPERATIONS];
-    parts.into_iter().flatten()
+    let of_sdk = talking::OPERATIONS.iter().chain(knowledge::OPERATIONS);
+    let others = [own::OPERATIONS, product::OPERATIONS, dashboard::OPERATIONS, tools::OPERATIONS];
+    of_sdk.chain(others.into_iter().flatten())
 }
 
 /// Things that never existed, of a user that may.
@@ -53,15 +58,17 @@ fn nothing(user: &str) -> Named {
         sdk_task: format!("{user}:00000000-0000-4000-8000-00000000beef"),
         session: "nosession".to_owned(),
         key: "nokey".to_owned(),
+        base: "kb-00000000-0000-4000-8000-00000000cafe".to_owned(),
+        file: "kb-00000000-0000-4000-8000-00000000cafe:nofile".to_owned(),
     }
 }
 
 /// What nobody but a tenant may learn of it.
 fn secrets_of(tenant: &Tenant) -> Secrets<'_> {
-    let Named { user, cube, memory, task, key, .. } = &tenant.named;
+    let Named { user, cube, memory, task, key, base, file, .. } = &tenant.named;
     let mut markers: Vec<&str> = tenant.markers.iter().map(String::as_str).collect();
     markers.push(tenant.shelf_marker.as_str());
-    let names = [user, cube, memory, task, key, &tenant.shelf].map(String::as_str).to_vec();
+    let names = [user, cube, memory, task, key, base, file, &tenant.shelf].map(String::as_str).to_vec();
     Secrets { markers, names }
 }
 
@@ -134,7 +141,7 @@ async fn who_has_no_key_is_answered_nothing() {
 async fn a_key_of_another_tenant_reaches_nothing_and_changes_nothing() {
     let tenants = Tenants::open().await;
     let alice = tenants.furnished_tenant(1).await;
-    let cubes = [alice.named.cube.as_str(), alice.named.user.as_str(), alice.shelf.as_str()];
+    let cubes = alice.cubes();
     let before = tenants.state_of(&alice, &cubes).await;
     let own = NewKey::user(OTHER);
     let keys = [tenants.key(own).await, tenants.pretender(OTHER).await, tenants.reader(OTHER).await];
@@ -158,10 +165,10 @@ async fn a_key_of_one_cube_reaches_no_other_of_its_user() {
     let tenants = Tenants::open().await;
     let alice = tenants.furnished_tenant(1).await;
     let key = tenants.narrow(&alice.named.user, &alice.shelf).await;
-    let cubes = [alice.named.cube.as_str(), alice.named.user.as_str()];
+    let cubes = [&alice.named.cube, &alice.named.user, &alice.named.base].map(String::as_str);
     let before = tenants.state_of(&alice, &cubes).await;
-    let Named { cube, memory, task, .. } = &alice.named;
-    let names = [cube, memory, task].map(String::as_str).to_vec();
+    let Named { cube, memory, task, base, file, .. } = &alice.named;
+    let names = [cube, memory, task, base, file].map(String::as_str).to_vec();
     let secrets = Secrets { markers: alice.markers.iter().map(String::as_str).collect(), names };
     let nothing = nothing(&alice.named.user);
     let stranger = Stranger { key: &key, victim: alice.named.clone(), nothing, secrets };
@@ -178,7 +185,7 @@ async fn who_may_only_read_a_cube_changes_nothing_in_it() {
     let shared = CubeId::from(alice.named.cube.as_str());
     tenants.mos().share_cube_with(&owner, &shared, &reader, Access::Reader).await.unwrap();
     let key = tenants.key(NewKey::user(OTHER)).await;
-    let cubes = [alice.named.cube.as_str(), alice.named.user.as_str(), alice.shelf.as_str()];
+    let cubes = alice.cubes();
     let before = tenants.state_of(&alice, &cubes).await;
     let named = Named { user: OTHER.to_owned(), ..alice.named.clone() };
     let read = tenants.send("GET", &at(format!("/product/get_memory/{}", named.memory)), Some(&key)).await;
@@ -198,7 +205,7 @@ async fn a_key_that_only_reads_changes_nothing() {
     let tenants = Tenants::open().await;
     let alice = tenants.furnished_tenant(1).await;
     let key = tenants.reader(&alice.named.user).await;
-    let cubes = [alice.named.cube.as_str(), alice.named.user.as_str(), alice.shelf.as_str()];
+    let cubes = alice.cubes();
     let before = tenants.state_of(&alice, &cubes).await;
     let mut wrong = Vec::new();
     for operation in table() {
@@ -223,7 +230,9 @@ async fn a_key_that_only_reads_changes_nothing() {
 }
 
 /// Operations whose answer to the owner holds what the others must not see.
-const TELLING: [&str; 14] = [
+const TELLING: [&str; 16] = [
+    "POST /api/openmem/v1/search/memory",
+    "POST /api/openmem/v1/get/knowledgebase-file",
     "POST /product/search",
     "POST /product/get_memory",
     "GET /product/get_memory/{memory_id}",

@@ -26,11 +26,15 @@ pub(super) const OPERATIONS: &[Operation] = operations! {
             "messages": [{"role": "user", "content": "It was put here."}]})),
         |n| sdk("add/message", json!({"agent_id": n.user, "async_mode": false,
             "messages": [{"role": "user", "content": "It came later."}]})),
+        |n| sdk("add/message", json!({"user_id": n.user, "allow_knowledgebase_ids": [n.base], "async_mode": false,
+            "messages": [{"role": "user", "content": "It is in the book."}]})),
     ]
     "POST /api/openmem/v1/search/memory" Read [
         |n| sdk("search/memory", json!({"user_id": n.user, "query": QUESTION, "relativity": 0,
             "conversation_id": n.session, "include_preference": true, "include_tool_memory": true, "include_skill": true})),
         |n| sdk("search/memory", json!({"agent_id": n.user, "query": QUESTION, "relativity": 0})),
+        |n| sdk("search/memory", json!({"user_id": n.user, "query": QUESTION, "relativity": 0,
+            "knowledgebase_ids": [n.base]})),
     ]
     "POST /api/openmem/v1/get/memory" Read [|n| sdk("get/memory", json!({"user_id": n.user, "page": 1, "size": 50}))]
     "GET /api/openmem/v1/get/memory/{id}" Read [|n| at(format!("/api/openmem/v1/get/memory/{}", n.memory))]
@@ -48,6 +52,7 @@ pub(super) const OPERATIONS: &[Operation] = operations! {
         |n| sdk("chat", json!({"user_id": n.user, "query": QUESTION, "conversation_id": n.session, "relativity": 0})),
         |n| sdk("chat", json!({"user_id": n.user, "query": QUESTION, "stream": true, "relativity": 0,
             "add_message_on_answer": false})),
+        |n| sdk("chat", json!({"user_id": n.user, "query": QUESTION, "relativity": 0, "knowledgebase_ids": [n.base]})),
     ]
     "POST /v1/chat/completions" Read [
         |n| completion(n, json!({})).header("x-mos-user", &n.user),
