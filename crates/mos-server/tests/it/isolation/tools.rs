@@ -30,21 +30,21 @@ pub(super) const OPERATIONS: &[Operation] = operations! {
         |n| arguments(json!({"memory_content": "It was put here.", "user_id": n.user, "cube_id": n.cube})),
         |n| arguments(json!({"messages": [{"role": "user", "content": "It came later."}], "cube_id": n.cube})),
     ]
-    "tool get_memory" Read [|n| of_memory(n), |n| arguments(json!({"cube_id": n.cube, "memory_id": n.memory}))]
-    "tool memory_history" Read [|n| of_memory(n), |n| arguments(json!({"cube_id": n.cube, "memory_id": n.memory}))]
+    "tool get_memory" Read [of_memory, |n| arguments(json!({"cube_id": n.cube, "memory_id": n.memory}))]
+    "tool memory_history" Read [of_memory, |n| arguments(json!({"cube_id": n.cube, "memory_id": n.memory}))]
     "tool update_memory" Write [
         |n| arguments(json!({"user_id": n.user, "cube_id": n.cube, "memory_id": n.memory,
             "memory_content": "It was taken away."})),
     ]
-    "tool undo_memory" Write [|n| of_memory(n), |n| arguments(json!({"cube_id": n.cube, "memory_id": n.memory}))]
-    "tool delete_memory" Write [|n| of_memory(n), |n| arguments(json!({"cube_id": n.cube, "memory_id": n.memory}))]
-    "tool delete_all_memories" Write [|n| of_cube(n), |n| arguments(json!({"cube_id": n.cube}))]
+    "tool undo_memory" Write [of_memory, |n| arguments(json!({"cube_id": n.cube, "memory_id": n.memory}))]
+    "tool delete_memory" Write [of_memory, |n| arguments(json!({"cube_id": n.cube, "memory_id": n.memory}))]
+    "tool delete_all_memories" Write [of_cube, |n| arguments(json!({"cube_id": n.cube}))]
     "tool clear_chat_history" Write [|n| arguments(json!({"user_id": n.user}))]
     "tool create_cube" Write [
         |n| arguments(json!({"cube_name": "mine", "owner_id": n.user, "cube_id": n.cube})),
     ]
     "tool register_cube" Write [|n| arguments(json!({"cube_name_or_path": n.cube, "user_id": n.user}))]
-    "tool unregister_cube" Write [|n| of_cube(n), |n| arguments(json!({"cube_id": n.cube}))]
+    "tool unregister_cube" Write [of_cube, |n| arguments(json!({"cube_id": n.cube}))]
     "tool dump_cube" Write [
         |n| arguments(json!({"dump_dir": "copy", "user_id": n.user, "cube_id": n.cube})),
         |n| arguments(json!({"dump_dir": "copy-2", "cube_id": n.cube})),
