@@ -59,11 +59,12 @@ pub(crate) fn write_archive(
     std::fs::create_dir_all(parent).map_err(fail)?;
     // Temporary files are readable by their owner alone.
     let mut staging = tempfile::Builder::new().prefix(prefix).tempfile_in(parent).map_err(fail)?;
-    let mut entries = Entries { builder: Builder::new(BufWriter::new(staging.as_file_mut())) };
-    fill(&mut entries).map_err(fail)?;
-    let mut writer = entries.builder.into_inner().map_err(fail)?;
-    writer.flush().map_err(fail)?;
-    drop(writer);
+    {
+        let mut entries = Entries { builder: Builder::new(BufWriter::new(staging.as_file_mut())) };
+        fill(&mut entries).map_err(fail)?;
+        let mut writer = entries.builder.into_inner().map_err(fail)?;
+        writer.flush().map_err(fail)?;
+    }
     staging.as_file().sync_all().map_err(fail)?;
     check(staging.path())?;
     staging.persist_noclobber(file).map_err(|error| fail(error.error))?;

@@ -20,8 +20,8 @@ const MAX_PAIRS: usize = 200;
 /// The most bytes of an id that a line names.
 const MAX_ID_BYTES: usize = mos_core::id::MAX_ID_BYTES;
 
-/// Fields of bodies that name cubes: one, or a list.
-const CUBE_FIELDS: [&str; 8] = [
+/// Fields of bodies, query strings and paths that name cubes: one, or a list.
+const CUBE_FIELDS: [&str; 11] = [
     "cube_id",
     "mem_cube_id",
     "writable_cube_ids",
@@ -30,6 +30,9 @@ const CUBE_FIELDS: [&str; 8] = [
     "allow_knowledgebase_ids",
     "knowledgebase_id",
     "cubes",
+    "cube",
+    "cube_name_or_path",
+    "mem_cube_name_or_path",
 ];
 
 /// Fields of bodies, query strings and paths that name users: one, or a list. Who acts goes before whom it is done to.

@@ -9,12 +9,10 @@ mod multipart;
 mod profiles;
 mod request;
 
-use axum::Json;
 use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Extension, Json, Router};
+use axum::{Extension, Json};
 use mos::product::{
     AddRequest, AsyncMode, ChatCompleteRequest, ChatRequest, DeleteMemoryRequest, DeletionStatus, ExtractMemoryRequest,
     FeedbackRequest, GetMemoryRequest, GetMessagesRequest, Product, Request, RerankRequest, SchedulerStatusRequest,
@@ -59,7 +57,7 @@ pub(crate) fn routes() -> Routes {
         .route("/bind/profile_template", post(profiles::bind))
         .route("/edit/profile", post(profiles::edit))
         .route("/delete/profile", post(profiles::delete));
-    Router::new().nest("/api/openmem/v1", routes)
+    Routes::new().nest("/api/openmem/v1", routes)
 }
 
 /// The envelope that these clients look into.

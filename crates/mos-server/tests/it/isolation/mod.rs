@@ -1,11 +1,11 @@
 //! Nobody reaches what belongs to somebody else, by any route or tool.
 //!
-//! The tables ([`own`], [`product`], [`talking`], [`knowledge`], [`dashboard`], [`tools`]) say for every operation what it needs, and how it is
-//! asked about the things of a tenant. What is registered and not in a table fails a test, and so does what is in a table and
-//! not registered. Every request is sent by everybody who should have no answer: without a key, with a key of another tenant,
-//! with one of another cube, with one that only reads. An answer is good when it refuses, or when it is the same as about
-//! things that never existed; and it holds no word and no name that the request did not hold. That the requests are fair is
-//! shown by sending them with the owner's key.
+//! The tables ([`own`], [`product`], [`talking`], [`knowledge`], [`dashboard`], [`tools`]) say for every operation what it
+//! needs, and how it is asked about the things of a tenant. What is registered and not in a table fails a test, and so does what
+//! is in a table and not registered. Every request is sent by everybody who should have no answer: without a key, with a key of
+//! another tenant, with one of another cube, with one that only reads. An answer is good when it refuses, or when it is the same
+//! as about things that never existed; and it holds no word and no name that the request did not hold. That the requests are
+//! fair is shown by sending them with the owner's key.
 //!
 //! The chat model repeats what it is given: memories that stood in a prompt would stand in the answer.
 

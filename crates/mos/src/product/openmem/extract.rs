@@ -100,7 +100,7 @@ impl Product {
         if input.items.is_empty() {
             return Ok(Vec::new());
         }
-        let reading = self.mos().mem_reader(user, cube)?.read(input, ReadMode::Fine).await?;
+        let reading = self.mos().mem_reader(user, cube, None)?.read(input, ReadMode::Fine).await?;
         let n_raw = reading.report.count(Outcome::Raw);
         if reading.memories.is_empty() && n_raw > 0 {
             // The reasons may quote what a model said about the messages.

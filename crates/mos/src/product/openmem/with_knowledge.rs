@@ -89,7 +89,7 @@ impl Product {
         let mut cubes: Vec<String> = own.iter().map(ToString::to_string).collect();
         for reached in self.knowledge_bases(Scope::Read, knowledge_bases).await? {
             let cube = &reached.cube.cube_id;
-            self.open_to(&user, cube).await?;
+            self.let_in(&user).await?;
             self.mos().check_reads(&user, cube).await?;
             cubes.push(cube.to_string());
         }
