@@ -32,10 +32,10 @@ pub(crate) enum CubeCommand {
         /// The folder of the cube in a git repository; default: its top.
         #[arg(long, value_name = "FOLDER")]
         folder: Option<PathBuf>,
-        /// A cube configuration (JSON or YAML) that wins over that of the cube.
+        /// A cube configuration (JSON or YAML) that wins over that of the cube. A cube that is here already keeps its own.
         #[arg(long, value_name = "FILE")]
         default_config: Option<PathBuf>,
-        /// Only these memories: text_mem, act_mem, para_mem, pref_mem.
+        /// Only these memories of a cube that is new here: text_mem, act_mem, para_mem, pref_mem.
         #[arg(long, value_name = "MEMORY", value_delimiter = ',')]
         only: Vec<mos::MemoryKind>,
     },

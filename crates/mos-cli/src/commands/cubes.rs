@@ -192,7 +192,7 @@ async fn register(
             cube_id.is_none_or(|id| id == known),
             "`{source}` is no directory but a cube, which keeps its id; leave out --id"
         );
-        mos.register_mem_cube(&context.user, CubeSource::Known, Some(&known)).await?
+        mos.register_mem_cube_with(&context.user, CubeSource::Known, Some(&known), options).await?
     };
     context.output.value(&masked(cube), |cube| format!("registered {}", describe(cube)))
 }

@@ -61,3 +61,30 @@ fn a_directory_with_the_name_of_a_cube_is_meant_and_that_is_said() {
     assert!(told.contains("`home` is a directory here and the id of a cube; the directory is meant"), "{told}");
     assert_eq!(ids(data, "ann"), [directory, "home".to_owned()]);
 }
+
+#[test]
+fn options_for_a_cube_that_is_here_already_are_refused_and_not_passed_over() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let directory = dumped(data, "dumped");
+    let register = |more: &[&'static str]| {
+        let mut line = vec!["cube", "register", "dumped", "--id", "copy", "--user", "ann"];
+        line.extend(more);
+        line
+    };
+    stdout(data, &register(&["--only", "text_mem"]));
+    let again = failure(data, &register(&["--only", "text_mem"]));
+    assert!(again.contains("`copy` is here already") && again.contains("mos cube load"), "{again}");
+    std::fs::write(data.join("tree.json"), r#"{"text_mem": {"backend": "tree_text", "config": {}}}"#).unwrap();
+    let other = failure(data, &register(&["--default-config", "tree.json"]));
+    assert!(other.contains("`copy` is here already and keeps its configuration"), "{other}");
+    // What the cube is already is heeded, so that a script can run twice.
+    stdout(data, &register(&["--default-config", "dumped/config.json"]));
+    stdout(data, &register(&[]));
+
+    std::fs::remove_dir_all(directory).unwrap();
+    let known = failure(data, &["cube", "register", "copy", "--only", "text_mem", "--user", "ann"]);
+    assert!(known.contains("`copy` is here already"), "{known}");
+    let listed = stdout(data, &["list", "--user", "ann", "--cube", "copy"]);
+    assert_eq!(listed.matches("the cat sleeps").count(), 1, "{listed}");
+}

@@ -95,7 +95,7 @@ impl Mos {
 
     /// Registers a cube for a user, so that searches and chats use it, and returns it.
     ///
-    /// A directory or repository is read once, when its cube is new here; a cube that exists gets registered again.
+    /// A directory or repository is read once, when its cube is new here; a cube that exists gets registered again, as it is.
     /// Registering never gives access to a cube that belongs to somebody else. Without an id, the text of a directory, the
     /// address or the name of a repository is the id and any other cube is `cube_<user>`.
     ///
@@ -109,7 +109,9 @@ impl Mos {
     /// As [`Mos::register_mem_cube`], with chosen memories, and with a configuration that lies over that of the cube.
     ///
     /// # Errors
-    /// As [`Mos::register_mem_cube`]; [`Error::Config`] when the two configurations do not go together.
+    /// As [`Mos::register_mem_cube`]; [`Error::Config`] when the two configurations do not go together; [`Error::Invalid`] for
+    /// chosen memories, and for a configuration that would change something, when the cube is here already: it is not read
+    /// again.
     pub async fn register_mem_cube_with(
         &self,
         user: &UserId,
@@ -162,6 +164,8 @@ impl Mos {
             cube.config = stored_config(read_dump(&opened.directory).await?, options)?;
             self.parts.users.set_cube_config(&cube.cube_id, &cube.config).await?;
             self.load_all(user, &cube, &opened.directory, options).await?;
+        } else {
+            check_heeded(&cube, options)?;
         }
         self.parts.users.set_registered(&cube.cube_id, true).await?;
         cube.is_registered = true;
@@ -409,6 +413,30 @@ fn stored_config(dump: CubeDump, options: &RegisterOptions) -> Result<Value> {
     let config = GeneralMemCubeConfig::from_json(&Value::Object(dump.config))
         .map_err(|error| Error::Invalid(format!("the cube's config.json: {error}")))?;
     Ok(over(config, options)?.to_json(Secrets::Omitted))
+}
+
+/// Refuses options that a cube which is here already, and is not read again, would pass over. A configuration that it has
+/// is heeded, so that a program may register its cube each time it starts.
+fn check_heeded(cube: &Cube, options: &RegisterOptions) -> Result<()> {
+    let id = &cube.cube_id;
+    if !MemoryKind::ALL.iter().all(|kind| options.memories.contains(kind)) {
+        return Err(Error::Invalid(format!(
+            "cube `{id}` is here already and is not read again, so no memories of it can be chosen; leave the choice out, or \
+             load chosen memories of a directory into the cube (`mos cube load`)"
+        )));
+    }
+    let Some(default) = &options.default_config else { return Ok(()) };
+    let changes_nothing = match GeneralMemCubeConfig::from_json(&cube.config) {
+        Ok(own) => own.merged_with_default(default)?.to_json(Secrets::Omitted) == own.to_json(Secrets::Omitted),
+        Err(_unreadable) => false,
+    };
+    if changes_nothing {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!(
+        "cube `{id}` is here already and keeps its configuration; leave the other configuration out, or register the source \
+         under another id"
+    )))
 }
 
 fn over(config: GeneralMemCubeConfig, options: &RegisterOptions) -> Result<GeneralMemCubeConfig> {

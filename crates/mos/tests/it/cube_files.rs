@@ -233,6 +233,38 @@ async fn a_default_configuration_lies_over_that_of_a_cube() {
 }
 
 #[tokio::test]
+async fn a_cube_that_is_here_already_refuses_what_it_would_pass_over() {
+    let (folder, mos) = house().await;
+    mos.add(Add::text("a dog").user("ann")).await.unwrap();
+    let place = folder.path().join("cube");
+    mos.dump(&ann(), None, &place).await.unwrap();
+    let id = CubeId::from("copy");
+    let register = |options: RegisterOptions| {
+        let (mos, place, id) = (mos.clone(), place.clone(), id.clone());
+        async move { mos.register_mem_cube_with(&ann(), CubeSource::Directory(place), Some(&id), options).await }
+    };
+    let texts_only = || RegisterOptions { memories: vec![MemoryKind::Text], default_config: None };
+    let configured = |config: serde_json::Value| RegisterOptions {
+        default_config: Some(GeneralMemCubeConfig::from_json(&config).unwrap()),
+        ..RegisterOptions::default()
+    };
+    let own = register(texts_only()).await.unwrap().config;
+    let refused = register(texts_only()).await.unwrap_err();
+    assert!(matches!(&refused, Error::Invalid(why) if why.contains("`copy` is here already")), "{refused}");
+    let tree = json!({"text_mem": {"backend": "tree_text", "config": {}}});
+    let refused = register(configured(tree)).await.unwrap_err();
+    assert!(matches!(&refused, Error::Invalid(why) if why.contains("keeps its configuration")), "{refused}");
+    // Asked for what it is, it is registered, and so a program may do each time it starts.
+    let again = register(configured(own.clone())).await.unwrap();
+    assert_eq!(again.config, own);
+    assert_eq!(texts(&mos, &ann(), &id).await, ["a dog"]);
+    // A refusal registers nothing.
+    mos.unregister_mem_cube(&ann(), &id).await.unwrap();
+    register(texts_only()).await.unwrap_err();
+    assert!(matches!(mos.get_all(&ann(), Some(&id)).await, Err(Error::NotRegistered(_))));
+}
+
+#[tokio::test]
 async fn a_cube_that_memos_dumped_is_registered_embedded_anew_and_searched() {
     let (folder, mos) = house().await;
     let place = folder.path().join("mem_cube_2");
