@@ -32,6 +32,9 @@ use crate::window::{Window, windows};
 /// The most windows of one input that a model is asked about.
 const MAX_WINDOWS: usize = 20_000;
 
+/// How many of the files that are not kept of a skill are named.
+const MAX_NAMED_FILES: usize = 5;
+
 /// What a reader works with.
 #[derive(Clone)]
 pub struct ReaderParts {
@@ -285,7 +288,7 @@ impl Reader {
 
     async fn archives(&self, work: &Work<'_>, reading: &mut Reading, contents: &mut Vec<String>, log: &mut Log) {
         for part in &work.sorted.skills {
-            match self.archive(work, part).await {
+            match self.archive(work, part, log).await {
                 Ok((content, items)) => {
                     contents.push(content);
                     reading.memories.extend(items);
@@ -295,7 +298,12 @@ impl Reader {
         }
     }
 
-    async fn archive(&self, work: &Work<'_>, part: &FilePart) -> Result<(String, Vec<MemoryItem>), String> {
+    async fn archive(
+        &self,
+        work: &Work<'_>,
+        part: &FilePart,
+        log: &mut Log,
+    ) -> Result<(String, Vec<MemoryItem>), String> {
         let loaded = self.loader(work.input).load(&part.file.data).await.map_err(|error| error.reason)?;
         let limits = self.parts.skill_limits;
         let unpacked = tokio::task::spawn_blocking(move || {
@@ -308,6 +316,11 @@ impl Reader {
             doc_path: part.file.name.clone().or_else(|| part.file.id.clone()),
             ..SourceMessage::default()
         };
+        for skill in skills.iter().filter(|skill| !skill.left_out.is_empty()) {
+            let shown = skill.left_out.iter().take(MAX_NAMED_FILES).map(String::as_str).collect::<Vec<_>>().join(", ");
+            let n_files = skill.left_out.len();
+            log.warn(format!("{n_files} files of the skill {:?} are no text and are not kept: {shown}", skill.name));
+        }
         let items = skills.into_iter().map(|skill| skill.into_item(work.maker, UPLOADED, vec![source.clone()]));
         Ok((content, items.collect()))
     }

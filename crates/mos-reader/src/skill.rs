@@ -2,6 +2,7 @@
 
 mod archive;
 mod extract;
+mod write;
 
 use mos_core::memory::{SourceKind, SourceMessage};
 use mos_core::{MemoryItem, MemoryType};
@@ -11,6 +12,7 @@ use crate::item::{Draft, Maker};
 
 pub use archive::{SkillError, SkillLimits, read_archive};
 pub(crate) use extract::SkillReader;
+pub use write::write_archive;
 
 /// A procedure for a kind of task.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -33,6 +35,8 @@ pub struct Skill {
     pub scripts: Vec<(String, String)>,
     /// Other texts that belong to it: path and text.
     pub others: Vec<(String, String)>,
+    /// Paths of files that belong to it and are no text, which a memory does not hold.
+    pub left_out: Vec<String>,
 }
 
 impl Skill {

@@ -59,7 +59,7 @@ pub(crate) struct ChatArguments {
 #[derive(Debug, Args)]
 pub(crate) struct AddArguments {
     /// The text to remember; `-` reads it from standard input.
-    #[arg(required_unless_present_any = ["messages", "file", "url"], conflicts_with_all = ["messages", "file", "url"])]
+    #[arg(required_unless_present_any = ["messages", "file", "url", "skill"], conflicts_with_all = ["messages", "file", "url", "skill"])]
     pub(crate) text: Option<String>,
 
     /// A file with a JSON list of messages (`{"role": "user", "content": "..."}`); `-` reads standard input.
@@ -74,6 +74,11 @@ pub(crate) struct AddArguments {
     /// Files at addresses; the settings' `fetch` must allow them.
     #[arg(long, value_name = "URL", num_args = 1.., conflicts_with_all = ["messages", "idempotency_key"])]
     pub(crate) url: Vec<String>,
+
+    /// Zip archives of skills: every folder with a SKILL.md becomes a memory, with the texts beside that file. `mos get
+    /// --as-skill` gives it back.
+    #[arg(long, value_name = "ZIP", num_args = 1.., conflicts_with_all = ["messages", "idempotency_key"])]
+    pub(crate) skill: Vec<PathBuf>,
 
     /// Let a model draw memories from what is read, beside what was given. Without this, files and conversations are kept in
     /// pieces as they are.

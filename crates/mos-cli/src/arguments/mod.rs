@@ -69,6 +69,9 @@ pub(crate) enum Command {
     Get {
         /// The memory's id.
         id: String,
+        /// Write the skill that the memory is to this new zip archive instead.
+        #[arg(long, value_name = "ZIP")]
+        as_skill: Option<PathBuf>,
     },
     /// Print every memory of a cube.
     List,

@@ -1,5 +1,9 @@
 //! `mos add`, `get`, `list`, `history`, `undo`, `delete`.
 
+use std::io::Write as _;
+use std::path::Path;
+
+use anyhow::Context as _;
 use indicatif::ProgressBar;
 use mos::{Add, Mos};
 use mos_core::{MemoryId, MemoryItem, Version};
@@ -72,6 +76,17 @@ pub(super) async fn get(context: &Context, id: &str) -> anyhow::Result<()> {
     let mos = context.open().await?;
     let item = mos.get(&context.user, context.cube.as_ref(), &MemoryId::parse(id)?).await?;
     context.output.value(&item, ToString::to_string)
+}
+
+/// Writes a skill to a new file.
+pub(super) async fn get_skill(context: &Context, id: &str, file: &Path) -> anyhow::Result<()> {
+    let mos = context.open().await?;
+    let archive = mos.skill_archive(&context.user, context.cube.as_ref(), &MemoryId::parse(id)?).await?;
+    let shown = file.display().to_string();
+    let mut target = std::fs::File::create_new(file).with_context(|| format!("{shown} cannot be made"))?;
+    target.write_all(&archive).with_context(|| format!("{shown} cannot be written"))?;
+    let told = json!({"memory_id": id, "file": shown, "n_bytes": archive.len()});
+    context.output.value(&told, |_| format!("wrote the skill to {shown} ({} bytes)", archive.len()))
 }
 
 pub(super) async fn list(context: &Context) -> anyhow::Result<()> {

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use mos::{Mos, Remember};
-use mos_core::{CubeId, FileData, ItemReport, MemoryItem, Outcome, RawFile, ReadInput, ReadMode, ReadReport, Sources};
+use mos_core::{
+    CubeId, FileData, ItemReport, MemoryItem, Outcome, RawFile, RawItem, ReadInput, ReadMode, ReadReport, Sources,
+};
 use serde_json::{Value, json};
 
 use super::messages;
@@ -63,7 +65,8 @@ fn counts(n_known: usize, n_removed: usize) -> String {
 
 /// Whether a reader is asked for; otherwise every message is a memory as it is.
 pub(super) fn is_meant(arguments: &AddArguments) -> bool {
-    !arguments.file.is_empty() || !arguments.url.is_empty() || arguments.fine || arguments.dry_run
+    let names_files = !arguments.file.is_empty() || !arguments.url.is_empty() || !arguments.skill.is_empty();
+    names_files || arguments.fine || arguments.dry_run
 }
 
 /// Reads everything that the arguments name, one after the other, and tells of each. What was read before is known and
@@ -108,7 +111,9 @@ pub(super) async fn add(context: &Context, arguments: AddArguments) -> anyhow::R
 
 fn remember(context: &Context, arguments: &AddArguments, cube: &CubeId, input: ReadInput) -> Remember {
     let mode = if arguments.fine { ReadMode::Fine } else { ReadMode::Fast };
-    let what = Remember::new(input).user(context.user.clone()).cube(cube.clone()).mode(mode);
+    // Whoever uploads a skill that was removed wants it back.
+    let is_upload = matches!(input.items.as_slice(), [RawItem::Skills(_)]);
+    let what = Remember::new(input).user(context.user.clone()).cube(cube.clone()).mode(mode).told_anew(is_upload);
     match &arguments.session {
         Some(session) => what.session(session.as_str()),
         None => what,
@@ -183,6 +188,12 @@ fn sources(arguments: &AddArguments) -> anyhow::Result<Vec<Source>> {
         // Whoever may start this program may read the files that they name.
         let input = ReadInput { sources: Sources::of_owner(), ..ReadInput::file(file) };
         sources.push(Source { shown, input });
+    }
+    for path in &arguments.skill {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+        let skills = RawItem::Skills(RawFile { id: None, name, data: FileData::Path(path.clone()) });
+        let input = ReadInput { items: vec![skills], sources: Sources::of_owner(), ..ReadInput::default() };
+        sources.push(Source { shown: path.display().to_string(), input });
     }
     for url in &arguments.url {
         let file = RawFile { id: None, name: None, data: FileData::Text(url.clone()) };

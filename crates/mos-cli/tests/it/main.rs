@@ -18,6 +18,7 @@ mod scheduling;
 mod searching;
 mod serve_killed;
 mod serving;
+mod skills;
 mod surviving;
 
 use std::io::Write;

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
 use std::path::{Component, Path};
 
+use mos_core::MemoryId;
 use zip::ZipArchive;
 
 use super::Skill;
 
-const SKILL_FILE: &str = "SKILL.md";
+pub(super) const SKILL_FILE: &str = "SKILL.md";
 
 /// What is read of an archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,17 +52,25 @@ pub enum SkillError {
         /// What is wrong with it.
         detail: String,
     },
+    /// Name a memory of a skill.
+    #[error("memory `{0}` is no skill; only skills are given back as archives")]
+    NotSkill(MemoryId),
+    /// Nothing; the archive has no room for what the memory holds.
+    #[error("the archive cannot be written: {0}")]
+    NotWritten(String),
 }
 
 /// Returns the skills of an archive, in the order of their paths.
 ///
-/// Files are read into memory within the limits; nothing is written to disk. Files that are no text are passed over.
+/// Files are read into memory within the limits; nothing is written to disk. Files that are no text are named only
+/// ([`Skill::left_out`]).
 ///
 /// # Errors
 /// [`SkillError`]; an archive with one entry that may not be read is refused as a whole.
 pub fn read_archive(bytes: &[u8], limits: &SkillLimits) -> Result<Vec<Skill>, SkillError> {
     let files = unpacked(bytes, limits)?;
     let mut folders: Vec<&str> = files
+        .texts
         .keys()
         .filter_map(|path| path.strip_suffix(SKILL_FILE))
         .filter(|folder| folder.is_empty() || folder.ends_with('/'))
@@ -73,8 +82,16 @@ pub fn read_archive(bytes: &[u8], limits: &SkillLimits) -> Result<Vec<Skill>, Sk
     folders.iter().map(|folder| skill(folder, &folders, &files)).collect()
 }
 
-/// Returns the text files of an archive by their paths.
-fn unpacked(bytes: &[u8], limits: &SkillLimits) -> Result<BTreeMap<String, String>, SkillError> {
+/// The files of an archive.
+#[derive(Debug, Default)]
+struct Files {
+    /// Texts by their paths.
+    texts: BTreeMap<String, String>,
+    /// The paths of all others.
+    others: Vec<String>,
+}
+
+fn unpacked(bytes: &[u8], limits: &SkillLimits) -> Result<Files, SkillError> {
     let unreadable = |error: zip::result::ZipError| SkillError::NotZip(error.to_string());
     let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(unreadable)?;
     if archive.len() > limits.max_entries {
@@ -84,7 +101,7 @@ fn unpacked(bytes: &[u8], limits: &SkillLimits) -> Result<BTreeMap<String, Strin
             limits.max_entries
         )));
     }
-    let mut files = BTreeMap::new();
+    let mut files = Files::default();
     let mut room = limits.max_total_bytes;
     for index in 0..archive.len() {
         let mut entry = archive.by_index(index).map_err(unreadable)?;
@@ -108,23 +125,26 @@ fn unpacked(bytes: &[u8], limits: &SkillLimits) -> Result<BTreeMap<String, Strin
             )));
         }
         room -= n_bytes;
-        if let Ok(text) = String::from_utf8(content) {
-            files.insert(name, text);
+        match String::from_utf8(content) {
+            Ok(text) => {
+                files.texts.insert(name, text);
+            }
+            Err(_no_text) => files.others.push(name),
         }
     }
     Ok(files)
 }
 
 /// Whether a name stays below the folder that it is unpacked to, on any system.
-fn is_safe(name: &str) -> bool {
+pub(super) fn is_safe(name: &str) -> bool {
     let has_drive = name.as_bytes().get(1) == Some(&b':');
     let is_plain = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
     !name.is_empty() && !name.contains(['\\', '\0']) && !has_drive && Path::new(name).components().all(is_plain)
 }
 
-fn skill(folder: &str, folders: &[&str], files: &BTreeMap<String, String>) -> Result<Skill, SkillError> {
+fn skill(folder: &str, folders: &[&str], files: &Files) -> Result<Skill, SkillError> {
     let path = format!("{folder}{SKILL_FILE}");
-    let text = files.get(&path).map(String::as_str).unwrap_or_default();
+    let text = files.texts.get(&path).map(String::as_str).unwrap_or_default();
     let bad = |detail: &str| SkillError::BadSkill { path: path.clone(), detail: detail.to_owned() };
     let (fields, body) = front_matter(text).map_err(|detail| bad(&detail))?;
     let from_heading = || body.lines().find_map(|line| line.strip_prefix("# ")).map(|line| line.trim().to_owned());
@@ -143,17 +163,21 @@ fn skill(folder: &str, folders: &[&str], files: &BTreeMap<String, String>) -> Re
         tags: fields.get("tags").map(|tags| list(tags)).unwrap_or_default(),
         ..Skill::default()
     };
-    for (path, text) in files.iter().filter(|(other, _)| **other != path) {
-        let Some(inner) = path.strip_prefix(folder) else { continue };
-        // What lies in another skill's folder below this one belongs to that.
-        let owner = folders.iter().filter(|other| path.starts_with(**other)).max_by_key(|other| other.len());
-        if owner != Some(&folder) {
-            continue;
-        }
+    for (path, text) in files.texts.iter().filter(|(other, _)| **other != path) {
+        let Some(inner) = inner_path(path, folder, folders) else { continue };
         let entry = (inner.to_owned(), text.clone());
         if inner.starts_with("scripts/") { skill.scripts.push(entry) } else { skill.others.push(entry) }
     }
+    let left_out = files.others.iter().filter_map(|path| inner_path(path, folder, folders));
+    skill.left_out = left_out.map(str::to_owned).collect();
     Ok(skill)
+}
+
+/// Returns a file's path below the folder of the skill that it belongs to, when that is this one. What lies in another skill's
+/// folder below this one belongs to that.
+fn inner_path<'a>(path: &'a str, folder: &str, folders: &[&str]) -> Option<&'a str> {
+    let owner = folders.iter().filter(|other| path.starts_with(**other)).max_by_key(|other| other.len());
+    if owner.copied() == Some(folder) { path.strip_prefix(folder) } else { None }
 }
 
 /// Returns the fields between two lines of `---` at the beginning of a text, and what follows. Values may go on in indented
@@ -255,6 +279,7 @@ mod tests {
         assert_eq!(pdf.tags, ["office", "forms"]);
         assert_eq!(pdf.scripts, [("scripts/fill.py".to_owned(), "print()".to_owned())]);
         assert_eq!(pdf.others, [("forms.md".to_owned(), "notes".to_owned())]);
+        assert_eq!(pdf.left_out, ["logo.png"]);
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod rewrite;
 mod rights;
 mod scheduling;
 mod search;
+mod skills;
 mod users;
 
 use std::fmt;

@@ -32,6 +32,7 @@ mod rights;
 mod scheduling;
 mod searching;
 mod servers;
+mod skills;
 mod traces;
 mod trees;
 mod usage;
