@@ -1,5 +1,6 @@
 //! `api_mix_search`: a thorough search is done ahead of the next question of the same words.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -23,6 +24,12 @@ const MAX_TOP_K: usize = 50;
 
 /// How often the list of prepared answers is written again when somebody else changed it meanwhile.
 const MAX_ATTEMPTS: usize = 8;
+
+/// Where prepared answers stand.
+const ANSWERS: &str = "scheduler/mix/";
+
+/// Keys that are listed at a time.
+const PAGE: usize = 1_000;
 
 /// How much is prepared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +97,58 @@ pub async fn stored_mix(
     })?;
     // Names are short; texts may share one.
     Ok(Some(mix).filter(|mix| mix.user == *user && mix.query == normal(query)))
+}
+
+/// Removes the prepared answers that hold one of some memories (all answers with `None`): their texts must not stay there when
+/// the memories are gone.
+///
+/// # Errors
+/// Store errors.
+pub(crate) async fn forget(
+    state: &dyn StateStore,
+    scope: &Scope,
+    ids: Option<&HashSet<&str>>,
+) -> Result<(), StoreError> {
+    for key in keys(state, scope, ANSWERS).await? {
+        let is_meant = match ids {
+            None => true,
+            Some(ids) => state.read(scope, &key).await?.is_some_and(|document| holds(&document.value, ids)),
+        };
+        if is_meant {
+            state.remove(scope, &key).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes the answers that were prepared for a user.
+///
+/// # Errors
+/// Store errors.
+pub(crate) async fn forget_user(state: &dyn StateStore, scope: &Scope, user: &UserId) -> Result<(), StoreError> {
+    for key in keys(state, scope, &format!("{ANSWERS}{}/", user_name(user))).await? {
+        state.remove(scope, &key).await?;
+    }
+    // Last, so that an answer that could not be removed is still known.
+    state.remove(scope, &list_key(user)).await.map(drop)
+}
+
+/// The keys of all documents that begin with `prefix`.
+async fn keys(state: &dyn StateStore, scope: &Scope, prefix: &str) -> Result<Vec<String>, StoreError> {
+    let mut all: Vec<String> = Vec::new();
+    loop {
+        let page = state.keys(scope, prefix, all.last().map(String::as_str), PAGE).await?;
+        let is_last = page.len() < PAGE;
+        all.extend(page);
+        if is_last {
+            return Ok(all);
+        }
+    }
+}
+
+fn holds(value: &Value, ids: &HashSet<&str>) -> bool {
+    let hits = value["hits"].as_array().into_iter().flatten();
+    hits.filter_map(|hit| hit["item"]["id"].as_str()).any(|id| ids.contains(id))
 }
 
 /// Handles `api_mix_search` messages: the JSON of a search request.
@@ -229,7 +288,7 @@ fn normal(query: &str) -> String {
 fn answer_key(user: &UserId, query: &str) -> String {
     let query = normal(query);
     let name = blake3::hash(query.as_bytes()).to_hex();
-    format!("scheduler/mix/{}/{}", user_name(user), &name[..32])
+    format!("{ANSWERS}{}/{}", user_name(user), &name[..32])
 }
 
 fn list_key(user: &UserId) -> String {

@@ -6,6 +6,7 @@ use mos_core::{Document, Expected, MemoryId, Scope, StateStore, StoreError, User
 use serde_json::Value;
 
 use super::stored::{MonitorKind, QUERIES, key, prefix};
+use crate::handlers::api_mix_search;
 
 /// Documents that are listed at a time.
 const PAGE: usize = 1_000;
@@ -13,8 +14,8 @@ const PAGE: usize = 1_000;
 /// How often a document is written again when somebody else changed it meanwhile.
 const MAX_ATTEMPTS: usize = 8;
 
-/// Takes memories (all with `None`) out of what is kept of the users' working memory and activation memory, so that their texts
-/// do not stay there until others take their places.
+/// Takes memories (all with `None`) out of what is kept of the users' working memory and activation memory, and removes prepared
+/// answers that hold them, so that their texts do not stay there until others take their places.
 ///
 /// # Errors
 /// [`StoreError::Conflict`] when a document is changed by others again and again; store errors.
@@ -34,10 +35,10 @@ pub async fn forget(state: &dyn StateStore, scope: &Scope, ids: Option<&[MemoryI
             }
         }
     }
-    Ok(())
+    api_mix_search::forget(state, scope, ids.as_ref()).await
 }
 
-/// Removes what is kept of a user's questions, working memory and activation memory in a cube.
+/// Removes what is kept of a user's questions, prepared answers, working memory and activation memory in a cube.
 ///
 /// # Errors
 /// Store errors.
@@ -45,7 +46,7 @@ pub async fn forget_user(state: &dyn StateStore, scope: &Scope, user: &UserId) -
     for document in [QUERIES, MonitorKind::Working.document(), MonitorKind::Activation.document()] {
         state.remove(scope, &key(document, user)).await?;
     }
-    Ok(())
+    api_mix_search::forget_user(state, scope, user).await
 }
 
 async fn forget_in(

@@ -3,11 +3,12 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use mos_core::Clock;
+use mos_core::{Clock, StateStore};
 use mos_scheduler::ItemState;
 use mos_scheduler::handlers::api_mix_search::{MixOptions, stored_mix};
 use mos_scheduler::handlers::refining::WorkOptions;
 use mos_scheduler::label::API_MIX_SEARCH;
+use mos_scheduler::monitor::{forget, forget_user};
 use serde_json::json;
 
 use crate::support_work::{Models, World};
@@ -68,4 +69,24 @@ async fn an_answer_that_could_not_be_removed_goes_with_the_next_attempt() {
     assert_eq!(world.retry(&id).await.status, ItemState::Completed);
     assert!(n_hits(&world, "ann", "tea two?").await.is_some());
     assert_eq!(n_hits(&world, "ann", "tea one?").await, None, "nothing stays that no list knows of");
+}
+
+#[tokio::test]
+async fn answers_go_with_the_memories_that_they_hold_and_with_their_user() {
+    let world = World::new(WorkOptions::default(), &Models::default());
+    world.facts(&["Ann likes tea."]).await;
+    world.done(API_MIX_SEARCH, content("Does Ann like tea?")).await;
+    let (state, scope) = (&*world.state, world.cube.scope());
+    let stored = stored_mix(state, &scope, &"ann".into(), "Does Ann like tea?").await.unwrap().unwrap();
+    let held = stored.hits[0].item.id.clone();
+    forget(state, &scope, Some(&["00000000-0000-4000-8000-000000000009".into()])).await.unwrap();
+    assert!(n_hits(&world, "ann", "Does Ann like tea?").await.is_some(), "it holds another memory");
+    forget(state, &scope, Some(&[held])).await.unwrap();
+    assert_eq!(n_hits(&world, "ann", "Does Ann like tea?").await, None);
+
+    world.done(API_MIX_SEARCH, content("Does Ann like tea?")).await;
+    forget_user(state, &scope, &"bob".into()).await.unwrap();
+    assert!(n_hits(&world, "ann", "Does Ann like tea?").await.is_some());
+    forget_user(state, &scope, &"ann".into()).await.unwrap();
+    assert_eq!(state.keys(&scope, "scheduler/mix", None, 10).await.unwrap(), Vec::<String>::new());
 }

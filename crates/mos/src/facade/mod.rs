@@ -9,6 +9,7 @@ mod feedback;
 mod keys;
 mod looking;
 mod memories;
+mod mixing;
 mod observe;
 mod organize;
 mod plugins;

@@ -304,7 +304,7 @@ impl Mos {
         true
     }
 
-    fn send_later(&self, message: ScheduleMessage) {
+    pub(super) fn send_later(&self, message: ScheduleMessage) {
         let (Some(scheduler), Some(task)) = (self.scheduler(), self.parts.sending.begin()) else { return };
         tokio::spawn(async move {
             told(scheduler.submit_messages(vec![message]).await.map(drop));

@@ -401,7 +401,8 @@ impl Mos {
         let request = search.into_request(self.parts.settings.top_k);
         let (mut text_mem, mut pref_mem) = (Vec::with_capacity(cubes.len()), Vec::new());
         let mut first_error = None;
-        let searched = join_all(cubes.iter().map(|cube| search_cube(cube, &request, preferences.as_ref()))).await;
+        let searched = cubes.iter().map(|cube| self.search_and_mix(&user, cube, &request, preferences.as_ref()));
+        let searched = join_all(searched).await;
         for (cube, result) in cubes.iter().zip(searched) {
             match result {
                 Ok((hits, preferences)) => {
@@ -423,6 +424,20 @@ impl Mos {
             Some(place) => self.parts.plugins.after_search(place, found).await,
             None => Ok(found),
         }
+    }
+
+    /// Searches one cube; in mixture mode with what was prepared for the question.
+    async fn search_and_mix(
+        &self,
+        user: &UserId,
+        cube: &CubeHandle,
+        request: &SearchRequest,
+        preferences: Option<&(Filter, usize)>,
+    ) -> Result<(CubeHits, Option<CubeHits>)> {
+        let now = self.searched_now(user, cube, request);
+        let (mut found, preferences) = search_cube(cube, &now, preferences).await?;
+        self.mix_prepared(user, cube, request, &mut found).await;
+        Ok((found, preferences))
     }
 
     /// Lets plugins see what is looked for.

@@ -16,6 +16,7 @@ mod keys;
 mod looking;
 mod memories;
 mod migrate;
+mod mixing;
 mod organize;
 mod organizing;
 mod plugins;
