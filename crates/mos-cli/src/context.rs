@@ -3,12 +3,15 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use mos::Mos;
-use mos_config::{Settings, process_environment};
+use mos::{Environment, Mos};
+use mos_config::{Purpose, Settings, process_environment};
 use mos_core::{CubeId, UserId};
 
-use crate::arguments::Arguments;
+use crate::arguments::{Arguments, Command};
 use crate::output::Output;
+
+/// The name that tells where the settings are.
+const CONFIG_VARIABLE: &str = "MOS_CONFIG";
 
 /// Who asks, about what, and how to answer.
 #[derive(Clone, Debug)]
@@ -22,18 +25,22 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// Reads the settings; warnings about them go to standard error.
+    /// Reads the settings and what the environment says of them; warnings go to standard error. Every command finds the same
+    /// memories in the same environment.
     pub(crate) fn new(arguments: &Arguments) -> anyhow::Result<Self> {
         let output = Output { json: arguments.json };
-        let loaded = Settings::load(arguments.config.as_deref(), process_environment())?;
-        for warning in &loaded.warnings {
+        // The server tells its warnings itself.
+        let is_service = matches!(arguments.command, Command::Serve(_));
+        let purpose = if is_service { Purpose::Service } else { Purpose::Command };
+        let Environment { settings, warnings, .. } = Environment::read(purpose, variables(arguments))?;
+        for warning in warnings.iter().filter(|_| !is_service) {
             output.note(&format!("warning: {warning}"));
         }
-        let user = arguments.user.as_deref().unwrap_or(loaded.settings.user_id.as_str());
+        let user = arguments.user.as_deref().unwrap_or(settings.user_id.as_str());
         Ok(Self {
             user: UserId::parse(user)?,
             cube: arguments.cube.as_deref().map(CubeId::parse).transpose()?,
-            settings: loaded.settings,
+            settings,
             settings_file: arguments.config.clone(),
             data_dir: arguments.data_dir.clone(),
             output,
@@ -65,4 +72,14 @@ impl Context {
         }
         Ok(cube)
     }
+}
+
+/// The environment of this process, with the settings file that the arguments name.
+fn variables(arguments: &Arguments) -> Vec<(String, String)> {
+    let mut variables = process_environment();
+    variables.retain(|(name, _)| name != CONFIG_VARIABLE);
+    if let Some(file) = &arguments.config {
+        variables.push((CONFIG_VARIABLE.to_owned(), file.display().to_string()));
+    }
+    variables
 }

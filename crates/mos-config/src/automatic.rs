@@ -30,6 +30,9 @@ pub use table::{AUTOMATIC_VARIABLES, AutomaticVariable};
 pub enum Purpose {
     /// A program with memories.
     Library,
+    /// One command of a person, on the memories of an installation: as a program, but a key of OpenAI chooses no model, because
+    /// the shell may have it for something else; and names without effect are passed over, which the installation's server tells.
+    Command,
     /// The product API: work in the background is on, and cubes are trees, unless the environment says otherwise.
     Service,
 }
@@ -69,7 +72,10 @@ pub fn from_environment(
     let layer = AutomaticLayer { value: given.value.clone(), sources: given.sources.clone() };
     let Loaded { settings, mut warnings } = Settings::load_over(path, environment, Some(layer))?;
     let cube_config = cube_config(&mut given, purpose, &settings)?;
-    warnings.extend(given.finish());
+    let told = given.finish();
+    if purpose != Purpose::Command {
+        warnings.extend(told);
+    }
     Ok(FromEnvironment { settings, cube_config, chats, business_chat_keys, chat_models, warnings })
 }
 

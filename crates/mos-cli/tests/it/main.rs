@@ -5,6 +5,7 @@ mod bad_input;
 mod bench;
 mod chatting;
 mod cube_files;
+mod environment;
 mod eval;
 mod journeys;
 mod kv;

@@ -15,7 +15,7 @@ const COLLECTION: &str = "neo4j_vec_db";
 
 pub(super) fn add(given: &mut Given, purpose: Purpose) {
     add_folder(given);
-    add_chat_model(given);
+    add_chat_model(given, purpose);
     add_embedder(given);
     add_reader(given);
     let is_server = add_store(given);
@@ -32,12 +32,12 @@ fn add_folder(given: &mut Given) {
     }
 }
 
-/// A key of OpenAI chooses its models, unless another provider is named.
-fn add_chat_model(given: &mut Given) {
+/// A key of OpenAI chooses its models, unless another provider is named, or the key may be there for something else.
+fn add_chat_model(given: &mut Given, purpose: Purpose) {
     let provider = given.peek("MOS_CHAT_MODEL_PROVIDER").map(str::trim);
     let is_openai = match provider {
         Some(provider) => provider == "openai",
-        None => given.peek("OPENAI_API_KEY").is_some(),
+        None => purpose != Purpose::Command && given.peek("OPENAI_API_KEY").is_some(),
     };
     if is_openai {
         given.put("chat_model.backend", json!("openai"));

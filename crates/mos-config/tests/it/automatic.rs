@@ -44,6 +44,27 @@ fn a_key_chooses_the_models_of_openai_unless_another_provider_is_named() {
 }
 
 #[test]
+fn a_command_finds_the_same_stores_and_takes_no_key_for_a_choice_of_models() {
+    let pairs = [
+        ("OPENAI_API_KEY", "sk"),
+        ("GRAPH_DB_BACKEND", "neo4j"),
+        ("NEO4J_PASSWORD", "pw"),
+        ("MEMOS_BASE_PATH", "/base"),
+        ("POLAR_DB_HOST", "h"),
+    ];
+    let (service, command) = (read(Purpose::Service, &pairs), read(Purpose::Command, &pairs));
+    assert_eq!(command.settings.store, service.settings.store);
+    assert_eq!(command.settings.vectors, service.settings.vectors);
+    assert_eq!(command.settings.data_dir, service.settings.data_dir);
+    assert_eq!(service.settings.chat_model.backend(), "openai");
+    assert_eq!(command.settings.chat_model, Settings::default().chat_model);
+    assert!(service.warnings.iter().any(|warning| warning.contains("POLAR_DB_HOST")));
+    assert_eq!(command.warnings, Vec::<String>::new());
+    let named = [("OPENAI_API_KEY", "sk"), ("MOS_CHAT_MODEL_PROVIDER", "openai")];
+    assert_eq!(read(Purpose::Command, &named).settings.chat_model.backend(), "openai");
+}
+
+#[test]
 fn an_encoder_at_a_server_has_memos_model_unless_one_is_named() {
     let remote = [("MOS_EMBEDDER_BACKEND", "universal_api"), ("OPENAI_API_KEY", "sk"), ("EMBEDDING_DIMENSION", "1024")];
     let EmbedderConfig::UniversalApi(encoder) = read_well(&remote).embedder else { panic!() };
