@@ -28,6 +28,17 @@ pub trait Setting: Sized {
 
     /// Reads a setting from a JSON value alone.
     ///
+    /// ```
+    /// use mos_config::{Setting, Settings};
+    /// use serde_json::json;
+    ///
+    /// let settings = Settings::from_json(&json!({"top_k": 3}))?;
+    /// assert_eq!(settings.top_k, 3);
+    /// let misspelt = Settings::from_json(&json!({"top_kk": 3})).unwrap_err();
+    /// assert!(misspelt.to_string().contains("top_kk"));
+    /// # Ok::<(), mos_config::ConfigError>(())
+    /// ```
+    ///
     /// # Errors
     /// [`ConfigError::Invalid`] with every value that was refused.
     fn from_json(value: &Value) -> Result<Self, ConfigError> {

@@ -27,6 +27,19 @@ const SHOWN_CHARACTERS: usize = 12;
 const N_RANDOM_BYTES: usize = 32;
 
 /// A key to make.
+///
+/// ```no_run
+/// use mos::keys::NewKey;
+///
+/// # async fn run(mos: mos::Mos) -> Result<(), Box<dyn std::error::Error>> {
+/// let made = mos.create_key(NewKey::user("ann")).await?;
+/// println!("{} (shown this once)", made.text.expose());
+/// let key = mos.find_key(made.text.expose()).await?;
+/// assert_eq!(key.id, made.key.id);
+/// mos.revoke_key(&key.id).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewKey {
     /// The only user it acts for; without this it acts for any.

@@ -37,7 +37,7 @@ pub(crate) struct ServeArguments {
     #[arg(long, value_name = "NAME")]
     pub(crate) allow_host: Vec<String>,
 
-    /// An origin whose pages may call from a browser, as https://app.example.com (repeat for several).
+    /// An origin whose pages may call from a browser, as `https://app.example.com` (repeat for several).
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) cors_origin: Vec<String>,
 

@@ -99,6 +99,16 @@ impl Mos {
 
     /// Writes a cube (without an id the default one) with all its memories to one new file, whole or not at all.
     ///
+    /// ```no_run
+    /// # async fn run(mos: mos::Mos, elsewhere: mos::Mos) -> mos::Result<()> {
+    /// let (ann, file) = (mos_core::UserId::from("ann"), std::path::Path::new("notes.tar"));
+    /// let exported = mos.export_cube(&ann, None, file).await?;
+    /// let imported = elsewhere.import_cube(&ann, file, Some(&"notes-of-ann".into())).await?;
+    /// assert!(imported.is_same() && imported.content == exported.content);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Mos::dump`]; [`MemoryError::File`] when the file exists or cannot be written.
     pub async fn export_cube(&self, user: &UserId, cube: Option<&CubeId>, file: &Path) -> Result<Exported> {

@@ -73,6 +73,20 @@ pub struct CubeShare {
 impl Mos {
     /// Makes a cube, registered and owned by `owner`.
     ///
+    /// ```no_run
+    /// use mos::NewCube;
+    /// use mos::config::{GeneralMemCubeConfig, Setting};
+    ///
+    /// # async fn run(mos: mos::Mos) -> mos::Result<()> {
+    /// let ann = mos_core::UserId::from("ann");
+    /// mos.create_cube(&ann, NewCube::new("notes")).await?;
+    /// let tree = serde_json::json!({"text_mem": {"backend": "tree_text", "config": {}}});
+    /// let config = Some(GeneralMemCubeConfig::from_json(&tree)?);
+    /// mos.create_cube(&ann, NewCube { config, ..NewCube::new("project") }).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::UnknownUser`]; [`Error::NotAllowed`] for guests; [`Error::Invalid`] for a bad id or a memory backend this
     /// build lacks; a conflict when the id is taken.
@@ -304,6 +318,20 @@ impl Mos {
     /// Lets another user read a cube ([`Access::Reader`]), or read and write it ([`Access::Member`]). Sharing again changes
     /// the right. A guest only reads, whatever it is given.
     ///
+    /// ```no_run
+    /// use mos_core::{Access, CubeId, UserId};
+    ///
+    /// # async fn run(mos: mos::Mos) -> mos::Result<()> {
+    /// let (ann, bob, notes) = (UserId::from("ann"), UserId::from("bob"), CubeId::from("notes"));
+    /// mos.share_cube_with(&ann, &notes, &bob, Access::Reader).await?;
+    /// for share in mos.cube_shares(&ann, &notes).await? {
+    ///     println!("{}: {}", share.user_id, share.access.as_str());
+    /// }
+    /// mos.unshare_cube(&ann, &notes, &bob).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::NoAccess`]; [`Error::NotOwner`]; [`Error::UnknownUser`] for the other user; [`Error::Invalid`] for
     /// [`Access::Owner`].
@@ -346,6 +374,18 @@ impl Mos {
 
     /// Writes a cube (without an id the default one) to a directory that is absent or empty, whole or not at all: its
     /// textual, preference and parametric memory and, when it keeps any, its activation memory.
+    ///
+    /// ```no_run
+    /// # async fn run(mos: mos::Mos) -> mos::Result<()> {
+    /// use mos_core::{CubeId, UserId};
+    ///
+    /// let (ann, folder) = (UserId::from("ann"), std::path::Path::new("./notes"));
+    /// mos.dump(&ann, Some(&CubeId::from("notes")), folder).await?;
+    /// let n_memories = mos.load(&ann, Some(&CubeId::from("copy")), folder).await?;
+    /// println!("{n_memories} memories came");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// Rights; errors of the directory; a conflict when the cube was embedded anew meanwhile.

@@ -320,6 +320,19 @@ impl Mos {
 
     /// Takes back the last change of a memory and returns what it is now; a removed memory comes back under its id.
     ///
+    /// ```no_run
+    /// # async fn run(mos: mos::Mos) -> mos::Result<()> {
+    /// let ann = mos_core::UserId::from("ann");
+    /// let ids = mos.add(mos::Add::text("Max is a cat").user("ann")).await?;
+    /// mos.delete(&ann, None, &ids[0]).await?;
+    /// println!("there again: {}", mos.undo(&ann, None, &ids[0]).await?.memory);
+    /// for version in mos.history(&ann, None, &ids[0]).await? {
+    ///     println!("{} by {}: {}", version.at, version.origin.actor, version.origin.reason);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// Rights; an error for an id that never was, and when there is nothing to go back to.
     pub async fn undo(&self, user: &UserId, cube: Option<&CubeId>, id: &MemoryId) -> Result<MemoryItem> {

@@ -74,6 +74,20 @@ use crate::usage::{Payer, Usage, UsageMeter};
 /// A memory operating system: users, cubes, memories, chat.
 ///
 /// Cheap to clone; clones share everything. Made by [`Mos::builder`](crate::MosBuilder).
+///
+/// ```no_run
+/// # use mos::{Add, Mos, Search, Settings};
+/// # async fn run() -> mos::Result<()> {
+/// let mos = Mos::builder(Settings::default()).data_dir("./data").build().await?;
+/// let ann = mos_core::UserId::from("ann");
+/// mos.ensure_user(&ann).await?;
+/// let cube = mos.ensure_default_cube(&ann).await?;
+/// mos.add(Add::text("I take my tea without sugar").user("ann").cube(cube)).await?;
+/// let found = mos.search(Search::new("How do I drink tea?").user("ann")).await?;
+/// println!("{} memories", found.best().len());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Mos {
     pub(crate) parts: Arc<Parts>,

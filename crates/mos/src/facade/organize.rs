@@ -28,6 +28,16 @@ pub enum OrganizeModel {
 }
 
 /// What is to be organised, and how.
+///
+/// ```no_run
+/// use mos::{Organize, OrganizeModel};
+///
+/// # async fn run(mos: mos::Mos) -> mos::Result<()> {
+/// let report = mos.organize(Organize::new().user("ann").cube("notes").model(OrganizeModel::Without)).await?;
+/// println!("{report:?}");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Organize {
     user: Option<UserId>,

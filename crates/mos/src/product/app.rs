@@ -35,6 +35,20 @@ impl Default for ProductOptions {
 }
 
 /// A facade with the product API on top. Cheap to clone; clones share everything.
+///
+/// ```no_run
+/// use mos::product::{App, Caller, ProductError, ProductOptions, SearchRequest};
+///
+/// # async fn run(mos: mos::Mos) -> Result<(), ProductError> {
+/// let app = App::new(mos, ProductOptions::default());
+/// // What this caller asks for is checked against the rights of ann, whatever the request says.
+/// let of_ann = app.product_as(Caller::user("ann"));
+/// let found = of_ann.search(SearchRequest::new("When do we meet?".to_owned(), "ann".to_owned())).await?;
+/// println!("{}", found.data["text_mem"]);
+/// app.stop().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct App {
     mos: Mos,
