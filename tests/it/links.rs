@@ -156,6 +156,22 @@ fn both_readmes_name_each_other_and_the_same_files() {
     assert_eq!(theirs.difference(&ours).collect::<Vec<_>>(), Vec::<&String>::new(), "missing in README.md");
 }
 
+/// A page that the summary leaves out is in no book, and mdBook makes no page of a name that is not there.
+#[test]
+fn the_summary_of_the_book_names_every_page_once() {
+    let docs = root().join("docs");
+    let summary = docs.join("SUMMARY.md");
+    let text = std::fs::read_to_string(&summary).unwrap();
+    let mut named: Vec<PathBuf> = targets(&text).into_iter().map(|target| tidy(&docs.join(target))).collect();
+    let mut expected: Vec<PathBuf> =
+        pages().into_iter().filter(|page| page.starts_with(&docs) && *page != summary).collect();
+    named.sort();
+    expected.sort();
+    assert_eq!(named, expected);
+    let book = std::fs::read_to_string(root().join("book.toml")).unwrap();
+    assert!(book.contains("src = \"docs\""), "{book}");
+}
+
 #[test]
 fn a_broken_link_and_a_missing_heading_are_noticed() {
     let page = root().join("docs/architecture.md");
