@@ -1,23 +1,22 @@
 //! What the service answers.
 
-use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
+use mos::keys::{KeyError, NewKey};
 use mos::{Add, Chat, Error, Mos, NewCube, Search};
-use mos_core::{CubeId, IdSource, MemoryError, Message, RandomIds, StoreError, UserId};
+use mos_core::{CubeId, MemoryError, Message, StoreError, UserId};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// The facade, and whose key is whose. Keys live as long as the process.
+/// The facade, which knows whose key is whose, and the key that makes users.
 pub(crate) struct Backend {
     mos: Mos,
     operator_key: String,
-    keys: RwLock<HashMap<String, UserId>>,
 }
 
 /// An answer that tells what went wrong.
@@ -62,14 +61,14 @@ impl Question {
 
 impl Backend {
     pub(crate) fn new(mos: Mos, operator_key: String) -> Self {
-        Self { mos, operator_key, keys: RwLock::default() }
+        Self { mos, operator_key }
     }
 
     /// Who asks.
-    fn user(&self, headers: &HeaderMap) -> Result<UserId, Refused> {
-        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-        let known = key_of(headers).and_then(|key| keys.get(key).cloned());
-        known.ok_or_else(|| Refused(StatusCode::UNAUTHORIZED, "this key is not known".to_owned()))
+    async fn user(&self, headers: &HeaderMap) -> Result<UserId, Refused> {
+        let key = self.mos.find_key(key_of(headers).ok_or(KeyError::Malformed)?).await?;
+        // The key of a program acts for any user; here everybody has one of their own.
+        key.user.ok_or_else(|| KeyError::Unknown.into())
     }
 }
 
@@ -103,6 +102,15 @@ impl From<Error> for Refused {
     }
 }
 
+impl From<KeyError> for Refused {
+    fn from(error: KeyError) -> Self {
+        match error {
+            KeyError::Failed(error) => error.into(),
+            refused => Self(StatusCode::UNAUTHORIZED, refused.to_string()),
+        }
+    }
+}
+
 pub(crate) fn router(backend: Arc<Backend>) -> Router {
     Router::new()
         .route("/users", post(create_user))
@@ -119,33 +127,32 @@ async fn create_user(State(backend): State<Arc<Backend>>, headers: HeaderMap, Js
         return Err(Refused(StatusCode::UNAUTHORIZED, "only the operator makes users".to_owned()));
     }
     let user = backend.mos.create_user(body.user_id.as_str(), None).await?;
-    let key = RandomIds.next_uuid();
-    let answer = json!({"user_id": user.user_id, "key": key});
-    backend.keys.write().unwrap_or_else(PoisonError::into_inner).insert(key, user.user_id);
-    Ok(Json(answer))
+    // Only its hash is kept: who loses it gets another one.
+    let made = backend.mos.create_key(NewKey::user(user.user_id.clone())).await?;
+    Ok(Json(json!({"user_id": user.user_id, "key": made.text.expose()})))
 }
 
 async fn create_cube(State(backend): State<Arc<Backend>>, headers: HeaderMap, Json(body): Json<OfCube>) -> Answer {
-    let user = backend.user(&headers)?;
+    let user = backend.user(&headers).await?;
     let cube = backend.mos.create_cube(&user, NewCube::new(body.cube_id.as_str())).await?;
     Ok(Json(json!({"cube_id": cube.cube_id})))
 }
 
 async fn share(State(backend): State<Arc<Backend>>, headers: HeaderMap, Json(body): Json<Share>) -> Answer {
-    let owner = backend.user(&headers)?;
+    let owner = backend.user(&headers).await?;
     let (cube, target) = (CubeId::from(body.cube_id.as_str()), UserId::from(body.user_id.as_str()));
     backend.mos.share_cube_with_user(&owner, &cube, &target).await?;
     Ok(Json(json!({"cube_id": cube, "user_id": target})))
 }
 
 async fn add(State(backend): State<Arc<Backend>>, headers: HeaderMap, Json(body): Json<AddBody>) -> Answer {
-    let user = backend.user(&headers)?;
+    let user = backend.user(&headers).await?;
     let ids = backend.mos.add(Add::messages(body.messages).user(user).cube(body.cube_id.as_str())).await?;
     Ok(Json(json!({"ids": ids})))
 }
 
 async fn search(State(backend): State<Arc<Backend>>, headers: HeaderMap, Json(body): Json<Question>) -> Answer {
-    let user = backend.user(&headers)?;
+    let user = backend.user(&headers).await?;
     let mut search = Search::new(body.query.as_str()).user(user);
     if let Some(cubes) = body.cubes() {
         search = search.cubes(cubes);
@@ -155,7 +162,7 @@ async fn search(State(backend): State<Arc<Backend>>, headers: HeaderMap, Json(bo
 }
 
 async fn chat(State(backend): State<Arc<Backend>>, headers: HeaderMap, Json(body): Json<Question>) -> Answer {
-    let user = backend.user(&headers)?;
+    let user = backend.user(&headers).await?;
     let mut chat = Chat::new(body.query.as_str()).user(user);
     if let Some(cubes) = body.cubes() {
         chat = chat.cubes(cubes);

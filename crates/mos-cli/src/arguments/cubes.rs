@@ -102,6 +102,13 @@ pub(crate) enum CubeCommand {
         #[arg(long, conflicts_with = "access")]
         read_only: bool,
     },
+    /// Take back what `share` gave. Its owner may, and whom it was shared with.
+    Unshare {
+        /// Its id.
+        id: String,
+        /// The other user.
+        from: String,
+    },
     /// Print who may do what with a cube. Its owner may ask.
     Shares {
         /// Its id.
