@@ -81,6 +81,21 @@ words!(
     }
 );
 words!(
+    /// How far the words of a memory can be trusted: who wrote what it was drawn from. Later ones are trusted less.
+    Trust {
+        /// The user.
+        User = "user",
+        /// Whoever set the conversation up: system messages, descriptions of tools.
+        System = "system",
+        /// A model: what it said, and what it concluded from other memories.
+        Assistant = "assistant",
+        /// Whoever wrote the text, file or image that the user gave.
+        Document = "document",
+        /// Somebody whom nobody here chose: a tool's result, a page, a file at an address.
+        External = "external",
+    }
+);
+words!(
     /// Who may see a memory.
     Visibility {
         /// Its user.
