@@ -105,7 +105,7 @@ impl Metadata {
     pub fn provenance(&self) -> Provenance {
         let fields = self.tree();
         let sources = fields.and_then(|fields| fields.sources.as_deref()).unwrap_or_default();
-        let least = sources.iter().map(of_source).rev().max_by_key(|one| one.trust);
+        let least = sources.iter().map(SourceMessage::provenance).rev().max_by_key(|one| one.trust);
         let found = least.unwrap_or_else(|| self.without_sources());
         match fields.map(|fields| fields.memory_type) {
             Some(MemoryType::ToolTrajectory) => found.or(Provenance::of(Trust::External, SourceWord::Tool)),
@@ -153,23 +153,27 @@ fn of_role(role: &str) -> Provenance {
     }
 }
 
-fn of_source(source: &SourceMessage) -> Provenance {
-    if let Some(role) = source.role.as_deref().filter(|role| !role.is_empty())
-        && !["web", "tool"].contains(&source.kind.as_str())
-    {
-        // An image or a file in a message is somebody else's words.
-        return match source.kind.as_str() {
-            "file" | "doc" | "image" => of_document(source).or(of_role(role)),
-            _ => of_role(role),
-        };
-    }
-    match source.kind.as_str() {
-        "web" => Provenance::at(Trust::External, SourceWord::Web, address(source).or(source.doc_path.as_deref())),
-        "tool" | "function" => Provenance::of(Trust::External, SourceWord::Tool),
-        "system" => Provenance::of(Trust::System, SourceWord::System),
-        // What names no speaker was made of other memories.
-        "chat" | "memory" => Provenance::of(Trust::Assistant, SourceWord::Memory),
-        _ => of_document(source),
+impl SourceMessage {
+    /// Returns where a memory came from that was drawn from this alone.
+    pub fn provenance(&self) -> Provenance {
+        let source = self;
+        if let Some(role) = source.role.as_deref().filter(|role| !role.is_empty())
+            && !["web", "tool"].contains(&source.kind.as_str())
+        {
+            // An image or a file in a message is somebody else's words.
+            return match source.kind.as_str() {
+                "file" | "doc" | "image" => of_document(source).or(of_role(role)),
+                _ => of_role(role),
+            };
+        }
+        match source.kind.as_str() {
+            "web" => Provenance::at(Trust::External, SourceWord::Web, address(source).or(source.doc_path.as_deref())),
+            "tool" | "function" => Provenance::of(Trust::External, SourceWord::Tool),
+            "system" => Provenance::of(Trust::System, SourceWord::System),
+            // What names no speaker was made of other memories.
+            "chat" | "memory" => Provenance::of(Trust::Assistant, SourceWord::Memory),
+            _ => of_document(source),
+        }
     }
 }
 
