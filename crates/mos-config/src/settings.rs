@@ -15,6 +15,7 @@ use crate::memory::MemoryConfig;
 use crate::plugins::PluginsConfig;
 use crate::read::{Fields, Reader, Setting};
 use crate::reader::MemReaderConfig;
+use crate::reading::ReadingConfig;
 use crate::recall::RecallConfig;
 use crate::references;
 use crate::retrieval::{InternetRetrieverConfig, RerankerConfig};
@@ -62,6 +63,8 @@ section! {
         omitted queue: Option<QueueConfig>,
         /// Whether and from where files at addresses are fetched.
         default fetch: FetchConfig = FetchConfig::default(),
+        /// What is done with everything that is read.
+        default reader: ReadingConfig = ReadingConfig::default(),
         /// How raw input becomes memories.
         default mem_reader: Option<MemReaderConfig> = None,
         /// The work in the background.
@@ -264,6 +267,7 @@ impl Settings {
             "internet_retriever",
             "queue",
             "fetch",
+            "reader",
             "server",
             "base_prompt",
             "text_mem_type",

@@ -65,6 +65,8 @@ pub struct ReaderOptions {
     pub max_document_images: usize,
     /// The most items of one input.
     pub max_items: usize,
+    /// Keeps apart what tools, pages and files at addresses say in the manner of instructions to a model.
+    pub quarantine: bool,
 }
 
 impl ReaderOptions {
@@ -87,6 +89,7 @@ impl ReaderOptions {
             direct_markdown_hosts: Vec::new(),
             max_document_images: 20,
             max_items: 100_000,
+            quarantine: true,
         }
     }
 

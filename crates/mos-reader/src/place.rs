@@ -72,7 +72,7 @@ impl Log {
                 reason: entry.reason,
             }
         });
-        ReadReport { items: items.collect(), dropped: self.dropped, warnings: self.warnings }
+        ReadReport { items: items.collect(), dropped: self.dropped, warnings: self.warnings, ..ReadReport::default() }
     }
 }
 

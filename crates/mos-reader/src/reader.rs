@@ -23,6 +23,7 @@ use crate::item::{Maker, derived_key};
 use crate::options::{ReaderKind, ReaderOptions};
 use crate::parse::ParseLimits;
 use crate::place::{Log, Place};
+use crate::quarantine::{keep_all_apart, kept_apart, reason_of_turn};
 use crate::skill::{SkillLimits, SkillReader, UPLOADED, read_archive};
 use crate::sorted::{FilePart, Sorted, sort};
 use crate::tools::{TrajectoryReader, check_calls, tool_schemas};
@@ -152,9 +153,10 @@ impl Reader {
         Ok(())
     }
 
+    /// Returns the windows of a conversation. What tools returned in the manner of instructions is not among them.
     fn windows_of(&self, sorted: &Sorted) -> Result<Vec<Window>, MemoryError> {
-        let cut = &self.options.cut;
-        let windows = windows(sorted.turns.clone(), cut, self.parts.tokens.as_ref(), self.parts.chunker.as_ref());
+        let kept = sorted.turns.iter().filter(|turn| self.reason_to_part(turn).is_none()).cloned().collect();
+        let windows = self.cut(kept);
         if windows.len() > MAX_WINDOWS {
             return Err(MemoryError::Invalid(format!(
                 "the conversation takes {} windows; give it in parts of at most {MAX_WINDOWS}",
@@ -162,6 +164,28 @@ impl Reader {
             )));
         }
         Ok(windows)
+    }
+
+    fn cut(&self, turns: Vec<Turn>) -> Vec<Window> {
+        windows(turns, &self.options.cut, self.parts.tokens.as_ref(), self.parts.chunker.as_ref())
+    }
+
+    /// Why a turn does not stand in windows with others; `None` for most.
+    fn reason_to_part(&self, turn: &Turn) -> Option<String> {
+        if self.options.quarantine { reason_of_turn(turn) } else { None }
+    }
+
+    /// Keeps what tools returned in the manner of instructions by itself, so that what others said stands without it. No model
+    /// reads it.
+    fn parted(&self, work: &Work<'_>, reading: &mut Reading) {
+        for turn in &work.sorted.turns {
+            let Some(reason) = self.reason_to_part(turn) else { continue };
+            for window in self.cut(vec![turn.clone()]) {
+                let mut item = work.maker.window(&window);
+                kept_apart(&mut item, &reason);
+                reading.raw.push(item);
+            }
+        }
     }
 
     async fn conversation(&self, work: &Work<'_>, windows: &[Window], reading: &mut Reading, log: &mut Log) {
@@ -393,6 +417,7 @@ impl MemReader for Reader {
         self.files(&work, &mut reading, &mut contents, &mut log).await;
         self.images(&work, &mut reading, &mut log).await;
         self.conversation(&work, &windows, &mut reading, &mut log).await;
+        self.parted(&work, &mut reading);
         if self.kind == ReaderKind::MultiModal {
             self.tools(&work, &windows, &mut reading, &mut log).await;
         }
@@ -400,6 +425,9 @@ impl MemReader for Reader {
         distinct(&mut reading);
         reading.idempotency_key = request_key(self.kind.key(), &input, mode, &contents);
         reading.report = log.into_report();
+        if self.options.quarantine {
+            reading.report.quarantined = keep_all_apart(&mut reading);
+        }
         Ok(reading)
     }
 }

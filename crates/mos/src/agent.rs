@@ -112,7 +112,7 @@ impl DeepFound {
     /// The memories as a model is shown them, numbered, with the messages behind them once those were asked for.
     fn told(&self) -> String {
         let lines = self.memories.iter().enumerate().map(|(index, (_, found))| {
-            let memory = format!("{}. {}", index + 1, asking::shown(&found.item.memory));
+            let memory = format!("{}. {} {}", index + 1, found.item.source_mark(), asking::shown(&found.item.memory));
             let sources = if self.with_sources { source_texts(&found.item) } else { Vec::new() };
             std::iter::once(memory)
                 .chain(sources.iter().map(|text| format!("   > {text}")))

@@ -163,7 +163,7 @@ fn first_words(item: &MemoryItem) -> String {
     format!("{kind}: {shown}{more}")
 }
 
-/// What is worth telling: items that are not simply kept, memories that were dropped, warnings.
+/// What is worth telling: items that are not simply kept, memories that were dropped, warnings, memories that are kept apart.
 fn report_lines(report: &ReadReport) -> Vec<String> {
     let words = |item: &ItemReport| {
         let outcome = match item.outcome {
@@ -177,7 +177,8 @@ fn report_lines(report: &ReadReport) -> Vec<String> {
     let items = report.items.iter().filter_map(words);
     let dropped = report.dropped.iter().map(|one| format!("  dropped {:?}: {}", one.memory, one.reason));
     let warnings = report.warnings.iter().map(|warning| format!("  warning: {warning}"));
-    items.chain(dropped).chain(warnings).collect()
+    let apart = report.quarantined.iter().map(|one| format!("  quarantined {}: it {}", one.id, one.reason));
+    items.chain(dropped).chain(warnings).chain(apart).collect()
 }
 
 fn sources(arguments: &AddArguments) -> anyhow::Result<Vec<Source>> {

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::memory::Quarantined;
+
 /// What came of one item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -45,6 +47,10 @@ pub struct ReadReport {
     pub dropped: Vec<Dropped>,
     /// What is worth knowing besides: a misspelt tag, pages without text ...
     pub warnings: Vec<String>,
+    /// Memories that are kept, and that no search finds until they are released: strangers wrote them in the manner of
+    /// instructions.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub quarantined: Vec<Quarantined>,
 }
 
 impl ReadReport {
@@ -53,7 +59,7 @@ impl ReadReport {
         self.items.iter().filter(|item| item.outcome == outcome).count()
     }
 
-    /// Returns one sentence: `5 items: 3 kept, 1 as a reference, 1 not kept; 2 proposed memories dropped`.
+    /// Returns one sentence: `5 items: 3 kept, 1 as a reference, 1 not kept; 2 proposed memories dropped; 1 quarantined`.
     pub fn summary(&self) -> String {
         let counted = [
             (self.count(Outcome::Kept), "kept"),
@@ -73,6 +79,9 @@ impl ReadReport {
             let noun = if self.dropped.len() == 1 { "memory" } else { "memories" };
             text.push_str(&format!("; {} proposed {noun} dropped", self.dropped.len()));
         }
+        if !self.quarantined.is_empty() {
+            text.push_str(&format!("; {} quarantined", self.quarantined.len()));
+        }
         text
     }
 }
@@ -89,6 +98,8 @@ mod tests {
         assert_eq!(report.summary(), "2 items: 1 kept, 1 not kept");
         report.dropped.push(Dropped { memory: "x".to_owned(), reason: "y".to_owned() });
         assert_eq!(report.summary(), "2 items: 1 kept, 1 not kept; 1 proposed memory dropped");
+        report.quarantined.push(Quarantined { id: "a".into(), reason: "gives the model orders".to_owned() });
+        assert!(report.summary().ends_with(" dropped; 1 quarantined"));
         assert_eq!(ReadReport::default().summary(), "0 items");
     }
 }

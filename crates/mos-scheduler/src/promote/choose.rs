@@ -3,7 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::HashSet;
 
-use mos_core::{MemoryError, MemoryId};
+use mos_core::memory::Trust;
+use mos_core::{MemoryError, MemoryId, MemoryItem};
 
 use super::options::PromotionOptions;
 use super::{Kept, Source};
@@ -12,6 +13,7 @@ use crate::handlers::mem_update::{is_raw, living};
 use crate::monitor::{MonitorItem, MonitorList};
 
 /// Returns the memories that are stable and used most, as they are now, in an order that depends on nothing but which they are.
+/// What strangers wrote is not among them: before a conversation it would stand without its source.
 /// What is promoted already goes before what is not, so that memories of like use do not take turns.
 pub(super) async fn choose(
     cube: &SchedulerCube,
@@ -35,11 +37,15 @@ pub(super) async fn choose(
     let mut room = options.byte_limit();
     let mut sources = Vec::new();
     for item in living(cube, &ids).await? {
-        if sources.len() < options.max_texts && !is_raw(&item) && item.memory.len() <= room {
+        if sources.len() < options.max_texts && !is_raw(&item) && is_trusted(&item) && item.memory.len() <= room {
             room -= item.memory.len();
             sources.push(Source { id: item.id, text: item.memory });
         }
     }
     sources.sort_by(|a, b| a.id.cmp(&b.id));
     Ok(sources)
+}
+
+fn is_trusted(item: &MemoryItem) -> bool {
+    item.metadata.trust() != Trust::External
 }

@@ -1,6 +1,6 @@
 //! Adding, reading, changing and removing memories.
 
-use mos_core::memory::SourceKind;
+use mos_core::memory::{Quarantined, SourceKind};
 use mos_core::{
     AddRequest, CubeId, Edge, Filter, MemoryId, MemoryItem, Message, Origin, Paging, Role, SessionId, UserId, Version,
 };
@@ -111,6 +111,9 @@ pub struct Added {
     /// and the cube has one, and none when the scheduler learns them later. An error tells why they could not be learned: the
     /// memories are stored all the same.
     pub preferences: Result<Vec<MemoryId>>,
+    /// The memories among them that no search finds until they are released: a tool returned them in the manner of
+    /// instructions.
+    pub quarantined: Vec<Quarantined>,
 }
 
 /// The memories of one cube.
@@ -210,9 +213,10 @@ impl Mos {
                 kept.map(|message| self.new_item(&user, add.session.as_ref(), message.text(), Some(message))).collect()
             }
         };
-        let items = self.before_store(place.as_ref(), items).await?;
+        let mut items = self.before_store(place.as_ref(), items).await?;
+        let mut quarantined = self.quarantine_new(&mut items);
         if items.is_empty() {
-            return Ok(Added { ids: Vec::new(), preferences: Ok(Vec::new()) });
+            return Ok(Added { ids: Vec::new(), preferences: Ok(Vec::new()), quarantined: Vec::new() });
         }
         let idempotency_key = add.idempotency_key.as_deref().map(|key| key_of(&user, key)).transpose()?;
         let origin = Origin::new(user.as_str(), "add");
@@ -233,6 +237,13 @@ impl Mos {
         let request = AddRequest { origin, idempotency_key: idempotency_key.clone(), jobs };
         let hooked = place.map(|place| (place, items.clone()));
         let ids = cube.text_mem().add(items, request).await?;
+        for one in &mut quarantined {
+            // A request that is repeated returns the ids of the first one.
+            let place = new_ids.iter().position(|id| *id == one.id);
+            if let Some(known) = place.and_then(|place| ids.get(place)) {
+                one.id = known.clone();
+            }
+        }
         self.has_changed(&cube.info().cube_id);
         self.wake_scheduler();
         self.organize_added(&cube, &ids);
@@ -243,7 +254,7 @@ impl Mos {
         if let Some((place, items)) = hooked {
             self.after_add(place, &ids, items).await;
         }
-        Ok(Added { ids, preferences })
+        Ok(Added { ids, preferences, quarantined })
     }
 
     fn new_item(

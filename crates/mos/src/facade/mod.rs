@@ -15,6 +15,7 @@ mod organize;
 mod plugins;
 mod preferences;
 mod pro;
+mod quarantine;
 mod remember;
 mod returning;
 mod rewrite;

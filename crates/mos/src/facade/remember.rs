@@ -194,6 +194,8 @@ impl Mos {
         };
         self.tell_of_remembered(&cube, &user, told).await?;
         let mos_reader::Stored { ids, raw_files, n_known, removed } = stored;
+        let quarantined = std::mem::take(&mut report.quarantined);
+        report.quarantined = self.still_quarantined(&cube, quarantined).await?;
         let mut preferences = Vec::new();
         if learns_now && !messages.is_empty() {
             let key = format!("{told_key}-preferences");
@@ -282,7 +284,7 @@ impl Mos {
             general_model: of(common.and_then(|common| common.general_llm.as_ref())),
             image_model: of(common.and_then(|common| common.image_parser_llm.as_ref())),
             fetcher: fetcher(&settings.fetch)?,
-            max_tokens,
+            quarantine: settings.reader.quarantine,
             clock: Arc::clone(&self.parts.clock),
         };
         self.parts.factories.mem_reader(settings.mem_reader.clone(), parts)

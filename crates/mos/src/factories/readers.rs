@@ -25,8 +25,9 @@ pub(super) fn add_mem_readers(factories: &mut Factories) {
 }
 
 fn mem_reader(config: MemReaderConfig, parts: MemReaderParts) -> std::result::Result<Arc<dyn MemReader>, MemoryError> {
-    let (kind, options) = ReaderOptions::from_config(&config)
+    let (kind, mut options) = ReaderOptions::from_config(&config)
         .map_err(|error| MemoryError::Invalid(format!("mem_reader: {error}; correct it in the settings")))?;
+    options.quarantine = parts.quarantine;
     let common = match &config {
         MemReaderConfig::Simple(reader) => &reader.common,
         MemReaderConfig::MultiModal(reader) => &reader.common,
@@ -41,7 +42,7 @@ pub(super) fn default_reader(parts: MemReaderParts) -> Arc<dyn MemReader> {
     let (size, overlap) = CHUNK;
     let size = ChunkSize::new(Arc::new(EstimatedTokens), size, overlap).at_most(read_whole(&parts));
     let chunker = Arc::new(SentenceChunker::new(size));
-    let options = ReaderOptions::of(ReaderKind::MultiModal);
+    let options = ReaderOptions { quarantine: parts.quarantine, ..ReaderOptions::of(ReaderKind::MultiModal) };
     Arc::new(Reader::new(ReaderKind::MultiModal, options, reader_parts(chunker, parts)))
 }
 

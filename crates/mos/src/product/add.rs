@@ -113,7 +113,7 @@ struct Adding {
 
 impl Product {
     /// Adds memories and returns those that were stored or known, cube by cube: `memory`, `memory_id`, `memory_type` and
-    /// `cube_id` of each. Ids stay. With `async_mode` `async`, which is usual, memories are as they were given when this returns,
+    /// `cube_id` of each, and `quarantine`, the reason, of one that no search finds until it is released. Ids stay. With `async_mode` `async`, which is usual, memories are as they were given when this returns,
     /// and a scheduler has a model refine them. A correction (`is_feedback`) returns what [`Product::feedback`] does.
     ///
     /// # Errors
@@ -218,12 +218,16 @@ impl Product {
 }
 
 fn row(item: &MemoryItem, cube: &CubeId) -> Value {
-    json!({
+    let mut row = json!({
         "memory": item.memory,
         "memory_id": item.id,
         "memory_type": memory_type(item),
         "cube_id": cube,
-    })
+    });
+    if let Some(reason) = item.quarantine_reason() {
+        row["quarantine"] = json!(reason);
+    }
+    row
 }
 
 /// Refuses a request that says nothing, and messages that are none.

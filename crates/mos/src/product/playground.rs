@@ -99,17 +99,12 @@ impl Product {
     fn citing_prompt(&self, query: &str, asked: Option<&str>, memories: &[MemoryItem]) -> String {
         let base = asked.or(self.mos().settings().base_prompt.as_deref()).unwrap_or(prompt::BASE_PROMPT);
         let now = self.mos().parts.clock.now_text();
-        let numbered = prompt::Notes::on(query, now).numbered(memories);
-        let lines: Vec<String> = numbered
-            .lines()
-            .zip(memories)
-            .enumerate()
-            .map(|(place, (line, item))| {
-                let text = line.split_once(". ").map_or(line, |(_, text)| text);
-                format!("[{}:{}] {text}", place + 1, short_id(item))
-            })
-            .collect();
-        let lines = format!("{}\n\n{CITING}", lines.join("\n"));
+        let is_base_ours = base == prompt::BASE_PROMPT;
+        let notes = prompt::Notes::on(query, now);
+        let cited =
+            |(place, item): (usize, &MemoryItem)| format!("[{}:{}] {}", place + 1, short_id(item), notes.line(item));
+        let lines: Vec<String> = memories.iter().enumerate().map(cited).collect();
+        let lines = format!("{}\n\n{CITING}", notes.explained(lines.join("\n"), is_base_ours));
         if base.contains(prompt::MEMORIES_PLACEHOLDER) {
             base.replace(prompt::MEMORIES_PLACEHOLDER, &lines)
         } else {

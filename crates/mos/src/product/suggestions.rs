@@ -147,7 +147,7 @@ async fn newest(cube: &crate::CubeHandle) -> ProductResult<Vec<MemoryItem>> {
         }
         None => cube.text_mem().get_all().await?,
     };
-    items.retain(|item| item.working_copy_of().is_none());
+    items.retain(|item| item.working_copy_of().is_none() && item.quarantine_reason().is_none());
     items.sort_by(|left, right| right.metadata.updated_at.cmp(&left.metadata.updated_at));
     items.truncate(MAX_MEMORIES);
     Ok(items)

@@ -46,10 +46,11 @@ pub(crate) struct Beginning {
 }
 
 impl Beginning {
-    /// Whether it says all that the notes of a question would say of a memory.
+    /// Whether it says all that the notes of a question would say of a memory, but for its source: what strangers wrote is
+    /// never promoted, and the text must not change from chat to chat.
     pub(crate) fn tells(&self, item: &MemoryItem, notes: &Notes) -> bool {
         let line = prompt::one_line(&item.memory);
-        self.memories.contains(&line) && notes.dashed([item]) == format!("- {line}")
+        self.memories.contains(&line) && notes.text(item) == line
     }
 
     /// Returns the conversation that goes on after it: earlier turns as they were sent, then what was recalled besides, the

@@ -1,28 +1,12 @@
 //! What the model of a chat is asked.
 
 use mos_core::{ChatModel, ChatRequest, MemoryItem, Message, Role, UserId};
-use serde_json::Value;
 
-use super::super::{FoundMemory, Mos, preferences};
+use super::super::{Mos, preferences};
 use super::{Chat, Recalled};
 use crate::error::Result;
 use crate::plugin::{ContextHook, HookContext};
 use crate::prompt;
-
-/// What a memory was drawn from, in a few words; empty when that is not known.
-fn source_of(found: &FoundMemory) -> String {
-    let sources = found.sources();
-    let Some(source) = sources.first() else { return String::new() };
-    let said = |key: &str| source.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
-    let kind = said("type").unwrap_or_default();
-    let more = ["role", "doc_path", "url"].into_iter().find_map(said);
-    match (kind, more) {
-        ("", None) => String::new(),
-        (kind, None) => kind.to_owned(),
-        ("", Some(more)) => more.to_owned(),
-        (kind, Some(more)) => format!("{kind}: {more}"),
-    }
-}
 
 impl Mos {
     /// Has a plugin that renders the context say what is told of the memories.
@@ -56,33 +40,28 @@ impl Mos {
         let parts = recalled.thought.told(language);
         let is_untold = |item: &&MemoryItem| recalled.is_untold(item, &notes);
         let memories = recalled.memories.iter().map(|(_, found)| &found.item).filter(is_untold);
-        let told = |usual: String| recalled.context.clone().unwrap_or(usual);
+        let is_dashed = model.is_local() || (recalled.beginning.is_some() && chat.conversation.is_none());
+        let list = if is_dashed { notes.dashed(memories) } else { notes.numbered(memories) };
+        let has_instructions = |told: &Vec<Message>| told.first().is_some_and(|first| first.role == Role::System);
+        let is_base_ours = base.is_none() && !chat.conversation.as_ref().is_some_and(has_instructions);
+        let told = recalled.context.clone().unwrap_or_else(|| notes.explained(list, is_base_ours));
+        let preferences = if is_dashed {
+            preferences::told_briefly(&preferred, language)
+        } else {
+            preferences::told_in_full(&preferred, language)
+        };
+        let preferences = prompt::paragraphs(&[&preferences, &parts]);
         let messages = if let Some(conversation) = &chat.conversation {
-            let preferences = if model.is_local() {
-                preferences::told_briefly(&preferred, language)
-            } else {
-                preferences::told_in_full(&preferred, language)
-            };
-            let preferences = prompt::paragraphs(&[&preferences, &parts]);
-            let usual = if model.is_local() {
-                notes.dashed(memories)
-            } else {
-                let sourced = recalled.memories.iter().map(|(_, found)| (&found.item, source_of(found)));
-                notes.sourced(sourced)
-            };
-            prompt::conversation(base, conversation, &told(usual), &preferences, model.is_local())
+            prompt::conversation(base, conversation, &told, &preferences, model.is_local())
         } else if let Some(beginning) = &recalled.beginning {
-            let preferences = prompt::paragraphs(&[&preferences::told_briefly(&preferred, language), &parts]);
             let brevity =
                 if base.is_none() && model.is_local() { format!(" {}", prompt::BREVITY) } else { String::new() };
             let query = format!("{}{brevity}", chat.query);
-            beginning.prompt(earlier, &told(notes.dashed(memories)), &preferences, &query)
+            beginning.prompt(earlier, &told, &preferences, &query)
         } else if model.is_local() {
-            let preferences = prompt::paragraphs(&[&preferences::told_briefly(&preferred, language), &parts]);
-            prompt::local(base, earlier, &told(notes.dashed(memories)), &preferences, &chat.query)
+            prompt::local(base, earlier, &told, &preferences, &chat.query)
         } else {
-            let preferences = prompt::paragraphs(&[&preferences::told_in_full(&preferred, language), &parts]);
-            prompt::remote(base, earlier, &told(notes.numbered(memories)), &preferences, &chat.query)
+            prompt::remote(base, earlier, &told, &preferences, &chat.query)
         };
         let question = messages.last().cloned().unwrap_or_else(|| Message::user(chat.query.as_str()));
         let stable_messages = match &chat.conversation {

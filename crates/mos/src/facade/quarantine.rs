@@ -1,0 +1,74 @@
+//! Memories that are kept apart, because strangers wrote them in the manner of instructions: looking at them, releasing them.
+
+use mos_core::memory::Quarantined;
+use mos_core::{CubeId, Filter, MemoryId, MemoryItem, Origin, Paging, Status, UserId};
+
+use super::{CubeHandle, Mos};
+use crate::error::{Error, Result};
+
+/// How many archived memories are looked through at a time.
+const PAGE: usize = 500;
+
+impl Mos {
+    /// Returns at most `limit` memories of a cube (without an id the default one) that are kept apart;
+    /// [`MemoryItem::quarantine_reason`] tells why. [`Mos::release`] lets one take part in searches, [`Mos::delete`] removes it.
+    ///
+    /// # Errors
+    /// Rights; store errors.
+    pub async fn quarantined(&self, user: &UserId, cube: Option<&CubeId>, limit: usize) -> Result<Vec<MemoryItem>> {
+        let cube = self.target_to_read(user, cube).await?;
+        let archived = Filter::equals("status", Status::Archived.as_str());
+        let (mut found, mut offset) = (Vec::new(), 0);
+        while found.len() < limit {
+            let page = self.parts.record.list(&cube.scope(), &archived, Paging { offset, limit: PAGE }).await?.entries;
+            let n_read = page.len();
+            offset += n_read;
+            let is_original = |item: &MemoryItem| item.working_copy_of().is_none();
+            found.extend(page.into_iter().filter(|item| item.quarantine_reason().is_some() && is_original(item)));
+            if n_read < PAGE {
+                break;
+            }
+        }
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    /// Lets a memory that is kept apart take part in searches, and returns it. Its history tells who released it.
+    ///
+    /// # Errors
+    /// Rights; an error for an unknown id; [`Error::Invalid`] for a memory that is not kept apart.
+    pub async fn release(&self, user: &UserId, cube: Option<&CubeId>, id: &MemoryId) -> Result<MemoryItem> {
+        let cube = self.target(user, cube).await?;
+        let mut item = cube.text_mem().get(id).await?;
+        if !item.release() {
+            return Err(Error::Invalid(format!("memory `{id}` is not in quarantine; there is nothing to release")));
+        }
+        let item = cube.text_mem().update(id, item, Origin::new(user.as_str(), "release")).await?;
+        self.has_changed(&cube.info().cube_id);
+        Ok(item)
+    }
+
+    /// Keeps apart what belongs there among new memories, unless the settings say otherwise, and returns it.
+    pub(super) fn quarantine_new(&self, items: &mut [MemoryItem]) -> Vec<Quarantined> {
+        if !self.parts.settings.reader.quarantine {
+            return Vec::new();
+        }
+        items.iter_mut().filter_map(mos_reader::keep_apart).collect()
+    }
+
+    /// Returns those of a reading that are kept apart now: what was read before may have been released since, or removed.
+    pub(super) async fn still_quarantined(
+        &self,
+        cube: &CubeHandle,
+        told: Vec<Quarantined>,
+    ) -> Result<Vec<Quarantined>> {
+        if told.is_empty() {
+            return Ok(told);
+        }
+        let ids: Vec<MemoryId> = told.iter().map(|one| one.id.clone()).collect();
+        let present = cube.text_mem().get_by_ids(&ids).await?;
+        let is_apart =
+            |one: &Quarantined| present.iter().any(|item| item.id == one.id && item.quarantine_reason().is_some());
+        Ok(told.into_iter().filter(is_apart).collect())
+    }
+}
