@@ -1,4 +1,4 @@
-//! `mos add`, `get`, `list`, `history`, `undo`, `delete`.
+//! `mos add`, `get`, `list`, `history`, `undo`, `quarantine`, `delete`.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -16,6 +16,9 @@ use crate::progress;
 
 /// How many messages are embedded and written at once; each batch is told as soon as it is durable.
 const BATCH: usize = 16;
+
+/// How many memories that are kept apart are printed.
+const MAX_QUARANTINED: usize = 1_000;
 
 pub(super) async fn add(context: &Context, mut arguments: AddArguments) -> anyhow::Result<()> {
     if arguments.text.as_deref() == Some("-") {
@@ -62,12 +65,19 @@ fn with_key(add: Add, key: Option<String>) -> Add {
 
 /// Adds, and tells what is durable at once.
 async fn add_batch(context: &Context, mos: &Mos, add: Add, bar: &ProgressBar) -> anyhow::Result<()> {
-    let ids = mos.add(add).await?;
-    bar.inc(ids.len() as u64);
+    let added = mos.add_and_learn(add).await?;
+    if added.preferences.is_err() {
+        // The error may quote what a model said about the messages.
+        tracing::warn!("memories are stored, but no preferences could be learned from them");
+    }
+    bar.inc(added.ids.len() as u64);
+    let reason = |id: &MemoryId| added.quarantined.iter().find(|one| one.id == *id).map(|one| one.reason.as_str());
     bar.suspend(|| {
-        ids.iter().try_for_each(|id| match context.output.json {
-            true => context.output.json_line(&json!({"memory_id": id})),
-            false => context.output.line(&format!("remembered {id}")),
+        added.ids.iter().try_for_each(|id| match (context.output.json, reason(id)) {
+            (true, None) => context.output.json_line(&json!({"memory_id": id})),
+            (true, Some(reason)) => context.output.json_line(&json!({"memory_id": id, "quarantine": reason})),
+            (false, None) => context.output.line(&format!("remembered {id}")),
+            (false, Some(reason)) => context.output.line(&format!("remembered {id}, quarantined: it {reason}")),
         })
     })
 }
@@ -134,6 +144,24 @@ pub(super) async fn undo(context: &Context, id: &str) -> anyhow::Result<()> {
     let mos = context.open().await?;
     let item = mos.undo(&context.user, context.cube.as_ref(), &MemoryId::parse(id)?).await?;
     context.output.value(&item, |item| format!("{} is now: {}", item.id, item.memory))
+}
+
+/// Prints what is kept apart, or lets one of it take part in searches.
+pub(super) async fn quarantine(context: &Context, release: Option<&str>) -> anyhow::Result<()> {
+    let mos = context.open().await?;
+    let cube = context.cube.as_ref();
+    if let Some(id) = release {
+        let item = mos.release(&context.user, cube, &MemoryId::parse(id)?).await?;
+        return context.output.value(&item, |item| format!("released {}", item.id));
+    }
+    let items = mos.quarantined(&context.user, cube, MAX_QUARANTINED).await?;
+    context.output.value(&items, |items| {
+        let told = |item: &MemoryItem| {
+            let line = item.memory.split_whitespace().collect::<Vec<_>>().join(" ");
+            format!("{}  it {}: {line}", item.id, item.quarantine_reason().unwrap_or_default())
+        };
+        items.iter().map(told).collect::<Vec<_>>().join("\n")
+    })
 }
 
 pub(super) async fn delete(context: &Context, arguments: DeleteArguments) -> anyhow::Result<()> {

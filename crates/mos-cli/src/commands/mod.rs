@@ -54,6 +54,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Usage => usage::run(&context).await,
         Command::History { id } => memories::history(&context, &id).await,
         Command::Undo { id } => memories::undo(&context, &id).await,
+        Command::Quarantine { release } => memories::quarantine(&context, release.as_deref()).await,
         Command::Delete(delete) => memories::delete(&context, delete).await,
         Command::Organize(arguments) => organize::run(&context, &arguments).await,
         Command::User(command) => users::run(&context, command).await,

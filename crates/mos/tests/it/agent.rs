@@ -47,8 +47,8 @@ async fn it_searches_for_what_is_missing_until_it_is_enough() {
     assert_eq!(rounds, expected);
     let asked = model.requests();
     assert_eq!(asked.len(), 3, "nothing was said before, so the question needs no rewriting");
-    assert!(asked[0].messages[1].text().contains("1. my dog Max lives with my sister"));
-    assert!(asked[2].messages[1].text().contains("2. my sister moved to Oslo in May"));
+    assert!(asked[0].messages[1].text().contains("1. [user] my dog Max lives with my sister"));
+    assert!(asked[2].messages[1].text().contains("2. [user] my sister moved to Oslo in May"));
     assert_eq!(mos.usage(&ann()).await.unwrap().total.calls, 3);
     assert_eq!(json!(deep)["found"]["end"], "sufficient");
 }

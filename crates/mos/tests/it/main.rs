@@ -26,6 +26,7 @@ mod product;
 mod product_chat;
 mod product_reading;
 mod qdrant;
+mod quarantine;
 mod remember;
 mod retrieval;
 mod rewrite;

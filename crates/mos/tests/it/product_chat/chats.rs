@@ -20,7 +20,7 @@ async fn an_answer_comes_from_memories_without_its_reasoning_and_the_turn_is_rem
     let expected = json!({"code": 200, "message": "Chat completed successfully",
         "data": {"response": "Max.", "reasoning": "a dog"}});
     assert_eq!(json!(reply), expected);
-    assert!(house.system(0).contains("1. my dog is called Max"), "{}", house.system(0));
+    assert!(house.system(0).contains("1. [user] my dog is called Max"), "{}", house.system(0));
     let kept = house.memories().await;
     let is_turn = |text: &String| text.contains("what is my dog called?") || text.contains("Max.");
     let turn: String = kept.iter().filter(|text| is_turn(text)).cloned().collect();

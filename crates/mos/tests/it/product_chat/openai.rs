@@ -326,7 +326,7 @@ async fn a_model_in_this_process_has_memories_before_the_question_and_no_tools()
     assert_eq!((request.messages[0].text().as_str(), request.stable_messages), ("Be brief.", 1));
     let question = request.messages[1].text();
     assert!(
-        question.starts_with("- my dog is called Max") && question.ends_with("what is my dog called?"),
+        question.contains("\n- [user] my dog is called Max") && question.ends_with("what is my dog called?"),
         "{question}"
     );
     let tool = json!({"type": "function", "function": {"name": "weather"}});
