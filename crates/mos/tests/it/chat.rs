@@ -102,7 +102,10 @@ async fn what_is_no_longer_true_is_told_as_past_and_times_are_told_when_they_are
     }
     let system = |index: usize| sent(&server, index)[0]["content"].as_str().unwrap().to_owned();
     let (where_, when) = (system(0), system(1));
-    assert!(where_.contains("1. [user] I live in Berlin\n2. [user] (no longer true since 2025-06-01) I live in Paris"), "{where_}");
+    assert!(
+        where_.contains("1. [user] I live in Berlin\n2. [user] (no longer true since 2025-06-01) I live in Paris"),
+        "{where_}"
+    );
     assert!(when.contains("1. [user] (2025-06-01) I live in Berlin"), "{when}");
 }
 
