@@ -1,6 +1,6 @@
 //! Phrases in which models are given orders, in English and Chinese. The rules stand in `english.txt` and `chinese.txt`.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::LazyLock;
 
 use mos_core::language::is_ideograph;
@@ -69,6 +69,8 @@ struct Rules {
     by_word: HashMap<String, Vec<usize>>,
     /// Rules that begin with a beginning of words.
     others: Vec<usize>,
+    /// What the first words begin with.
+    beginnings: HashSet<char>,
 }
 
 static ENGLISH: LazyLock<Rules> = LazyLock::new(|| Rules::read(include_str!("english.txt")));
@@ -88,7 +90,9 @@ impl Rules {
                 by_word.entry(word.clone()).or_default().push(index);
             }
         }
-        Self { all, by_word, others }
+        let first = all.iter().flat_map(|rule| &rule.steps[0].words);
+        let beginnings = first.filter_map(|word| word.chars().next()).collect();
+        Self { all, by_word, others, beginnings }
     }
 }
 
@@ -222,11 +226,11 @@ fn follows(rule: &Rule, words: &[String], start: usize) -> bool {
 }
 
 fn chinese(characters: &[char], found: &mut BTreeSet<Sign>) {
-    for rule in &CHINESE.all {
-        if found.contains(&rule.sign) {
-            continue;
-        }
-        if (0..characters.len()).any(|start| begins(rule, characters, start)) {
+    let rules = &*CHINESE;
+    let places = characters.iter().enumerate().filter(|(_, c)| rules.beginnings.contains(c));
+    let places: Vec<usize> = places.map(|(place, _)| place).collect();
+    for rule in &rules.all {
+        if !found.contains(&rule.sign) && places.iter().any(|place| begins(rule, characters, *place)) {
             found.insert(rule.sign);
         }
     }
