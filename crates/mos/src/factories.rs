@@ -131,6 +131,9 @@ pub struct MemReaderParts {
     pub image_model: Option<Arc<dyn ChatModel>>,
     /// Fetches files at addresses; without it they stay references.
     pub fetcher: Option<Arc<dyn Fetcher>>,
+    /// How many tokens of a memory the encoder reads ([`Embedder::max_tokens`]); pieces should not be longer. `None` when that
+    /// is not known.
+    pub max_tokens: Option<usize>,
     /// Keeps apart what strangers say in the manner of instructions to a model.
     pub quarantine: bool,
     /// The time of the memories' making.

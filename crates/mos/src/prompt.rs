@@ -46,8 +46,8 @@ pub fn dashed<'a>(memories: impl IntoIterator<Item = &'a MemoryItem>) -> String 
     dashed_lines(memories.into_iter().map(|item| one_line(&item.memory)))
 }
 
-/// Memories as they stand in the prompt of one question: each begins with its source and trust, what has stopped being true says so, and when the question asks
-/// for a time, each says its own, where it is known.
+/// Memories as they stand in the prompt of one question: each begins with its source and trust, what has stopped being true
+/// says so, and when the question asks for a time, each says its own, where it is known.
 #[derive(Clone, Debug)]
 pub struct Notes {
     now: String,

@@ -87,6 +87,14 @@ pub(crate) enum Command {
         /// The memory's id.
         id: String,
     },
+    /// Print the memories that no search finds, because tools or pages wrote them in the manner of instructions to a model.
+    ///
+    /// `mos get` shows one, `mos delete` removes it.
+    Quarantine {
+        /// Let the memory of this id take part in searches.
+        #[arg(long, value_name = "ID")]
+        release: Option<String>,
+    },
     /// Remove one memory, or all of a cube.
     Delete(DeleteArguments),
     /// Settle what contradicts or repeats, group memories into topics, link what belongs together.

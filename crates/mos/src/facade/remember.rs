@@ -284,6 +284,7 @@ impl Mos {
             general_model: of(common.and_then(|common| common.general_llm.as_ref())),
             image_model: of(common.and_then(|common| common.image_parser_llm.as_ref())),
             fetcher: fetcher(&settings.fetch)?,
+            max_tokens,
             quarantine: settings.reader.quarantine,
             clock: Arc::clone(&self.parts.clock),
         };
