@@ -15,6 +15,8 @@ mod mcp;
 mod metrics;
 mod openai;
 mod openmem;
+mod openmem_knowledge;
+mod openmem_memories;
 mod python;
 mod scenarios;
 mod schema_check;

@@ -9,19 +9,36 @@ use crate::house::House;
 use crate::python;
 
 /// A server for everybody whose model answers every chat in the same way.
-struct Talking {
+pub(crate) struct Talking {
     _model: ModelServer,
-    house: House,
-    client: Client,
+    pub(crate) house: House,
+    pub(crate) client: Client,
 }
 
 impl Talking {
-    async fn open() -> Self {
+    pub(crate) async fn open() -> Self {
         let model = ModelServer::start().await;
         model.answer_with(|body| match schema_of(body) {
+            // It is asked what is worth remembering.
+            Some(schema) if schema.to_string().contains("memory list") => {
+                let memory = json!({"key": "Dog", "memory_type": "UserMemory", "tags": ["pet"],
+                    "value": "The user has a dog called Max, who is three years old."});
+                Reply::text(json!({"memory list": [memory], "summary": "About a dog."}).to_string())
+            }
             Some(_) => Reply::text(json!({"operations": []}).to_string()),
             None => Reply::text("It is Max"),
         });
+        Self::with(model).await
+    }
+
+    /// With a model that says nothing of use.
+    pub(crate) async fn silent() -> Self {
+        let model = ModelServer::start().await;
+        model.answer_with(|_| Reply::text("I would rather not"));
+        Self::with(model).await
+    }
+
+    async fn with(model: ModelServer) -> Self {
         let chat_model = json!({"backend": "vllm", "config": {
             "model_name_or_path": "scripted", "api_base": model.openai_url(), "max_retries": 0}});
         let options = ServerOptions { auth: AuthMode::Open, ..ServerOptions::default() };
@@ -29,23 +46,23 @@ impl Talking {
         Self { _model: model, house, client: Client::new() }
     }
 
-    fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("{}/api/openmem/v1/{path}", self.house.url)
     }
 
-    async fn post(&self, path: &str, body: Value) -> (u16, Value) {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> (u16, Value) {
         let response = self.client.post(self.url(path)).json(&body).send().await.unwrap();
         (response.status().as_u16(), response.json().await.unwrap())
     }
 
     /// The data of an answer, in the envelope that clients insist on.
-    async fn ask(&self, path: &str, body: Value) -> Value {
+    pub(crate) async fn ask(&self, path: &str, body: Value) -> Value {
         let (status, answer) = self.post(path, body).await;
         assert_eq!((status, &answer["code"], &answer["message"]), (200, &json!(200), &json!("ok")), "{path}: {answer}");
         answer["data"].clone()
     }
 
-    async fn tell(&self, text: &str) -> Value {
+    pub(crate) async fn tell(&self, text: &str) -> Value {
         let messages = json!([{"role": "user", "content": text}]);
         self.ask("add/message", json!({"messages": messages, "user_id": "ann", "conversation_id": "monday"})).await
     }

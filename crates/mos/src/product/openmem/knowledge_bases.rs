@@ -115,7 +115,8 @@ impl Product {
         let refused = match self.existing(scope, None, &cube).await {
             Ok(Some(reached)) => return Ok(reached),
             Ok(None) => return Err(unknown()),
-            Err(error) if error.status == 403 => error,
+            // A user who was never seen is a stranger as any other.
+            Err(error) if matches!(error.status, 400 | 403) => error,
             Err(error) => return Err(error),
         };
         let is_read = scope != Scope::Read && matches!(self.existing(Scope::Read, None, &cube).await, Ok(Some(_)));
