@@ -1,7 +1,7 @@
 """What the SDK of MemOS' published package does with a server of ours.
 
 Run by `crates/mos-server/tests/it/openmem.rs`, never by itself: `openmem_client.py BASE_URL`. The server has a scripted model
-that answers every chat with "It is Max". Ends with 3 where the package is not installed.
+that answers every chat with "It is Max" and finds one memory in every conversation that it reads. Ends with 3 where the package is not installed.
 """
 
 import importlib.util
@@ -71,10 +71,61 @@ def main(base_url):
     pieces = list(client.chat(query="And again?", stream=True, **quiet))
     assert any("Max" in piece for piece in pieces), pieces
 
+    said = client.get_message(user_id="ann", conversation_id="monday", message_limit_number=2).messages
+    assert [(one.role, one.content) for one in said] == [(one["role"], one["content"]) for one in MESSAGES], said
+
+    changed = client.update_memory(memory.id, title="Pets", content="My dog is called Max")
+    assert changed["data"]["memory_key"] == "Pets", changed
+
+    drawn = client.extract_memory(messages=MESSAGES)["data"]["memory_detail_list"]
+    assert "three years old" in drawn[0]["memory_value"], drawn
+
+    documents = ["The weather is fine today", "My dog is called Max"]
+    ranked = client.rerank(query="What is the dog called?", documents=documents, top_n=1)["data"]["results"]
+    assert [one["index"] for one in ranked] == [1], ranked
+
+    profiles(client)
+    knowledge(client)
+
     assert client.delete_memory(memory_ids=[memory.id]).success
     assert client.delete_memory(user_id="ann").success
     left = client.get_memory(user_id="ann", size=50).memories
     assert not any("three years old" in memory.memory_value for memory in left), left
+
+
+def profiles(client):
+    profile = {"user_id": "ann", "profile_template_id": "basic"}
+    assert client.bind_profile_template(bind_list=[profile])["code"] == 200
+    edited = client.edit_profile(metadata={"city": "Bonn", "pet": "dog"}, remove_fields=["pet"], **profile)
+    assert edited["data"]["metadata"] == {"city": "Bonn"}, edited
+    found = client.search_memory(query="city Bonn", user_id="ann", relativity=0.0).data.profile_detail_list
+    assert [one.metadata for one in found] == [{"city": "Bonn"}], found
+    assert client.delete_profile(**profile)["data"]["success"]
+
+
+def knowledge(client):
+    made = client.create_knowledgebase("Manuals", "What the machines need")
+    base = made.knowledgebase_id
+    added = client.add_knowledgebase_file_json(base, [{"name": "drill.txt", "content": "The drill hangs on the wall."}])
+    assert added.memories[0]["status"] == "AVAILABLE", added
+    with open("pump.md", "w", encoding="utf-8") as file:
+        file.write("# Pump\n\nThe pump is oiled every Friday.\n")
+    form = client.add_knowledgebase_file_form(base, ["pump.md"])
+    assert form.memories[0]["name"] == "pump.md", form
+
+    listed = client.get_knowledgebase_file(knowledgebase_id=base, page=1, page_size=1)
+    assert (listed.data.total, listed.data.page_size, len(listed.files)) == (2, 1, 1), listed
+    file_id = form.memories[0]["id"]
+    assert [one.name for one in client.get_knowledgebase_file(file_ids=[file_id]).files] == ["pump.md"]
+
+    asked = {"query": "When is the pump oiled?", "user_id": "ann", "relativity": 0.0}
+    found = client.search_memory(knowledgebase_ids=[base], **asked).memories
+    assert any("every Friday" in one.memory_value for one in found), found
+    assert not any("every Friday" in one.memory_value for one in client.search_memory(**asked).memories)
+
+    assert client.delete_knowledgebase_file([file_id]).success
+    assert client.get_knowledgebase_file(knowledgebase_id=base).data.total == 1
+    assert client.delete_knowledgebase(base).success
 
 
 def wait(client, task_id):

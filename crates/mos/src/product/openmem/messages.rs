@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use mos_core::memory::SourceMessage;
 use mos_core::{CubeId, Filter, MemoryItem, Paging, Scope as RecordScope};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::super::app::Product;
 use super::super::error::ProductResult;
@@ -20,9 +20,6 @@ const MAX_CONVERSATIONS: usize = 50;
 
 /// The most messages of one conversation.
 const MAX_MESSAGES: usize = 500;
-
-/// The tag of memories that are what was given, as it was.
-const AS_GIVEN: &str = "mode:fast";
 
 request! {
     /// Asks for the messages of conversations.
@@ -101,18 +98,21 @@ fn said_in(mut items: Vec<MemoryItem>) -> Vec<Said> {
     items.sort_by_cached_key(|item| (told_at(item), first_index(item)));
     let (given, drawn): (Vec<MemoryItem>, Vec<MemoryItem>) = items.into_iter().partition(is_as_given);
     let mut said: Vec<(String, Said)> = Vec::new();
-    // Windows overlap: a message of one input stands in several of them, under the same number and time.
-    let mut numbered = HashSet::new();
+    let mut of_input = HashSet::new();
     for item in &given {
-        for (source, one) in messages_of(item) {
-            let place = source.map(|source| (index_of(source), source.chat_time.clone(), one.key()));
-            if place.is_none_or(|place| numbered.insert(place)) {
+        if first_index(item) == 0 {
+            // Another input begins, which may say the same again.
+            of_input.clear();
+        }
+        // Windows overlap: a message stands in several of them, under the same number.
+        for (index, one) in messages_of(item) {
+            if of_input.insert((index, one.words())) {
                 said.push((told_at(item), one));
             }
         }
     }
     // What a model drew names messages that the given ones have already, unless those are gone.
-    let mut known: HashSet<(String, String, String)> = said.iter().map(|(_, one)| one.words()).collect();
+    let mut known: HashSet<[String; 3]> = said.iter().map(|(_, one)| one.words()).collect();
     for item in &drawn {
         for (_, one) in messages_of(item) {
             if known.insert(one.words()) {
@@ -125,20 +125,14 @@ fn said_in(mut items: Vec<MemoryItem>) -> Vec<Said> {
 }
 
 impl Said {
-    fn words(&self) -> (String, String, String) {
-        (self.conversation.clone(), self.role.clone(), self.content.clone())
-    }
-
-    /// What makes it another message of its input than others.
-    fn key(&self) -> (String, String, String, Option<String>) {
-        let (conversation, role, content) = self.words();
-        (conversation, role, content, self.message_id.clone())
+    fn words(&self) -> [String; 3] {
+        [self.conversation.clone(), self.role.clone(), self.content.clone()]
     }
 }
 
+/// Whether a memory is what was said, word for word.
 fn is_as_given(item: &MemoryItem) -> bool {
-    let tags = item.metadata.tags.as_deref().unwrap_or_default();
-    tags.iter().any(|tag| tag == AS_GIVEN) || item.metadata.tree().is_none_or(|fields| fields.sources.is_none())
+    messages_of(item).iter().all(|(_, one)| item.memory.contains(one.content.trim()))
 }
 
 fn told_at(item: &MemoryItem) -> String {
@@ -156,8 +150,8 @@ fn index_of(source: &SourceMessage) -> Option<u64> {
     source.extra.get("index").and_then(Value::as_u64)
 }
 
-/// Returns the messages that a memory is of, and where it has them from.
-fn messages_of(item: &MemoryItem) -> Vec<(Option<&SourceMessage>, Said)> {
+/// Returns the messages that a memory is of, with their numbers in the input that they came with.
+fn messages_of(item: &MemoryItem) -> Vec<(Option<u64>, Said)> {
     let metadata = &item.metadata;
     let conversation = metadata.session_id.clone().unwrap_or_else(|| DEFAULT_SESSION.to_owned());
     let said = |role: &str, content: &str, message_id: Option<String>, at: Option<String>| Said {
@@ -172,7 +166,7 @@ fn messages_of(item: &MemoryItem) -> Vec<(Option<&SourceMessage>, Said)> {
     if sources.is_empty() {
         // A message that is a memory by itself.
         let info = metadata.info.as_ref();
-        let text = |key: &str| info.and_then(|info: &Map<String, Value>| info.get(key)).and_then(Value::as_str);
+        let text = |key: &str| info.and_then(|info| info.get(key)).and_then(Value::as_str);
         let one = text("role").map(|role| {
             (
                 None,
@@ -184,7 +178,7 @@ fn messages_of(item: &MemoryItem) -> Vec<(Option<&SourceMessage>, Said)> {
     let told = sources.iter().filter(|source| source.kind == "chat").filter_map(|source| {
         let content = source.content.as_deref().filter(|content| !content.trim().is_empty())?;
         let one = said(source.role.as_deref()?, content, source.message_id.clone(), source.chat_time.clone());
-        Some((Some(source), one))
+        Some((index_of(source), one))
     });
     told.collect()
 }
@@ -213,13 +207,13 @@ fn newest_of(said: Vec<Said>, n_conversations: usize, n_messages: usize) -> Vec<
 mod tests {
     use super::*;
 
-    fn item(number: u32, at: &str, tags: Value, sources: &[(u64, &str, &str)]) -> MemoryItem {
+    fn item(number: u32, at: &str, memory: &str, sources: &[(u64, &str, &str)]) -> MemoryItem {
         let sources: Vec<Value> = sources
             .iter()
             .map(|(index, role, text)| json!({"type": "chat", "role": role, "content": text, "index": index}))
             .collect();
-        let value = json!({"id": format!("00000000-0000-4000-8000-{number:012}"), "memory": "x", "metadata": {
-            "memory_type": "UserMemory", "session_id": "monday", "created_at": at, "tags": tags, "sources": sources}});
+        let value = json!({"id": format!("00000000-0000-4000-8000-{number:012}"), "memory": memory, "metadata": {
+            "memory_type": "UserMemory", "session_id": "monday", "created_at": at, "sources": sources}});
         MemoryItem::from_value(value, String::new).unwrap()
     }
 
@@ -229,16 +223,15 @@ mod tests {
 
     #[test]
     fn each_message_comes_once_and_in_order() {
-        let raw = || json!([AS_GIVEN]);
         let items = vec![
-            item(4, "2026-01-02", raw(), &[(0, "user", "Hi")]),
-            item(3, "2026-01-01T00:00:01", json!([]), &[(0, "user", "Tea?"), (9, "user", "gone since")]),
-            item(2, "2026-01-01", raw(), &[(1, "assistant", "Yes"), (2, "user", "Hi")]),
-            item(1, "2026-01-01", raw(), &[(0, "user", "Tea?"), (1, "assistant", "Yes")]),
+            item(4, "2026-01-02", "user: Tea?", &[(0, "user", "Tea?")]),
+            item(3, "2026-01-01T00:00:01", "Ann drinks", &[(0, "user", "Hi"), (9, "user", "gone since")]),
+            item(2, "2026-01-01", "assistant: Yes user: Hi", &[(1, "assistant", "Yes"), (2, "user", "Hi")]),
+            item(1, "2026-01-01", "user: Tea? assistant: Yes", &[(0, "user", "Tea?"), (1, "assistant", "Yes")]),
         ];
         let said = said_in(items);
-        assert_eq!(texts(&said), ["Tea?", "Yes", "Hi", "gone since", "Hi"]);
-        assert_eq!(texts(&newest_of(said, 1, 2)), ["gone since", "Hi"]);
+        assert_eq!(texts(&said), ["Tea?", "Yes", "Hi", "gone since", "Tea?"]);
+        assert_eq!(texts(&newest_of(said, 1, 2)), ["gone since", "Tea?"]);
     }
 
     #[test]
