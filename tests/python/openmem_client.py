@@ -61,6 +61,9 @@ def main(base_url):
     memory = listed.data.memory_detail_list[0]
     assert client.get_memory_by_id(memory.id)["data"]["id"] == memory.id
 
+    said = client.get_message(user_id="ann", conversation_id="monday", message_limit_number=2).messages
+    assert [(one.role, one.content) for one in said] == [(one["role"], one["content"]) for one in MESSAGES], said
+
     told = client.add_feedback(user_id="ann", conversation_id="monday", feedback_content="My dog is four years old")
     assert told.data.success, told
 
@@ -70,9 +73,6 @@ def main(base_url):
     assert answer.response == "It is Max", answer
     pieces = list(client.chat(query="And again?", stream=True, **quiet))
     assert any("Max" in piece for piece in pieces), pieces
-
-    said = client.get_message(user_id="ann", conversation_id="monday", message_limit_number=2).messages
-    assert [(one.role, one.content) for one in said] == [(one["role"], one["content"]) for one in MESSAGES], said
 
     changed = client.update_memory(memory.id, title="Pets", content="My dog is called Max")
     assert changed["data"]["memory_key"] == "Pets", changed

@@ -1,7 +1,7 @@
 //! `/api/openmem/v1/*`: knowledge bases and their files.
 
 use mos::keys::NewKey;
-use mos_core::KeyScope;
+use mos_core::{KeyScope, UserId};
 use serde_json::{Value, json};
 
 use crate::guarded::Guarded;
@@ -37,6 +37,11 @@ async fn files_are_read_found_listed_and_deleted() {
     let talking = Talking::open().await;
     let base = make(&talking, "Manuals").await;
     let file = add(&talking, &base, "pump.md", MANUAL).await;
+    let owner = UserId::from(talking.house.app.mos().settings().user_id.as_str());
+    assert!(
+        talking.house.app.mos().default_cube(&owner).await.is_err(),
+        "nobody means a knowledge base without naming it"
+    );
     assert_eq!((&file["name"], &file["status"]), (&json!("pump.md"), &json!("AVAILABLE")));
     assert_eq!(add(&talking, &base, "pump.md", MANUAL).await["id"], file["id"], "the same content is the same file");
     talking.tell("I like the blue pump").await;

@@ -15,6 +15,17 @@ use super::{CubeActivation, Mos, default_cube_id, rights};
 use crate::cubes::{GitSource, HubSource, OpenedCube, RegisterOptions};
 use crate::error::{Error, Result};
 
+/// What the ids of knowledge bases begin with; a UUID follows.
+pub(crate) const KNOWLEDGE_BASE: &str = "kb-";
+
+/// The length of a UUID.
+const UUID_LENGTH: usize = 36;
+
+/// Whether a cube is a knowledge base, which files are read into.
+pub(crate) fn is_knowledge_base(cube: &CubeId) -> bool {
+    cube.as_str().strip_prefix(KNOWLEDGE_BASE).is_some_and(|rest| rest.len() == UUID_LENGTH)
+}
+
 /// A cube to make.
 #[derive(Clone, Debug)]
 pub struct NewCube {

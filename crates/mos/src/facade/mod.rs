@@ -41,7 +41,7 @@ use mos_scheduler::{EventSink, Registration, Scheduler};
 pub use activation::{CubeActivation, CubeCaches};
 pub use chat::{Chat, ChatReply};
 pub use cubes::{CubeShare, CubeSource, NewCube};
-pub(crate) use cubes::{load_activation, read_dump};
+pub(crate) use cubes::{KNOWLEDGE_BASE, is_knowledge_base, load_activation, read_dump};
 pub use erase::{EraseOptions, Erased, InShared};
 pub use looking::{KeptCache, KeptCaches};
 pub use memories::{Add, Added, CubeGraph, CubeMemories, MemoryListing};
@@ -229,7 +229,7 @@ impl Mos {
     }
 
     /// Returns the cube that is meant when none is named: `cube_<user>` when it is registered, else the newest one the
-    /// user owns. A cube that was shared with the user is never meant.
+    /// user owns. A cube that was shared with the user is never meant, and no knowledge base.
     ///
     /// # Errors
     /// [`Error::UnknownUser`]; [`Error::NoCube`].
@@ -240,7 +240,8 @@ impl Mos {
         let own = default_cube_id(user);
         let named = cubes.iter().find(|cube| cube.cube_id == own && cube.owner_id == *user);
         // Never one that was shared with the user: its owner would read what the user tells.
-        let chosen = named.or_else(|| cubes.iter().find(|cube| cube.owner_id == *user));
+        let is_own = |cube: &&Cube| cube.owner_id == *user && !is_knowledge_base(&cube.cube_id);
+        let chosen = named.or_else(|| cubes.iter().find(is_own));
         chosen.map(|cube| cube.cube_id.clone()).ok_or_else(|| Error::NoCube(user.clone()))
     }
 

@@ -9,13 +9,7 @@ use super::super::caller::Scope;
 use super::super::error::{ProductError, ProductResult};
 use super::super::reach::Reached;
 use super::super::reply::Reply;
-use crate::facade::NewCube;
-
-/// What the ids of knowledge bases begin with.
-const PREFIX: &str = "kb-";
-
-/// The length of what follows it.
-const UUID_LENGTH: usize = 36;
+use crate::facade::{KNOWLEDGE_BASE, NewCube, is_knowledge_base};
 
 /// The longest name, in characters.
 const MAX_NAME_CHARS: usize = 200;
@@ -74,11 +68,12 @@ impl Product {
                 "this installation keeps no descriptions, which need a queue in the settings; leave it out",
             ));
         }
-        let id = CubeId::new(format!("{PREFIX}{}", parts.ids.next_uuid()));
+        let id = CubeId::new(format!("{KNOWLEDGE_BASE}{}", parts.ids.next_uuid()));
         self.caller.check_cube(&id)?;
         self.mos().ensure_user(&owner).await?;
         let known = parts.users.cubes(Some(&owner)).await?;
-        if known.iter().filter(|cube| cube.owner_id == owner && is_one(&cube.cube_id)).count() >= MAX_OF_USER {
+        if known.iter().filter(|cube| cube.owner_id == owner && is_knowledge_base(&cube.cube_id)).count() >= MAX_OF_USER
+        {
             return Err(ProductError::bad_value(format!("a user has at most {MAX_OF_USER} knowledge bases")));
         }
         let new =
@@ -111,7 +106,7 @@ impl Product {
     pub(super) async fn knowledge_base(&self, scope: Scope, id: &str) -> ProductResult<Reached> {
         self.caller.check(scope)?;
         let unknown = || ProductError::new(404, format!("there is no knowledge base `{id}` that you may use"));
-        let cube = CubeId::parse(id).ok().filter(is_one).ok_or_else(unknown)?;
+        let cube = CubeId::parse(id).ok().filter(is_knowledge_base).ok_or_else(unknown)?;
         let refused = match self.existing(scope, None, &cube).await {
             Ok(Some(reached)) => return Ok(reached),
             Ok(None) => return Err(unknown()),
@@ -152,11 +147,6 @@ impl Product {
     }
 }
 
-/// Whether a cube is a knowledge base.
-fn is_one(cube: &CubeId) -> bool {
-    cube.as_str().strip_prefix(PREFIX).is_some_and(|rest| rest.len() == UUID_LENGTH)
-}
-
 /// Returns name and description of a new knowledge base.
 fn checked(request: &CreateKnowledgeBaseRequest) -> ProductResult<(String, Option<String>)> {
     let name = request.knowledgebase_name.trim();
@@ -179,8 +169,8 @@ mod tests {
 
     #[test]
     fn knowledge_bases_are_known_by_their_ids_and_have_a_name() {
-        assert!(is_one(&CubeId::from("kb-00000000-0000-4000-8000-000000000001")));
-        assert!(!is_one(&CubeId::from("ann")) && !is_one(&CubeId::from("kb-")));
+        assert!(is_knowledge_base(&CubeId::from("kb-00000000-0000-4000-8000-000000000001")));
+        assert!(!is_knowledge_base(&CubeId::from("ann")) && !is_knowledge_base(&CubeId::from("kb-")));
         let request = |name: &str| CreateKnowledgeBaseRequest::new(name.to_owned());
         assert_eq!(checked(&request(" Manuals ")).unwrap(), ("Manuals".to_owned(), None));
         for bad in [" ", "a\nb", &"x".repeat(MAX_NAME_CHARS + 1)] {

@@ -69,6 +69,12 @@ request! {
     }
 }
 
+impl Default for GetKnowledgeFilesRequest {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// A page of files.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct KnowledgeFiles {
@@ -199,7 +205,7 @@ impl Product {
         if let FileData::Bytes(bytes) = &file.data {
             info.insert(FILE_BYTES.to_owned(), json!(bytes.len()));
         }
-        info.extend(url.map(|url| ("url".to_owned(), json!(without_query(&url)))));
+        info.extend(url.map(|url| ("url".to_owned(), json!(plain_url(&url)))));
         let raw = RawFile { id: None, name: file.name, data: file.data };
         let input = ReadInput { sources: Sources::of_request(), ..ReadInput::file(raw) };
         let cube = &reached.cube.cube_id;
@@ -342,10 +348,13 @@ fn full_id(base: &str, file: &str) -> String {
     format!("{base}:{file}")
 }
 
-/// An address without what may be secret in it.
-fn without_query(url: &str) -> &str {
-    let end = url.find(['?', '#']).unwrap_or(url.len());
-    &url[..end]
+/// Returns an address without what may be secret in it: who asks, and the query.
+fn plain_url(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = host.rsplit('@').next().unwrap_or_default();
+    format!("{scheme}://{host}{path}")
 }
 
 fn of_file(file: &str) -> Filter {
@@ -399,6 +408,6 @@ mod tests {
         for bad in [vec![], vec!["file_a".to_owned()], vec![":x".to_owned()], vec!["x:".to_owned()]] {
             assert_eq!(by_base(&bad).unwrap_err().status, 400);
         }
-        assert_eq!(without_query("https://x.org/a?token=1"), "https://x.org/a");
+        assert_eq!(plain_url("https://ann:secret@x.org/a@b?token=1"), "https://x.org/a@b");
     }
 }
