@@ -1,5 +1,7 @@
 //! What is told while the program works: lines on standard error, for people or for programs, and traces to a collector.
 
+use std::any::Any;
+
 use tracing::Subscriber;
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 use tracing_subscriber::layer::SubscriberExt;
@@ -12,6 +14,9 @@ const FORMAT: &str = "MOS_LOG_FORMAT";
 
 /// Sends traces somewhere.
 pub(crate) type Traces = Box<dyn Layer<Registry> + Send + Sync>;
+
+/// Must be kept for as long as traces are sent; sends what is left when it is dropped.
+pub(crate) type Sending = Box<dyn Any>;
 
 /// Begins to log. `RUST_LOG` says what, else the number of `-v`; `MOS_LOG_FORMAT` says how. Traces hold what is told at the level
 /// `info`, whatever is in the lines.

@@ -27,6 +27,8 @@ use clap::CommandFactory;
 use crate::arguments::{Arguments, Command};
 use crate::context::Context;
 
+pub(crate) use serve::traces;
+
 /// Runs the command.
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     // These two must work whatever stands in the settings.

@@ -1,6 +1,7 @@
 //! `mos serve`
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 use mos::Environment;
@@ -10,8 +11,11 @@ use mos_core::KeyHash;
 use mos_server::{AuthMode, Server, ServerOptions, ServerState};
 use serde_json::json;
 
-use crate::arguments::ServeArguments;
+#[cfg(feature = "opentelemetry")]
+use crate::arguments::Command;
+use crate::arguments::{Arguments, ServeArguments};
 use crate::context::Context;
+use crate::logging::{Sending, Traces};
 
 /// The name that tells where the settings are.
 const CONFIG_VARIABLE: &str = "MOS_CONFIG";
@@ -39,6 +43,8 @@ async fn serve(context: &Context, arguments: ServeArguments, app: App) -> anyhow
     options.allowed_hosts.extend(arguments.allow_host);
     let listen = options.listen;
     check_address(listen, arguments.compat_open)?;
+    // Before a key is made for a server that cannot begin.
+    mos_server::check(&options).map_err(anyhow::Error::msg)?;
     let state = ServerState::with_master_key(app, options, master_key()?);
     if arguments.compat_open {
         context.output.note(
@@ -90,16 +96,42 @@ fn master_key() -> anyhow::Result<Option<KeyHash>> {
     hash.map(Some).with_context(|| format!("{MASTER_VARIABLE} is no SHA-256 of 64 hexadecimal digits"))
 }
 
-/// Opens the product API as settings, arguments and the environment say.
-async fn open(context: &Context, arguments: &ServeArguments) -> anyhow::Result<App> {
+/// Returns what sends the traces of a server to where its settings say, and what must be kept meanwhile; nothing for other
+/// commands. Must be called within a runtime. What is wrong with the settings is told of when the server begins.
+#[cfg(feature = "opentelemetry")]
+pub(crate) fn traces(arguments: &Arguments) -> anyhow::Result<(Option<Traces>, Option<Sending>)> {
+    if !matches!(arguments.command, Command::Serve(_)) {
+        return Ok((None, None));
+    }
+    let Ok(environment) = environment(arguments.config.as_deref()) else { return Ok((None, None)) };
+    let Some(telemetry) = ServerOptions::from_settings(&environment.settings).telemetry else {
+        return Ok((None, None));
+    };
+    let (traces, sending) = mos_server::telemetry::layer(&telemetry).map_err(anyhow::Error::msg)?;
+    Ok((Some(traces), Some(Box::new(sending))))
+}
+
+/// This build sends none; a server whose settings ask for them is refused when it begins.
+#[cfg(not(feature = "opentelemetry"))]
+pub(crate) fn traces(_: &Arguments) -> anyhow::Result<(Option<Traces>, Option<Sending>)> {
+    Ok((None, None))
+}
+
+/// Returns what a settings file and the environment of this process say.
+fn environment(settings_file: Option<&Path>) -> mos::Result<Environment> {
     let mut variables: Vec<(String, String)> = process_environment()
         .into_iter()
         .filter(|(name, _)| name != CONFIG_VARIABLE && name != MASTER_VARIABLE)
         .collect();
-    if let Some(file) = &context.settings_file {
+    if let Some(file) = settings_file {
         variables.push((CONFIG_VARIABLE.to_owned(), file.display().to_string()));
     }
-    let environment = Environment::read(Purpose::Service, variables)?;
+    Environment::read(Purpose::Service, variables)
+}
+
+/// Opens the product API as settings, arguments and the environment say.
+async fn open(context: &Context, arguments: &ServeArguments) -> anyhow::Result<App> {
+    let environment = environment(context.settings_file.as_deref())?;
     for warning in &environment.warnings {
         context.output.note(&format!("warning: {warning}"));
     }

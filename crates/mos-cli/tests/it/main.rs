@@ -21,6 +21,8 @@ mod serve_killed;
 mod serving;
 mod skills;
 mod surviving;
+#[cfg(all(unix, feature = "opentelemetry"))]
+mod traces;
 
 use std::io::Write;
 use std::path::Path;

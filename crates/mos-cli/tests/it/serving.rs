@@ -35,9 +35,15 @@ impl Serving {
 
     /// Returns status and body.
     fn get(&self, path: &str) -> (u16, Value) {
+        self.get_with(path, "")
+    }
+
+    /// As [`Serving::get`], with more headers, each with its end of line.
+    pub(crate) fn get_with(&self, path: &str, headers: &str) -> (u16, Value) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address).unwrap();
+        let address = &self.address;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\n{headers}Connection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
@@ -128,6 +134,22 @@ fn the_first_start_shows_a_key_once_and_ends_where_others_reach_it() {
     assert!(kept.is_empty(), "only its hash is kept: {kept:?}");
     let server = Serving::start(data.path(), &[]);
     assert_eq!(server.get("/health").0, 200);
+}
+
+#[cfg(not(feature = "opentelemetry"))]
+#[test]
+fn a_server_that_cannot_send_the_traces_it_is_asked_for_does_not_begin() {
+    let data = tempfile::tempdir().unwrap();
+    let settings = write(
+        data.path(),
+        "settings.json",
+        &object!({"server": {"opentelemetry": {"endpoint": "http://127.0.0.1:4317"}}}).to_string(),
+    );
+    let output = command(data.path(), "127.0.0.1:0", &["--config", &settings]).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("build with the feature `opentelemetry`"), "{told}");
+    assert!(!told.contains("shown this once"), "no key is made for it: {told}");
 }
 
 #[test]
