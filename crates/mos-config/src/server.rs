@@ -61,6 +61,9 @@ section! {
         default rate_limit: RateLimitConfig = RateLimitConfig::default(),
         /// Connections at a time; others wait for one to end.
         default max_connections: usize = 4_096,
+        /// Connections of one address at a time; others are refused and told to come again. Those of `trusted_proxies` are not
+        /// counted.
+        default max_connections_per_address: usize = 256,
         /// Requests that are worked on at a time; others are refused and told to come again.
         default max_concurrent_requests: usize = 512,
         /// Shows `/metrics` to everybody. Otherwise a key with the scope `admin` is needed.
@@ -144,6 +147,7 @@ fn check_server(server: &ServerConfig, fields: &mut Fields<'_, '_>) {
         // The parser itself goes no deeper than 128.
         ("max_json_depth", server.max_json_depth, 127),
         ("max_connections", server.max_connections, 1_000_000),
+        ("max_connections_per_address", server.max_connections_per_address, 1_000_000),
         ("max_concurrent_requests", server.max_concurrent_requests, 1_000_000),
     ];
     for (key, count, most) in counts {
@@ -190,6 +194,7 @@ mod tests {
             json!({"trusted_proxies": ["proxy"]}),
             json!({"max_body_bytes": 0}),
             json!({"max_json_depth": 128}),
+            json!({"max_connections_per_address": 0}),
             json!({"request_timeout_seconds": 0.0}),
             json!({"rate_limit": {"requests": 0}}),
             json!({"opentelemetry": {}}),

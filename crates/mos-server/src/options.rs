@@ -60,6 +60,8 @@ pub struct ServerOptions {
     pub rate_limit: Option<RateLimit>,
     /// Connections at a time; others wait.
     pub max_connections: usize,
+    /// Connections of one address at a time; others are refused. `trusted_proxies` have no such bound.
+    pub max_connections_per_address: usize,
     /// Requests that are worked on at a time; others are told to come again.
     pub max_concurrent_requests: usize,
     /// Shows `/metrics` to everybody.
@@ -86,6 +88,7 @@ impl Default for ServerOptions {
             header_timeout: Duration::from_secs(30),
             rate_limit: Some(RateLimit { requests: 1_000, window: Duration::from_secs(60) }),
             max_connections: 4_096,
+            max_connections_per_address: 256,
             max_concurrent_requests: 512,
             metrics_open: false,
             audit: true,
@@ -110,6 +113,7 @@ impl ServerOptions {
             drain_seconds,
             rate_limit,
             max_connections,
+            max_connections_per_address,
             max_concurrent_requests,
             metrics_open,
             audit,
@@ -133,6 +137,7 @@ impl ServerOptions {
             header_timeout: Duration::from_secs_f64(header_timeout_seconds),
             rate_limit: rate_limit.enabled.then_some(rate),
             max_connections,
+            max_connections_per_address,
             max_concurrent_requests,
             metrics_open,
             audit,

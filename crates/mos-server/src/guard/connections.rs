@@ -1,4 +1,7 @@
-//! Accepting connections: not more than there is room for, and none that only waits.
+//! Accepting connections: not more than there is room for, not too many of one address, and none that only waits.
+//!
+//! When all places are taken, connections wait in the system's queue. An address that has all that it may is told so at once:
+//! let wait, its connections would keep out everybody behind them.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -16,10 +19,12 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::ServiceExt;
 
+use super::places::{Place, Places};
 use crate::metrics::Open;
 use crate::state::ServerState;
 
@@ -32,24 +37,42 @@ const MAX_BUFFER: usize = 64 * 1024;
 /// How long nothing is accepted after the system could not accept.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// How long a connection that is refused may take to hear so.
+const REFUSING: Duration = Duration::from_millis(200);
+
+/// What an address hears that has all the connections that it may. There is no request yet, and none is read for it.
+const REFUSED: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\n\
+    Content-Type: application/json\r\n\
+    Retry-After: 1\r\n\
+    Connection: close\r\n\
+    Content-Length: 120\r\n\
+    \r\n\
+    {\"code\":429,\"message\":\"too many connections from this address; close some, or use one for several requests\",\"data\":null}";
+
 /// Answers requests on connections to `listener` until `stop` is ready; then idle connections are closed, and the others when
 /// their answers have ended.
 pub(crate) async fn serve(listener: TcpListener, router: Router, state: &ServerState, stop: impl Future<Output = ()>) {
     let room = Arc::new(Semaphore::new(state.options().max_connections.clamp(1, Semaphore::MAX_PERMITS)));
+    let places = Places::new(state.options().max_connections_per_address, &state.options().trusted_proxies);
     let connections = GracefulShutdown::new();
     let builder = parser(state.options().header_timeout);
     let mut stop = std::pin::pin!(stop);
     loop {
-        let (stream, peer, place) = tokio::select! {
+        let (stream, peer, room_taken) = tokio::select! {
             accepted = accept(&listener, &room) => accepted,
             () = &mut stop => break,
+        };
+        let Some(place) = places.take(peer.ip()) else {
+            state.metrics().refused_connection();
+            tokio::spawn(refuse(stream, room_taken));
+            continue;
         };
         let open = state.metrics().connection();
         let router = router.clone();
         let service = service_fn(move |request: Request<Incoming>| answer(router.clone(), request, peer));
         let connection = connections.watch(builder.serve_connection(TokioIo::new(stream), service));
         tokio::spawn(async move {
-            let _held: (OwnedSemaphorePermit, Open) = (place, open);
+            let _held: (OwnedSemaphorePermit, Place, Open) = (room_taken, place, open);
             if let Err(error) = connection.await {
                 // Callers go away, or are too slow: their business.
                 tracing::debug!(%error, "a connection ended early");
@@ -79,6 +102,21 @@ async fn answer(
     let mut request = request.map(Body::new);
     request.extensions_mut().insert(ConnectInfo(peer));
     router.oneshot(request).await
+}
+
+/// Tells a connection that it is one too many. It has room until then, so that there are never more of these than of others.
+async fn refuse(mut stream: TcpStream, _room: OwnedSemaphorePermit) {
+    let told = async {
+        stream.write_all(REFUSED).await?;
+        stream.shutdown().await?;
+        // What was sent already is taken: bytes that nobody reads would make the system throw the answer away.
+        stream.read(&mut [0; 4_096]).await
+    };
+    match tokio::time::timeout(REFUSING, told).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a connection that was refused did not hear it"),
+        Err(_) => tracing::debug!("a connection that was refused was slow to hear it"),
+    }
 }
 
 /// Returns the next connection once there is room for it.

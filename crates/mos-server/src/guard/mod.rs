@@ -13,6 +13,7 @@ mod headers;
 mod host;
 mod origin;
 mod panics;
+mod places;
 pub(crate) mod rates;
 pub(crate) mod trace;
 mod work;

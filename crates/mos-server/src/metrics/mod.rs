@@ -13,7 +13,7 @@ use axum::http::{Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use mos::product::{Identity, ProductError, Scope};
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 use tokio::sync::Mutex;
 
 use crate::error::ApiError;
@@ -39,6 +39,7 @@ pub(crate) struct Metrics {
     under_way: IntGauge,
     streams: IntGauge,
     connections: IntGauge,
+    refused_connections: IntCounter,
     /// What the installation told, and when.
     told: Mutex<Option<(Instant, String)>>,
 }
@@ -81,11 +82,16 @@ impl Metrics {
             under_way: IntGauge::new("mos_http_requests_under_way", "Requests that are worked on.")?,
             streams: IntGauge::new("mos_http_streams", "Streams of events that are open.")?,
             connections: IntGauge::new("mos_http_connections", "Connections that are open.")?,
+            refused_connections: IntCounter::new(
+                "mos_http_connections_refused_total",
+                "Connections of addresses that had all they may.",
+            )?,
             told: Mutex::new(None),
         };
-        let Self { registry, requests, seconds, under_way, streams, connections, .. } = &metrics;
+        let Self { registry, requests, seconds, under_way, streams, connections, refused_connections, .. } = &metrics;
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(seconds.clone()))?;
+        registry.register(Box::new(refused_connections.clone()))?;
         for gauge in [under_way, streams, connections] {
             registry.register(Box::new(gauge.clone()))?;
         }
@@ -100,6 +106,11 @@ impl Metrics {
     /// Counts a connection until the result is dropped.
     pub(crate) fn connection(&self) -> Open {
         Open::new(&self.connections)
+    }
+
+    /// Counts a connection that was one too many of its address.
+    pub(crate) fn refused_connection(&self) {
+        self.refused_connections.inc();
     }
 }
 

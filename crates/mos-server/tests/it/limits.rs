@@ -156,3 +156,49 @@ async fn connections_beyond_the_limit_wait_for_their_turn() {
     timeout(PATIENCE, idle.read_to_end(&mut rest)).await.expect("it made room for the other one").ok();
     house.close().await;
 }
+
+#[tokio::test]
+async fn an_address_that_has_all_its_connections_is_told_so_and_served_when_one_has_gone() {
+    let house = House::open(ServerOptions { max_connections_per_address: 1, ..open() }).await;
+    let address = house.url.strip_prefix("http://").unwrap();
+    let mut idle = TcpStream::connect(address).await.unwrap();
+    // An answer shows that it was accepted.
+    idle.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let mut some = [0; 12];
+    timeout(PATIENCE, idle.read_exact(&mut some)).await.unwrap().unwrap();
+    assert_eq!(&some, b"HTTP/1.1 200");
+    let mut second = TcpStream::connect(address).await.unwrap();
+    let mut answer = String::new();
+    timeout(PATIENCE, second.read_to_string(&mut answer)).await.expect("it is closed").unwrap();
+    assert!(answer.starts_with("HTTP/1.1 429 ") && answer.contains("Retry-After: 1"), "{answer}");
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains(&format!("Content-Length: {}", body.len())), "{head}: {body}");
+    let body: Value = serde_json::from_str(body).unwrap();
+    assert_eq!((&body["code"], &body["data"]), (&429.into(), &Value::Null));
+    drop((idle, second));
+    let served = async {
+        // The server hears a little later that a connection has gone.
+        loop {
+            if let Ok(answer) = Client::new().get(format!("{}/health", house.url)).send().await
+                && answer.status() == StatusCode::OK
+            {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, served).await.expect("there is a place again");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_may_have_more_connections_than_an_address() {
+    let proxy = IpAddr::from([127, 0, 0, 1]);
+    let options = ServerOptions { max_connections_per_address: 1, trusted_proxies: vec![proxy], ..open() };
+    let house = House::open(options).await;
+    let idle = TcpStream::connect(house.url.strip_prefix("http://").unwrap()).await.unwrap();
+    let answer = timeout(PATIENCE, call(&house, "/health", None)).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    drop(idle);
+    house.close().await;
+}
