@@ -6,6 +6,7 @@
 mod attempts;
 mod cache;
 mod header;
+mod streams;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -18,11 +19,13 @@ use axum::response::{IntoResponse, Response};
 use mos::Mos;
 use mos::keys::{KeyError, hash_of};
 use mos::product::{Caller, ProductError};
+use mos_config::Secret;
 use mos_core::{ApiKey, KeyHash, KeyId, UserId};
 use subtle::ConstantTimeEq;
+use tokio::sync::watch;
 
 use crate::error::ApiError;
-use crate::guard::client;
+use crate::guard::{client, trace};
 use crate::options::AuthMode;
 use crate::server::PUBLIC;
 use crate::state::ServerState;
@@ -58,6 +61,8 @@ pub(crate) struct Auth {
     cache: Cache,
     attempts: Attempts,
     master: Option<KeyHash>,
+    /// Tells streams to look at their keys again.
+    forgotten: watch::Sender<()>,
 }
 
 impl Auth {
@@ -74,11 +79,18 @@ impl Auth {
     /// Forgets a key that was revoked, so that it is refused from now on.
     pub(crate) fn forget_key(&self, id: &KeyId) {
         self.cache.forget_where(|key| key.id == *id);
+        self.forgotten.send_replace(());
     }
 
     /// Forgets the keys of a user who was deleted.
     pub(crate) fn forget_user(&self, user: &UserId) {
         self.cache.forget_where(|key| key.user.as_ref() == Some(user));
+        self.forgotten.send_replace(());
+    }
+
+    /// Returns what changes when a key is forgotten.
+    fn forgotten(&self) -> watch::Receiver<()> {
+        self.forgotten.subscribe()
     }
 
     /// Returns who has the key of this text.
@@ -138,25 +150,31 @@ async fn authenticate(State(state): State<ServerState>, mut request: Request, ne
     if is_public(&state, &request) {
         return next.run(request).await;
     }
-    let (caller, used) = match state.options().auth {
-        AuthMode::Open => (Caller::program(), KeyUsed::Open),
+    let (caller, used, text) = match state.options().auth {
+        AuthMode::Open => (Caller::program(), KeyUsed::Open, None),
         AuthMode::Keys => {
             let address = address(&state, &request);
-            let text = header::key_of(request.headers()).map(str::to_owned);
-            let held = match text {
-                Ok(text) => state.auth().holder(state.app().mos(), &text, address).await,
+            let text = header::key_of(request.headers()).map(Secret::new);
+            let held = match &text {
+                Ok(text) => state.auth().holder(state.app().mos(), text.expose(), address).await,
                 Err(Refusal::Missing) => Err(ApiError::unauthenticated("Missing API key")),
                 Err(Refusal::Malformed) => Err(ApiError::unauthenticated("Invalid API key format")),
             };
             match held {
-                Ok(held) => held,
+                Ok((caller, used)) => (caller, used, text.ok()),
                 Err(refused) => return refused.into_response(),
             }
         }
     };
+    // The master key is good for as long as the server runs.
+    let text = text.filter(|_| matches!(used, KeyUsed::Key(_)));
     request.extensions_mut().insert(caller);
     request.extensions_mut().insert(used);
-    next.run(request).await
+    let response = next.run(request).await;
+    match text {
+        Some(text) if trace::is_stream(&response) => streams::while_usable(state, text, response),
+        _ => response,
+    }
 }
 
 /// Whoever prints the headers of a request prints no key.

@@ -84,7 +84,8 @@ fn fresh() -> String {
     RandomIds.next_uuid().replace('-', "")
 }
 
-fn is_stream(response: &Response) -> bool {
+/// Whether an answer is a stream of events.
+pub(crate) fn is_stream(response: &Response) -> bool {
     let kind = response.headers().get(header::CONTENT_TYPE);
     kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
 }

@@ -43,8 +43,20 @@ impl Guarded {
 
     /// A server over the data in a folder; `master` is the hash of a key that is not in the store.
     pub(crate) async fn over(folder: TempDir, options: ServerOptions, master: Option<KeyHash>) -> Self {
+        Self::with_settings(folder, options, master, json!({})).await
+    }
+
+    /// As [`Guarded::over`], with settings that say more.
+    pub(crate) async fn with_settings(
+        folder: TempDir,
+        options: ServerOptions,
+        master: Option<KeyHash>,
+        more: Value,
+    ) -> Self {
         let clock = Arc::new(SetClock::default());
-        let settings = Settings::from_json(&json!({"models_dir": folder.path().join("models")})).unwrap();
+        let mut settings = json!({"models_dir": folder.path().join("models")});
+        settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let settings = Settings::from_json(&settings).unwrap();
         let builder = Mos::builder(settings).data_dir(folder.path()).clock(Arc::clone(&clock) as _);
         let mos = builder.embedder(Arc::new(WordEmbedder::new("words", 64))).build().await.unwrap();
         let app = App::new(mos, ProductOptions::default());

@@ -4,13 +4,20 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
 use mos::keys::{NewKey, hash_of};
 use mos_core::{CubeId, KeyScope, UserId};
 use mos_server::{AuthMode, ServerOptions};
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::guarded::{Guarded, bytes_below, holds, options};
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn message(body: &Value) -> &str {
     body["message"].as_str().unwrap_or_default()
@@ -250,4 +257,35 @@ async fn keys_are_neither_in_logs_nor_on_disk() {
         assert!(!holds(&disk, secret), "on disk");
         assert!(!listed.to_string().contains(secret), "in the list of keys");
     }
+}
+
+/// Listens to what happens in ann's cube, and returns the rest of what comes after the first frame.
+async fn listening(house: &Guarded, key: &str) -> BoxStream<'static, reqwest::Result<Bytes>> {
+    let request = house.request(Method::GET, "/dashboard/api/events/stream?cube=notes").header("Authorization", key);
+    let response = request.send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    let mut frames = response.bytes_stream().boxed();
+    let first = timeout(PATIENCE, frames.next()).await.unwrap().unwrap().unwrap();
+    assert!(first.starts_with(b"data: {\"type\":\"open\""), "{first:?}");
+    frames
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_its_key_is_revoked_and_those_of_other_keys_go_on() {
+    let more = json!({"enable_mem_scheduler": true});
+    let house = Guarded::with_settings(tempfile::tempdir().unwrap(), options(), None, more).await;
+    let other = house.key(NewKey::user("ann")).await;
+    let body = json!({"user_name": "ann", "scopes": ["read", "write"]});
+    let (_, made) = house.post("/admin/keys", &house.root, body).await;
+    let (key, id) = (made["key"].as_str().unwrap(), made["id"].as_str().unwrap());
+    let add = json!({"user_id": "ann", "writable_cube_ids": ["notes"], "messages": "Max is a dog", "async_mode": "sync", "mode": "fast"});
+    assert_eq!(house.post("/product/add", key, add).await.0, 200);
+    let (mut ends, mut goes_on) = (listening(&house, key).await, listening(&house, &other).await);
+    let (status, _) = house.ask(Method::DELETE, &format!("/admin/keys/{id}"), &house.root, Value::Null).await;
+    assert_eq!(status, 200);
+    let rest = async { while ends.next().await.is_some() {} };
+    timeout(PATIENCE, rest).await.expect("it ends");
+    assert!(!matches!(goes_on.next().now_or_never(), Some(None)), "nobody revoked its key");
+    drop(goes_on);
+    house.close().await;
 }
