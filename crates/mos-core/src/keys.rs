@@ -194,6 +194,13 @@ pub trait KeyStore: fmt::Debug + Send + Sync {
     /// [`StoreError`] when the store cannot be read.
     async fn list_keys(&self, user: Option<&UserId>) -> Result<Vec<ApiKey>, StoreError>;
 
+    /// Returns every key, revoked and expired ones too, with the hash of its text, oldest first; at most [`MAX_KEYS`]. With
+    /// [`KeyStore::create_key`] elsewhere a key moves there and stays what it is.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read.
+    async fn archived_keys(&self) -> Result<Vec<(KeyHash, ApiKey)>, StoreError>;
+
     /// Revokes a key for good and returns it as it was; a second time is no error.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use mos_core::{ApiKey, CubeId, KeyId, KeyScope, StoreError, UserId};
+use mos_core::{ApiKey, CubeId, KeyHash, KeyId, KeyScope, StoreError, UserId};
 
 /// The columns of a key, besides the hash of its text.
 #[derive(Clone, Debug)]
@@ -71,6 +71,14 @@ impl KeyRow {
             is_active: self.is_active,
         })
     }
+}
+
+/// Returns the hash that a column spells.
+pub(crate) fn stored_hash(key: &ApiKey, text: &str) -> Result<KeyHash, StoreError> {
+    KeyHash::parse(text).ok_or_else(|| StoreError::Corrupt {
+        what: format!("key `{}`", key.id),
+        detail: "its hash cannot be read; revoke the key and make another".to_owned(),
+    })
 }
 
 #[cfg(test)]

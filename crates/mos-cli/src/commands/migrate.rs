@@ -51,7 +51,11 @@ fn text(report: &MigrateReport) -> String {
         format!("from {}", report.from),
         format!("to   {}", report.to),
         format!("{} users new, {} known already", report.n_new_users, report.n_known_users),
+        format!("{} keys new, {} known already", report.n_new_keys, report.n_known_keys),
     ];
+    if report.n_keys_left > 0 {
+        lines.push(format!("{} keys stay behind: they move when all cubes do", report.n_keys_left));
+    }
     for cube in &report.cubes {
         let what = match cube.outcome {
             Outcome::ToMove => "would be moved",

@@ -63,6 +63,10 @@ impl KeyStore for InMemoryStore {
         Ok(wanted.take(MAX_LISTED_KEYS).cloned().collect())
     }
 
+    async fn archived_keys(&self) -> Result<Vec<(KeyHash, ApiKey)>, StoreError> {
+        Ok(self.read().keys.keys.clone())
+    }
+
     async fn revoke_key(&self, id: &KeyId) -> Result<ApiKey, StoreError> {
         let mut state = self.write();
         let not_found = || StoreError::NotFound { what: "key", id: id.to_string() };

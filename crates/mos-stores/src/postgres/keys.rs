@@ -10,7 +10,7 @@ use sqlx::{Row, query, query_scalar};
 use super::PostgresUsers;
 use super::fault::Fault;
 use super::users::not_found;
-use crate::keys::KeyRow;
+use crate::keys::{KeyRow, stored_hash};
 use crate::prepare::key_is_taken;
 
 /// Columns that [`read_key`] reads.
@@ -98,6 +98,18 @@ async fn list(pool: &PgPool, user: Option<&UserId>) -> Result<Vec<ApiKey>, Fault
     rows.iter().map(read_key).collect()
 }
 
+async fn archived(pool: &PgPool) -> Result<Vec<(KeyHash, ApiKey)>, Fault> {
+    let sql = concat!("SELECT ", key_columns!(), ", hash FROM mos_api_keys ORDER BY row_key LIMIT $1");
+    let limit = i64::try_from(MAX_KEYS).unwrap_or(i64::MAX);
+    let rows = query(sql).bind(limit).fetch_all(pool).await?;
+    rows.iter()
+        .map(|row| {
+            let (key, hash): (ApiKey, String) = (read_key(row)?, row.try_get("hash")?);
+            Ok((stored_hash(&key, &hash)?, key))
+        })
+        .collect()
+}
+
 async fn revoke(pool: &PgPool, id: &KeyId) -> Result<ApiKey, Fault> {
     let sql = concat!("SELECT ", key_columns!(), " FROM mos_api_keys WHERE key_id = $1");
     let row = query(sql).bind(id.as_str()).fetch_optional(pool).await?;
@@ -143,6 +155,10 @@ impl KeyStore for PostgresUsers {
 
     async fn list_keys(&self, user: Option<&UserId>) -> Result<Vec<ApiKey>, StoreError> {
         self.read(|| list(&self.pool, user)).await
+    }
+
+    async fn archived_keys(&self) -> Result<Vec<(KeyHash, ApiKey)>, StoreError> {
+        self.read(|| archived(&self.pool)).await
     }
 
     async fn revoke_key(&self, id: &KeyId) -> Result<ApiKey, StoreError> {

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::SqliteStore;
 use super::fault::Fault;
 use super::users::not_found;
-use crate::keys::KeyRow;
+use crate::keys::{KeyRow, stored_hash};
 use crate::prepare::key_is_taken;
 
 /// Columns that [`read_row`] reads.
@@ -108,6 +108,20 @@ fn list(connection: &Connection, user: Option<&str>) -> Result<Vec<ApiKey>, Faul
     Ok(keys)
 }
 
+fn archived(connection: &Connection) -> Result<Vec<(KeyHash, ApiKey)>, Fault> {
+    let sql = concat!("SELECT ", key_columns!(), ", hash FROM api_keys ORDER BY row_key LIMIT ?1");
+    let limit = i64::try_from(MAX_KEYS).unwrap_or(i64::MAX);
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([limit])?;
+    let mut keys = Vec::new();
+    while let Some(row) = rows.next()? {
+        let key = read_row(row)?.key()?;
+        let hash: String = row.get("hash")?;
+        keys.push((stored_hash(&key, &hash)?, key));
+    }
+    Ok(keys)
+}
+
 fn revoke(connection: &Connection, id: &str) -> Result<ApiKey, Fault> {
     let row = connection
         .prepare_cached(concat!("SELECT ", key_columns!(), " FROM api_keys WHERE key_id = ?1"))?
@@ -151,6 +165,10 @@ impl KeyStore for SqliteStore {
     async fn list_keys(&self, user: Option<&UserId>) -> Result<Vec<ApiKey>, StoreError> {
         let user = user.map(ToString::to_string);
         self.readers.read(move |connection| list(connection, user.as_deref())).await
+    }
+
+    async fn archived_keys(&self) -> Result<Vec<(KeyHash, ApiKey)>, StoreError> {
+        self.readers.read(archived).await
     }
 
     async fn revoke_key(&self, id: &KeyId) -> Result<ApiKey, StoreError> {

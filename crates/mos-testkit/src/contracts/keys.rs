@@ -18,6 +18,7 @@ pub async fn run<S: KeyStore + ?Sized + 'static>(make: impl AsyncFn() -> Arc<S>)
     only_usable_keys_count(&*make().await).await;
     the_first_key_is_made_once(&*make().await).await;
     many_who_make_the_first_key_make_one(make().await).await;
+    keys_move_to_another_store(&*make().await, &*make().await).await;
     keys_of_a_user_are_erased(&*make().await).await;
     bad_keys_are_refused(&*make().await).await;
 }
@@ -157,6 +158,21 @@ async fn many_who_make_the_first_key_make_one<S: KeyStore + ?Sized + 'static>(st
     }
     assert_eq!(n_made, 1);
     assert_eq!(store.count_usable_keys(at(100)).await.expect("count"), 1);
+}
+
+async fn keys_move_to_another_store<S: KeyStore + ?Sized>(from: &S, to: &S) {
+    assert!(from.archived_keys().await.expect("read").is_empty());
+    from.create_key(&restricted("first"), &hash(1)).await.expect("create");
+    from.create_key(&key("second", None), &hash(2)).await.expect("create");
+    from.touch_key(&KeyId::new("second"), at(150)).await.expect("touch");
+    from.revoke_key(&KeyId::new("second")).await.expect("revoke");
+    let second = ApiKey { last_used_at: Some(at(150)), is_active: false, ..key("second", None) };
+    let all = from.archived_keys().await.expect("read");
+    assert_eq!(all, [(hash(1), restricted("first")), (hash(2), second)]);
+    for (hash, key) in &all {
+        to.create_key(key, hash).await.expect("create");
+    }
+    assert_eq!(to.archived_keys().await.expect("read"), all);
 }
 
 async fn keys_of_a_user_are_erased(store: &(impl KeyStore + ?Sized)) {

@@ -5,12 +5,15 @@
 //! cube and whoever was interrupted goes on. In the end both sides are read again and compared; only then the cube is
 //! registered. The source is only read.
 //!
+//! Keys come last, when everything moves: a key opens more than single cubes.
+//!
 //! Vectors on a Qdrant server follow the record by themselves; they are brought there, and compared, before a cube is done.
 //!
 //! Not here: caches of activation memory (they are made from the texts anew).
 
 mod digest;
 mod endpoint;
+mod keys;
 mod pages;
 mod plan;
 
@@ -122,6 +125,12 @@ pub struct MigrateReport {
     pub n_new_users: usize,
     /// Users that were there already. They stay as they are.
     pub n_known_users: usize,
+    /// Keys that are new in the target.
+    pub n_new_keys: usize,
+    /// Keys that were there already. They stay as they are, but revoked in the source they are revoked there, too.
+    pub n_known_keys: usize,
+    /// Keys that stayed behind: only cubes that were chosen moved, or the target keeps no keys.
+    pub n_keys_left: usize,
     /// The cubes, oldest first.
     pub cubes: Vec<MovedCube>,
 }
@@ -148,6 +157,9 @@ pub async fn migrate(
         dry_run: options.dry_run,
         n_new_users: plan.new_users.len(),
         n_known_users: plan.n_known_users,
+        n_new_keys: plan.keys.n_new(),
+        n_known_keys: plan.keys.n_known,
+        n_keys_left: plan.keys.n_left,
         cubes: Vec::new(),
     };
     let Sides { source, target, users } = Sides::of(from, to)?;
@@ -188,6 +200,9 @@ pub async fn migrate(
         let scope = Scope::of(&planned.cube.cube_id);
         let n_vectors = if options.dry_run { None } else { bring_vectors(to, &scope, &contents, &mut tell).await? };
         done.cubes.push(MovedCube { cube: planned.cube.cube_id, outcome, contents, n_jobs_left, n_vectors });
+    }
+    if !options.dry_run {
+        keys::bring(to, plan.keys).await?;
     }
     Ok(done)
 }

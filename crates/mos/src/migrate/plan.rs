@@ -6,6 +6,7 @@ use mos_core::{Access, Cube, CubeId, Filter, Scope, StoreError, User, UserId};
 
 use super::digest::{Contents, contents};
 use super::endpoint::Endpoint;
+use super::keys::{self, PlannedKeys};
 use super::pages::Mark;
 use super::{MigrateOptions, Tell, check_whole};
 use crate::error::{Error, Result};
@@ -36,6 +37,7 @@ pub(super) struct PlannedCube {
 pub(super) struct Plan {
     pub(super) new_users: Vec<User>,
     pub(super) n_known_users: usize,
+    pub(super) keys: PlannedKeys,
     /// Oldest first.
     pub(super) cubes: Vec<PlannedCube>,
 }
@@ -78,7 +80,8 @@ pub(super) async fn look(
         }
     }
     let n_known_users = users.len() - new_users.len();
-    Ok(Plan { new_users, n_known_users, cubes: planned })
+    let keys = keys::look(from, to, moves_all, &users).await?;
+    Ok(Plan { new_users, n_known_users, keys, cubes: planned })
 }
 
 /// Returns the cubes that are to move, oldest first.

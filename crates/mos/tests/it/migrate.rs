@@ -7,9 +7,9 @@ use mos::config::Setting;
 use mos::migrate::{Endpoint, MigrateOptions, MigrateReport, Missing, Outcome, migrate};
 use mos::{Error, Settings};
 use mos_core::{
-    Access, Cube, CubeId, Edge, EmbeddingSpace, EmbeddingWrite, Filter, GraphStore, JobQueue, MemoryError, MemoryId,
-    MemoryItem, NewJob, Origin, Paging, RecordStore, Scope, StoreError, SystemClock, UserArchive, UserId, UserRole,
-    UserStore, WriteBatch,
+    Access, ApiKey, Cube, CubeId, Edge, EmbeddingSpace, EmbeddingWrite, Filter, GraphStore, JobQueue, KeyHash, KeyId,
+    KeyScope, KeyStore, MemoryError, MemoryId, MemoryItem, NewJob, Origin, Paging, RecordStore, Scope, StoreError,
+    SystemClock, UserArchive, UserId, UserRole, UserStore, WriteBatch,
 };
 use mos_stores::{SqliteOptions, SqliteStore};
 use serde_json::{Value, json};
@@ -59,12 +59,36 @@ impl Names {
     }
 }
 
-/// An installation with users, cubes, shares and everything that a cube can hold.
+/// A key as a store keeps it; nobody has its text.
+fn key(id: &str, user: Option<&str>) -> ApiKey {
+    ApiKey {
+        id: KeyId::new(id),
+        prefix: "krlk_0123456".to_owned(),
+        user: user.map(UserId::new),
+        scopes: [KeyScope::Read, KeyScope::Write].into(),
+        cubes: None,
+        description: Some("the 狗's \"phone\"".to_owned()),
+        created_at: "2026-01-02T03:04:05.000006Z".parse().unwrap(),
+        last_used_at: Some("2026-01-03T00:00:00Z".parse().unwrap()),
+        expires_at: Some("2027-01-02T00:00:00Z".parse().unwrap()),
+        is_active: true,
+    }
+}
+
+fn hash(number: u8) -> KeyHash {
+    KeyHash::new([number; 32])
+}
+
+/// An installation with users, keys, cubes, shares and everything that a cube can hold.
 async fn fill(folder: &Path, names: &Names, n_memories: usize) {
     let store = sqlite(folder);
     for (id, role) in [("ann", UserRole::Admin), ("bob", UserRole::User), ("eve's 名", UserRole::Guest)] {
         store.create_user(&UserId::new(id), &format!("name of {id}"), role).await.unwrap();
     }
+    store.create_key(&key("of a program", None), &hash(1)).await.unwrap();
+    let restricted = ApiKey { cubes: Some([CubeId::new(names.notes.as_str())].into()), ..key("of ann", Some("ann")) };
+    store.create_key(&restricted, &hash(2)).await.unwrap();
+    store.create_key(&ApiKey { is_active: false, ..key("revoked", Some("bob")) }, &hash(3)).await.unwrap();
     for one in [cube(&names.notes, "ann", true), cube(&names.strange, "bob", false)] {
         store.create_cube(&one).await.unwrap();
         store.share(&one.cube_id, &UserId::new("eve's 名"), Access::Reader).await.unwrap();
@@ -109,7 +133,9 @@ async fn seen(folder: &Path) -> Vec<String> {
     let store = sqlite(folder);
     let mut users = store.archived_users().await.unwrap();
     users.retain(|user| user.user_id.as_str() != "root");
-    let mut seen = vec![format!("{users:?}")];
+    let keys = store.archived_keys().await.unwrap();
+    let keys: Vec<_> = keys.into_iter().map(|(hash, key)| (hash.hex(), key)).collect();
+    let mut seen = vec![format!("{users:?}"), format!("{keys:?}")];
     for cube in store.cubes(None).await.unwrap() {
         let scope = Scope::of(&cube.cube_id);
         let items = store.list(&scope, &Filter::Everything, Paging::ALL).await.unwrap().entries;
@@ -178,6 +204,45 @@ async fn everything_is_the_same_in_another_folder() {
     let report = run(&from, &to).await.unwrap();
     assert_eq!(outcomes(&report), [Outcome::SameAlready, Outcome::SameAlready]);
     assert_eq!((report.n_new_users, report.n_known_users), (0, 4));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_open_there_what_they_open_here_and_what_is_revoked_stays_so() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fill(here.path(), &Names::new(""), 3).await;
+    let (from, to) = (folder(here.path()).await, folder(there.path()).await);
+    let look = MigrateOptions { dry_run: true, ..MigrateOptions::default() };
+    let report = migrate(&from, &to, &look, |_| ()).await.unwrap();
+    assert_eq!((report.n_new_keys, report.n_known_keys, report.n_keys_left), (3, 0, 0));
+    let (source, target) = (sqlite(here.path()), sqlite(there.path()));
+    assert!(target.archived_keys().await.unwrap().is_empty(), "nothing was written");
+    run(&from, &to).await.unwrap();
+    assert_eq!(target.archived_keys().await.unwrap(), source.archived_keys().await.unwrap());
+    // Revoked here and there.
+    source.revoke_key(&KeyId::new("of a program")).await.unwrap();
+    target.revoke_key(&KeyId::new("of ann")).await.unwrap();
+    let again = run(&from, &to).await.unwrap();
+    assert_eq!((again.n_new_keys, again.n_known_keys), (0, 3));
+    for number in 1..=3 {
+        assert!(!target.find_key(&hash(number)).await.unwrap().unwrap().is_active, "{number}");
+    }
+    assert!(source.find_key(&hash(2)).await.unwrap().unwrap().is_active, "the source is only read");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_stay_where_they_are_when_cubes_are_chosen_and_ids_are_not_taken_over() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fill(here.path(), &Names::new(""), 3).await;
+    let (from, to) = (folder(here.path()).await, folder(there.path()).await);
+    let one = MigrateOptions { cubes: vec![CubeId::new("notes")], ..MigrateOptions::default() };
+    let report = migrate(&from, &to, &one, |_| ()).await.unwrap();
+    assert_eq!((report.n_new_keys, report.n_keys_left), (0, 3));
+    let target = sqlite(there.path());
+    assert!(target.archived_keys().await.unwrap().is_empty());
+    target.create_key(&key("of a program", None), &hash(9)).await.unwrap();
+    let refused = conflict(run(&from, &to).await);
+    assert!(refused.contains("of a program"), "{refused}");
+    assert_eq!(target.archived_keys().await.unwrap().len(), 1, "nothing was written");
 }
 
 #[tokio::test(flavor = "multi_thread")]
