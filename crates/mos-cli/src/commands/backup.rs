@@ -50,8 +50,19 @@ fn told_of_restored(restored: &Restored) -> String {
         Some(report) => report.to.clone(),
         None => restored.data_dir.display().to_string(),
     };
-    format!(
+    let mut text = format!(
         "restored to {place} what was there at {}, and compared it: {} users, {} cubes, {} memories",
         restored.backed_up_at, database.n_users, database.n_cubes, database.n_memories
-    )
+    );
+    if let Some(report) = &restored.moved {
+        text.push_str(&format!("\n{} keys new, {} known already", report.n_new_keys, report.n_known_keys));
+    }
+    if let Some(files) = &restored.files {
+        let folder = restored.data_dir.display();
+        text.push_str(&format!("\n{} files new in {folder}, {} there already", files.n_new, files.n_same));
+    }
+    for left in &restored.left {
+        text.push_str(&format!("\nnot restored: {left}"));
+    }
+    text
 }

@@ -15,6 +15,7 @@
 //! Invariants: a backup is read back before it has its name; a data folder has its database only after everything in it was
 //! compared with what the backup tells.
 
+mod bringing;
 mod files;
 mod restoring;
 
@@ -28,6 +29,7 @@ use mos_stores::{SqliteOptions, SqliteStore, UNKNOWN_CUBE};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+pub use bringing::BroughtFiles;
 pub use restoring::{Restored, restore, restore_to};
 
 use crate::error::{Error, Result};

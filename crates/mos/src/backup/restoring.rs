@@ -9,7 +9,7 @@ use mos_cube::unpack_bundle;
 use serde::Serialize;
 
 use super::files::{failed, is_restored};
-use super::{About, DATABASE, DatabaseContents, KIND, describe, file_error, in_background};
+use super::{About, BroughtFiles, DATABASE, DatabaseContents, KIND, bringing, describe, file_error, in_background};
 use crate::error::{Error, Result};
 use crate::folders;
 use crate::migrate::{Endpoint, MigrateOptions, MigrateReport, Missing, migrate};
@@ -20,7 +20,7 @@ const STAGING: &str = ".mos-restore-";
 /// What was restored, and is equal to what the backup tells.
 #[derive(Clone, Debug, Serialize)]
 pub struct Restored {
-    /// The data folder; of servers one that is gone again.
+    /// The data folder. With servers it holds the files beside the database.
     pub data_dir: PathBuf,
     /// When the backup was made, ISO 8601.
     pub backed_up_at: String,
@@ -29,6 +29,12 @@ pub struct Restored {
     /// What was moved to servers, where the settings name some.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub moved: Option<MigrateReport>,
+    /// What came to the data folder beside the database, where the settings name servers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub files: Option<BroughtFiles>,
+    /// What did not come, one sentence each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<String>,
 }
 
 /// Brings back what a backup holds to a data folder that does not exist or is empty. Its database appears last, after
@@ -59,11 +65,13 @@ pub async fn restore(file: &Path, data_dir: &Path) -> Result<Restored> {
     check_same(file, &about.database, &database)?;
     let to = data_dir.to_owned();
     in_background(move || put_in_place(staging, &to)).await?;
-    Ok(Restored { data_dir: data_dir.to_owned(), backed_up_at: bundle.created_at, database, moved: None })
+    let data_dir = data_dir.to_owned();
+    Ok(Restored { data_dir, backed_up_at: bundle.created_at, database, moved: None, files: None, left: Vec::new() })
 }
 
 /// As [`restore`], to the stores that the settings name: a data folder, or servers, where what is known already stays and what
-/// is missing comes.
+/// is missing comes. Files beside the database come to the data folder in the same manner. A call that broke off is gone on with
+/// by the same call.
 ///
 /// # Errors
 /// As [`restore`], and those of a migration: [`migrate`].
@@ -80,8 +88,36 @@ pub async fn restore_to(file: &Path, settings: &Settings, data_dir: &Path) -> Re
     let from = Endpoint::open(&Settings::default(), Some(&restored.data_dir), Missing::Refuse).await?;
     let to = Endpoint::open(settings, own_folder, Missing::Make).await?;
     let options = MigrateOptions { leave_jobs: true, ..MigrateOptions::default() };
-    restored.moved = Some(migrate(&from, &to, &options, |_| ()).await?);
+    let moved = migrate(&from, &to, &options, |_| ()).await?;
+    let (backed_up, data_dir) = (restored.data_dir, data_dir.to_owned());
+    restored.data_dir = data_dir.clone();
+    let files = in_background(move || bringing::bring(&backed_up, &data_dir)).await?;
+    restored.left = left(&moved, &files, &restored.data_dir);
+    (restored.moved, restored.files) = (Some(moved), Some(files));
     Ok(restored)
+}
+
+/// Tells what stays in the backup.
+fn left(moved: &MigrateReport, files: &BroughtFiles, data_dir: &Path) -> Vec<String> {
+    let mut left =
+        vec!["documents and logs of events, which the scheduler keeps of cubes, are not moved to servers".to_owned()];
+    let n_jobs: usize = moved.cubes.iter().map(|cube| cube.n_jobs_left).sum();
+    if n_jobs > 0 {
+        left.push(format!(
+            "{n_jobs} jobs that were not done are not moved to servers; restore the backup to a folder to have them done"
+        ));
+    }
+    if moved.n_keys_left > 0 {
+        left.push(format!("{} keys are not moved; make new ones", moved.n_keys_left));
+    }
+    if !files.kept.is_empty() {
+        left.push(format!(
+            "{} holds other files of the same name, which stay as they are: {}",
+            data_dir.display(),
+            files.kept.join(", ")
+        ));
+    }
+    left
 }
 
 /// Makes the folder, or makes sure that nothing is in it but what an interrupted restoration left, which is removed.

@@ -4,13 +4,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use mos::backup::{BackedUp, BackupOptions, restore};
+use mos::backup::{BackedUp, BackupOptions, restore, restore_to};
 use mos::config::Setting;
+use mos::keys::NewKey;
 use mos::{Add, Error, Mos, Settings, files_holding};
 use mos_core::{CubeId, MemoryId, UserId};
 use mos_testkit::embedder::WordEmbedder;
 use serde_json::json;
 
+use crate::servers::servers;
 use crate::{ann, bob, house, open};
 
 fn notes() -> CubeId {
@@ -191,4 +193,39 @@ async fn what_ends_with_the_program_cannot_be_backed_up() {
     let error = mos.back_up(&BackupOptions::to(place.path().join("all.tar"))).await.unwrap_err();
     assert!(error.to_string().contains("forgets everything"), "{error}");
     assert!(!place.path().join("all.tar").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_restored_to_servers_comes_with_keys_and_files_and_tells_what_does_not() {
+    let Some((store, users, name)) = servers("restore") else { return };
+    let (folder, mos) = house().await;
+    let place = tempfile::tempdir().unwrap();
+    // Servers are shared with other tests.
+    mos.delete_cube(&ann(), &notes()).await.unwrap();
+    let cube = CubeId::new(format!("{name}-restored"));
+    mos.ensure_cube(&ann(), &cube).await.unwrap();
+    let told = mos.add(Add::text("the cat sleeps").user("ann").cube(cube.clone())).await.unwrap().remove(0);
+    let key = mos.create_key(NewKey::user("ann")).await.unwrap();
+    furnish_caches(folder.path());
+    std::fs::create_dir_all(folder.path().join("usage")).unwrap();
+    std::fs::write(folder.path().join("usage/2026-01-02.jsonl"), "\n").unwrap();
+    let made = back_up(&mos, place.path(), "all.tar").await;
+
+    let data = place.path().join("data");
+    let settings = Settings::from_json(&json!({"store": store, "user_manager": users})).unwrap();
+    let restored = restore_to(&made.file, &settings, &data).await.unwrap();
+    assert_eq!((restored.data_dir.as_path(), &restored.database), (data.as_path(), &made.database));
+    assert_eq!(restored.moved.as_ref().map(|moved| moved.n_new_keys), Some(1));
+    assert_eq!(restored.files.as_ref().map(|files| files.n_new), Some(2));
+    assert!(restored.left.iter().any(|left| left.contains("logs of events")), "{:?}", restored.left);
+    assert_eq!(std::fs::read(data.join("activation/caches/one.bin")).unwrap(), b"keys and values");
+    assert!(!data.join("mos.db").exists(), "memories are on servers");
+    let again = restore_to(&made.file, &settings, &data).await.unwrap();
+    assert_eq!((again.moved.unwrap().n_known_keys, again.files.unwrap().n_same), (1, 2));
+
+    let embedder = Arc::new(WordEmbedder::new("words", 64));
+    let there = Mos::builder(settings).data_dir(&data).embedder(embedder).build().await.unwrap();
+    assert_eq!(there.find_key(key.text.expose()).await.unwrap().user, Some(ann()), "the same key opens the same");
+    assert_eq!(there.get(&ann(), Some(&cube), &told).await.unwrap().memory, "the cat sleeps");
+    there.delete_cube(&ann(), &cube).await.unwrap();
 }
