@@ -246,7 +246,8 @@ impl MosBuilder {
         self
     }
 
-    /// Opens the stores. Models are loaded when they are first needed.
+    /// Opens the stores. Models are loaded when they are first needed. An erasure that was interrupted is finished first
+    /// ([`Mos::erase_user`]).
     ///
     /// # Errors
     /// Errors of the stores (a folder that cannot be written, data of a newer program ...); [`Error::Invalid`] when the settings
@@ -365,6 +366,7 @@ impl MosBuilder {
             sending: Tasks::new(usize::MAX),
         };
         let mos = Mos::new(parts);
+        mos.finish_erasing().await;
         mos.ensure_configured_user().await?;
         mos.parts.plugins.load(&PluginContext::new(&mos.parts)).await?;
         if mos.settings().enable_mem_scheduler {

@@ -33,6 +33,7 @@ mod cubes;
 mod doctor;
 mod embed_cache;
 pub mod environment;
+mod erasures;
 mod error;
 mod facade;
 mod factories;

@@ -1,11 +1,14 @@
 //! Erasing a user: everything that is theirs goes, and nothing brings it back.
 
+use std::io;
 use std::path::Path;
 
-use mos_core::{Cube, CubeId, Filter, MemoryId, Origin, Paging, Scope, UserId, WriteBatch};
+use mos_config::StoreConfig;
+use mos_core::{Cube, CubeId, Filter, MemoryId, Origin, Paging, Scope, StoreError, User, UserId, WriteBatch};
 use serde::Serialize;
 
 use super::{Mos, default_cube_id};
+use crate::erasures::{self, Alone, Erasure, Note, Notes};
 use crate::error::{Error, Result};
 use crate::masking::mask_in_files;
 use crate::scheduling::promoted;
@@ -61,21 +64,9 @@ pub struct Erased {
     pub left: Vec<String>,
 }
 
-impl Mos {
-    /// Erases a user, active or not, with everything that is theirs: cubes with memories, history, embeddings, vectors, caches,
-    /// jobs, documents and logs; keys; shares; conversations; counted tokens; what the scheduler keeps of them in cubes of others. The
-    /// embedded database is then rewritten, so that no byte of it stays.
-    ///
-    /// Other programs on the same data should have ended: what they still hold they would write again. After an error the same
-    /// call goes on.
-    ///
-    /// # Errors
-    /// An error for an unknown user and for `root`; errors of the stores.
-    pub async fn erase_user(&self, user: &UserId, options: EraseOptions) -> Result<Erased> {
-        // From now on nobody acts as the user.
-        self.delete_user(user).await?;
-        self.parts.embed_cache.clear();
-        let mut erased = Erased {
+impl Erased {
+    fn nothing_of(user: &UserId) -> Self {
+        Self {
             user_id: user.clone(),
             cubes: Vec::new(),
             n_memories: 0,
@@ -83,15 +74,176 @@ impl Mos {
             n_jobs: 0,
             n_changes: 0,
             left: Vec::new(),
+        }
+    }
+}
+
+impl Mos {
+    /// Erases a user, active or not, with everything that is theirs: cubes with memories, history, embeddings, vectors, caches,
+    /// jobs, documents and logs; keys; shares; conversations; counted tokens; what the scheduler keeps of them in cubes of others. The
+    /// embedded database is then rewritten, so that no byte of it stays.
+    ///
+    /// What goes is noted in the data folder before the first of it does: after an error or a crash the same call goes on, and so
+    /// does whoever opens the data next ([`MosBuilder::build`](crate::MosBuilder::build)). Numbers tell what the last call met.
+    ///
+    /// Other programs on the same data should have ended: what they still hold they would write again.
+    ///
+    /// # Errors
+    /// An error for an unknown user and for `root`; errors of the stores.
+    pub async fn erase_user(&self, user: &UserId, options: EraseOptions) -> Result<Erased> {
+        let Some(notes) = self.notes() else {
+            // Nothing outlives this program that could have to be finished.
+            let made_at = self.deactivate(user).await?;
+            let erasure = self.erasure_of(user, made_at, options).await?;
+            let erased = self.erase_rows(&erasure).await?;
+            return self.erase_bytes(erased).await;
         };
-        let (own, others): (Vec<Cube>, Vec<Cube>) =
-            self.parts.users.cubes(None).await?.into_iter().partition(|cube| cube.owner_id == *user);
-        for cube in own {
+        let _alone = self.alone(&notes).await?;
+        let meant = user.clone();
+        let earlier = in_notes(&notes, move |notes| notes.read(&meant)).await?;
+        let earlier = earlier.filter(|note| note.store() == self.parts.store_name);
+        if let (None, Some(note)) = (self.known_user(user).await?, &earlier) {
+            return self.go_on_erasing(&notes, user, note.clone()).await;
+        }
+        // From now on nobody acts as the user.
+        let made_at = self.deactivate(user).await?;
+        let mut erasure = self.erasure_of(user, made_at, options).await?;
+        if let Some(Note::Removing(earlier)) = earlier
+            && earlier.made_at == erasure.made_at
+        {
+            erasure.also_in_shared |= earlier.also_in_shared;
+            let is_new = |cube: &Cube| !erasure.cubes.iter().any(|known| known.cube_id == cube.cube_id);
+            let gone: Vec<Cube> = earlier.cubes.into_iter().filter(is_new).collect();
+            erasure.cubes.extend(gone);
+        }
+        let note = Note::Removing(erasure);
+        let (path, written) = (notes.path_of(user), note.clone());
+        in_notes(&notes, move |_| erasures::write(&path, &written)).await?;
+        self.go_on_erasing(&notes, user, note).await
+    }
+
+    /// Finishes what an earlier program began to erase, unless another one does. What cannot be finished now is left to the next
+    /// call.
+    pub(crate) async fn finish_erasing(&self) {
+        if let Err(error) = self.finish_noted().await {
+            tracing::error!(
+                %error,
+                "an erasure that was interrupted cannot be finished now; the next start tries again, and so does `mos user erase`"
+            );
+        }
+    }
+
+    async fn finish_noted(&self) -> Result<()> {
+        let Some(notes) = self.notes() else { return Ok(()) };
+        // Mostly there is nothing, and nothing is made then.
+        if in_notes(&notes, Notes::all).await?.is_empty() {
+            return Ok(());
+        }
+        let Some(_alone) = in_notes(&notes, Notes::try_alone).await? else { return Ok(()) };
+        for (path, note) in in_notes(&notes, Notes::all).await? {
+            // Of other stores that the data folder was used with: they are not open here.
+            if note.store() != self.parts.store_name {
+                continue;
+            }
+            match note {
+                Note::Removing(erasure) => {
+                    let user = erasure.user.clone();
+                    let note = match self.known_user(&user).await? {
+                        // All rows were gone when somebody else could take the name.
+                        Some(known) if known.created_at != erasure.made_at => Note::Rewriting { store: erasure.store },
+                        Some(known) if known.is_active => {
+                            tracing::warn!("a user whose erasure was interrupted was made again, and is not erased");
+                            continue;
+                        }
+                        _ => Note::Removing(erasure),
+                    };
+                    self.go_on_erasing(&notes, &user, note).await?;
+                }
+                Note::Rewriting { .. } => {
+                    self.compact().await?;
+                    in_notes(&notes, move |_| erasures::remove(&path)).await?;
+                }
+            }
+            tracing::warn!("an erasure that was interrupted is finished");
+        }
+        Ok(())
+    }
+
+    /// Erases what a note tells, and removes the note.
+    async fn go_on_erasing(&self, notes: &Notes, user: &UserId, note: Note) -> Result<Erased> {
+        let path = notes.path_of(user);
+        let erased = match note {
+            Note::Removing(erasure) => {
+                let erased = self.erase_rows(&erasure).await?;
+                let (path, note) = (path.clone(), Note::Rewriting { store: erasure.store });
+                in_notes(notes, move |_| erasures::write(&path, &note)).await?;
+                erased
+            }
+            Note::Rewriting { .. } => Erased::nothing_of(user),
+        };
+        let erased = self.erase_bytes(erased).await?;
+        in_notes(notes, move |_| erasures::remove(&path)).await?;
+        Ok(erased)
+    }
+
+    /// Returns where is noted what is being erased; `None` when everything ends with this program.
+    fn notes(&self) -> Option<Notes> {
+        let is_kept = !matches!(self.parts.settings.store, StoreConfig::Memory(_));
+        is_kept.then(|| Notes::of(self.data_dir()))
+    }
+
+    async fn alone(&self, notes: &Notes) -> Result<Alone> {
+        in_notes(notes, Notes::alone).await
+    }
+
+    /// Returns a user, active or not.
+    async fn known_user(&self, user: &UserId) -> Result<Option<User>> {
+        if let Some(known) = self.parts.users.user(user).await? {
+            return Ok(Some(known));
+        }
+        let Some(archive) = self.parts.users.archive() else { return Ok(None) };
+        Ok(archive.archived_users().await?.into_iter().find(|known| known.user_id == *user))
+    }
+
+    /// Deactivates a user and returns when it was made, as far as the store can tell.
+    async fn deactivate(&self, user: &UserId) -> Result<String> {
+        let known = self.known_user(user).await?;
+        self.delete_user(user).await?;
+        Ok(known.map_or_else(String::new, |known| known.created_at))
+    }
+
+    /// Returns what is to be removed.
+    async fn erasure_of(&self, user: &UserId, made_at: String, options: EraseOptions) -> Result<Erasure> {
+        let mut cubes = self.parts.users.cubes(None).await?;
+        cubes.retain(|cube| cube.owner_id == *user);
+        let (store, user, also_in_shared) = (self.parts.store_name.clone(), user.clone(), options.also_in_shared);
+        Ok(Erasure { store, user, made_at, also_in_shared, cubes })
+    }
+
+    /// Removes rows and files; what is gone already is no error.
+    async fn erase_rows(&self, erasure: &Erasure) -> Result<Erased> {
+        let user = &erasure.user;
+        let options = EraseOptions { also_in_shared: erasure.also_in_shared };
+        self.parts.embed_cache.clear();
+        let mut erased = Erased::nothing_of(user);
+        let known = self.parts.users.cubes(None).await?;
+        let others: Vec<&Cube> = known.iter().filter(|cube| cube.owner_id != *user).collect();
+        for cube in &erasure.cubes {
+            // Somebody else's since an earlier call removed it.
+            if others.iter().any(|other| other.cube_id == cube.cube_id) {
+                continue;
+            }
             let scope = Scope::of(&cube.cube_id);
-            erased.n_memories += self.parts.record.count(&scope, &Filter::Everything).await?;
-            self.remove_cube(&cube).await?;
+            match known.iter().find(|known| known.cube_id == cube.cube_id) {
+                Some(cube) => {
+                    erased.n_memories += self.parts.record.count(&scope, &Filter::Everything).await?;
+                    self.remove_cube(cube).await?;
+                }
+                // An earlier call removed it, and perhaps not all that belongs to it.
+                None => self.remove_rest_of(cube).await?,
+            }
             self.erase_vectors(&scope).await?;
-            erased.cubes.push(cube.cube_id);
+            erased.cubes.push(cube.cube_id.clone());
         }
         for cube in &others {
             self.leave_cube(cube, user).await?;
@@ -99,7 +251,7 @@ impl Mos {
             erased.shared.extend(found);
         }
         let mut cubes = erased.cubes.clone();
-        // An earlier call may have come as far as this.
+        // Deleted earlier, it may still be named.
         let usual = default_cube_id(user);
         if !cubes.contains(&usual) && !others.iter().any(|other| other.cube_id == usual) {
             cubes.push(usual);
@@ -110,13 +262,21 @@ impl Mos {
             let traces = store.erase_traces(user, &cubes, options.also_in_shared).await?;
             (erased.n_jobs, erased.n_changes) = (traces.n_jobs, traces.n_changes);
         }
-        // Last: as long as the user is known, the same call goes on after an error.
-        self.parts.users.erase_user(user).await?;
+        match self.parts.users.erase_user(user).await {
+            // An earlier call came as far as this.
+            Err(StoreError::NotFound { .. }) => Ok(erased),
+            done => Ok(done.map(|()| erased)?),
+        }
+    }
+
+    /// Rewrites the embedded database, and tells what is out of reach.
+    async fn erase_bytes(&self, mut erased: Erased) -> Result<Erased> {
         if self.parts.sqlite.is_some() {
             self.compact().await.map_err(|error| {
                 Error::Invalid(format!(
-                    "user `{user}` is erased, but bytes of it stay in the database until it is rewritten: {error}; end other \
-                     programs that use it, then run `mos doctor --compact`"
+                    "user `{}` is erased, but bytes of it stay in the database until it is rewritten: {error}; end other \
+                     programs that use it, then run `mos doctor --compact`",
+                    erased.user_id
                 ))
             })?;
         }
@@ -155,6 +315,13 @@ impl Mos {
             Ok(Err(error)) => Err(Error::Invalid(format!("the log of changes cannot be rewritten: {error}"))),
             Err(error) => Err(Error::Invalid(format!("the log of changes was not rewritten: {error}"))),
         }
+    }
+
+    /// Removes what belongs to a cube that is gone itself: what an interrupted call had not come to.
+    async fn remove_rest_of(&self, cube: &Cube) -> Result<()> {
+        self.has_changed(&cube.cube_id);
+        self.forget_work(&cube.cube_id).await?;
+        self.parts.activation.forget(cube).await
     }
 
     /// Brings an index of vectors to what the record holds.
@@ -236,6 +403,19 @@ impl Mos {
                 .to_owned(),
         );
         Ok(left)
+    }
+}
+
+/// Reads or writes notes where that is allowed.
+async fn in_notes<T: Send + 'static>(
+    notes: &Notes,
+    work: impl FnOnce(&Notes) -> io::Result<T> + Send + 'static,
+) -> Result<T> {
+    let notes = notes.clone();
+    match tokio::task::spawn_blocking(move || work(&notes)).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) => Err(Error::Invalid(format!("what is being erased cannot be noted: {error}"))),
+        Err(error) => Err(Error::Invalid(format!("what is being erased was not noted: {error}"))),
     }
 }
 

@@ -1,11 +1,14 @@
 //! A user who is erased is nowhere any more: rows, history, full text, jobs, logs, counted tokens, files.
 
+use std::future::{Future, poll_fn};
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use mos::config::Setting;
 use mos::{Add, EraseOptions, Error, Mos, NewCube, Settings, files_holding};
-use mos_core::{CubeId, JobId, NewJob, Scope, SystemClock, UserId};
+use mos_core::{CubeId, JobId, NewJob, Scope, StateStore, SystemClock, UserId};
 use mos_stores::{SqliteOptions, SqliteStore};
 use mos_testkit::embedder::WordEmbedder;
 use serde_json::json;
@@ -151,4 +154,118 @@ async fn copies_that_lie_beside_the_data_are_told_of() {
     std::fs::write(folder.path().join("mos.db.v7.backup"), "an older database").unwrap();
     let erased = mos.erase_user(&zora(), EVERYTHING).await.unwrap();
     assert!(erased.left.iter().any(|left| left.contains("mos.db.v7.backup")), "{:?}", erased.left);
+}
+
+/// The names of two more cubes of zora's, which stand in none of her memories.
+const MORE_CUBES: [&str; 2] = ["wallabyton", "possumdale"];
+
+/// Zora with three cubes; their names stand in counted tokens and in the log of changes, and what she did in a log of events.
+async fn house_of_cubes() -> TempDir {
+    let (folder, mos) = house().await;
+    for (number, cube) in MORE_CUBES.into_iter().enumerate() {
+        mos.create_cube(&zora(), NewCube::new(cube)).await.unwrap();
+        mos.add(Add::text("I live in quokkaburg").user(zora()).cube(CubeId::from(cube))).await.unwrap();
+        let line = json!({"user": "bob", "what": "POST /product/search", "cubes": [cube]});
+        std::fs::write(folder.path().join(format!("audit/{number}.jsonl")), format!("{line}\n")).unwrap();
+    }
+    drop(mos);
+    let store = sqlite(folder.path());
+    let event = json!({"user_id": zora(), "log_content": "moved to emumarket"});
+    StateStore::append(&*store, &Scope::of(&of_bob()), "events", &[event], 100).await.unwrap();
+    folder
+}
+
+fn sqlite(folder: &Path) -> Arc<SqliteStore> {
+    SqliteStore::open(SqliteOptions::at(folder.join("mos.db")), Arc::new(SystemClock)).unwrap()
+}
+
+fn check_all_gone(folder: &Path, when: &str) {
+    check_gone(folder, when);
+    let found = files_holding(folder, &MORE_CUBES.map(str::to_owned)).unwrap();
+    assert!(found.is_empty(), "{when}: {found:?}");
+    let notes: Vec<_> = std::fs::read_dir(folder.join("erasing")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(notes.iter().all(|path| path.ends_with("lock")), "{when}: {notes:?}");
+}
+
+/// Makes a step of erasing fail, after the cubes have gone: what should be a file is a folder.
+fn broken(folder: &Path, name: &str) -> std::path::PathBuf {
+    let path = folder.join(name);
+    std::fs::create_dir_all(&path).unwrap();
+    path
+}
+
+#[tokio::test]
+async fn an_erasure_that_failed_is_finished_by_the_next_start() {
+    for step in ["usage/2026-01-03.jsonl", "audit/broken.jsonl"] {
+        let folder = house_of_cubes().await;
+        let mos = open(folder.path()).await;
+        let obstacle = broken(folder.path(), step);
+        mos.erase_user(&zora(), EVERYTHING).await.unwrap_err();
+        assert!(mos.list_cubes(&zora()).await.is_err(), "{step}: nobody acts as the user");
+        drop(mos);
+        std::fs::remove_dir(obstacle).unwrap();
+        let mos = open(folder.path()).await;
+        check_all_gone(folder.path(), step);
+        let again = mos.erase_user(&zora(), EVERYTHING).await;
+        assert!(again.is_err(), "{step}: nobody of that name is there: {again:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_erasure_that_failed_is_finished_by_the_same_call_which_tells_of_all_cubes() {
+    let folder = house_of_cubes().await;
+    let mos = open(folder.path()).await;
+    let obstacle = broken(folder.path(), "audit/broken.jsonl");
+    mos.erase_user(&zora(), EVERYTHING).await.unwrap_err();
+    std::fs::remove_dir(obstacle).unwrap();
+    // Asked for with less, it still does what was asked for first.
+    let erased = mos.erase_user(&zora(), EraseOptions::default()).await.unwrap();
+    assert_eq!(erased.cubes.len(), 3, "{erased:?}");
+    check_all_gone(folder.path(), "after the second call");
+}
+
+/// Polls so often, then lets go, as if the program had ended there.
+async fn polled<T>(n_polls: usize, future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    let mut n_left = n_polls;
+    poll_fn(move |context| {
+        if n_left == 0 {
+            return Poll::Ready(None);
+        }
+        n_left -= 1;
+        future.as_mut().poll(context).map(Some)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_erasure_that_broke_off_anywhere_is_finished() {
+    for n_polls in [1, 6, 12, 20, 32] {
+        let folder = house_of_cubes().await;
+        let mos = open(folder.path()).await;
+        let whole = polled(n_polls, mos.erase_user(&zora(), EVERYTHING)).await;
+        drop(mos);
+        let mos = open(folder.path()).await;
+        // Before it was noted there is nothing to finish; then the same call does it all.
+        let is_known = mos.erase_user(&zora(), EVERYTHING).await.is_ok();
+        assert!(!(is_known && matches!(whole, Some(Ok(_)))), "what was whole is not done again");
+        drop(mos);
+        check_all_gone(folder.path(), &format!("after {n_polls} steps"));
+        let found = sqlite(folder.path()).check().await.unwrap();
+        assert!(found.is_empty(), "the database agrees with itself: {found:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_took_the_name_of_an_erased_user_is_not_erased_with_it() {
+    let folder = house_of_cubes().await;
+    let mos = open(folder.path()).await;
+    mos.erase_user(&zora(), EVERYTHING).await.unwrap();
+    mos.create_user(zora(), None).await.unwrap();
+    let cube = mos.ensure_default_cube(&zora()).await.unwrap();
+    mos.add(Add::text("somebody else lives here").user(zora())).await.unwrap();
+    drop(mos);
+    let mos = open(folder.path()).await;
+    let listed = json!(mos.get_all(&zora(), Some(&cube)).await.unwrap());
+    assert_eq!(listed["text_mem"][0]["memories"].as_array().unwrap().len(), 1);
 }
