@@ -11,14 +11,17 @@ RUN apt-get update && apt-get install --yes --no-install-recommends gcc g++ make
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
 COPY . .
-# Computing without AVX2: --build-arg RUSTFLAGS="-C target-cpu=x86-64"
+# Computing without AVX2: --build-arg RUSTFLAGS="-C target-cpu=x86-64". An empty value would undo what .cargo/config.toml says.
 ARG RUSTFLAGS
-ARG FEATURES=postgres
-RUN if [ -z "$RUSTFLAGS" ]; then unset RUSTFLAGS; fi; \
-    cargo build --locked --release --package mos-cli --features "$FEATURES" \
-    && install -D target/release/mos /out/mos \
-    && mkdir --parents /out/completions \
-    && for shell in bash zsh fish; do /out/mos completions $shell > /out/completions/mos.$shell; done
+ARG FEATURES=postgres,rabbitmq,opentelemetry
+# What `mos --version` tells; the history is not here: --build-arg MOS_COMMIT="$(git rev-parse --short=12 HEAD)"
+ARG MOS_COMMIT
+RUN set -e; \
+    if [ -z "$RUSTFLAGS" ]; then unset RUSTFLAGS; fi; \
+    cargo build --locked --release --package mos-cli --features "$FEATURES"; \
+    install -D target/release/mos /out/mos; \
+    mkdir --parents /out/completions; \
+    for shell in bash zsh fish; do /out/mos completions $shell > /out/completions/mos.$shell; done
 
 FROM debian:bookworm-slim
 # Certificates for servers, git for cubes in repositories.
@@ -35,7 +38,7 @@ USER 10001:10001
 ENV MOS_DATA_DIR=/data MOS_MODELS_DIR=/models MOS_LISTEN=0.0.0.0:8000
 VOLUME ["/data", "/models"]
 EXPOSE 8000
-# As long as work in the background may take to end.
+# In good order: requests have 30 seconds, then work in the background ends (`docker stop --time 60`).
 STOPSIGNAL SIGTERM
 # The image has no other program that speaks HTTP.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 CMD ["bash", "-c", \

@@ -71,6 +71,7 @@ pub fn from_environment(
     let chat_models = chat_models(&mut given);
     let layer = AutomaticLayer { value: given.value.clone(), sources: given.sources.clone() };
     let Loaded { settings, mut warnings } = Settings::load_over(path, environment, Some(layer))?;
+    given.note_references(path);
     let cube_config = cube_config(&mut given, purpose, &settings)?;
     let told = given.finish();
     if purpose != Purpose::Command {
@@ -172,6 +173,19 @@ impl Given {
 
     fn warn(&mut self, warning: String) {
         self.warnings.push(warning);
+    }
+
+    /// A name that the file refers to as `${NAME}` has an effect.
+    fn note_references(&mut self, file: Option<&Path>) {
+        // It was read a moment ago; one that has gone since only costs a warning too many.
+        let Some(text) = file.and_then(|file| std::fs::read_to_string(file).ok()) else { return };
+        let lines: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with('#')).collect();
+        for variable in AUTOMATIC_VARIABLES {
+            let reference = format!("${{{}}}", variable.name);
+            if lines.iter().any(|line| line.contains(&reference)) {
+                self.told.insert(variable.name);
+            }
+        }
     }
 
     /// Returns what is worth knowing: also of the names that are set and had no effect.

@@ -209,6 +209,7 @@ pub const VARIABLES: &[Variable] = &[
     unused("MOS_FEEDBACK_RERANKER_BACKEND", OF_RERANKER),
     unused("MOS_FEEDBACK_RERANKER_MODEL", OF_RERANKER),
     program("MOS_CONFIG"),
+    program("MOS_LISTEN"),
     program("MOS_LOG"),
     program("MOS_LOG_FORMAT"),
     program("MOS_TEST_LONG"),

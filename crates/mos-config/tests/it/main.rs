@@ -4,6 +4,7 @@
 
 mod automatic;
 mod compat;
+mod container;
 mod environment;
 mod errors;
 mod ready_to_run;
