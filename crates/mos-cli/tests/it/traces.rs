@@ -59,7 +59,7 @@ async fn answer(stream: TcpStream, received: Arc<Mutex<Vec<u8>>>) {
             let head = http::Response::builder().header("content-type", "application/grpc").body(()).unwrap();
             let mut sending = respond.send_response(head, false).unwrap();
             // One message without fields.
-            sending.send_data(vec![0; 5].into(), false).unwrap();
+            sending.send_data(vec![0_u8; 5].into(), false).unwrap();
             let mut trailers = http::HeaderMap::new();
             trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
             sending.send_trailers(trailers).unwrap();

@@ -357,13 +357,14 @@ impl Mos {
         if options.also_in_shared {
             // Caches tell what they were computed from.
             self.forget_promoted(cube).await?;
+            // Before the memories go: afterwards nothing tells which they were, should this break off.
+            if let Some(state) = &self.parts.state {
+                mos_scheduler::monitor::forget(state.as_ref(), &scope, Some(&memories)).await?;
+            }
             for ids in memories.chunks(PAGE) {
                 let origin = Origin::new(ACTOR, "erase_user");
                 let batch = WriteBatch { delete: ids.to_vec(), ..WriteBatch::new(origin) };
                 self.parts.record.apply(&scope, batch).await?;
-            }
-            if let Some(state) = &self.parts.state {
-                mos_scheduler::monitor::forget(state.as_ref(), &scope, Some(&memories)).await?;
             }
             if let Some(store) = &self.parts.sqlite {
                 store.erase_history(&scope, &memories).await?;
