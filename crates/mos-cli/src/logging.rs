@@ -3,11 +3,14 @@
 use std::any::Any;
 
 use tracing::Subscriber;
-use tracing_subscriber::filter::{EnvFilter, LevelFilter};
+use tracing_subscriber::filter::{EnvFilter, LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt};
+
+/// A library that tells of whole messages, and memories stand in them.
+const TALKATIVE: &str = "rmcp";
 
 /// The variable that says what lines look like: `text`, or `json` for one object in each line.
 const FORMAT: &str = "MOS_LOG_FORMAT";
@@ -27,12 +30,12 @@ pub(crate) fn start(verbose: u8, traces: Option<Traces>) {
         _ => "debug",
     };
     let mut filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    // This library logs whole messages, and memories stand in them.
-    if let Ok(quiet) = "rmcp=warn".parse() {
+    if let Ok(quiet) = format!("{TALKATIVE}=warn").parse() {
         filter = filter.add_directive(quiet);
     }
     let format = std::env::var(FORMAT).unwrap_or_default();
-    let traces = traces.map(|traces| traces.with_filter(LevelFilter::INFO));
+    let told = Targets::new().with_default(LevelFilter::INFO).with_target(TALKATIVE, LevelFilter::WARN);
+    let traces = traces.map(|traces| traces.with_filter(told));
     tracing_subscriber::registry().with(traces).with(lines(format == "json").with_filter(filter)).init();
     if !matches!(format.as_str(), "" | "text" | "json") {
         tracing::warn!("{FORMAT} must be `text` or `json`; lines are text");

@@ -1,5 +1,6 @@
 //! Traces of a server as a collector of OpenTelemetry gets them.
 
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -95,4 +96,32 @@ fn a_collector_that_is_not_there_costs_nothing_but_traces() {
     let server = Serving::start(data.path(), &["--config", &settings]);
     assert_eq!(server.get_with("/health", "").0, 200);
     assert_eq!(server.signal("TERM"), Some(0));
+}
+
+#[test]
+fn what_clients_of_the_tools_send_is_in_no_trace() {
+    let collector = Collector::start();
+    let data = tempfile::tempdir().unwrap();
+    let section = object!({"endpoint": format!("http://{}", collector.address)});
+    let settings = object!({"server": {"opentelemetry": section}}).to_string();
+    let settings = write(data.path(), "settings.json", &settings);
+    let server = Serving::start(data.path(), &["--compat-open", "--config", &settings]);
+    let client = object!({"name": "quokkaburg", "version": "1"});
+    let parameters = object!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": client});
+    let body = object!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": parameters}).to_string();
+    let mut stream = std::net::TcpStream::connect(&server.address).unwrap();
+    write!(
+        stream,
+        "POST /mcp HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nAccept: application/json, \
+         text/event-stream\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        server.address,
+        body.len()
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert_eq!(server.signal("TERM"), Some(0));
+    assert!(collector.has(b"/mcp"), "the request is there");
+    assert!(!collector.has(b"quokkaburg"), "and nothing that it said");
 }
