@@ -5,7 +5,8 @@
 use axum::http::HeaderMap;
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
 use opentelemetry::trace::{TraceContextExt, TracerProvider};
-use opentelemetry_otlp::{SpanExporter, WithExportConfig};
+use opentelemetry_otlp::tonic_types::transport::ClientTlsConfig;
+use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithTonicConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
@@ -36,11 +37,13 @@ impl Drop for Sending {
 /// # Errors
 /// A sentence that says what is wrong with the address.
 pub fn layer(telemetry: &Telemetry) -> Result<(Traces, Sending), String> {
-    let exporter = SpanExporter::builder()
-        .with_tonic()
-        .with_endpoint(telemetry.endpoint.as_str())
-        .build()
-        .map_err(|error| format!("traces cannot be sent to {}: {error}", telemetry.endpoint))?;
+    let mut builder = SpanExporter::builder().with_tonic().with_endpoint(telemetry.endpoint.as_str());
+    if telemetry.endpoint.starts_with("https://") {
+        // Of itself it trusts nobody.
+        builder = builder.with_tls_config(ClientTlsConfig::new().with_enabled_roots());
+    }
+    let exporter =
+        builder.build().map_err(|error| format!("traces cannot be sent to {}: {error}", telemetry.endpoint))?;
     let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(telemetry.sample_ratio)));
     let provider = SdkTracerProvider::builder()
         .with_batch_exporter(exporter)
