@@ -28,6 +28,9 @@ fn stdout(folder: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Stri
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// Variables, arguments, and the folder that is used then.
+type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str], String);
+
 #[test]
 fn memos_name_for_the_folder_is_heeded_under_the_file_the_own_name_and_the_flag() {
     let folder = tempfile::tempdir().unwrap();
@@ -36,7 +39,7 @@ fn memos_name_for_the_folder_is_heeded_under_the_file_the_own_name_and_the_flag(
     let [base, filed, own, flagged] = ["base", "filed", "own", "flagged"].map(place);
     let settings = write(folder, "settings.json", &serde_json::json!({"data_dir": filed}).to_string());
     let memos = ("MEMOS_BASE_PATH", base.as_str());
-    let cases: [(&[(&str, &str)], &[&str], String); 4] = [
+    let cases: [Case<'_>; 4] = [
         (&[memos], &["add", "likes tea"], format!("{base}/.memos")),
         (&[memos], &["add", "likes tea", "--config", settings.as_str()], filed.clone()),
         (&[memos, ("MOS_DATA_DIR", own.as_str())], &["add", "likes tea", "--config", settings.as_str()], own.clone()),

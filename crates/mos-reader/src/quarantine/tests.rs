@@ -1,6 +1,5 @@
 //! How well it is told apart, measured on texts that stand in `cases.txt`.
 
-use mos_core::MemoryId;
 use serde_json::json;
 
 use super::*;

@@ -106,6 +106,7 @@ mod tests {
             image_model: None,
             fetcher: None,
             max_tokens,
+            quarantine: true,
             clock: Arc::new(mos_core::SystemClock),
         };
         let (size, overlap) = CHUNK;

@@ -3,13 +3,12 @@
 use std::collections::HashMap;
 
 use axum::Extension;
-use axum::body::Bytes;
-use axum::extract::{FromRequest, Query, Request as HttpRequest, State};
+use axum::extract::multipart::MultipartError;
+use axum::extract::{FromRequest, Multipart, Query, Request as HttpRequest, State};
 use axum::http::{StatusCode, header};
 use mos::product::{CreateKnowledgeBaseRequest, GetKnowledgeFilesRequest, KnowledgeFile, Request};
 use serde_json::{Value, json};
 
-use super::multipart;
 use super::{Answer, ok};
 use crate::audit::Notes;
 use crate::error::ApiError;
@@ -21,6 +20,9 @@ const BASE: &str = "knowledgebase_id";
 
 /// What a form calls a file.
 const FILE: &str = "file";
+
+/// The most parts of a form.
+const MAX_PARTS: usize = 64;
 
 pub(super) async fn create(Operations(product): Operations, JsonBody(body): JsonBody) -> Answer {
     let made = product.create_knowledge_base(CreateKnowledgeBaseRequest::from_json(&body)?).await?;
@@ -41,8 +43,8 @@ pub(super) async fn add_files(
 ) -> Answer {
     let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let content_type = content_type.unwrap_or_default().to_owned();
-    let (base, files) = if multipart::is_form(&content_type) {
-        let (base, files) = of_form(&content_type, request, &state).await?;
+    let (base, files) = if is_form(&content_type) {
+        let (base, files) = of_form(request, &state).await?;
         if let Some(Extension(notes)) = notes {
             notes.cube(&base);
         }
@@ -91,27 +93,36 @@ pub(super) async fn get_files(Operations(product): Operations, JsonBody(body): J
 }
 
 /// Returns the knowledge base and the files of a form.
-async fn of_form(
-    content_type: &str,
-    request: HttpRequest,
-    state: &ServerState,
-) -> Result<(String, Vec<KnowledgeFile>), ApiError> {
+async fn of_form(request: HttpRequest, state: &ServerState) -> Result<(String, Vec<KnowledgeFile>), ApiError> {
     let query =
         Query::<HashMap<String, String>>::try_from_uri(request.uri()).map_err(|refused| bad(refused.body_text()))?;
-    let named = query.0.get(BASE).cloned();
-    let body = Bytes::from_request(request, state)
-        .await
-        .map_err(|refused| ApiError::new(refused.status(), refused.body_text()))?;
-    let parts = multipart::parts(content_type, &body).map_err(bad)?;
-    let in_form = || {
-        let part = parts.iter().find(|part| part.name == BASE)?;
-        Some(String::from_utf8_lossy(&part.bytes).trim().to_owned())
-    };
-    let base = named.or_else(in_form).filter(|base| !base.is_empty());
-    let base = base.ok_or_else(|| bad(format!("{BASE} is required")))?;
-    let files = parts.iter().filter(|part| part.name == FILE);
-    let files = files.map(|part| KnowledgeFile::of_bytes(part.file_name.as_deref(), part.bytes.to_vec()));
-    Ok((base, files.collect()))
+    let mut base = query.0.get(BASE).cloned();
+    let mut form = Multipart::from_request(request, state).await.map_err(|refused| bad(refused.body_text()))?;
+    let broken = |error: MultipartError| ApiError::new(error.status(), error.body_text());
+    let (mut files, mut n_parts) = (Vec::new(), 0);
+    while let Some(part) = form.next_field().await.map_err(broken)? {
+        n_parts += 1;
+        if n_parts > MAX_PARTS {
+            return Err(bad(format!("a form has at most {MAX_PARTS} parts")));
+        }
+        match part.name() {
+            Some(FILE) => {
+                let name = part.file_name().map(str::to_owned);
+                files.push(KnowledgeFile::of_bytes(name.as_deref(), part.bytes().await.map_err(broken)?.to_vec()));
+            }
+            Some(BASE) if base.is_none() => base = Some(part.text().await.map_err(broken)?.trim().to_owned()),
+            Some(_) => {}
+            None => return Err(bad("a part of the form has no name")),
+        }
+    }
+    let base = base.filter(|base| !base.is_empty()).ok_or_else(|| bad(format!("{BASE} is required")))?;
+    Ok((base, files))
+}
+
+/// Whether a content type is that of a form with files.
+fn is_form(content_type: &str) -> bool {
+    let kind = content_type.split(';').next().unwrap_or_default();
+    kind.trim().eq_ignore_ascii_case("multipart/form-data")
 }
 
 fn base_of(body: &Value) -> Result<&str, ApiError> {

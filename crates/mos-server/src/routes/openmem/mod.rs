@@ -5,7 +5,6 @@
 
 mod answer;
 mod knowledge;
-mod multipart;
 mod profiles;
 mod request;
 

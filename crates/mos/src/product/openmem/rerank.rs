@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mos_core::{IdSource, RandomIds, RerankCandidate, RerankQuery, Reranker};
+use mos_core::{RerankCandidate, RerankQuery, Reranker};
 use mos_memory::rerank::CosineReranker;
 use serde_json::{Value, json};
 
@@ -53,7 +53,7 @@ impl Product {
             Some(json!({"index": one.index, "document": document, "relevance_score": one.score}))
         });
         let results: Vec<Value> = results.collect();
-        let data = json!({"id": RandomIds.next_uuid(), "model": reranker.name(), "results": results});
+        let data = json!({"id": self.mos().parts.ids.next_uuid(), "model": reranker.name(), "results": results});
         Ok(Reply::new("Documents ranked successfully", data))
     }
 
