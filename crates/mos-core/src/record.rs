@@ -318,7 +318,7 @@ pub trait RecordStore: GraphStore {
     }
 
     /// Activates those of these memories that are marked as deleted, under whichever name, in one write, and returns how many
-    /// there were. Others and unknown ids are left alone.
+    /// there were. Those that were kept apart before are kept apart again. Others and unknown ids are left alone.
     ///
     /// # Errors
     /// As [`RecordStore::soft_delete`].
@@ -378,7 +378,7 @@ mod soft_deletion {
     use serde_json::Value;
 
     use super::{MemoryItem, Origin, RecordStore, Scope, StoreError, WriteBatch};
-    use crate::memory::Status;
+    use crate::memory::{QUARANTINE, Status};
 
     pub(super) const RECORD: &str = "delete_record_id";
     const TIME: &str = "delete_time";
@@ -406,7 +406,9 @@ mod soft_deletion {
 
     pub(super) fn activate(item: &mut MemoryItem) {
         unmark(item);
-        item.metadata.status = Some(Status::Activated);
+        // Marked and told again is not looked at: what was kept apart stays so until somebody releases it.
+        let is_apart = item.metadata.extra.get(QUARANTINE).is_some_and(Value::is_string);
+        item.metadata.status = Some(if is_apart { Status::Archived } else { Status::Activated });
     }
 
     pub(super) async fn replace<S: RecordStore + ?Sized>(
