@@ -41,7 +41,8 @@ impl Mos {
         let role = self.checked_user(user).await?.role;
         let refused = || Error::NoAccess { user: user.clone(), cube: cube.clone() };
         let given = self.parts.users.access(user, cube).await?;
-        let access = given.or_else(|| self.is_open().then_some(Access::Member)).ok_or_else(refused)?;
+        // Whoever was given less before is no worse off than a stranger.
+        let access = given.max(self.is_open().then_some(Access::Member)).ok_or_else(refused)?;
         let cube = self.parts.users.cube(cube).await?.ok_or_else(refused)?;
         Ok((cube, effective(role, access), role))
     }
@@ -107,9 +108,9 @@ impl Mos {
         }
     }
 
-    /// As [`Mos::check_reads`], refused unless the user may write to the cube.
+    /// As [`Mos::check_reads`], refused unless the user may write to the cube and it is registered.
     pub(crate) async fn check_writes(&self, user: &UserId, cube: &CubeId) -> Result<()> {
-        match self.writable_cube(user, cube).await {
+        match self.cube(user, cube).await {
             Ok(_) => Ok(()),
             Err(Error::UnknownUser(user)) => Err(Error::NoAccess { user, cube: cube.clone() }),
             Err(error) => Err(error),

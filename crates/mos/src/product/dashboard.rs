@@ -71,6 +71,8 @@ impl Product {
             return Ok(reached.map(|_| cube).into_iter().collect());
         }
         let cubes = match self.acting(user_id)? {
+            // Of a user who is named nothing but its own memories is shown.
+            Some(user) if user_id.is_some() => self.cubes_open_to(&user).await?,
             Some(user) => self.cubes_of(&user).await?,
             None => self.within_reach().await?,
         };

@@ -122,12 +122,12 @@ impl Product {
                 held.into_iter().map(|(cube, _)| cube.cube_id).collect()
             }
             (None, Meant::Files(_), _) => ids_of(self.within_reach().await?),
+            // The name is one of the conditions.
+            (None, Meant::Passing(_), Some(user)) if names_user => ids_of(self.cubes_open_to(user).await?),
             (None, Meant::Passing(_), Some(user)) => {
+                // Without a name the conditions also meet what others keep in cubes that are shared.
                 let mut cubes = self.cubes_of(user).await?;
-                if !names_user {
-                    // Without a name the conditions also meet what others keep in cubes that are shared.
-                    cubes.retain(|cube| cube.owner_id == *user);
-                }
+                cubes.retain(|cube| cube.owner_id == *user);
                 ids_of(cubes)
             }
             // Conditions alone would reach into the cubes of everybody.

@@ -138,8 +138,6 @@ impl Product {
         let found = self.dreamer(Scope::Write, &request.cube_id, &request.user_id).await?;
         let (user, cube) = found.ok_or_else(|| unknown(&request.cube_id))?;
         let mos = self.mos();
-        // What comes of it is written to the cube.
-        drop(mos.cube(&user, &cube.cube_id).await?);
         let dreams = crate::scheduling::options::work_options(mos.settings()).dream.is_some();
         let Some(scheduler) = mos.scheduler().filter(|_| dreams) else {
             return Err(ProductError::new(

@@ -71,6 +71,12 @@ impl Product {
         Ok(self.usable(cubes))
     }
 
+    /// Returns the cubes that a user may have written to, when the caller may use them: where cubes are open to everybody, that
+    /// may be any. Whoever asks here looks in them for what is this user's alone.
+    pub(super) async fn cubes_open_to(&self, user: &UserId) -> ProductResult<Vec<Cube>> {
+        if self.app.options().is_open { self.within_reach().await } else { self.cubes_of(user).await }
+    }
+
     /// Returns every cube that the caller may use, whoever it belongs to, newest first.
     pub(super) async fn within_reach(&self) -> ProductResult<Vec<Cube>> {
         match (&self.caller.identity, &self.caller.cubes) {

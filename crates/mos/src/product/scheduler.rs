@@ -259,9 +259,7 @@ impl Product {
     async fn state_of_task(&self, user: &UserId, task: &str) -> ProductResult<Option<ItemState>> {
         let scheduler = self.mos().scheduler();
         let mut states = Vec::new();
-        // Where cubes are open to everybody, the user's work may be for any of them.
-        let is_open = self.app.options().is_open;
-        let cubes = if is_open { self.within_reach().await? } else { self.cubes_of(user).await? };
+        let cubes = self.cubes_open_to(user).await?;
         for cube in &cubes {
             let scope = CubeScope::of(&cube.cube_id);
             match &scheduler {

@@ -1,6 +1,9 @@
 //! Which cubes a user may mean without naming one, which it may make, and what is open where everything is.
 
-use mos::product::{AddRequest, App, Caller, CreateCubeRequest, ProductOptions, SearchRequest};
+use mos::product::{
+    AddRequest, App, Caller, CreateCubeRequest, DeleteMemoryRequest, GetMemoryDashboardRequest, ProductOptions,
+    Request, SearchRequest,
+};
 use mos::{Error, NewCube};
 use mos_core::{Access, CubeId};
 use serde_json::json;
@@ -42,6 +45,42 @@ async fn what_was_open_to_everybody_is_closed_again_when_the_program_ends() {
     assert_eq!(failure(closed.product().search(about_cats("bob", Some("ann"))).await).0, 403);
     let error = closed.mos().get_all(&bob(), Some(&"ann".into())).await.unwrap_err();
     assert!(matches!(error, Error::NoAccess { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn what_a_user_wrote_to_an_open_cube_of_somebody_else_is_shown_and_removed_under_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = ProductOptions { is_open: true, ..ProductOptions::default() };
+    let opened = App::new(open(folder.path()).await, options);
+    let product = opened.product();
+    tell(&product, "ann", "the cat sleeps").await;
+    product.add(to("bob", Some("ann"))).await.unwrap();
+    let shown = async || {
+        let request = GetMemoryDashboardRequest::from_json(&json!({"user_id": "bob"})).unwrap();
+        let lists = product.get_memory_dashboard(request).await.unwrap().data.lists.text_mem;
+        serde_json::to_string(&lists).unwrap()
+    };
+    let before = shown().await;
+    assert!(before.contains("the dog barks") && !before.contains("the cat sleeps"), "{before}");
+    let of_bob = DeleteMemoryRequest { user_id: Some("bob".to_owned()), ..DeleteMemoryRequest::new() };
+    product.delete_memory(of_bob).await.unwrap();
+    let after = shown().await;
+    assert!(!after.contains("the dog barks"), "{after}");
+    let found = product.search(about_cats("ann", None)).await.unwrap().data.to_string();
+    assert!(found.contains("the cat sleeps") && !found.contains("the dog barks"), "{found}");
+}
+
+#[tokio::test]
+async fn who_may_read_a_cube_is_no_worse_off_than_strangers_where_all_are_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = ProductOptions { is_open: true, ..ProductOptions::default() };
+    let opened = App::new(open(folder.path()).await, options);
+    let product = opened.product();
+    tell(&product, "ann", "the cat sleeps").await;
+    opened.mos().create_user("bob", None).await.unwrap();
+    opened.mos().share_cube_with(&ann(), &"ann".into(), &bob(), Access::Reader).await.unwrap();
+    product.add(to("eve", Some("ann"))).await.expect("a stranger writes");
+    product.add(to("bob", Some("ann"))).await.expect("and so does bob");
 }
 
 #[tokio::test]

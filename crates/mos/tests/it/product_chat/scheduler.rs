@@ -179,6 +179,9 @@ async fn a_dream_is_asked_for_where_something_dreams() {
     assert_eq!(house.app.mos().scheduler().unwrap().recent().len(), 1, "nothing else was sent");
     house.app.mos().share_cube_with(&ann(), &cube(), &bob(), Access::Member).await.unwrap();
     as_bob.dream_trigger_cube(DreamTriggerRequest::new("ann".to_owned())).await.expect("who writes may");
+    house.app.mos().unregister_mem_cube(&ann(), &cube()).await.unwrap();
+    let gone = product.dream_trigger_cube(DreamTriggerRequest::new("ann".to_owned())).await.unwrap_err();
+    assert_eq!(gone.status, 400, "nothing is written to a cube that is not registered: {gone}");
     let health = as_json(&product.dream_diary_health().unwrap());
     assert_eq!(
         (&health["plugin"], &health["scheduler_connected"]),
