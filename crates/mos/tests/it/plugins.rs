@@ -252,7 +252,8 @@ async fn told_by(plugin: Rendering) -> String {
 async fn one_plugin_at_most_renders_the_context() {
     assert_eq!(told_by(Rendering("poet", Ok("I know"))).await, "<I know: tea at five for when is tea?>");
     let failing = Rendering("poet", Err(HookError::failed("no ink")));
-    assert_eq!(told_by(failing).await, "<1. tea at five>", "as without a plugin");
+    let told = told_by(failing).await;
+    assert!(told.starts_with('<') && told.ends_with("\n1. [user] tea at five>"), "as without a plugin: {told}");
     let poets =
         || -> Vec<Arc<dyn Plugin>> { vec![Arc::new(Rendering("poet", Ok("a"))), Arc::new(Rendering("bard", Ok("b")))] };
     let error = refused(poets(), json!({})).await;
