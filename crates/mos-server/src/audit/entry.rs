@@ -38,8 +38,11 @@ const CUBE_FIELDS: [&str; 11] = [
 /// Fields of bodies, query strings and paths that name users: one, or a list. Who acts goes before whom it is done to.
 const USER_FIELDS: [&str; 5] = ["user_id", "user", "owner_id", "agent_id", "target_user_id"];
 
-/// The field that names a user where the one above is not given, and says what the user is called where it is.
+/// The field that names a user in [`USERS_BY_NAME`]; everywhere else it says what somebody is called, which is no id.
 const USER_NAME_FIELD: &str = "user_name";
+
+/// Operations whose `user_name` is the id of a user.
+const USERS_BY_NAME: &[&str] = &["/admin/keys"];
 
 /// The field of a chat's `metadata` that names cubes, with commas between them.
 const CUBES_OF_CHAT: &str = "/metadata/mos_cube";
@@ -82,6 +85,7 @@ struct Noted {
     /// As they came.
     users: Vec<String>,
     tool: Option<&'static str>,
+    has_users_by_name: bool,
 }
 
 /// What a request names, noted while it is read; in the extensions of the request.
@@ -89,13 +93,19 @@ struct Noted {
 pub(crate) struct Notes(Arc<Mutex<Noted>>);
 
 impl Notes {
+    /// For a request of this path.
+    pub(super) fn of(path: &str) -> Self {
+        let has_users_by_name = USERS_BY_NAME.contains(&path);
+        Self(Arc::new(Mutex::new(Noted { has_users_by_name, ..Noted::default() })))
+    }
+
     /// Notes the cubes and the users that a body names.
     pub(crate) fn read(&self, body: &Value) {
         for field in CUBE_FIELDS {
             texts(body.get(field), |cube| self.cube(cube));
         }
         texts(body.pointer(CUBES_OF_CHAT), |cubes| self.listed_cubes(cubes));
-        if body.get(USER_FIELDS[0]).and_then(Value::as_str).is_none_or(str::is_empty) {
+        if self.noted().has_users_by_name {
             texts(body.get(USER_NAME_FIELD), |user| self.user(user));
         }
         for field in USER_FIELDS {
@@ -244,6 +254,18 @@ mod tests {
             (Some("ann lee"), vec!["bob".to_owned(), "eve".to_owned()])
         );
         assert!(!serde_json::to_string(&entry).unwrap().contains("secret"));
+    }
+
+    #[test]
+    fn what_somebody_is_called_is_not_noted() {
+        for (path, expected) in [("/admin/keys", Some("ann")), ("/admin/users", None), ("/dream/trigger/cube", None)] {
+            let notes = Notes::of(path);
+            notes.read(&json!({"user_name": "ann", "user_id": ""}));
+            notes.read_query(&format!("{path}?user_name=ann").parse().unwrap());
+            let mut entry = Entry::default();
+            notes.fill(&mut entry);
+            assert_eq!(entry.named_user.as_deref(), expected, "{path}");
+        }
     }
 
     #[test]

@@ -32,8 +32,10 @@ const READING: &[&str] = &[
     "/api/openmem/v1/get/message",
     "/api/openmem/v1/get/memory",
     "/api/openmem/v1/get/knowledgebase-file",
+    "/api/openmem/v1/get/status",
     "/api/openmem/v1/extract/memory",
     "/api/openmem/v1/rerank",
+    "/dashboard/api/search",
     "/dream/diary",
     "/v1/embeddings",
 ];
@@ -114,11 +116,66 @@ async fn record(
 
 /// Notes what a request names outside its body.
 fn named_beside_the_body(request: &Request, path: &str, places: &BTreeMap<String, String>) -> Notes {
-    let notes = Notes::default();
+    let notes = Notes::of(path);
     notes.read_pairs(places.clone());
     notes.read_query(request.uri());
     if path.starts_with(openai::PREFIX) {
         notes.read_headers(request.headers(), openai::USER, openai::CUBE);
     }
     notes
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// What is asked with POST and written down. The master key is not kept, but who made one is worth knowing.
+    const CHANGING: &[&str] = &[
+        "/product/add",
+        "/product/feedback",
+        "/product/delete_memory",
+        "/product/delete_memory_by_record_id",
+        "/product/recover_memory_by_record_id",
+        "/product/create_cube",
+        "/product/register_cube",
+        "/product/chat/complete",
+        "/product/chat/stream",
+        "/product/chat/stream/playground",
+        "/product/chat/stream/business_user",
+        "/api/openmem/v1/add/message",
+        "/api/openmem/v1/update/memory",
+        "/api/openmem/v1/delete/memory",
+        "/api/openmem/v1/add/feedback",
+        "/api/openmem/v1/chat",
+        "/api/openmem/v1/create/knowledgebase",
+        "/api/openmem/v1/delete/knowledgebase",
+        "/api/openmem/v1/add/knowledgebase-file",
+        "/api/openmem/v1/delete/knowledgebase-file",
+        "/api/openmem/v1/bind/profile_template",
+        "/api/openmem/v1/edit/profile",
+        "/api/openmem/v1/delete/profile",
+        "/admin/keys",
+        "/admin/generate-master-key",
+        "/admin/users",
+        "/dashboard/api/cubes",
+        "/dashboard/api/memories",
+        "/dashboard/api/memories/{id}/undo",
+        "/dashboard/api/scheduler/retry",
+        "/dream/trigger/cube",
+        "/v1/chat/completions",
+    ];
+
+    #[test]
+    fn of_every_operation_that_is_asked_with_post_is_known_whether_it_changes_something() {
+        let (_, routes) = crate::routes::all().into_parts();
+        let asked: BTreeSet<String> =
+            routes.into_iter().filter(|route| route.method == "POST").map(|route| route.path).collect();
+        let known: BTreeSet<String> = READING.iter().chain(CHANGING).map(|path| (*path).to_owned()).collect();
+        assert_eq!(known.len(), READING.len() + CHANGING.len(), "nothing does both");
+        let (new, gone): (Vec<_>, Vec<_>) = (asked.difference(&known).collect(), known.difference(&asked).collect());
+        assert!(new.is_empty() && gone.is_empty(), "in neither list: {new:?}; not registered: {gone:?}");
+        assert!(CHANGING.iter().all(|path| is_change(&Method::POST, path)));
+    }
 }

@@ -46,6 +46,7 @@ async fn memories_are_told_by_their_cubes_and_never_by_their_text() {
     assert_eq!(house.post("/product/add", &ann, add).await.0, 200);
     let search = json!({"query": "Rosebud", "user_id": "ann", "readable_cube_ids": ["notes"]});
     assert_eq!(house.post("/product/search", &ann, search).await.0, 200);
+    assert_eq!(house.post("/dashboard/api/search", &ann, json!({"query": "Rosebud"})).await.0, 200);
     let newest = entries(&house, "").await;
     assert_eq!(newest.len(), 1, "searching changes nothing");
     assert_eq!((&newest[0]["what"], &newest[0]["cubes"]), (&json!("POST /product/add"), &json!(["notes"])));
