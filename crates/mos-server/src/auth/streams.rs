@@ -12,13 +12,14 @@ use mos::Mos;
 use mos::keys::KeyError;
 use mos_config::Secret;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::state::ServerState;
 
 /// How often a key is looked at again: so late is noticed what other servers revoked, or time.
 const EVERY: Duration = Duration::from_secs(30);
 
-/// How often in a row the store of keys may fail until a stream ends: it may be away for a moment.
+/// How often in a row, [`EVERY`] apart, the store of keys may fail until a stream ends: it may be away for a moment.
 const MAX_FAILURES: u32 = 2;
 
 /// Returns a stream that ends when the key of this text opens nothing any more.
@@ -29,18 +30,35 @@ pub(super) fn while_usable(state: ServerState, key: Secret, response: Response) 
 /// Is ready when the key of this text opens nothing any more. What this server revokes itself it notices at once.
 async fn unusable(state: ServerState, key: Secret) {
     let mut forgotten = state.auth().forgotten();
-    let mut n_failures = 0;
+    let mut failures = Failures::default();
     loop {
         // Revoked between its request and now is revoked as well.
-        n_failures = match look(state.app().mos(), &key).await {
-            Found::Usable => 0,
+        match look(state.app().mos(), &key).await {
+            Found::Usable => failures = Failures::default(),
             Found::Unusable => return,
-            Found::NotKnown => n_failures + 1,
-        };
-        if n_failures >= MAX_FAILURES {
-            return;
+            Found::NotKnown if failures.are_too_many() => return,
+            Found::NotKnown => {}
         }
         wait(&mut forgotten).await;
+    }
+}
+
+/// How often the store has failed in a row. Notices may come one right after the other, so that only failures which are
+/// [`EVERY`] apart count.
+#[derive(Debug, Default)]
+struct Failures {
+    number: u32,
+    last_counted: Option<Instant>,
+}
+
+impl Failures {
+    /// Counts one more, and returns whether that is too many.
+    fn are_too_many(&mut self) -> bool {
+        if self.last_counted.is_none_or(|at| at.elapsed() >= EVERY) {
+            self.number += 1;
+            self.last_counted = Some(Instant::now());
+        }
+        self.number >= MAX_FAILURES
     }
 }
 
@@ -114,6 +132,17 @@ mod tests {
         assert!(end.as_mut().now_or_never().is_none(), "nobody knows");
         tokio::time::advance(EVERY + Duration::from_secs(1)).await;
         assert!(end.as_mut().now_or_never().is_some(), "it is looked at again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_failures_with_time_between_them_end_a_stream() {
+        let mut failures = Failures::default();
+        assert!(!failures.are_too_many());
+        assert!(!failures.are_too_many(), "two keys may be revoked while the store is away for a moment");
+        tokio::time::advance(EVERY - Duration::from_secs(1)).await;
+        assert!(!failures.are_too_many());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(failures.are_too_many(), "it is away");
     }
 
     #[tokio::test]

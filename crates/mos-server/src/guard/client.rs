@@ -17,7 +17,7 @@ pub(crate) fn address(extensions: &Extensions, headers: &HeaderMap, trusted: &[I
     let hops: Vec<&str> = told.flat_map(|value| value.split(',')).map(str::trim).collect();
     // From the end: what stands before the address that the last trusted proxy saw, anybody can have written.
     for hop in hops.into_iter().rev() {
-        if !trusted.contains(&address) {
+        if !trusted.iter().any(|proxy| proxy.to_canonical() == address) {
             break;
         }
         match hop.parse::<IpAddr>() {
@@ -60,6 +60,7 @@ mod tests {
         assert_eq!(seen("9.9.9.9", &["1.1.1.1"], &["10.0.0.2"]), "9.9.9.9");
         assert_eq!(seen("10.0.0.2", &["1.1.1.1"], &["10.0.0.2"]), "1.1.1.1");
         assert_eq!(seen("::ffff:10.0.0.2", &["1.1.1.1"], &["10.0.0.2"]), "1.1.1.1");
+        assert_eq!(seen("10.0.0.2", &["1.1.1.1"], &["::ffff:10.0.0.2"]), "1.1.1.1", "however it is written");
     }
 
     #[test]

@@ -40,7 +40,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// How long a connection that is refused may take to hear so.
 const REFUSING: Duration = Duration::from_millis(200);
 
-/// What an address hears that has all the connections that it may. There is no request yet, and none is read for it.
+/// What an address hears that has all the connections that it may, whatever it asks.
 const REFUSED: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\n\
     Content-Type: application/json\r\n\
     Retry-After: 1\r\n\
@@ -109,11 +109,13 @@ async fn refuse(mut stream: TcpStream, _room: OwnedSemaphorePermit) {
     let told = async {
         stream.write_all(REFUSED).await?;
         stream.shutdown().await?;
-        // What was sent already is taken: bytes that nobody reads would make the system throw the answer away.
-        stream.read(&mut [0; 4_096]).await
+        // What is sent is taken: bytes that nobody reads would make the system throw the answer away.
+        let mut taken = [0; 4_096];
+        while stream.read(&mut taken).await? > 0 {}
+        Ok::<(), io::Error>(())
     };
     match tokio::time::timeout(REFUSING, told).await {
-        Ok(Ok(_)) => {}
+        Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "a connection that was refused did not hear it"),
         Err(_) => tracing::debug!("a connection that was refused was slow to hear it"),
     }

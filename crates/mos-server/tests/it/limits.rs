@@ -192,6 +192,24 @@ async fn an_address_that_has_all_its_connections_is_told_so_and_served_when_one_
 }
 
 #[tokio::test]
+async fn one_that_is_too_many_hears_so_whatever_it_sends() {
+    let house = House::open(ServerOptions { max_connections_per_address: 1, ..open() }).await;
+    let address = house.url.strip_prefix("http://").unwrap();
+    let mut idle = TcpStream::connect(address).await.unwrap();
+    idle.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let mut some = [0; 12];
+    timeout(PATIENCE, idle.read_exact(&mut some)).await.unwrap().unwrap();
+    let mut long = b"POST /product/add HTTP/1.1\r\nHost: localhost\r\nContent-Length: 65536\r\n\r\n".to_vec();
+    long.resize(long.len() + 65_536, b'x');
+    let mut second = TcpStream::connect(address).await.unwrap();
+    second.write_all(&long).await.unwrap();
+    let mut answer = String::new();
+    timeout(PATIENCE, second.read_to_string(&mut answer)).await.expect("it is closed").expect("and not torn down");
+    assert!(answer.starts_with("HTTP/1.1 429 ") && answer.ends_with('}'), "{answer}");
+    house.close().await;
+}
+
+#[tokio::test]
 async fn a_trusted_proxy_may_have_more_connections_than_an_address() {
     let proxy = IpAddr::from([127, 0, 0, 1]);
     let options = ServerOptions { max_connections_per_address: 1, trusted_proxies: vec![proxy], ..open() };

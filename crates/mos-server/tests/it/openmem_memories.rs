@@ -52,6 +52,8 @@ async fn a_memory_is_changed_by_its_id_and_its_earlier_state_is_kept() {
     let change = json!({"memory_id": id, "content": "My cat is called Tom", "title": "Pets", "status": null});
     let changed = talking.ask("update/memory", change).await;
     assert_eq!((&changed["memory_value"], &changed["memory_key"]), (&json!("My cat is called Tom"), &json!("Pets")));
+    // What was changed through a copy is the memory itself.
+    let id = changed["id"].as_str().unwrap().to_owned();
     let (user, cube) = ("ann".into(), "ann".into());
     let history = talking.house.app.mos().history(&user, Some(&cube), &MemoryId::from(id.as_str())).await.unwrap();
     let states: Vec<String> = history.into_iter().filter_map(|version| version.item).map(|item| item.memory).collect();

@@ -55,9 +55,12 @@ pub(super) struct Tenants {
     pub(super) routes: Vec<Route>,
 }
 
-/// What the model says: all that it was given, so that what it should not know shows in answers.
+/// The most characters that the model repeats: what it says is in the next prompt of its conversation.
+const MOST_REPEATED: usize = 20_000;
+
+/// What the model says: what it was given, so that what it should not know shows in answers. Memories come first.
 fn said(body: &Value) -> Reply {
-    let given = body["messages"].to_string();
+    let given: String = body["messages"].to_string().chars().take(MOST_REPEATED).collect();
     let Some(schema) = schema_of(body) else { return Reply::text(given) };
     let properties = &schema["properties"];
     let answer = if properties["query"].is_object() {
