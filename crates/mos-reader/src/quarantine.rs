@@ -9,10 +9,13 @@ mod phrases;
 mod plain;
 
 use mos_core::memory::{Quarantined, Trust};
-use mos_core::{MemoryItem, Reading, Role};
+use mos_core::{MemoryError, MemoryItem, Reading, Role};
 use serde_json::Value;
 
 use crate::turn::Turn;
+
+/// From how many bytes on texts are looked through beside the threads that serve others.
+const MANY_BYTES: usize = 64 * 1024;
 
 /// What makes a text read like instructions to a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -90,8 +93,29 @@ pub fn keep_apart(item: &mut MemoryItem) -> Option<Quarantined> {
     Some(kept_apart(item, &reason))
 }
 
+/// Keeps apart what belongs there of a reading, and notes it in its report. Long texts do not hold up others.
+///
+/// # Errors
+/// [`MemoryError::Unsupported`] when the program is ending.
+pub(crate) async fn checked(mut reading: Reading) -> Result<Reading, MemoryError> {
+    let items = reading.raw.iter().chain(&reading.memories).chain(&reading.raw_files);
+    let n_bytes: usize = items.flat_map(strangers_words).map(str::len).sum();
+    let look = move || {
+        reading.report.quarantined = keep_all_apart(&mut reading);
+        reading
+    };
+    if n_bytes < MANY_BYTES {
+        return Ok(look());
+    }
+    match tokio::task::spawn_blocking(look).await {
+        Ok(reading) => Ok(reading),
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Err(MemoryError::Unsupported("the program is ending; read this again later".to_owned())),
+    }
+}
+
 /// Keeps apart what belongs there of a reading, and returns it; what was kept apart before is returned, too.
-pub(crate) fn keep_all_apart(reading: &mut Reading) -> Vec<Quarantined> {
+fn keep_all_apart(reading: &mut Reading) -> Vec<Quarantined> {
     let mut found = Vec::new();
     for items in [&mut reading.raw, &mut reading.memories, &mut reading.raw_files] {
         for item in items.iter_mut() {

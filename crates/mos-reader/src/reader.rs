@@ -23,7 +23,7 @@ use crate::item::{Maker, derived_key};
 use crate::options::{ReaderKind, ReaderOptions};
 use crate::parse::ParseLimits;
 use crate::place::{Log, Place};
-use crate::quarantine::{keep_all_apart, kept_apart, reason_of_turn};
+use crate::quarantine::{checked, kept_apart, reason_of_turn};
 use crate::skill::{SkillLimits, SkillReader, UPLOADED, read_archive};
 use crate::sorted::{FilePart, Sorted, sort};
 use crate::tools::{TrajectoryReader, check_calls, tool_schemas};
@@ -154,9 +154,9 @@ impl Reader {
     }
 
     /// Returns the windows of a conversation. What tools returned in the manner of instructions is not among them.
-    fn windows_of(&self, sorted: &Sorted) -> Result<Vec<Window>, MemoryError> {
-        let kept = sorted.turns.iter().filter(|turn| self.reason_to_part(turn).is_none()).cloned().collect();
-        let windows = self.cut(kept);
+    fn windows_of(&self, sorted: &Sorted, reasons: &[Option<String>]) -> Result<Vec<Window>, MemoryError> {
+        let turns = sorted.turns.iter().zip(reasons);
+        let windows = self.cut(turns.filter(|(_, reason)| reason.is_none()).map(|(turn, _)| turn.clone()).collect());
         if windows.len() > MAX_WINDOWS {
             return Err(MemoryError::Invalid(format!(
                 "the conversation takes {} windows; give it in parts of at most {MAX_WINDOWS}",
@@ -170,19 +170,19 @@ impl Reader {
         windows(turns, &self.options.cut, self.parts.tokens.as_ref(), self.parts.chunker.as_ref())
     }
 
-    /// Why a turn does not stand in windows with others; `None` for most.
-    fn reason_to_part(&self, turn: &Turn) -> Option<String> {
-        if self.options.quarantine { reason_of_turn(turn) } else { None }
+    /// Why each turn does not stand in windows with others; `None` for most.
+    fn reasons_to_part(&self, turns: &[Turn]) -> Vec<Option<String>> {
+        turns.iter().map(|turn| if self.options.quarantine { reason_of_turn(turn) } else { None }).collect()
     }
 
     /// Keeps what tools returned in the manner of instructions by itself, so that what others said stands without it. No model
     /// reads it.
     fn parted(&self, work: &Work<'_>, reading: &mut Reading) {
-        for turn in &work.sorted.turns {
-            let Some(reason) = self.reason_to_part(turn) else { continue };
+        for (turn, reason) in work.sorted.turns.iter().zip(work.reasons) {
+            let Some(reason) = reason else { continue };
             for window in self.cut(vec![turn.clone()]) {
                 let mut item = work.maker.window(&window);
-                kept_apart(&mut item, &reason);
+                kept_apart(&mut item, reason);
                 reading.raw.push(item);
             }
         }
@@ -355,6 +355,8 @@ struct Work<'a> {
     input: &'a ReadInput,
     mode: ReadMode,
     sorted: &'a Sorted,
+    /// Why each turn does not stand in windows with others.
+    reasons: &'a [Option<String>],
     maker: &'a Maker<'a>,
 }
 
@@ -408,9 +410,10 @@ impl MemReader for Reader {
         self.check(&input, mode)?;
         let mut log = Log::default();
         let sorted = sort(&input, self.kind, self.parts.clock.as_ref(), &mut log);
-        let windows = self.windows_of(&sorted)?;
+        let reasons = self.reasons_to_part(&sorted.turns);
+        let windows = self.windows_of(&sorted, &reasons)?;
         let maker = Maker::new(&input, self.parts.clock.as_ref());
-        let work = Work { input: &input, mode, sorted: &sorted, maker: &maker };
+        let work = Work { input: &input, mode, sorted: &sorted, reasons: &reasons, maker: &maker };
         let mut reading = Reading::default();
         let mut contents = Vec::new();
         self.texts(&work, &mut reading, &mut log).await;
@@ -425,10 +428,7 @@ impl MemReader for Reader {
         distinct(&mut reading);
         reading.idempotency_key = request_key(self.kind.key(), &input, mode, &contents);
         reading.report = log.into_report();
-        if self.options.quarantine {
-            reading.report.quarantined = keep_all_apart(&mut reading);
-        }
-        Ok(reading)
+        if self.options.quarantine { checked(reading).await } else { Ok(reading) }
     }
 }
 

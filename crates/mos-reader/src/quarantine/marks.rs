@@ -39,6 +39,9 @@ const LOOKED_AT: (usize, usize) = (20, 600);
 /// How long the description of an image may be, in bytes.
 const MAX_ALT: usize = 300;
 
+/// How much of the address of an image is looked at, in bytes.
+const MAX_ADDRESS: usize = 4_096;
+
 /// Whether a text (in small letters) has control words of chat templates, or a line that poses as a system message and speaks
 /// to a model.
 pub(super) fn poses_as_turn(text: &str) -> bool {
@@ -72,16 +75,21 @@ pub(super) fn has_leaking_image(text: &str) -> bool {
     let mut rest = text;
     while let Some(start) = rest.find("![") {
         rest = &rest[start + 2..];
-        let near = &rest[..rest.floor_char_boundary(MAX_ALT)];
-        let Some(address) = near.find("](http") else { continue };
-        let address = &rest[address + 2..];
-        let address = address.split_once(')').map_or(address, |(address, _)| address);
+        let Some(address) = image_address(rest) else { continue };
         let query = address.split_once('?').map_or("", |(_, query)| query);
         if query.contains(['{', '[', '<', '$']) || query.contains("%7b") {
             return true;
         }
     }
     false
+}
+
+/// Returns the address of an image whose description begins here, as far as it is looked at; `None` where none follows.
+fn image_address(text: &str) -> Option<&str> {
+    let near = &text[..text.floor_char_boundary(MAX_ALT)];
+    let address = &text[near.find("](http")? + "](".len()..];
+    let address = &address[..address.floor_char_boundary(MAX_ADDRESS)];
+    Some(address.split_once(')').map_or(address, |(address, _)| address))
 }
 
 #[cfg(test)]
@@ -102,5 +110,15 @@ mod tests {
         assert!(has_leaking_image("![x](https://a.example/p.png?d={chat})"));
         assert!(!has_leaking_image("![x](https://a.example/p.png?width=400) and {braces}"));
         assert!(!has_leaking_image("![![![ ![x](notes.png)"));
+    }
+
+    #[test]
+    fn of_an_address_without_an_end_only_the_beginning_is_looked_at() {
+        let hostile = "](http".repeat(20_000);
+        assert_eq!(image_address(&hostile).map(str::len), Some(MAX_ADDRESS));
+        let wide = format!("x](http{}", "猫".repeat(20_000));
+        assert!(image_address(&wide).is_some_and(|address| address.len() <= MAX_ADDRESS && address.ends_with('猫')));
+        assert_eq!(image_address("x](https://a.example/?q={y}) z"), Some("https://a.example/?q={y}"));
+        assert_eq!(image_address("x](notes.png)"), None);
     }
 }

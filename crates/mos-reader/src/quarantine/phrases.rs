@@ -1,6 +1,7 @@
 //! Phrases in which models are given orders, in English and Chinese. The rules stand in `english.txt` and `chinese.txt`.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ops::Range;
 use std::sync::LazyLock;
 
 use mos_core::language::is_ideograph;
@@ -10,6 +11,10 @@ use super::plain::plain;
 
 /// What stands for the end of a sentence among words.
 const END: &str = ".";
+
+/// How many colons and the like may stand between two words of a phrase beside the words there. Without an end, a row of them
+/// would be looked through again from each of its places.
+const MAX_MARKS: usize = 8;
 
 /// How many letters that stand apart are read as a word.
 const MIN_SPELLED: usize = 4;
@@ -204,25 +209,31 @@ fn follows(rule: &Rule, words: &[String], start: usize) -> bool {
     for step in &rule.steps[1..] {
         let mut next = BTreeSet::new();
         for place in &places {
-            let mut n_skipped = 0;
-            for (index, word) in words.iter().enumerate().skip(place + 1) {
-                if step.accepts(word) {
-                    next.insert(index);
-                }
-                if word == END {
-                    break;
-                }
-                if word != ":" && word != "@" {
-                    n_skipped += 1;
-                    if n_skipped > step.gap {
-                        break;
-                    }
-                }
-            }
+            next.extend(looked_at(words, *place, step.gap).filter(|index| step.accepts(&words[*index])));
         }
         places = next;
     }
     !places.is_empty()
+}
+
+/// Returns where the next word of a phrase may stand after a place: in the same sentence, with at most `gap` words and
+/// [`MAX_MARKS`] marks before it.
+fn looked_at(words: &[String], place: usize, gap: usize) -> Range<usize> {
+    let (mut n_words, mut n_marks) = (0, 0);
+    let start = place + 1;
+    let mut end = start;
+    for word in words.iter().skip(start) {
+        end += 1;
+        match word.as_str() {
+            END => break,
+            ":" | "@" => n_marks += 1,
+            _ => n_words += 1,
+        }
+        if n_words > gap || n_marks > MAX_MARKS {
+            break;
+        }
+    }
+    start..end
 }
 
 fn chinese(characters: &[char], found: &mut BTreeSet<Sign>) {
@@ -292,6 +303,19 @@ mod tests {
         assert_eq!(words("i don't. see v1.2 at a@b"), ["i", "don't", ".", "see", "v1", "2", "at", "a", "@", "b"]);
         assert_eq!(words("i g n o r e it"), ["ignore", "it"]);
         assert_eq!(signs("ignore it. previous instructions are old"), Vec::new());
+    }
+
+    #[test]
+    fn only_so_much_is_looked_at_after_each_place() {
+        for hostile in ["note ", ":", "@ ", "to : ", "your new task : ", "a @ : "].map(|part| part.repeat(20_000)) {
+            let words = words(&format!("note {hostile}"));
+            let longest = (0..words.len()).map(|place| looked_at(&words, place, 14).len()).max();
+            assert!(longest.is_some_and(|n_words| n_words <= 14 + MAX_MARKS + 1), "{longest:?}");
+        }
+        let near = words("note:: to a. b");
+        assert_eq!(looked_at(&near, 0, 1), 1..5, "two marks, a word, and the one behind it");
+        assert_eq!(looked_at(&near, 0, 5), 1..6, "the sentence is not left");
+        assert_eq!(looked_at(&near, 6, 5), 7..7, "nothing stands behind the last word");
     }
 
     #[test]

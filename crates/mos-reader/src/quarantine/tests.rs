@@ -91,3 +91,20 @@ fn a_summary_of_a_page_is_kept_apart_with_what_it_was_drawn_from() {
     let page = json!({"type": "file", "url": "https://a.example/", "content": ORDER});
     assert!(keep_apart(&mut item("A page about hotels.", json!([page]))).is_some());
 }
+
+#[tokio::test]
+async fn long_texts_are_looked_through_to_their_end() {
+    let tool = json!({"type": "chat", "role": "tool"});
+    let long = format!("{}{ORDER}", "The rain has stopped. ".repeat(MANY_BYTES / 20));
+    let reading = Reading { raw: vec![item(&long, json!([tool]))], ..Reading::default() };
+    let read = checked(reading).await.unwrap();
+    assert_eq!(read.report.quarantined.len(), 1);
+    assert_eq!(read.raw[0].quarantine_reason(), Some("asks to ignore instructions"));
+}
+
+#[test]
+fn rows_of_marks_are_no_instructions() {
+    for row in [":", "@", "to : ", "![](http", "system\n", "[[[["] {
+        assert!(signs(&format!("note {}", row.repeat(5_000))).is_empty(), "{row}");
+    }
+}
