@@ -318,7 +318,7 @@ pub trait RecordStore: GraphStore {
     }
 
     /// Activates those of these memories that are marked as deleted, under whichever name, in one write, and returns how many
-    /// there were. Those that were kept apart before are kept apart again. Others and unknown ids are left alone.
+    /// there were. Others and unknown ids are left alone. Raw memories among them no longer say what was drawn from them.
     ///
     /// # Errors
     /// As [`RecordStore::soft_delete`].
@@ -383,6 +383,8 @@ mod soft_deletion {
     pub(super) const RECORD: &str = "delete_record_id";
     const TIME: &str = "delete_time";
     const STATUS_BEFORE: &str = "status_before_delete";
+    /// Where a raw memory names, in `internal_info`, what was drawn from it.
+    const REFINED_TO: &str = "refined_to";
 
     pub(super) fn mark(item: &mut MemoryItem, record: &str, at: &str) {
         let metadata = &mut item.metadata;
@@ -406,9 +408,12 @@ mod soft_deletion {
 
     pub(super) fn activate(item: &mut MemoryItem) {
         unmark(item);
-        // Marked and told again is not looked at: what was kept apart stays so until somebody releases it.
-        let is_apart = item.metadata.extra.get(QUARANTINE).is_some_and(Value::is_string);
-        item.metadata.status = Some(if is_apart { Status::Archived } else { Status::Activated });
+        item.metadata.status = Some(Status::Activated);
+        // What was drawn from it may be gone as well: it is drawn anew.
+        if let Some(info) = &mut item.metadata.internal_info {
+            info.shift_remove(REFINED_TO);
+        }
+        item.metadata.internal_info.take_if(|info| info.is_empty());
     }
 
     pub(super) async fn replace<S: RecordStore + ?Sized>(

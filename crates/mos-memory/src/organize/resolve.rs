@@ -235,8 +235,16 @@ fn merged_metadata(pair: &InTime, now: &str) -> Metadata {
     metadata.key = newer.key.clone().or_else(|| older.key.clone());
     metadata.kind = newer.kind.clone().or_else(|| older.kind.clone());
     metadata.confidence = newer.confidence.or(older.confidence);
-    metadata.source = newer.source.or(older.source);
-    metadata.info = newer.info.clone().or_else(|| older.info.clone());
+    // Where no sources are kept, these two say whose words it is: of two, the one that is trusted less.
+    let (less, more) = if older.trust() > newer.trust() { (older, newer) } else { (newer, older) };
+    metadata.source = less.source.or(more.source);
+    metadata.info = less.info.clone().or_else(|| {
+        let mut info = more.info.clone()?;
+        if less.trust() > more.trust() {
+            info.shift_remove("role");
+        }
+        Some(info)
+    });
     metadata.user_id = newer.user_id.clone().or_else(|| older.user_id.clone());
     // A memory of two conversations belongs to neither.
     metadata.session_id = newer.session_id.clone().filter(|session| older.session_id.as_ref() == Some(session));
@@ -315,10 +323,33 @@ fn inherited(edges: &[Edge], from: &[MemoryId], to: &MemoryId, own: &[Edge]) -> 
 
 #[cfg(test)]
 mod tests {
+    use mos_core::memory::Trust;
+    use serde_json::json;
+
     use super::*;
 
     fn link(source: &str, kind: &str, target: &str) -> Edge {
         edge(&MemoryId::new(source), kind, &MemoryId::new(target))
+    }
+
+    #[test]
+    fn what_a_stranger_said_does_not_become_the_users_when_it_is_merged() {
+        let of = |metadata: Value| {
+            let id = "00000000-0000-4000-8000-000000000001";
+            let value = json!({"id": id, "memory": "The hotel Havn is full.", "metadata": metadata});
+            MemoryItem::from_value(value, String::new).unwrap()
+        };
+        let user = || of(json!({"info": {"role": "user", "chat_time": "2 May 2026"}, "source": "conversation"}));
+        for stranger in [json!({"info": {"role": "tool"}}), json!({"source": "retrieved"}), json!({"source": "web"})] {
+            let stranger = || of(stranger.clone());
+            for (older, newer) in [(stranger(), user()), (user(), stranger())] {
+                let merged = merged_metadata(&InTime { older, newer, differs: true }, "2026-05-03T00:00:00+00:00");
+                assert_eq!(merged.trust(), Trust::External, "{:?}", stranger().metadata.info);
+            }
+        }
+        let merged =
+            merged_metadata(&InTime { older: user(), newer: user(), differs: true }, "2026-05-03T00:00:00+00:00");
+        assert_eq!((merged.trust(), merged.info), (Trust::User, user().metadata.info));
     }
 
     #[test]
