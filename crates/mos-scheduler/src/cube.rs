@@ -58,7 +58,8 @@ pub struct StoredReading {
 /// What only the owner of all parts can do for a cube.
 #[async_trait]
 pub trait CubeWork: fmt::Debug + Send + Sync {
-    /// Stores what a reader made, durably when this returns; a second time with the same key changes nothing.
+    /// Stores what a reader made, durably when this returns; a second time with the same key changes nothing. What strangers
+    /// wrote in the manner of instructions, as its sources say, may be kept apart.
     ///
     /// # Errors
     /// Store errors and errors of the encoder.

@@ -154,7 +154,10 @@ pub(super) async fn quarantine(context: &Context, release: Option<&str>) -> anyh
         let item = mos.release(&context.user, cube, &MemoryId::parse(id)?).await?;
         return context.output.value(&item, |item| format!("released {}", item.id));
     }
-    let items = mos.quarantined(&context.user, cube, MAX_QUARANTINED).await?;
+    let mut items = mos.quarantined(&context.user, cube, MAX_QUARANTINED + 1).await?;
+    if let Some(note) = cut(&mut items, MAX_QUARANTINED) {
+        context.output.note(&note);
+    }
     context.output.value(&items, |items| {
         let told = |item: &MemoryItem| {
             let line = item.memory.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -162,6 +165,15 @@ pub(super) async fn quarantine(context: &Context, release: Option<&str>) -> anyh
         };
         items.iter().map(told).collect::<Vec<_>>().join("\n")
     })
+}
+
+/// Leaves the first `limit` of what was found; returns what to say when there were more.
+fn cut<T>(found: &mut Vec<T>, limit: usize) -> Option<String> {
+    if found.len() <= limit {
+        return None;
+    }
+    found.truncate(limit);
+    Some(format!("there are more than these {limit}; release or delete some of them to see the others"))
 }
 
 pub(super) async fn delete(context: &Context, arguments: DeleteArguments) -> anyhow::Result<()> {
@@ -175,4 +187,17 @@ pub(super) async fn delete(context: &Context, arguments: DeleteArguments) -> any
         None => mos.delete_all(&context.user, cube).await?,
     };
     context.output.value(&json!({"n_deleted": n_deleted}), |_| format!("deleted {n_deleted}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_shown_is_told() {
+        let mut found = vec![1, 2, 3];
+        assert_eq!(cut(&mut found, 3), None);
+        assert!(cut(&mut found, 2).is_some_and(|note| note.contains("more than these 2")));
+        assert_eq!(found, [1, 2]);
+    }
 }

@@ -152,12 +152,34 @@ impl Refining<'_> {
         }
         let is_whole = reading.report.count(Outcome::Reference) == 0;
         self.trim(&mut reading);
+        // The model took its time: what was deleted meanwhile must not come back by what was drawn from it.
+        let present = self.present().await?;
+        if present.is_empty() {
+            return Ok(());
+        }
+        for items in [&mut reading.memories, &mut reading.raw] {
+            items.retain(|item| self.rests_on(item, &present));
+        }
         let drawn = if reading.n_memories() == 0 { Vec::new() } else { self.store(reading).await? };
         // Where a file or an image could not be fetched, there may be something to find another time.
         if is_whole || !drawn.is_empty() {
             self.mark(&drawn).await?;
         }
         self.tell(&drawn).await
+    }
+
+    /// Returns which of the raw memories are still there.
+    async fn present(&self) -> Result<Vec<MemoryId>, HandlerError> {
+        let ids: Vec<MemoryId> = self.portion.raws.iter().map(|raw| raw.id.clone()).collect();
+        let found = self.context.cube.text.get_by_ids(&ids).await?;
+        let left = found.into_iter().filter(|raw| raw.metadata.status != Some(Status::Deleted));
+        Ok(left.map(|raw| raw.id).collect())
+    }
+
+    /// Whether one of the raw memories that an item names is among those that are still there; so it is for one that names none.
+    fn rests_on(&self, item: &MemoryItem, present: &[MemoryId]) -> bool {
+        let named: Vec<&MemoryId> = self.portion.raws.iter().map(|raw| &raw.id).filter(|id| names(item, id)).collect();
+        named.is_empty() || named.into_iter().any(|id| present.contains(id))
     }
 
     /// Leaves out what the raw memories hold already, and names them as sources.

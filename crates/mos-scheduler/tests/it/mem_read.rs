@@ -1,9 +1,9 @@
 //! Raw memories that are refined, archived, and learned from.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 
-use mos_core::{FileData, MemoryItem, Origin, RawFile, ReadInput, SearchRequest, Status};
+use mos_core::{FileData, MemoryId, MemoryItem, Origin, RawFile, ReadInput, SearchRequest, Status, TextMemory};
 use mos_memory::TreeMode;
 use mos_scheduler::event::{ADD_MEMORY, ARCHIVE_MEMORY};
 use mos_scheduler::handlers::mem_read::{REFINED_TO, ReadOptions};
@@ -156,6 +156,61 @@ async fn messages_that_are_memories_of_their_own_are_read_as_one_conversation() 
     let all = own(&world.cube).await;
     assert_eq!(refined_to(&all[0]), Some(&json!([all[2].id.as_str()])));
     assert_eq!(refined_to(&all[1]), Some(&json!([])), "nothing was drawn from the second");
+}
+
+/// Has memories deleted as soon as a model is asked.
+#[derive(Clone, Default)]
+struct Deletion(Arc<OnceLock<(Arc<dyn TextMemory>, Vec<MemoryId>)>>);
+
+impl Deletion {
+    fn run(&self) {
+        let Some((text, ids)) = self.0.get() else { return };
+        let deleting = text.delete(ids, Origin::new("ann", "delete"));
+        tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(deleting)).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_deleted_while_the_model_answers_does_not_come_back_refined() {
+    let deletion = Deletion::default();
+    let deleting = deletion.clone();
+    let model = Arc::new(ScriptedChat::answering(move |_| {
+        deleting.run();
+        answer(&[HOME, DOG])
+    }));
+    let world = world(&model, ReadOptions::default());
+    let raw_ids = world.raw(conversation()).await;
+    assert!(deletion.0.set((Arc::clone(&world.cube.text), raw_ids.clone())).is_ok());
+    world.done(MEM_READ, list(&raw_ids)).await;
+    assert_eq!(model.requests().len(), 1);
+    assert_eq!((texts(&world.cube).await, world.events().await.len()), (Vec::<String>::new(), 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_rests_on_a_message_that_is_still_there_is_kept() {
+    let deletion = Deletion::default();
+    let deleting = deletion.clone();
+    let model = Arc::new(ScriptedChat::answering(move |_| {
+        deleting.run();
+        let memories = [(HOME, 1), ("Rex likes Porto.", 2)].map(|(text, number)| {
+            json!({"key": "k", "memory_type": "UserMemory", "value": text, "tags": [], "messages": [number]})
+        });
+        json!({"memory list": memories, "summary": "A move."}).to_string()
+    }));
+    let world = world(&model, ReadOptions::default());
+    let said = |number: u32, text: &str| {
+        let metadata = json!({"user_id": "ann", "session_id": "s", "info": {"role": "user"}});
+        let id = format!("00000000-0000-4000-8000-9{number:011}");
+        MemoryItem::from_value(json!({"id": id, "memory": text, "metadata": metadata}), String::new).unwrap()
+    };
+    let items = vec![said(1, "I moved to Porto."), said(2, "Rex likes it in Porto.")];
+    let ids = world.cube.text.add(items, Origin::new("ann", "add").into()).await.unwrap();
+    assert!(deletion.0.set((Arc::clone(&world.cube.text), vec![ids[0].clone()])).is_ok());
+    world.done(MEM_READ, list(&ids)).await;
+    assert!(!texts(&world.cube).await.iter().any(|text| text == HOME || text == "I moved to Porto."));
+    let all = own(&world.cube).await;
+    let left = all.iter().find(|item| item.id == ids[1]).unwrap();
+    assert_eq!(refined_to(left).and_then(Value::as_array).map(Vec::len), Some(1), "{all:?}");
 }
 
 #[tokio::test]

@@ -49,7 +49,7 @@ impl Mos {
     }
 
     /// Keeps apart what belongs there among new memories, unless the settings say otherwise, and returns it.
-    pub(super) fn quarantine_new(&self, items: &mut [MemoryItem]) -> Vec<Quarantined> {
+    pub(crate) fn quarantine_new(&self, items: &mut [MemoryItem]) -> Vec<Quarantined> {
         if !self.parts.settings.reader.quarantine {
             return Vec::new();
         }

@@ -71,7 +71,7 @@ async fn every_memory_tells_its_source_and_what_a_tool_orders_is_not_told() {
     mos.chat(own).await.unwrap().complete().await.unwrap();
     for (index, begins) in [(0, mos::prompt::BASE_PROMPT), (1, "Be kind.")] {
         let system = sent(&server, index)[0]["content"].as_str().unwrap().to_owned();
-        assert!(system.starts_with(begins) && system.contains("an untrusted one"), "it is explained: {system}");
+        assert!(system.starts_with(begins) && system.contains("untrusted (不可信)"), "it is explained: {system}");
         for line in [
             "[user] my trip to Oslo begins on Friday",
             "[assistant] your trip to Oslo takes three days",
