@@ -318,7 +318,8 @@ pub trait RecordStore: GraphStore {
     }
 
     /// Activates those of these memories that are marked as deleted, under whichever name, in one write, and returns how many
-    /// there were. Others and unknown ids are left alone. Raw memories among them no longer say what was drawn from them.
+    /// there were. Those that were kept apart before are kept apart again; others and unknown ids are left alone. Raw memories
+    /// among them no longer say what was drawn from them.
     ///
     /// # Errors
     /// As [`RecordStore::soft_delete`].
@@ -408,7 +409,9 @@ mod soft_deletion {
 
     pub(super) fn activate(item: &mut MemoryItem) {
         unmark(item);
-        item.metadata.status = Some(Status::Activated);
+        // Marked and told again is not looked at: what was kept apart stays so until somebody releases it.
+        let is_apart = item.metadata.extra.get(QUARANTINE).is_some_and(Value::is_string);
+        item.metadata.status = Some(if is_apart { Status::Archived } else { Status::Activated });
         // What was drawn from it may be gone as well: it is drawn anew.
         if let Some(info) = &mut item.metadata.internal_info {
             info.shift_remove(REFINED_TO);

@@ -389,9 +389,9 @@ mod tests {
         let memory = FoundMemory { item, score: 1.0, relativity: 1.0, signals: vec![], reranked: None, paths: vec![] };
         let mut found = DeepFound::new("where?");
         found.memories.push((CubeId::from("notes"), memory));
-        assert_eq!(found.told(), "1. lives in Oslo");
+        assert_eq!(found.told(), "1. [user] lives in Oslo");
         found.with_sources = true;
-        assert_eq!(found.told(), "1. lives in Oslo\n   > We moved to Oslo, finally!");
+        assert_eq!(found.told(), "1. [user] lives in Oslo\n   > We moved to Oslo, finally!");
     }
 
     #[test]

@@ -74,7 +74,7 @@ async fn the_playground_tells_what_an_answer_was_made_from_in_order() {
     let reference = &frames.iter().find(|frame| frame["type"] == "reference").unwrap()["data"][0]["metadata"];
     assert_eq!(reference["memory"], "my dog is called Max");
     let mark = format!("[1:{}]", reference["ref_id"].as_str().unwrap());
-    assert!(house.system(0).contains(&format!("{mark} my dog is called Max")), "{}", house.system(0));
+    assert!(house.system(0).contains(&format!("{mark} [user] my dog is called Max")), "{}", house.system(0));
     let is_whole = |frame: &Value| frame["type"] == "text" && frame["data"].as_str().unwrap().contains(&mark);
     assert!(frames.iter().any(is_whole), "{frames:?}");
     let suggestion = frames.iter().find(|frame| frame["type"] == "suggestion").unwrap();
