@@ -47,6 +47,9 @@ pub(crate) struct Erasure {
     /// When the user was made: another one of the same id is somebody else.
     pub(crate) made_at: String,
     pub(crate) also_in_shared: bool,
+    /// Whether some of what the user wrote into cubes of others may be gone already.
+    #[serde(default)]
+    pub(crate) has_begun_in_shared: bool,
     /// All cubes that the user owned when it began.
     pub(crate) cubes: Vec<Cube>,
 }
@@ -119,22 +122,42 @@ impl Notes {
         read(&self.path_of(user))
     }
 
-    /// Returns all notes, each with the path that it is removed by.
+    /// Returns whether there is any note, readable or not.
+    pub(crate) fn has_any(&self) -> io::Result<bool> {
+        Ok(!self.paths()?.is_empty())
+    }
+
+    /// Returns all notes, each with the path that it is removed by. One that cannot be read is passed over, and the log says so.
     pub(crate) fn all(&self) -> io::Result<Vec<(PathBuf, Note)>> {
+        let mut notes = Vec::new();
+        for path in self.paths()? {
+            match read(&path) {
+                Ok(Some(note)) => notes.push((path, note)),
+                Ok(None) => {}
+                Err(error) => tracing::error!(
+                    %error,
+                    path = %path.display(),
+                    "a note of what is being erased cannot be read; repeat `mos user erase` for that user, or remove the note"
+                ),
+            }
+        }
+        Ok(notes)
+    }
+
+    fn paths(&self) -> io::Result<Vec<PathBuf>> {
         let entries = match fs::read_dir(&self.folder) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries?,
         };
-        let mut notes = Vec::new();
+        let mut paths = Vec::new();
         for entry in entries {
             let path = entry?.path();
-            let is_note = path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.ends_with(SUFFIX));
-            if is_note && let Some(note) = read(&path)? {
-                notes.push((path, note));
+            if path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.ends_with(SUFFIX)) {
+                paths.push(path);
             }
         }
-        notes.sort_by(|(one, _), (other, _)| one.cmp(other));
-        Ok(notes)
+        paths.sort();
+        Ok(paths)
     }
 
     /// Where the note about a user is: its name says nothing about the user.
@@ -198,6 +221,7 @@ mod tests {
             user: user.clone(),
             made_at: "2026-01-02T00:00:00.000000+00:00".to_owned(),
             also_in_shared: true,
+            has_begun_in_shared: false,
             cubes: Vec::new(),
         };
         let path = notes.path_of(&user);
@@ -205,7 +229,12 @@ mod tests {
             write(&path, &note).unwrap();
             assert_eq!(notes.read(&user).unwrap(), Some(note.clone()));
             assert_eq!(notes.all().unwrap(), [(path.clone(), note)]);
+            assert!(notes.has_any().unwrap());
         }
+        let spoiled = notes.path_of(&UserId::new("another"));
+        fs::write(&spoiled, "{").unwrap();
+        assert_eq!(notes.all().unwrap().len(), 1, "one that is spoiled keeps no other from being read");
+        fs::remove_file(spoiled).unwrap();
         assert!(!fs::read_to_string(&path).unwrap().contains("zora"), "in the end it names nobody");
         remove(&path).unwrap();
         remove(&path).unwrap();

@@ -185,6 +185,7 @@ impl KvTiers {
             let key = Key::new(&head.scope, &head.item.id);
             let mut state = self.state();
             let mut counts = name.clone();
+            let mut is_elsewhere = false;
             let stale = match state.entries.get_mut(&key) {
                 Some(known) if known.name == name => {
                     known.bytes[tier as usize] = Some(bytes);
@@ -193,6 +194,7 @@ impl KvTiers {
                 }
                 Some(known) if (known.written, &known.name) > (head.written, &name) => {
                     counts.clone_from(&known.name);
+                    is_elsewhere = !known.is_in(Tier::Disk);
                     Some(name)
                 }
                 _ => {
@@ -206,9 +208,9 @@ impl KvTiers {
             };
             drop(state);
             // Others may share a remote folder: what looks stale from here need not be. Nor is it where that which counts
-            // has gone meanwhile: somebody has begun anew.
+            // has gone meanwhile: somebody has begun anew. What only another tier has cannot have gone from here.
             if let (Some(stale), Tier::Disk, Some(disk)) = (stale, tier, &self.disk)
-                && disk.has(&counts)?
+                && (is_elsewhere || disk.has(&counts)?)
             {
                 disk.remove(&stale)?;
             }

@@ -356,6 +356,29 @@ fn the_name_of_a_file_that_was_replaced_is_not_used_again() {
 }
 
 #[test]
+fn a_file_left_by_a_crash_goes_also_when_what_counts_is_in_the_remote_tier_only() {
+    let (folder, far) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let items = items(2);
+    let options =
+        TierOptions { disk: disk(folder.path()), remote: remote(far.path(), 1 << 20), ..TierOptions::default() };
+    let only_file = || fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+    let tiers = KvTiers::open(options.clone()).unwrap();
+    put(&tiers, items[0].clone()).unwrap();
+    let (stale, bytes) = (only_file(), fs::read(only_file()).unwrap());
+    put(&tiers, named_as(&items[0], &items[1])).unwrap();
+    let counts = only_file();
+    drop(tiers);
+    // It has left the disk, and the remote tier is all that has it; a writer that died left the one before.
+    fs::remove_file(counts).unwrap();
+    let tiers = KvTiers::open(options).unwrap();
+    fs::write(&stale, bytes).unwrap();
+    tiers.follow().unwrap();
+    assert!(!stale.exists(), "it is of no use");
+    assert_eq!(tokens_of(&tiers, &items[0].id).unwrap(), items[1].segment().unwrap().tokens());
+    assert_eq!((tiers.usage().n_items, tiers.usage().disk_bytes), (1, 0));
+}
+
+#[test]
 fn of_two_files_left_by_a_crash_the_one_written_last_counts() {
     let folder = tempfile::tempdir().unwrap();
     let items = items(2);

@@ -403,7 +403,7 @@ impl Mos {
     fn count_chat(&self, scope: Scope, user: UserId, id: ActivationId) {
         let (Some(state), Some(task)) = (self.parts.state.clone(), self.parts.sending.begin()) else { return };
         tokio::spawn(async move {
-            let counted = promoted::change(state.as_ref(), &scope, &user, |kept| {
+            let counted = promoted::change_known(state.as_ref(), &scope, &user, |kept| {
                 if let Some(state) = kept.states.get_mut(id.as_str()) {
                     state.n_chats += 1;
                 }
@@ -461,7 +461,7 @@ impl Mos {
         user: &UserId,
         id: &ActivationId,
     ) -> Result<()> {
-        promoted::change(state.as_ref(), &cube.scope(), user, |kept| {
+        promoted::change_known(state.as_ref(), &cube.scope(), user, |kept| {
             kept.states.remove(id.as_str());
             if kept.used.as_ref() == Some(id) {
                 kept.used = None;

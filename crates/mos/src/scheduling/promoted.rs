@@ -88,31 +88,59 @@ pub(crate) async fn read_all(state: &dyn StateStore, scope: &Scope) -> Result<Ve
     }
 }
 
-/// Changes what is promoted for a user, once, whoever else changes it; writes nothing when it stays as it is.
-pub(crate) async fn change<T: Send>(
+/// Changes what is promoted for a user, once, whoever else changes it; writes nothing when it stays as it is. Where nothing is
+/// kept of the user yet, that begins here.
+async fn change<T: Send>(
     state: &dyn StateStore,
     scope: &Scope,
     user: &UserId,
     change: impl Fn(&mut Promoted) -> T + Send + Sync,
 ) -> Result<T, StoreError> {
-    let key = key(user);
     for _ in 0..MAX_ATTEMPTS {
-        let found = state.read(scope, &key).await?;
-        let expected = found.as_ref().map_or(Expected::Absent, |document| Expected::Version(document.version));
-        let before = found.map(|document| parse(document.value)).transpose()?;
-        let mut promoted =
-            before.clone().unwrap_or_else(|| Promoted { user: user.clone(), used: None, states: BTreeMap::new() });
-        let result = change(&mut promoted);
-        if before.as_ref() == Some(&promoted) {
+        if let Some(result) = change_known(state, scope, user, &change).await? {
             return Ok(result);
         }
-        match state.write(scope, &key, &json!(promoted), expected).await {
+        let mut begun = Promoted { user: user.clone(), used: None, states: BTreeMap::new() };
+        let result = change(&mut begun);
+        match state.write(scope, &key(user), &json!(begun), Expected::Absent).await {
             Ok(_) => return Ok(result),
+            // Somebody else has begun.
             Err(StoreError::Conflict(_)) => {}
             Err(error) => return Err(error),
         }
     }
-    Err(StoreError::Conflict("what is promoted for a user is changed by too many at once; try again".to_owned()))
+    Err(too_many())
+}
+
+/// As [`change`], but returns `None` and writes nothing where nothing is kept of the user: one who was erased meanwhile is
+/// named by nothing again.
+pub(crate) async fn change_known<T: Send>(
+    state: &dyn StateStore,
+    scope: &Scope,
+    user: &UserId,
+    change: impl Fn(&mut Promoted) -> T + Send + Sync,
+) -> Result<Option<T>, StoreError> {
+    let key = key(user);
+    for _ in 0..MAX_ATTEMPTS {
+        let Some(found) = state.read(scope, &key).await? else { return Ok(None) };
+        let expected = Expected::Version(found.version);
+        let before = parse(found.value)?;
+        let mut promoted = before.clone();
+        let result = change(&mut promoted);
+        if before == promoted {
+            return Ok(Some(result));
+        }
+        match state.write(scope, &key, &json!(promoted), expected).await {
+            Ok(_) => return Ok(Some(result)),
+            Err(StoreError::Conflict(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(too_many())
+}
+
+fn too_many() -> StoreError {
+    StoreError::Conflict("what is promoted for a user is changed by too many at once; try again".to_owned())
 }
 
 /// Removes the document of a user.
@@ -181,14 +209,15 @@ impl mos_scheduler::CubeActivation for PromotedActivation {
     }
 
     async fn use_in_chats(&self, id: Option<&ActivationId>) -> Result<(), MemoryError> {
-        let is_known = change(&*self.state, &self.scope, &self.user, |promoted| {
+        let is_known = change_known(&*self.state, &self.scope, &self.user, |promoted| {
             let is_known = id.is_none_or(|id| promoted.states.contains_key(id.as_str()));
             if is_known {
                 promoted.used = id.cloned();
             }
             is_known
         })
-        .await?;
+        .await?
+        .unwrap_or(id.is_none());
         match id {
             Some(id) if !is_known => {
                 Err(MemoryError::Invalid(format!("`{id}` was not promoted here; promote it first")))
@@ -199,7 +228,7 @@ impl mos_scheduler::CubeActivation for PromotedActivation {
 
     async fn delete(&self, id: &ActivationId) -> Result<bool, MemoryError> {
         // First what chats look at: none begins with what is gone.
-        change(&*self.state, &self.scope, &self.user, |promoted| {
+        change_known(&*self.state, &self.scope, &self.user, |promoted| {
             promoted.states.remove(id.as_str());
             if promoted.used.as_ref() == Some(id) {
                 promoted.used = None;
@@ -211,5 +240,31 @@ impl mos_scheduler::CubeActivation for PromotedActivation {
 
     async fn stats(&self) -> Result<ActivationStats, MemoryError> {
         self.activation.stats().await.map_err(memory_error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mos_core::{CubeId, SystemClock};
+    use mos_stores::InMemoryStore;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_only_looks_for_a_user_begins_nothing() {
+        let store = InMemoryStore::new(Arc::new(SystemClock));
+        let (state, scope, user) = (&*store as &dyn StateStore, Scope::of(&CubeId::new("notes")), UserId::new("ann"));
+        let count = |promoted: &mut Promoted| promoted.states.len();
+        assert_eq!(change_known(state, &scope, &user, count).await.unwrap(), None);
+        assert!(read_all(state, &scope).await.unwrap().is_empty(), "nobody is named");
+        // A promotion says first for whom it will be.
+        assert_eq!(change(state, &scope, &user, count).await.unwrap(), 0);
+        assert_eq!(read_all(state, &scope).await.unwrap().len(), 1);
+        let used = |promoted: &mut Promoted| promoted.used = Some(ActivationId::new("one"));
+        assert_eq!(change_known(state, &scope, &user, used).await.unwrap(), Some(()));
+        assert_eq!(read(state, &scope, &user).await.unwrap().unwrap().used, Some(ActivationId::new("one")));
+        remove(state, &scope, &user).await.unwrap();
+        assert_eq!(change_known(state, &scope, &user, used).await.unwrap(), None);
+        assert_eq!(read(state, &scope, &user).await.unwrap(), None, "what was removed stays so");
     }
 }
