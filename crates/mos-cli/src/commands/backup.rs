@@ -56,6 +56,9 @@ fn told_of_restored(restored: &Restored) -> String {
     );
     if let Some(report) = &restored.moved {
         text.push_str(&format!("\n{} keys new, {} known already", report.n_new_keys, report.n_known_keys));
+        if report.n_new_keys > 0 {
+            text.push_str("; a new one that was deleted there since the backup is good again: revoke it");
+        }
     }
     if let Some(files) = &restored.files {
         let folder = restored.data_dir.display();

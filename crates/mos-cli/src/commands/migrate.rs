@@ -54,7 +54,10 @@ fn text(report: &MigrateReport) -> String {
         format!("{} keys new, {} known already", report.n_new_keys, report.n_known_keys),
     ];
     if report.n_keys_left > 0 {
-        lines.push(format!("{} keys stay behind: they move when all cubes do", report.n_keys_left));
+        lines.push(format!(
+            "{} keys stay behind: keys move when all cubes do, and not to another user of the same id",
+            report.n_keys_left
+        ));
     }
     for cube in &report.cubes {
         let what = match cube.outcome {

@@ -108,7 +108,10 @@ fn left(moved: &MigrateReport, files: &BroughtFiles, data_dir: &Path) -> Vec<Str
         ));
     }
     if moved.n_keys_left > 0 {
-        left.push(format!("{} keys are not moved; make new ones", moved.n_keys_left));
+        left.push(format!(
+            "{} keys are not moved: the servers keep none, or their user is somebody else there; make new ones",
+            moved.n_keys_left
+        ));
     }
     if !files.kept.is_empty() {
         left.push(format!(

@@ -5,6 +5,7 @@
 use std::collections::{HashMap, HashSet};
 
 use mos_core::keys::{MAX_KEYS, full_of_keys};
+use mos_core::users::ROOT_USER;
 use mos_core::{ApiKey, KeyHash, KeyId, StoreError, User, UserId};
 
 use super::endpoint::Endpoint;
@@ -28,12 +29,19 @@ impl PlannedKeys {
 }
 
 /// Looks at the keys of both sides. They come along when everything moves (`users` are all users then): a key opens more than the
-/// cubes that somebody chose.
+/// cubes that somebody chose. `known` are the users of the target: one of the same id that was made at another time is somebody
+/// else, whom no key of the source opens. Only `root` is the same everywhere.
 ///
 /// # Errors
 /// [`StoreError::Conflict`] when the target has another key of an id, [`StoreError::Full`] when they do not fit; errors of the
 /// stores.
-pub(super) async fn look(from: &Endpoint, to: &Endpoint, moves_all: bool, users: &[User]) -> Result<PlannedKeys> {
+pub(super) async fn look(
+    from: &Endpoint,
+    to: &Endpoint,
+    moves_all: bool,
+    users: &[User],
+    known: &[User],
+) -> Result<PlannedKeys> {
     let mut planned = PlannedKeys::default();
     let Some(source) = from.users.key_store() else { return Ok(planned) };
     let keys = source.archived_keys().await?;
@@ -42,7 +50,11 @@ pub(super) async fn look(from: &Endpoint, to: &Endpoint, moves_all: bool, users:
         planned.n_left = keys.len();
         return Ok(planned);
     };
-    let users: HashSet<&UserId> = users.iter().map(|user| &user.user_id).collect();
+    let known: HashMap<&UserId, &str> = known.iter().map(|user| (&user.user_id, user.created_at.as_str())).collect();
+    let is_same = |user: &User| {
+        user.user_id.as_str() == ROOT_USER || known.get(&user.user_id).is_none_or(|made_at| *made_at == user.created_at)
+    };
+    let users: HashSet<&UserId> = users.iter().filter(|user| is_same(user)).map(|user| &user.user_id).collect();
     let there = target.archived_keys().await?;
     let by_hash: HashMap<&KeyHash, &ApiKey> = there.iter().map(|(hash, key)| (hash, key)).collect();
     let ids: HashSet<&KeyId> = there.iter().map(|(_, key)| &key.id).collect();
@@ -61,7 +73,7 @@ pub(super) async fn look(from: &Endpoint, to: &Endpoint, moves_all: bool, users:
                 );
                 return Err(StoreError::Conflict(text).into());
             }
-            // Who was made since the users were read does not come along.
+            // Who was made since the users were read does not come along, and who is somebody else there has other keys.
             None if key.user.as_ref().is_some_and(|user| !users.contains(user)) => planned.n_left += 1,
             None => planned.new.push((hash, key)),
         }

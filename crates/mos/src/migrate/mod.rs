@@ -125,11 +125,12 @@ pub struct MigrateReport {
     pub n_new_users: usize,
     /// Users that were there already. They stay as they are.
     pub n_known_users: usize,
-    /// Keys that are new in the target.
+    /// Keys that are new in the target. One that was deleted there earlier is good again.
     pub n_new_keys: usize,
     /// Keys that were there already. They stay as they are, but revoked in the source they are revoked there, too.
     pub n_known_keys: usize,
-    /// Keys that stayed behind: only cubes that were chosen moved, or the target keeps no keys.
+    /// Keys that stayed behind: only cubes that were chosen moved, the target keeps no keys, or their user is somebody else there
+    /// (one of the same id that was made at another time).
     pub n_keys_left: usize,
     /// The cubes, oldest first.
     pub cubes: Vec<MovedCube>,

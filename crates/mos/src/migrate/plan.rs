@@ -80,7 +80,7 @@ pub(super) async fn look(
         }
     }
     let n_known_users = users.len() - new_users.len();
-    let keys = keys::look(from, to, moves_all, &users).await?;
+    let keys = keys::look(from, to, moves_all, &users, &there).await?;
     Ok(Plan { new_users, n_known_users, keys, cubes: planned })
 }
 

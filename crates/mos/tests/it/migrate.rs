@@ -9,7 +9,7 @@ use mos::{Error, Settings};
 use mos_core::{
     Access, ApiKey, Cube, CubeId, Edge, EmbeddingSpace, EmbeddingWrite, Filter, GraphStore, JobQueue, KeyHash, KeyId,
     KeyScope, KeyStore, MemoryError, MemoryId, MemoryItem, NewJob, Origin, Paging, RecordStore, Scope, StoreError,
-    SystemClock, UserArchive, UserId, UserRole, UserStore, WriteBatch,
+    SystemClock, User, UserArchive, UserId, UserRole, UserStore, WriteBatch,
 };
 use mos_stores::{SqliteOptions, SqliteStore};
 use serde_json::{Value, json};
@@ -227,6 +227,34 @@ async fn keys_open_there_what_they_open_here_and_what_is_revoked_stays_so() {
         assert!(!target.find_key(&hash(number)).await.unwrap().unwrap().is_active, "{number}");
     }
     assert!(source.find_key(&hash(2)).await.unwrap().unwrap().is_active, "the source is only read");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_of_a_user_who_is_somebody_else_there_stay_behind() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (source, target) = (sqlite(here.path()), sqlite(there.path()));
+    let (ann, root) = (UserId::new("ann"), UserId::new("root"));
+    for (store, made_at) in
+        [(&source, "2026-01-01T00:00:00.000000+00:00"), (&target, "2026-02-01T00:00:00.000000+00:00")]
+    {
+        let user = User {
+            user_id: ann.clone(),
+            user_name: "ann".to_owned(),
+            role: UserRole::User,
+            created_at: made_at.to_owned(),
+            is_active: true,
+        };
+        store.import_user(&user).await.unwrap();
+    }
+    source.create_user(&UserId::new("eve"), "eve", UserRole::User).await.unwrap();
+    for (number, user) in (1..).zip([&ann, &root, &UserId::new("eve")]) {
+        source.create_key(&key(&format!("of {user}"), Some(user.as_str())), &hash(number)).await.unwrap();
+    }
+    let (from, to) = (folder(here.path()).await, folder(there.path()).await);
+    let report = run(&from, &to).await.unwrap();
+    assert_eq!((report.n_new_keys, report.n_keys_left), (2, 1));
+    assert!(target.find_key(&hash(1)).await.unwrap().is_none(), "somebody else's key opens nothing of ann's");
+    assert!(target.find_key(&hash(2)).await.unwrap().is_some() && target.find_key(&hash(3)).await.unwrap().is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]
