@@ -28,7 +28,7 @@ pub struct Traces {
 
 impl SqliteStore {
     /// Removes what the database still knows of a user outside of memories: that cubes of these ids were deleted, and in cubes
-    /// of others jobs, documents and entries of logs that name the user. Changes that the user made stay, and name nobody.
+    /// of others jobs, documents, entries of logs and idempotency keys that name the user. Changes that the user made stay, and name nobody.
     ///
     /// With `with_past`, earlier states of memories that the user told go too, also in cubes of others.
     ///
@@ -50,6 +50,7 @@ impl SqliteStore {
                 let sql = "DELETE FROM versions WHERE json_extract(metadata, '$.user_id') = ?1";
                 execute(connection, sql, [user.as_str()])?;
             }
+            receipts(connection, &user)?;
             Ok(Traces {
                 n_jobs: jobs(connection, &user, now_ms)?,
                 n_documents: documents(connection, &user)?,
@@ -61,18 +62,23 @@ impl SqliteStore {
     }
 
     /// Removes the earlier states of memories, and that they ever were. Those that still exist keep their present state.
+    /// Whoever repeats a write of theirs with its idempotency key writes anew.
     ///
     /// # Errors
     /// [`StoreError`] when the database cannot be written.
     pub async fn erase_history(&self, scope: &Scope, ids: &[MemoryId]) -> Result<(), StoreError> {
         let (scope, ids) = (scope.clone(), ids.to_vec());
+        let listed = serde_json::json!(ids).to_string();
         self.write(move |connection| {
             let Some(scope) = super::apply::scope_key(connection, &scope)? else { return Ok(()) };
             for id in &ids {
                 let sql = "DELETE FROM versions WHERE scope = ?1 AND id = ?2";
                 execute(connection, sql, params![scope, id.as_str()])?;
             }
-            Ok(())
+            let sql = "DELETE FROM idempotency WHERE scope = ?1 AND EXISTS (
+                           SELECT 1 FROM json_each(receipt, '$.put') AS put
+                           WHERE put.value IN (SELECT value FROM json_each(?2)))";
+            execute(connection, sql, params![scope, listed])
         })
         .await
     }
@@ -117,6 +123,16 @@ fn forget_closed(connection: &Connection, scope: &Scope) -> Result<(), Fault> {
         execute(connection, sql, [key])?;
     }
     Ok(())
+}
+
+/// Removes the receipts of the user's own idempotency keys, which hold the user's id after its length, and perhaps something
+/// before that.
+fn receipts(connection: &Connection, user: &UserId) -> Result<(), Fault> {
+    let named = format!("{}:{user}:", user.as_str().len());
+    // With another digit before it the length is another one.
+    let sql = "DELETE FROM idempotency WHERE instr(key, ?1) = 1
+               OR (instr(key, ?1) > 1 AND substr(key, instr(key, ?1) - 1, 1) NOT BETWEEN '0' AND '9')";
+    execute(connection, sql, [named])
 }
 
 fn jobs(connection: &Connection, user: &UserId, now_ms: i64) -> Result<usize, Fault> {
