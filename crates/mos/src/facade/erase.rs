@@ -1,10 +1,10 @@
 //! Erasing a user: everything that is theirs goes, and nothing brings it back.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mos_config::StoreConfig;
-use mos_core::{Cube, CubeId, Filter, MemoryId, Origin, Paging, Scope, StoreError, User, UserId, WriteBatch};
+use mos_core::{Cube, CubeId, Filter, MemoryId, Origin, Paging, Scope, StoreError, User, UserId, UserRole, WriteBatch};
 use serde::Serialize;
 
 use super::{Mos, default_cube_id};
@@ -95,14 +95,13 @@ impl Mos {
             // Nothing outlives this program that could have to be finished.
             let made_at = self.deactivate(user).await?;
             let erasure = self.erasure_of(user, made_at, options).await?;
-            let erased = self.erase_rows(&erasure).await?;
+            let erased = self.erase_rows(&erasure, None).await?;
             return self.erase_bytes(erased).await;
         };
         let _alone = self.alone(&notes).await?;
-        let meant = user.clone();
-        let earlier = in_notes(&notes, move |notes| notes.read(&meant)).await?;
-        let earlier = earlier.filter(|note| note.store() == self.parts.store_name);
-        if let (None, Some(note)) = (self.known_user(user).await?, &earlier) {
+        let earlier = self.note_of(&notes, user).await?;
+        let known = self.parts.users.known_user(user).await?;
+        if let (None, Some(note)) = (&known, &earlier) {
             return self.go_on_erasing(&notes, user, note.clone()).await;
         }
         // From now on nobody acts as the user.
@@ -111,7 +110,10 @@ impl Mos {
         if let Some(Note::Removing(earlier)) = earlier
             && earlier.made_at == erasure.made_at
         {
-            erasure.also_in_shared |= earlier.also_in_shared;
+            // What was asked for earlier holds once some of it was done, unless the user came back since.
+            if earlier.has_begun_in_shared && known.is_some_and(|known| !known.is_active) {
+                (erasure.also_in_shared, erasure.has_begun_in_shared) = (true, true);
+            }
             let is_new = |cube: &Cube| !erasure.cubes.iter().any(|known| known.cube_id == cube.cube_id);
             let gone: Vec<Cube> = earlier.cubes.into_iter().filter(is_new).collect();
             erasure.cubes.extend(gone);
@@ -136,37 +138,100 @@ impl Mos {
     async fn finish_noted(&self) -> Result<()> {
         let Some(notes) = self.notes() else { return Ok(()) };
         // Mostly there is nothing, and nothing is made then.
-        if in_notes(&notes, Notes::all).await?.is_empty() {
+        if !in_notes(&notes, Notes::has_any).await? {
             return Ok(());
         }
         let Some(_alone) = in_notes(&notes, Notes::try_alone).await? else { return Ok(()) };
         for (path, note) in in_notes(&notes, Notes::all).await? {
             // Of other stores that the data folder was used with: they are not open here.
-            if note.store() != self.parts.store_name {
+            if !self.is_of_this_store(&note) {
+                tracing::warn!(
+                    store = note.store(),
+                    "an erasure that was interrupted is of another store, and is finished when that is opened"
+                );
                 continue;
             }
-            match note {
-                Note::Removing(erasure) => {
-                    let user = erasure.user.clone();
-                    let note = match self.known_user(&user).await? {
-                        // All rows were gone when somebody else could take the name.
-                        Some(known) if known.created_at != erasure.made_at => Note::Rewriting { store: erasure.store },
-                        Some(known) if known.is_active => {
-                            tracing::warn!("a user whose erasure was interrupted was made again, and is not erased");
-                            continue;
-                        }
-                        _ => Note::Removing(erasure),
-                    };
-                    self.go_on_erasing(&notes, &user, note).await?;
-                }
-                Note::Rewriting { .. } => {
-                    self.compact().await?;
-                    in_notes(&notes, move |_| erasures::remove(&path)).await?;
-                }
+            // One that cannot be finished keeps no other from it.
+            match self.finish_one(&notes, path, note).await {
+                Ok(()) => tracing::warn!("an erasure that was interrupted is finished"),
+                Err(error) => tracing::error!(
+                    %error,
+                    "an erasure that was interrupted cannot be finished now; the next start tries again, and so does \
+                     `mos user erase`"
+                ),
             }
-            tracing::warn!("an erasure that was interrupted is finished");
         }
         Ok(())
+    }
+
+    async fn finish_one(&self, notes: &Notes, path: PathBuf, note: Note) -> Result<()> {
+        if let Note::Removing(erasure) = note {
+            match self.parts.users.known_user(&erasure.user).await? {
+                // All rows were gone when somebody else could take the name.
+                Some(known) if known.created_at != erasure.made_at => {}
+                Some(known) if known.is_active => {
+                    tracing::warn!("a user whose erasure was interrupted was brought back, and is not erased");
+                }
+                _ => {
+                    let user = erasure.user.clone();
+                    return self.go_on_erasing(notes, &user, Note::Removing(erasure)).await.map(drop);
+                }
+            }
+            // Nobody is to be erased any more, also when this breaks off; bytes of what went are.
+            let (path, note) = (path.clone(), Note::Rewriting { store: erasure.store });
+            in_notes(notes, move |_| erasures::write(&path, &note)).await?;
+        }
+        self.compact().await?;
+        in_notes(notes, move |_| erasures::remove(&path)).await
+    }
+
+    /// Makes a user, or brings one back, whose erasure is over then if it was interrupted: nobody is erased later for what was
+    /// asked before.
+    pub(super) async fn make_user(&self, id: &UserId, name: &str, role: UserRole) -> Result<User> {
+        let users = &self.parts.users;
+        let Some(notes) = self.notes() else { return Ok(users.create_user(id, name, role).await?) };
+        // Whoever is being erased right now is gone first.
+        let mut alone = if is_noted(&notes, id).await? { Some(self.alone(&notes).await?) } else { None };
+        let user = users.create_user(id, name, role).await?;
+        // Who is brought back by the name may have another id.
+        if is_noted(&notes, &user.user_id).await? {
+            if alone.is_none() {
+                alone = Some(self.alone(&notes).await?);
+            }
+            let is_back = users.user(&user.user_id).await?.is_some();
+            if is_back && let Some(Note::Removing(erasure)) = self.note_of(&notes, &user.user_id).await? {
+                tracing::warn!("a user whose erasure was interrupted is brought back, and is not erased");
+                // Bytes of what went already are still to go.
+                let (path, note) = (notes.path_of(&user.user_id), Note::Rewriting { store: erasure.store });
+                in_notes(&notes, move |_| erasures::write(&path, &note)).await?;
+            }
+        }
+        drop(alone);
+        Ok(user)
+    }
+
+    /// Returns the note about a user, when it is about this store and can be read.
+    async fn note_of(&self, notes: &Notes, user: &UserId) -> Result<Option<Note>> {
+        let meant = user.clone();
+        match in_notes(notes, move |notes| notes.read(&meant)).await {
+            Ok(note) => Ok(note.filter(|note| self.is_of_this_store(note))),
+            Err(error) => {
+                tracing::error!(%error, "what was noted of an earlier erasure cannot be read, and is not heeded");
+                Ok(None)
+            }
+        }
+    }
+
+    fn is_of_this_store(&self, note: &Note) -> bool {
+        note.store() == self.noted_store() || note.store() == self.parts.store_name
+    }
+
+    /// How notes name the store. A data folder may be spelled in several ways, and be moved.
+    fn noted_store(&self) -> String {
+        let Some(store) = &self.parts.sqlite else { return self.parts.store_name.clone() };
+        let canonical = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let (folder, path) = (canonical(self.data_dir()), canonical(store.path()));
+        path.strip_prefix(&folder).unwrap_or(&path).display().to_string()
     }
 
     /// Erases what a note tells, and removes the note.
@@ -174,7 +239,7 @@ impl Mos {
         let path = notes.path_of(user);
         let erased = match note {
             Note::Removing(erasure) => {
-                let erased = self.erase_rows(&erasure).await?;
+                let erased = self.erase_rows(&erasure, Some(notes)).await?;
                 let (path, note) = (path.clone(), Note::Rewriting { store: erasure.store });
                 in_notes(notes, move |_| erasures::write(&path, &note)).await?;
                 erased
@@ -196,18 +261,9 @@ impl Mos {
         in_notes(notes, Notes::alone).await
     }
 
-    /// Returns a user, active or not.
-    async fn known_user(&self, user: &UserId) -> Result<Option<User>> {
-        if let Some(known) = self.parts.users.user(user).await? {
-            return Ok(Some(known));
-        }
-        let Some(archive) = self.parts.users.archive() else { return Ok(None) };
-        Ok(archive.archived_users().await?.into_iter().find(|known| known.user_id == *user))
-    }
-
     /// Deactivates a user and returns when it was made, as far as the store can tell.
     async fn deactivate(&self, user: &UserId) -> Result<String> {
-        let known = self.known_user(user).await?;
+        let known = self.parts.users.known_user(user).await?;
         self.delete_user(user).await?;
         Ok(known.map_or_else(String::new, |known| known.created_at))
     }
@@ -216,12 +272,12 @@ impl Mos {
     async fn erasure_of(&self, user: &UserId, made_at: String, options: EraseOptions) -> Result<Erasure> {
         let mut cubes = self.parts.users.cubes(None).await?;
         cubes.retain(|cube| cube.owner_id == *user);
-        let (store, user, also_in_shared) = (self.parts.store_name.clone(), user.clone(), options.also_in_shared);
-        Ok(Erasure { store, user, made_at, also_in_shared, cubes })
+        let (store, user, also_in_shared) = (self.noted_store(), user.clone(), options.also_in_shared);
+        Ok(Erasure { store, user, made_at, also_in_shared, has_begun_in_shared: false, cubes })
     }
 
     /// Removes rows and files; what is gone already is no error.
-    async fn erase_rows(&self, erasure: &Erasure) -> Result<Erased> {
+    async fn erase_rows(&self, erasure: &Erasure, notes: Option<&Notes>) -> Result<Erased> {
         let user = &erasure.user;
         let options = EraseOptions { also_in_shared: erasure.also_in_shared };
         self.parts.embed_cache.clear();
@@ -244,6 +300,14 @@ impl Mos {
             }
             self.erase_vectors(&scope).await?;
             erased.cubes.push(cube.cube_id.clone());
+        }
+        if let Some(notes) = notes
+            && erasure.also_in_shared
+            && !erasure.has_begun_in_shared
+        {
+            let begun = Note::Removing(Erasure { has_begun_in_shared: true, ..erasure.clone() });
+            let path = notes.path_of(user);
+            in_notes(notes, move |_| erasures::write(&path, &begun)).await?;
         }
         for cube in &others {
             self.leave_cube(cube, user).await?;
@@ -366,6 +430,10 @@ impl Mos {
                 let batch = WriteBatch { delete: ids.to_vec(), ..WriteBatch::new(origin) };
                 self.parts.record.apply(&scope, batch).await?;
             }
+            // Again, for what a turn brought there before they were gone.
+            if let Some(state) = &self.parts.state {
+                mos_scheduler::monitor::forget(state.as_ref(), &scope, Some(&memories)).await?;
+            }
             if let Some(store) = &self.parts.sqlite {
                 store.erase_history(&scope, &memories).await?;
             }
@@ -405,6 +473,11 @@ impl Mos {
         );
         Ok(left)
     }
+}
+
+async fn is_noted(notes: &Notes, user: &UserId) -> Result<bool> {
+    let path = notes.path_of(user);
+    in_notes(notes, move |_| path.try_exists()).await
 }
 
 /// Reads or writes notes where that is allowed.

@@ -78,7 +78,7 @@ impl Mos {
                 "the role ROOT belongs to the user `root`; choose ADMIN, USER or GUEST".to_owned(),
             ));
         }
-        Ok(self.parts.users.create_user(&id, name.as_str(), role).await?)
+        self.make_user(&id, name.as_str(), role).await
     }
 
     /// Returns the active user of an id, made now when the id was never used.

@@ -8,7 +8,10 @@ use std::task::Poll;
 
 use mos::config::Setting;
 use mos::{Add, EraseOptions, Error, Mos, NewCube, Settings, files_holding};
-use mos_core::{CubeId, JobId, NewJob, Scope, StateStore, SystemClock, UserId};
+use mos_core::{
+    CubeId, JobId, MemoryId, MemoryItem, NewJob, Origin, RecordStore, Scope, StateStore, SystemClock, UserId, UserRole,
+    UserStore, WriteBatch,
+};
 use mos_stores::{SqliteOptions, SqliteStore};
 use mos_testkit::embedder::WordEmbedder;
 use serde_json::json;
@@ -29,7 +32,7 @@ fn of_bob() -> CubeId {
 
 /// Words of what zora told, and her name.
 fn marks() -> Vec<String> {
-    ["quokkaburg", "wombatville", "numbatford", "bilbyton", "dingohaven", "emumarket", "zora-xq7"]
+    ["quokkaburg", "wombatville", "numbatford", "bilbyton", "dingohaven", "emumarket", "potoroodale", "zora-xq7"]
         .map(str::to_owned)
         .to_vec()
 }
@@ -68,7 +71,8 @@ async fn house() -> (TempDir, Mos) {
         mos.add(Add::text("I work in numbatford").user(zora()).idempotency_key("bilbyton")).await.unwrap().remove(0);
     mos.delete(&zora(), None, &gone).await.unwrap();
     mos.add(Add::text("bob keeps this").user("bob").cube(of_bob())).await.unwrap();
-    let shared = mos.add(Add::text("zora wrote of dingohaven").user(zora()).cube(of_bob())).await.unwrap().remove(0);
+    let told = Add::text("zora wrote of dingohaven").user(zora()).cube(of_bob()).idempotency_key("potoroodale");
+    let shared = mos.add(told).await.unwrap().remove(0);
     let mut item = mos.get(&zora(), Some(&of_bob()), &shared).await.unwrap();
     item.memory = "zora wrote of dingohaven again".to_owned();
     mos.update(&zora(), Some(&of_bob()), &shared, item).await.unwrap();
@@ -268,4 +272,101 @@ async fn who_took_the_name_of_an_erased_user_is_not_erased_with_it() {
     let mos = open(folder.path()).await;
     let listed = json!(mos.get_all(&zora(), Some(&cube)).await.unwrap());
     assert_eq!(listed["text_mem"][0]["memories"].as_array().unwrap().len(), 1);
+}
+
+/// What stands in a cube of zora's, told before and after she came back.
+async fn told_in(mos: &Mos, cube: &CubeId) -> usize {
+    let listed = json!(mos.get_all(&zora(), Some(cube)).await.unwrap());
+    listed["text_mem"][0]["memories"].as_array().unwrap().len()
+}
+
+#[tokio::test]
+async fn who_came_back_after_an_interrupted_erasure_is_not_erased_by_it() {
+    let new_life = CubeId::from("new-life");
+    for is_by_the_facade in [true, false] {
+        let folder = house_of_cubes().await;
+        let mos = open(folder.path()).await;
+        let obstacle = broken(folder.path(), "audit/broken.jsonl");
+        mos.erase_user(&zora(), EVERYTHING).await.unwrap_err();
+        if is_by_the_facade {
+            mos.create_user(zora(), None).await.unwrap();
+            drop(mos);
+        } else {
+            // By a program that knows no notes.
+            drop(mos);
+            UserStore::create_user(&*sqlite(folder.path()), &zora(), zora().as_str(), UserRole::User).await.unwrap();
+            drop(open(folder.path()).await);
+        }
+        let mos = open(folder.path()).await;
+        mos.create_cube(&zora(), NewCube::new(new_life.clone())).await.unwrap();
+        mos.add(Add::text("somebody begins anew").user(zora()).cube(new_life.clone())).await.unwrap();
+        mos.delete_user(&zora()).await.unwrap();
+        drop(mos);
+        std::fs::remove_dir(obstacle).unwrap();
+        let mos = open(folder.path()).await;
+        mos.create_user(zora(), None).await.unwrap();
+        assert_eq!(told_in(&mos, &new_life).await, 1, "{is_by_the_facade}: deleting is not erasing");
+    }
+}
+
+#[tokio::test]
+async fn an_erasure_from_before_a_user_came_back_widens_no_later_one() {
+    let folder = house_of_cubes().await;
+    let mos = open(folder.path()).await;
+    let obstacle = broken(folder.path(), "audit/broken.jsonl");
+    mos.erase_user(&zora(), EVERYTHING).await.unwrap_err();
+    std::fs::remove_dir(obstacle).unwrap();
+    UserStore::create_user(&*sqlite(folder.path()), &zora(), zora().as_str(), UserRole::User).await.unwrap();
+    mos.share_cube_with_user(&bob(), &of_bob(), &zora()).await.unwrap();
+    mos.add(Add::text("this is for bob").user(zora()).cube(of_bob())).await.unwrap();
+    let erased = mos.erase_user(&zora(), EraseOptions::default()).await.unwrap();
+    let [shared] = &erased.shared[..] else { panic!("{erased:?}") };
+    assert!(!shared.is_erased, "nobody asked for it");
+    assert!(mos.get(&bob(), Some(&of_bob()), &shared.memories[0]).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_data_folder_spelled_in_another_way_finishes_what_was_interrupted_there() {
+    let folder = house_of_cubes().await;
+    let mos = open(folder.path()).await;
+    let obstacle = broken(folder.path(), "audit/broken.jsonl");
+    mos.erase_user(&zora(), EVERYTHING).await.unwrap_err();
+    drop(mos);
+    std::fs::remove_dir(obstacle).unwrap();
+    let mos = open(&folder.path().join("erasing").join("..")).await;
+    check_all_gone(folder.path(), "opened by another name");
+    drop(mos);
+}
+
+#[tokio::test]
+async fn a_spoiled_note_keeps_no_other_erasure_from_being_finished() {
+    let folder = house_of_cubes().await;
+    let mos = open(folder.path()).await;
+    let obstacle = broken(folder.path(), "audit/broken.jsonl");
+    mos.erase_user(&zora(), EVERYTHING).await.unwrap_err();
+    drop(mos);
+    std::fs::remove_dir(obstacle).unwrap();
+    let spoiled = folder.path().join("erasing/0.json");
+    std::fs::write(&spoiled, "{").unwrap();
+    let mos = open(folder.path()).await;
+    std::fs::remove_file(spoiled).unwrap();
+    check_all_gone(folder.path(), "beside a spoiled note");
+    drop(mos);
+}
+
+#[tokio::test]
+async fn a_write_of_erased_memories_that_is_repeated_is_no_repetition_any_more() {
+    let (folder, mos) = house().await;
+    drop(mos);
+    let mut item = MemoryItem::new(MemoryId::new("read-by-a-program"), "zora also wrote of dingohaven");
+    item.metadata.user_id = Some(zora().to_string());
+    // No key of zora's: what a program made it of is not known.
+    let key = Some("of a program".to_owned());
+    let batch = WriteBatch { put: vec![item], idempotency_key: key, ..WriteBatch::new(Origin::new("program", "read")) };
+    let scope = Scope::of(&of_bob());
+    assert!(!sqlite(folder.path()).apply(&scope, batch.clone()).await.unwrap().replayed);
+    assert!(sqlite(folder.path()).apply(&scope, batch.clone()).await.unwrap().replayed);
+    open(folder.path()).await.erase_user(&zora(), EVERYTHING).await.unwrap();
+    check_gone(folder.path(), "with what a program wrote");
+    assert!(!sqlite(folder.path()).apply(&scope, batch).await.unwrap().replayed, "it is stored again");
 }
