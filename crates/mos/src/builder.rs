@@ -347,6 +347,7 @@ impl MosBuilder {
             qdrant: vectors.qdrant,
             queue: stores.queue,
             state: stores.state,
+            forgetting: tokio::sync::Mutex::default(),
             embedder,
             embed_cache,
             chat_model,

@@ -113,8 +113,7 @@ impl Mos {
         self.text_memory(&cube)?;
         self.preference_memory(&cube)?;
         self.parametric_memory(&cube)?;
-        self.forget_work_of_deleted(&cube.cube_id).await?;
-        self.parts.users.create_cube(&cube).await?;
+        self.make_cube(&cube).await?;
         Ok(cube)
     }
 
@@ -210,8 +209,7 @@ impl Mos {
         self.text_memory(&cube)?;
         // Not registered until its memories are in: whoever looks in between sees no half cube.
         cube.is_registered = false;
-        self.forget_work_of_deleted(&cube.cube_id).await?;
-        self.parts.users.create_cube(&cube).await?;
+        self.make_cube(&cube).await?;
         if let Err(error) = self.load_all(user, &cube, &opened.directory, options).await {
             // Another process may have finished what failed here; then the cube stays. The first error is the one to tell.
             if let Err(left) = self.parts.users.discard_cube(&cube.cube_id).await {
@@ -304,7 +302,8 @@ impl Mos {
         self.parts.activation.forget(cube).await?;
         self.parts.users.delete_cube(&cube.cube_id).await?;
         self.has_changed(&cube.cube_id);
-        self.forget_work(&cube.cube_id).await?;
+        // Unless somebody has made another one of this id, who forgot it first.
+        self.forget_work_of_deleted(&cube.cube_id).await?;
         // Again, for what was being computed meanwhile.
         self.parts.activation.forget(cube).await
     }

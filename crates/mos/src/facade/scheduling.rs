@@ -484,21 +484,31 @@ impl Mos {
         Ok(())
     }
 
-    /// Erases documents and events of a deleted cube that are kept beside the record, which erases its own (and all jobs).
-    pub(super) async fn forget_work(&self, cube: &CubeId) -> Result<()> {
-        match self.state_that_knows_no_cubes() {
-            Some(state) => Ok(state.remove_scope(&mos_core::Scope::of(cube)).await?),
-            None => Ok(()),
-        }
+    /// Makes a cube whose work begins with nothing: what an earlier one of its id left behind is forgotten.
+    pub(super) async fn make_cube(&self, cube: &mos_core::Cube) -> Result<()> {
+        let Some(state) = self.state_that_knows_no_cubes() else {
+            return Ok(self.parts.users.create_cube(cube).await?);
+        };
+        // Nobody finds that there is no such cube, and forgets its work, when there is one.
+        let _forgetting = self.parts.forgetting.lock().await;
+        self.forget_unless_known(state, &cube.cube_id).await?;
+        Ok(self.parts.users.create_cube(cube).await?)
     }
 
-    /// Forgets the work for a cube when there is no such cube: what a handler wrote while it was deleted, or an earlier cube of
-    /// this id left behind.
+    /// Forgets the work for a cube when there is no such cube: documents and events that are kept beside the record, which erases
+    /// its own (and all jobs); also what a handler wrote while the cube was deleted.
     pub(crate) async fn forget_work_of_deleted(&self, cube: &CubeId) -> Result<()> {
-        if self.state_that_knows_no_cubes().is_none() || self.parts.users.cube(cube).await?.is_some() {
+        let Some(state) = self.state_that_knows_no_cubes() else { return Ok(()) };
+        let _forgetting = self.parts.forgetting.lock().await;
+        self.forget_unless_known(state, cube).await
+    }
+
+    /// The caller lets nobody else make or forget meanwhile.
+    async fn forget_unless_known(&self, state: &Arc<dyn StateStore>, cube: &CubeId) -> Result<()> {
+        if self.parts.users.cube(cube).await?.is_some() {
             return Ok(());
         }
-        self.forget_work(cube).await
+        Ok(state.remove_scope(&Scope::of(cube)).await?)
     }
 
     /// Documents on a server, which take what is written for a cube that is gone; embedded stores do not.
