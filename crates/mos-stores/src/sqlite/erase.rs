@@ -28,7 +28,8 @@ pub struct Traces {
 
 impl SqliteStore {
     /// Removes what the database still knows of a user outside of memories: that cubes of these ids were deleted, and in cubes
-    /// of others jobs, documents, entries of logs and idempotency keys that name the user. Changes that the user made stay, and name nobody.
+    /// of others jobs, documents, entries of logs and idempotency keys that name the user. Changes that the user made stay, and
+    /// name nobody.
     ///
     /// With `with_past`, earlier states of memories that the user told go too, also in cubes of others.
     ///

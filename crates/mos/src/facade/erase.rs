@@ -84,7 +84,8 @@ impl Mos {
     /// embedded database is then rewritten, so that no byte of it stays.
     ///
     /// What goes is noted in the data folder before the first of it does: after an error or a crash the same call goes on, and so
-    /// does whoever opens the data next ([`MosBuilder::build`](crate::MosBuilder::build)). Numbers tell what the last call met.
+    /// does whoever opens the data next ([`MosBuilder::build`](crate::MosBuilder::build)). Numbers tell what the last call met. It
+    /// is over when the user is brought back. A call with other options goes on with its own, unless cubes of others were begun with.
     ///
     /// Other programs on the same data should have ended: what they still hold they would write again.
     ///
