@@ -185,7 +185,6 @@ impl KvTiers {
             let key = Key::new(&head.scope, &head.item.id);
             let mut state = self.state();
             let mut counts = name.clone();
-            let mut is_elsewhere = false;
             let stale = match state.entries.get_mut(&key) {
                 Some(known) if known.name == name => {
                     known.bytes[tier as usize] = Some(bytes);
@@ -194,7 +193,6 @@ impl KvTiers {
                 }
                 Some(known) if (known.written, &known.name) > (head.written, &name) => {
                     counts.clone_from(&known.name);
-                    is_elsewhere = !known.is_in(Tier::Disk);
                     Some(name)
                 }
                 _ => {
@@ -208,14 +206,22 @@ impl KvTiers {
             };
             drop(state);
             // Others may share a remote folder: what looks stale from here need not be. Nor is it where that which counts
-            // has gone meanwhile: somebody has begun anew. What only another tier has cannot have gone from here.
+            // has gone meanwhile, from all tiers: somebody has begun anew.
             if let (Some(stale), Tier::Disk, Some(disk)) = (stale, tier, &self.disk)
-                && (is_elsewhere || disk.has(&counts)?)
+                && self.is_below_ram(disk, &counts)?
             {
                 disk.remove(&stale)?;
             }
         }
         Ok(())
+    }
+
+    /// Returns whether a tier below RAM has a file, whatever is known of it.
+    fn is_below_ram(&self, disk: &Disk, name: &str) -> Result<bool, KvError> {
+        if disk.has(name)? {
+            return Ok(true);
+        }
+        self.remote.as_ref().map_or(Ok(false), |remote| remote.has(name))
     }
 
     /// Returns a number that is another one when items of a tenant went, were replaced, or came from elsewhere.

@@ -140,6 +140,16 @@ impl Remote {
         })
     }
 
+    /// Returns whether an item is there.
+    pub(super) fn has(&self, name: &str) -> Result<bool, KvError> {
+        let (store, place) = (Arc::clone(&self.store), self.place(name));
+        self.call("looking for an item", move |runtime| match runtime.block_on(store.head(&place)) {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error),
+        })
+    }
+
     /// Removes an item; one that is not there is no error.
     pub(super) fn remove(&self, name: &str) -> Result<(), KvError> {
         let (store, place) = (Arc::clone(&self.store), self.place(name));

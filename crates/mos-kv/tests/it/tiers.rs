@@ -370,12 +370,19 @@ fn a_file_left_by_a_crash_goes_also_when_what_counts_is_in_the_remote_tier_only(
     drop(tiers);
     // It has left the disk, and the remote tier is all that has it; a writer that died left the one before.
     fs::remove_file(counts).unwrap();
-    let tiers = KvTiers::open(options).unwrap();
+    let tiers = KvTiers::open(options.clone()).unwrap();
     fs::write(&stale, bytes).unwrap();
     tiers.follow().unwrap();
     assert!(!stale.exists(), "it is of no use");
     assert_eq!(tokens_of(&tiers, &items[0].id).unwrap(), items[1].segment().unwrap().tokens());
     assert_eq!((tiers.usage().n_items, tiers.usage().disk_bytes), (1, 0));
+    // Who removed it and began anew keeps the new one, although another process still counts on the old.
+    let other = KvTiers::open(options).unwrap();
+    other.remove("", &items[0].id).unwrap();
+    put(&other, items[0].clone()).unwrap();
+    let fresh = only_file();
+    tiers.follow().unwrap();
+    assert!(fresh.exists(), "it is not what was replaced");
 }
 
 #[test]
