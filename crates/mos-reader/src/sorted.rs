@@ -154,6 +154,7 @@ fn read_file(part: &Map<String, Value>) -> RawFile {
     RawFile {
         id: text(&["file_id", "id"]).filter(|id| !id.trim().is_empty()).map(|id| label(&id)),
         name: text(&["filename", "file_name", "name"]).filter(|name| !name.trim().is_empty()).map(|name| label(&name)),
+        url: None,
         data: match (data, path) {
             (Some(data), _) => FileData::Text(data),
             (None, Some(path)) => FileData::Path(path.into()),

@@ -185,19 +185,19 @@ fn sources(arguments: &AddArguments) -> anyhow::Result<Vec<Source>> {
     let mut sources = Vec::new();
     for path in files(&arguments.file)? {
         let shown = path.display().to_string();
-        let file = RawFile { id: None, name: None, data: FileData::Path(path) };
+        let file = RawFile { id: None, name: None, url: None, data: FileData::Path(path) };
         // Whoever may start this program may read the files that they name.
         let input = ReadInput { sources: Sources::of_owner(), ..ReadInput::file(file) };
         sources.push(Source { shown, input });
     }
     for path in &arguments.skill {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-        let skills = RawItem::Skills(RawFile { id: None, name, data: FileData::Path(path.clone()) });
+        let skills = RawItem::Skills(RawFile { id: None, name, url: None, data: FileData::Path(path.clone()) });
         let input = ReadInput { items: vec![skills], sources: Sources::of_owner(), ..ReadInput::default() };
         sources.push(Source { shown: path.display().to_string(), input });
     }
     for url in &arguments.url {
-        let file = RawFile { id: None, name: None, data: FileData::Text(url.clone()) };
+        let file = RawFile { id: None, name: None, url: None, data: FileData::Text(url.clone()) };
         sources.push(Source { shown: url.clone(), input: ReadInput::file(file) });
     }
     if let Some(path) = &arguments.messages {

@@ -13,6 +13,9 @@ pub struct RawFile {
     pub id: Option<String>,
     /// What it is called.
     pub name: Option<String>,
+    /// Where somebody else has fetched its content from: what comes from an address is a stranger's. A file that the reader
+    /// fetches itself needs none.
+    pub url: Option<String>,
     /// Where its content is.
     pub data: FileData,
 }

@@ -84,7 +84,7 @@ impl FileReader<'_> {
     /// Returns the memories of a file; of one that cannot be read, a reference when there is something to refer to.
     pub(crate) async fn read(&self, part: &FilePart, log: &mut Log) -> FileReading {
         let loaded = match self.loader.load(&part.file.data).await {
-            Ok(loaded) => loaded,
+            Ok(loaded) => Loaded { url: loaded.url.or_else(|| part.file.url.clone()), ..loaded },
             Err(error) => return self.reference(part, error, log),
         };
         let url = loaded.url.clone();

@@ -70,14 +70,17 @@ mod tests {
         }
         let id = async |path: &str, sources| {
             let data = FileData::Path(folder.path().join(path));
-            lasting_id(&RawFile { id: None, name: None, data }, sources).await
+            lasting_id(&RawFile { id: None, name: None, url: None, data }, sources).await
         };
         let first = id("a.md", Sources::of_owner()).await.unwrap();
         assert_eq!(id("sub/../a.md", Sources::of_owner()).await.as_ref(), Some(&first));
         assert_ne!(id("sub/a.md", Sources::of_owner()).await.as_ref(), Some(&first));
         assert_eq!(id("a.md", Sources::of_request()).await, None);
         assert_eq!(id("none.md", Sources::of_owner()).await, None);
-        let given = |id: Option<&str>, data| RawFile { id: id.map(str::to_owned), name: Some("a.md".to_owned()), data };
+        let given = |id: Option<&str>, data| {
+            let (id, name) = (id.map(str::to_owned), Some("a.md".to_owned()));
+            RawFile { id, name, url: None, data }
+        };
         let owner = Sources::of_owner();
         assert_eq!(lasting_id(&given(Some("f"), FileData::Absent), owner).await.as_deref(), Some("f"));
         assert_eq!(lasting_id(&given(None, FileData::Bytes(b"x".to_vec())), owner).await, None);

@@ -232,7 +232,8 @@ async fn pieces_of_files_stay_and_what_is_drawn_names_the_file() {
     let model = Arc::new(ScriptedChat::new([summary.to_string()]));
     let world = world(&model, ReadOptions { keep_raw: false, organize: false });
     let bytes = b"The Dom Luis bridge in Porto was opened in the year 1886.".to_vec();
-    let file = RawFile { id: Some("f1".into()), name: Some("notes.txt".into()), data: FileData::Bytes(bytes) };
+    let file =
+        RawFile { id: Some("f1".into()), name: Some("notes.txt".into()), url: None, data: FileData::Bytes(bytes) };
     let raw_ids = world.raw_input(ReadInput::file(file)).await;
     world.done(MEM_READ, list(&raw_ids)).await;
     let all = own(&world.cube).await;

@@ -105,7 +105,7 @@ impl Given {
         match self {
             Self::Pdf { bytes, .. } => {
                 let data = FileData::Bytes(bytes.clone());
-                let file = RawFile { id: None, name: Some("report.pdf".to_owned()), data };
+                let file = RawFile { id: None, name: Some("report.pdf".to_owned()), url: None, data };
                 let done = mos.remember(Remember::new(ReadInput::file(file)).user("ann").cube(cube.clone())).await?;
                 if let Some(item) = done.report.items.iter().find(|item| item.outcome != Outcome::Kept) {
                     return Err(

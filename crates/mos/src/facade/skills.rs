@@ -33,7 +33,7 @@ impl Mos {
         name: &str,
         archive: Vec<u8>,
     ) -> Result<Remembered> {
-        let file = RawFile { id: None, name: Some(name.to_owned()), data: FileData::Bytes(archive) };
+        let file = RawFile { id: None, name: Some(name.to_owned()), url: None, data: FileData::Bytes(archive) };
         let input = ReadInput { items: vec![RawItem::Skills(file)], ..ReadInput::default() };
         // Whoever uploads a skill that was removed wants it back.
         let mut what = Remember::new(input).user(user.clone()).told_anew(true);

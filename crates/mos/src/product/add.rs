@@ -180,7 +180,7 @@ impl Product {
                     "files of this machine are not read for others; send the file's content as a part of `messages`",
                 ));
             }
-            let file = RawFile { id: None, name: None, data: FileData::Path(PathBuf::from(path)) };
+            let file = RawFile { id: None, name: None, url: None, data: FileData::Path(PathBuf::from(path)) };
             inputs.push(ReadInput { sources: Sources::of_owner(), ..ReadInput::file(file) });
         }
         Ok(inputs)
@@ -279,7 +279,7 @@ fn as_skills(item: RawItem) -> RawItem {
     let Some(file) = part.get("file").and_then(Value::as_object) else { return item };
     let text = |key: &str| file.get(key).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
     let data = text("file_data").map_or(FileData::Absent, FileData::Text);
-    RawItem::Skills(RawFile { id: text("file_id"), name: text("filename"), data })
+    RawItem::Skills(RawFile { id: text("file_id"), name: text("filename"), url: None, data })
 }
 
 /// Returns the correction that a request is: the last words of the user, after everything that was said before.

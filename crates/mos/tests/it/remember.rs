@@ -42,7 +42,7 @@ async fn what_would_be_remembered_can_be_seen_before() {
     let (folder, mos) = house().await;
     let path = folder.path().join("note.md");
     std::fs::write(&path, "# Note\n\nThe key is under the mat.").unwrap();
-    let file = RawFile { id: None, name: None, data: FileData::Path(path) };
+    let file = RawFile { id: None, name: None, url: None, data: FileData::Path(path) };
     let owner = ReadInput { sources: Sources::of_owner(), ..ReadInput::file(file.clone()) };
     let reading = mos.read(Remember::new(owner).user("ann")).await.unwrap();
     assert!(reading.raw[0].memory.contains("under the mat"), "{:?}", reading.report);
@@ -52,7 +52,7 @@ async fn what_would_be_remembered_can_be_seen_before() {
 }
 
 async fn remember_file(mos: &Mos, path: &std::path::Path) -> mos::Remembered {
-    let file = RawFile { id: None, name: None, data: FileData::Path(path.to_owned()) };
+    let file = RawFile { id: None, name: None, url: None, data: FileData::Path(path.to_owned()) };
     let input = ReadInput { sources: Sources::of_owner(), ..ReadInput::file(file) };
     mos.remember(Remember::new(input).user("ann")).await.unwrap()
 }

@@ -78,7 +78,8 @@ async fn a_model_that_is_gone_is_not_asked_for_ever() {
     let mut parts = parts();
     parts.model = Some(gone.clone());
     let long: String = (0..400).map(|n| format!("Sentence {n} of the report says something. ")).collect();
-    let input = ReadInput::file(RawFile { id: None, name: Some("a.txt".to_owned()), data: FileData::Text(long) });
+    let input =
+        ReadInput::file(RawFile { id: None, name: Some("a.txt".to_owned()), url: None, data: FileData::Text(long) });
     let reading = read(&reader(ReaderKind::Simple, parts), input, ReadMode::Fine).await;
     assert!(reading.raw.len() > 10, "every chunk is kept: {}", reading.raw.len());
     assert_eq!(reading.raw.len(), reading.raw_files.len());
@@ -110,7 +111,7 @@ async fn paths_are_read_for_the_owner_of_the_machine_alone() {
     std::fs::write(&path, "# Note\n\nMax is three years old.").unwrap();
     let input = |sources| ReadInput {
         sources,
-        ..ReadInput::file(RawFile { id: None, name: None, data: FileData::Path(path.clone()) })
+        ..ReadInput::file(RawFile { id: None, name: None, url: None, data: FileData::Path(path.clone()) })
     };
     let reader = reader(ReaderKind::Simple, parts());
     let refused = read(&reader, input(Sources::of_request()), ReadMode::Fast).await;

@@ -50,7 +50,7 @@ fn folder() -> (tempfile::TempDir, std::path::PathBuf) {
 }
 
 fn of_path(path: &std::path::Path, held: &Held) -> ReadInput {
-    let file = RawFile { id: None, name: None, data: FileData::Path(path.to_owned()) };
+    let file = RawFile { id: None, name: None, url: None, data: FileData::Path(path.to_owned()) };
     let known_chunks = held.known_chunks();
     ReadInput { sources: Sources::of_owner(), user: Some("ann".into()), known_chunks, ..ReadInput::file(file) }
 }
@@ -107,7 +107,8 @@ async fn without_a_model_that_sees_images_are_references_in_their_text() {
 
 #[tokio::test]
 async fn a_file_that_is_an_image_is_looked_at() {
-    let file = || RawFile { id: None, name: Some("chart.txt".to_owned()), data: FileData::Bytes(CHART.to_vec()) };
+    let file =
+        || RawFile { id: None, name: Some("chart.txt".to_owned()), url: None, data: FileData::Bytes(CHART.to_vec()) };
     let mut parts = parts();
     parts.model = Some(model(answer));
     let blind = reader(ReaderKind::MultiModal, parts.clone());

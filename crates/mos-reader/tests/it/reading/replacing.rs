@@ -24,7 +24,12 @@ fn report(changed: Option<usize>) -> String {
 }
 
 fn input(text: String, held: &Held) -> ReadInput {
-    let file = RawFile { id: Some("line".to_owned()), name: Some("line.txt".to_owned()), data: FileData::Text(text) };
+    let file = RawFile {
+        id: Some("line".to_owned()),
+        name: Some("line.txt".to_owned()),
+        url: None,
+        data: FileData::Text(text),
+    };
     ReadInput { user: Some("ann".into()), known_chunks: held.known_chunks(), ..ReadInput::file(file) }
 }
 

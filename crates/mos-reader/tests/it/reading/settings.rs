@@ -20,7 +20,7 @@ async fn documents_of_named_hosts_are_markdown_whatever_they_look_like() {
         let mut parts = parts();
         parts.fetcher = Some(Arc::new(Web(HashMap::from([(url.to_owned(), page.as_bytes().to_vec())]))));
         let reader = Reader::new(ReaderKind::MultiModal, options, parts);
-        let file = RawFile { id: None, name: None, data: FileData::Text(url.to_owned()) };
+        let file = RawFile { id: None, name: None, url: None, data: FileData::Text(url.to_owned()) };
         let reading = read(&reader, ReadInput::file(file), ReadMode::Fast).await;
         let text: String = reading.raw.iter().map(|item| item.memory.as_str()).collect();
         assert!(text.contains("The text."), "{text}");
@@ -70,7 +70,7 @@ async fn told_apart(data: FileData, fetched: Option<(&str, &str)>, quarantine: b
         parts.fetcher = Some(Arc::new(Web(HashMap::from([(url.to_owned(), page.as_bytes().to_vec())]))));
     }
     let reader = Reader::new(ReaderKind::MultiModal, options, parts);
-    let file = RawFile { id: None, name: Some("page.md".to_owned()), data };
+    let file = RawFile { id: None, name: Some("page.md".to_owned()), url: None, data };
     let reading = read(&reader, ReadInput::file(file), ReadMode::Fast).await;
     let told = reading.raw.iter().filter(|item| item.quarantine_reason().is_some());
     let told: Vec<&str> = told.map(|item| item.id.as_str()).collect();

@@ -152,7 +152,8 @@ async fn every_drawn_memory_names_turns_that_are_kept_as_they_were() {
 #[tokio::test]
 async fn neighbouring_chunks_are_linked() {
     let long: String = (0..60).map(|n| format!("Sentence {n} of the report says something. ")).collect();
-    let input = ReadInput::file(RawFile { id: None, name: Some("long.txt".to_owned()), data: FileData::Text(long) });
+    let input =
+        ReadInput::file(RawFile { id: None, name: Some("long.txt".to_owned()), url: None, data: FileData::Text(long) });
     let reader = reader(ReaderKind::MultiModal, fine_parts());
     let reading = read(&reader, input, ReadMode::Fine).await;
     let chunks = &reading.raw_files;
@@ -186,7 +187,7 @@ async fn an_archive_of_skills_becomes_memories() {
     std::io::Write::write_all(&mut archive, b"---\nname: pdf\ndescription: Fills in forms.\n---\n1. Open it.\n")
         .unwrap();
     let bytes = archive.finish().unwrap().into_inner();
-    let file = |data| RawItem::Skills(RawFile { id: None, name: Some("skills.zip".to_owned()), data });
+    let file = |data| RawItem::Skills(RawFile { id: None, name: Some("skills.zip".to_owned()), url: None, data });
     let input = ReadInput {
         items: vec![file(FileData::Bytes(bytes)), file(FileData::Text("no archive".to_owned()))],
         ..ReadInput::default()
@@ -205,7 +206,7 @@ async fn an_archive_of_skills_becomes_memories() {
 #[tokio::test]
 async fn the_plain_reader_reads_documents_too() {
     let data = FileData::Text(REPORT.to_owned());
-    let file = RawFile { id: None, name: Some("report.md".to_owned()), data };
+    let file = RawFile { id: None, name: Some("report.md".to_owned()), url: None, data };
     let reading = read(&reader(ReaderKind::Simple, fine_parts()), ReadInput::file(file), ReadMode::Fine).await;
     let drawn = reading.memories.iter().find(|item| item.memory.contains("2.5 bar")).unwrap();
     assert_eq!(drawn.metadata.memory_type(), Some(MemoryType::LongTerm));

@@ -179,9 +179,13 @@ fn role_of(word: &str) -> Option<Role> {
 
 /// A piece of a file as a file of text.
 fn chunk(raw: &MemoryItem) -> RawFile {
-    let id = raw.metadata.tree().and_then(|fields| fields.file_ids.first().cloned());
+    let fields = raw.metadata.tree();
+    let id = fields.and_then(|fields| fields.file_ids.first().cloned());
+    // What is drawn from a stranger's page is a stranger's, too.
+    let source = fields.and_then(|fields| fields.sources.as_deref()?.first());
+    let url = source.and_then(|source| source.extra.get("url")?.as_str()).map(str::to_owned);
     // The name of the whole file may promise another format.
-    RawFile { id, name: Some("piece.txt".to_owned()), data: FileData::Bytes(raw.memory.as_bytes().to_vec()) }
+    RawFile { id, name: Some("piece.txt".to_owned()), url, data: FileData::Bytes(raw.memory.as_bytes().to_vec()) }
 }
 
 /// A file that was not read, when it says where it is.
@@ -191,6 +195,7 @@ fn named_file(source: &SourceMessage) -> Option<RawFile> {
     Some(RawFile {
         id: info("file_id").map(str::to_owned),
         name: info("filename").map(str::to_owned),
+        url: None,
         data: FileData::Text(url.to_owned()),
     })
 }

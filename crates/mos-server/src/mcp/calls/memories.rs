@@ -89,7 +89,7 @@ async fn read_document(call: &Call<'_>, path: &str) -> ProductResult<Answer> {
     call.check_path("doc_path")?;
     let user = call.writer().await?;
     let cube = call.cube_to_write(&user).await?;
-    let file = RawFile { id: None, name: None, data: FileData::Path(path.into()) };
+    let file = RawFile { id: None, name: None, url: None, data: FileData::Path(path.into()) };
     let input = ReadInput { sources: Sources::of_owner(), ..ReadInput::file(file) };
     let mut remember = Remember::new(input).user(user).cube(cube.clone());
     if let Some(session) = call.arguments.text("session_id") {

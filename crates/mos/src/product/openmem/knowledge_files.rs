@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use mos_core::memory::Quarantined;
 use mos_core::{
     Condition, Fetcher, FileData, Filter, MemoryId, MemoryItem, Operator, Outcome, RawFile, ReadInput, ReadMode,
     Scope as RecordScope, Sources,
@@ -35,6 +36,9 @@ const MAX_NAME_CHARS: usize = 255;
 
 /// What a file is called that was read.
 const AVAILABLE: &str = "AVAILABLE";
+
+/// What one is called that was read, but no search finds any of it until it is released.
+const QUARANTINED: &str = "QUARANTINED";
 
 /// What one is called that was not.
 const FAILED: &str = "PROCESSING_FAILED";
@@ -132,15 +136,16 @@ fn plain_name(name: &str) -> Option<String> {
 
 /// What came of a file.
 enum Read {
-    /// It is there, under this id.
-    Kept(String),
+    /// It is there, under this id, with what is kept apart of it, and whether that is all of it.
+    Kept { id: String, quarantined: Vec<Quarantined>, is_apart: bool },
     /// It is not, for this reason.
     Not(String),
 }
 
 impl Product {
     /// Reads files into a knowledge base, each by itself, and returns what came of each: `id`, `name` and `status`, or the
-    /// `reason` why it could not be read. Files that are there already stay as they are.
+    /// `reason` why it could not be read; `quarantined` tells of pieces (`id`, `reason`) that no search finds until they are
+    /// released, because a stranger wrote them in the manner of instructions. Files that are there already stay as they are.
     ///
     /// # Errors
     /// Status 400 for no files, too many, and when none of them could be read; 404 for a knowledge base that the caller may
@@ -160,7 +165,16 @@ impl Product {
         for file in files {
             let name = file.name.clone();
             match self.read_file(&reached, file, fetcher.as_deref()).await? {
-                Read::Kept(id) => told.push(self.kept(&reached, &id, name.as_deref())),
+                Read::Kept { id, quarantined, is_apart } => {
+                    let status = if is_apart { QUARANTINED } else { AVAILABLE };
+                    let base = &reached.cube.cube_id;
+                    let id = full_id(base.as_str(), &id);
+                    let mut row = json!({"id": id, "name": name, "status": status, "knowledgebase_id": base});
+                    if !quarantined.is_empty() {
+                        row["quarantined"] = json!(quarantined);
+                    }
+                    told.push(row);
+                }
                 Read::Not(reason) => {
                     told.push(json!({"name": name, "status": FAILED, "reason": reason}));
                     reasons.push(reason);
@@ -173,11 +187,6 @@ impl Product {
         let n_files = told.len() - reasons.len();
         tracing::info!(cube = %reached.cube.cube_id, n_files, "files were read into a knowledge base");
         Ok(Reply::new("Files added successfully", told))
-    }
-
-    fn kept(&self, reached: &Reached, id: &str, name: Option<&str>) -> Value {
-        let base = &reached.cube.cube_id;
-        json!({"id": full_id(base.as_str(), id), "name": name, "status": AVAILABLE, "knowledgebase_id": base})
     }
 
     async fn read_file(
@@ -205,8 +214,9 @@ impl Product {
         if let FileData::Bytes(bytes) = &file.data {
             info.insert(FILE_BYTES.to_owned(), json!(bytes.len()));
         }
-        info.extend(url.map(|url| ("url".to_owned(), json!(plain_url(&url)))));
-        let raw = RawFile { id: None, name: file.name, data: file.data };
+        let url = url.as_deref().map(plain_url);
+        info.extend(url.as_ref().map(|url| ("url".to_owned(), json!(url))));
+        let raw = RawFile { id: None, name: file.name, url, data: file.data };
         let input = ReadInput { sources: Sources::of_request(), ..ReadInput::file(raw) };
         let cube = &reached.cube.cube_id;
         let what = Remember::new(input)
@@ -223,11 +233,13 @@ impl Product {
             let why: Vec<&str> = remembered.report.items.iter().filter_map(|item| item.reason.as_deref()).collect();
             return Ok(Read::Not(why.join("; ")));
         }
+        let quarantined = remembered.report.quarantined;
+        let is_apart = remembered.ids.iter().all(|id| quarantined.iter().any(|one| one.id == *id));
         let first: Vec<MemoryId> = remembered.ids.into_iter().take(1).collect();
         let items = self.mos().parts.record.nodes(&RecordScope::of(cube), &first).await?;
         let id = items.first().and_then(|item| item.metadata.tree()).and_then(|fields| fields.file_ids.first());
         Ok(match id {
-            Some(id) => Read::Kept(id.clone()),
+            Some(id) => Read::Kept { id: id.clone(), quarantined, is_apart },
             None => Read::Not("it was removed meanwhile; try again".to_owned()),
         })
     }
