@@ -24,6 +24,9 @@ const N_NEIGHBOURS: usize = 16;
 /// How many sources a memory keeps: its first and the latest.
 const MAX_SOURCES: usize = 100;
 
+/// What names the template of a profile: profiles are told apart by it, however alike they read.
+const PROFILE: &str = "profile_template_id";
+
 /// Words that change nothing in what a text says.
 const EMPTY_WORDS: &[&str] = &[
     "a", "an", "the", "is", "are", "am", "be", "been", "being", "that", "really", "very", "just", "also", "so", "too",
@@ -58,7 +61,8 @@ impl Traits {
         let is_one_of_its_kind = kind == MemoryType::RawFile
             || metadata.status != Some(Status::Activated)
             || moments::valid_to(item).is_some()
-            || item.working_copy_of().is_some();
+            || item.working_copy_of().is_some()
+            || metadata.info.as_ref().is_some_and(|info| info.contains_key(PROFILE));
         if is_one_of_its_kind {
             return None;
         }
@@ -364,6 +368,17 @@ mod tests {
         assert_eq!(normal_text("  I like\n Tea. "), "i like tea");
         assert_eq!(normal_text("我喜欢茶。"), normal_text("我喜欢茶"));
         assert_ne!(normal_text("You like tea?"), normal_text("You like tea"));
+    }
+
+    #[test]
+    fn profiles_are_never_one_however_alike_they_read() {
+        let with = |info: Value| {
+            let metadata = json!({"memory_type": "UserMemory", "status": "activated", "info": info});
+            let value = json!({"id": "00000000-0000-4000-8000-000000000001", "memory": "yes", "metadata": metadata});
+            Traits::of(&MemoryItem::from_value(value, String::new).unwrap(), &Plain)
+        };
+        assert!(with(json!({"profile_template_id": "basic"})).is_none());
+        assert!(with(json!({"city": "Bonn"})).is_some());
     }
 
     fn message(info: Value, session: &str) -> MemoryItem {

@@ -66,7 +66,9 @@ fn skill_file(item: &MemoryItem, name: &str) -> String {
         text.push_str(&format!("tags: [{}]\n", tags.join(", ")));
     }
     text.push_str("---\n");
-    text.push_str(text_of(item, "procedure").unwrap_or(&item.memory));
+    // Whoever changes a skill changes its text; the steps that it was made with are old then.
+    let steps = text_of(item, "procedure").filter(|steps| item.memory.trim_end().ends_with(steps.trim_end()));
+    text.push_str(steps.unwrap_or(&item.memory));
     text.push('\n');
     for (field, heading) in SECTIONS {
         let listed = item.metadata.extra.get(field).and_then(Value::as_array);
@@ -151,6 +153,15 @@ mod tests {
         let again = read_archive(&write_archive(&item).unwrap(), &SkillLimits::default()).unwrap();
         assert_eq!(again[0].procedure, "Run\n\n## Experience\n- Tests take long.");
         assert_eq!(again[0].name, "../..");
+    }
+
+    #[test]
+    fn a_skill_whose_text_was_changed_is_given_back_as_it_is_now() {
+        let mut item =
+            item_of(Skill { name: "x".to_owned(), procedure: "1. Old steps".to_owned(), ..Skill::default() });
+        item.memory = "x: how\n1. New steps".to_owned();
+        let again = read_archive(&write_archive(&item).unwrap(), &SkillLimits::default()).unwrap();
+        assert!(again[0].procedure.contains("New steps") && !again[0].procedure.contains("Old"), "{again:?}");
     }
 
     #[test]

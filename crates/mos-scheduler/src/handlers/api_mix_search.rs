@@ -6,8 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use mos_core::state::MAX_STATE_BYTES;
 use mos_core::{
-    Duplicates, Expected, Found, MemoryItem, Message, Scope, SearchMode, SearchRequest, SessionId, StateStore,
-    StoreError, UserId,
+    Duplicates, Expected, Found, MemoryId, MemoryItem, MemoryType, Message, Scope, SearchMode, SearchRequest,
+    SessionId, StateStore, StoreError, UserId,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -165,6 +165,10 @@ pub(crate) async fn handle(
 
 async fn prepare(context: &HandlerContext, message: &ScheduleMessage, options: MixOptions) -> Result<(), HandlerError> {
     let request = request_of(message)?;
+    if !request.conversation.is_empty() {
+        // The same words mean something else in another conversation, and answers are found by the words.
+        return Ok(());
+    }
     let found = context.cube.text.search(&request).await?;
     let (user, query) = (&message.user_id, request.query.as_str());
     let value = written(stored(user, query, found, context.clock.now()))?;
@@ -172,7 +176,20 @@ async fn prepare(context: &HandlerContext, message: &ScheduleMessage, options: M
     // The list first: an answer that nobody knows of would stay for ever.
     note(context, &scope, user, &key, options).await?;
     context.state.write(&scope, &key, &value, Expected::Anything).await?;
+    if is_any_gone(context, &value).await? {
+        // Whoever removed it has looked for answers that hold it already.
+        context.state.remove(&scope, &key).await?;
+    }
     Ok(())
+}
+
+/// Whether a memory of an answer was removed since it was found. Pages of the web were never stored.
+async fn is_any_gone(context: &HandlerContext, value: &Value) -> Result<bool, HandlerError> {
+    let hits = value["hits"].as_array().into_iter().flatten().map(|hit| &hit["item"]);
+    let stored = hits.filter(|item| item["metadata"]["memory_type"] != MemoryType::Outer.as_str());
+    let ids: Vec<MemoryId> = stored.filter_map(|item| item["id"].as_str()).map(MemoryId::from).collect();
+    let known = context.cube.text.get_by_ids(&ids).await?;
+    Ok(ids.iter().any(|id| known.iter().all(|item| item.id != *id)))
 }
 
 fn stored(user: &UserId, query: &str, found: Found, at: Timestamp) -> StoredMix {

@@ -34,6 +34,10 @@ async fn an_answer_is_there_for_the_next_question_of_its_user() {
     assert!(!mix.is_older_than(Duration::from_secs(60), world.clock.now()));
     assert_eq!(n_hits(&world, "bob", "Does Ann like tea?").await, None);
     assert_eq!(n_hits(&world, "ann", "Does Ann like chess?").await, None);
+    let in_conversation =
+        json!({"query": "Does she?", "chat_history": [{"role": "user", "content": "Ann likes tea?"}]});
+    world.done(API_MIX_SEARCH, in_conversation.to_string()).await;
+    assert_eq!(n_hits(&world, "ann", "Does she?").await, None, "in another conversation it means somebody else");
     let (_, reason) = world.given_up(API_MIX_SEARCH, "{}").await;
     assert!(reason.contains("no `query`"), "{reason}");
 }

@@ -1,7 +1,7 @@
 //! Mixture searches: what was prepared in the background is mixed into what is found now.
 //!
 //! With `optimized_scheduler`, such a search asks no model: it is answered at once, and the thorough search is done in the
-//! background for the next question of the same words. Otherwise it does both itself, and still takes what a program had
+//! background for the next question of the same words. A question in a conversation gets no such answer. Otherwise it does both itself, and still takes what a program had
 //! prepared. Rights are checked before: only cubes that the user may read come here.
 
 use mos_core::filter::VALID_TO;
@@ -98,13 +98,14 @@ impl Mos {
     }
 }
 
-/// Whether a prepared answer, which knows no conditions, can serve a request.
+/// Whether a prepared answer, which knows no conditions, can serve a request. In a conversation the same words may mean
+/// something else, and it goes on before they are said again.
 fn is_mixed(request: &SearchRequest) -> bool {
     let is_unconditional = request.filter == Filter::Everything && request.types.is_empty() && request.as_of.is_none();
-    request.mode == SearchMode::Mixture && is_unconditional
+    request.mode == SearchMode::Mixture && is_unconditional && request.conversation.is_empty()
 }
 
-/// Returns the message that has an answer prepared; `None` when the conversation is too long for one.
+/// Returns the message that has an answer prepared; `None` when the question is too long for one.
 fn prepared_later(request: &SearchRequest) -> Option<String> {
     let dedup = match request.duplicates {
         Duplicates::Keep => "no",
@@ -120,7 +121,6 @@ fn prepared_later(request: &SearchRequest) -> Option<String> {
         "rerank": request.rerank,
         "internet_search": request.internet,
         "session_id": request.session,
-        "chat_history": request.conversation,
     });
     Some(content.to_string()).filter(|content| content.len() <= MAX_CONVERSATION)
 }
@@ -191,6 +191,8 @@ mod tests {
         assert!(!is_mixed(&SearchRequest { mode: SearchMode::Fine, ..plain.clone() }));
         assert!(!is_mixed(&SearchRequest { types: vec![MemoryType::User], ..plain.clone() }));
         assert!(!is_mixed(&SearchRequest { filter: Filter::equals("session_id", "s"), ..plain.clone() }));
+        let conversation = vec![mos_core::Message::user("Ann is away")];
+        assert!(!is_mixed(&SearchRequest { conversation, ..plain.clone() }), "it may be about somebody else");
         assert!(!is_mixed(&SearchRequest { as_of: Some("2026-01-31".to_owned()), ..plain }));
     }
 }

@@ -2,7 +2,8 @@
 
 use mos::product::{ProductError, ProductResult};
 use mos::{Add, CubeHits, Remember, Search};
-use mos_core::{FileData, Filter, Message, RawFile, ReadInput, SearchMode, SessionId, Sources, ValidationError};
+use mos_core::memory::Quarantined;
+use mos_core::{CubeId, FileData, Filter, Message, RawFile, ReadInput, SearchMode, SessionId, Sources, ValidationError};
 use serde_json::{Value, json};
 
 use super::super::answers::{Answer, hit_value, memory_value, version_value};
@@ -80,8 +81,12 @@ async fn store(call: &Call<'_>, add: Add) -> ProductResult<Answer> {
     if let Some(key) = call.arguments.text("idempotency_key") {
         add = add.idempotency_key(key);
     }
-    let ids = call.mos().add(add).await?;
-    Ok(Answer::sentence("Memory added successfully", json!({"memory_ids": ids, "cube_id": cube})))
+    let added = call.mos().add_and_learn(add).await?;
+    if added.preferences.is_err() {
+        // The error may quote what a model said about the messages.
+        tracing::warn!("memories are stored, but no preferences could be learned from them");
+    }
+    Ok(stored(&json!(added.ids), &cube, &added.quarantined))
 }
 
 /// Reads a file of this machine.
@@ -102,7 +107,18 @@ async fn read_document(call: &Call<'_>, path: &str) -> ProductResult<Answer> {
         let reasons = if reasons.is_empty() { "it holds no text".to_owned() } else { reasons.join("; ") };
         return Err(ProductError::bad_value(format!("nothing of the document could be remembered: {reasons}")));
     }
-    Ok(Answer::sentence("Memory added successfully", json!({"memory_ids": ids, "cube_id": cube})))
+    Ok(stored(&json!(ids), &cube, &done.report.quarantined))
+}
+
+/// Tells what was stored, and what of it no search finds until somebody releases it.
+fn stored(ids: &Value, cube: &CubeId, quarantined: &[Quarantined]) -> Answer {
+    let mut more = json!({"memory_ids": ids, "cube_id": cube});
+    if quarantined.is_empty() {
+        return Answer::sentence("Memory added successfully", more);
+    }
+    more["quarantined"] = json!(quarantined);
+    let n = quarantined.len();
+    Answer::sentence(format!("Memory added successfully; {n} kept apart until released, see `quarantined`"), more)
 }
 
 /// Returns one memory.

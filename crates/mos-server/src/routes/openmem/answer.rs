@@ -24,6 +24,12 @@ pub(super) fn found(data: &Value, n_memories: usize) -> Value {
     answer
 }
 
+/// Returns what no search finds until it is released, among memories that were added: `id` and `reason` of each.
+pub(super) fn quarantined(rows: &[Value]) -> Vec<Value> {
+    let apart = rows.iter().filter(|row| row["quarantine"].is_string());
+    apart.map(|row| json!({"id": row["memory_id"], "reason": row["quarantine"]})).collect()
+}
+
 /// Returns a page of a list of memories.
 pub(super) fn listed(data: &Value, page: u64, size: u64) -> Value {
     let mut answer = lists(data);

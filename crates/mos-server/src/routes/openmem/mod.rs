@@ -69,8 +69,13 @@ async fn add_message(Operations(product): Operations, JsonBody(body): JsonBody) 
     let task = Task::new(body.subject()?);
     let request = AddRequest::from_json(&body.add(&task)?)?;
     let status = if request.async_mode == AsyncMode::Async { RUNNING } else { COMPLETED };
-    product.add_with_knowledge(request, &body.list("allow_knowledgebase_ids")?).await?;
-    ok(json!({"success": true, "task_id": task.to_string(), "status": status}))
+    let rows = product.add_with_knowledge(request, &body.list("allow_knowledgebase_ids")?).await?.data;
+    let mut told = json!({"success": true, "task_id": task.to_string(), "status": status});
+    let quarantined = answer::quarantined(&rows);
+    if !quarantined.is_empty() {
+        told["quarantined"] = json!(quarantined);
+    }
+    ok(told)
 }
 
 async fn search_memory(Operations(product): Operations, JsonBody(body): JsonBody) -> Answer {

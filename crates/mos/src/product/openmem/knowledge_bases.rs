@@ -81,7 +81,13 @@ impl Product {
         self.mos().create_cube(&owner, new).await?;
         if let (Some(text), Some(state)) = (&description, &parts.state) {
             let document = json!({"description": text});
-            state.write(&RecordScope::of(&id), DESCRIPTION, &document, Expected::Anything).await?;
+            if let Err(error) = state.write(&RecordScope::of(&id), DESCRIPTION, &document, Expected::Anything).await {
+                // Whoever asks again would have two.
+                if let Err(second) = self.mos().delete_cube(&owner, &id).await {
+                    tracing::error!(cube = %id, error = %second, "a knowledge base that was not made whole is still there");
+                }
+                return Err(error.into());
+            }
         }
         tracing::info!(cube = %id, "a knowledge base was made");
         Ok(Reply::new("Knowledge base created successfully", KnowledgeBase { id, name, description }))

@@ -87,8 +87,7 @@ impl Product {
 
     async fn newest(&self, cube: &CubeId, filter: &Filter) -> ProductResult<Vec<MemoryItem>> {
         let paging = Paging { offset: 0, limit: MAX_MEMORIES };
-        let page = self.mos().parts.record.export(&RecordScope::of(cube), filter, paging).await?;
-        Ok(page.graph.nodes)
+        Ok(self.mos().parts.record.newest(&RecordScope::of(cube), filter, paging).await?)
     }
 }
 

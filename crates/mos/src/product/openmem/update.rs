@@ -55,7 +55,16 @@ impl<'a> Change<'a> {
         Ok(Self { content, title, status })
     }
 
-    fn apply(&self, item: &mut MemoryItem) {
+    /// # Errors
+    /// Status 400 for a status that would let out what is kept apart.
+    fn apply(&self, item: &mut MemoryItem) -> ProductResult<()> {
+        let stays = matches!(self.status, None | Some(Status::Archived));
+        if item.quarantine_reason().is_some() && !stays {
+            return Err(ProductError::bad_value(
+                "this memory is kept apart because it reads like orders of a stranger; look at it, and let it out with \
+                 `mos quarantine --release`",
+            ));
+        }
         if let Some(content) = self.content {
             item.memory = content.to_owned();
         }
@@ -65,6 +74,7 @@ impl<'a> Change<'a> {
         if let Some(status) = self.status {
             item.metadata.status = Some(status);
         }
+        Ok(())
     }
 }
 

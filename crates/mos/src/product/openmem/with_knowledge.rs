@@ -41,10 +41,9 @@ impl Product {
             filter: filter.clone(),
             ..request.clone()
         };
-        let searches: Vec<SearchRequest> = bases.iter().map(of_base).collect();
-        let mut reply = self.search(request).await?;
-        for search in searches {
-            let mut found = self.search(search).await?;
+        let mut reply = self.search(request.clone()).await?;
+        for base in &bases {
+            let mut found = self.search(of_base(base)).await?;
             if let (Some(all), Some(more)) =
                 (reply.data["text_mem"].as_array_mut(), found.data["text_mem"].as_array_mut())
             {
@@ -71,10 +70,10 @@ impl Product {
             mem_cube_id: None,
             ..request.clone()
         };
-        let more: Vec<AddRequest> = bases.iter().map(of_base).collect();
-        let mut reply = self.add(request).await?;
-        for add in more {
-            reply.data.extend(self.add(add).await?.data);
+        // Copied one at a time, and only of a request that is none too many: it may be large.
+        let mut reply = self.add(request.clone()).await?;
+        for base in &bases {
+            reply.data.extend(self.add(of_base(base)).await?.data);
         }
         Ok(reply)
     }
