@@ -113,6 +113,18 @@ pub trait TextMemory: fmt::Debug + Send + Sync {
     /// [`MemoryError::NotFound`]; [`MemoryError::Invalid`] for an empty text; store and model errors.
     async fn update(&self, id: &MemoryId, item: MemoryItem, origin: Origin) -> Result<MemoryItem, MemoryError>;
 
+    /// As [`TextMemory::update`] of the memory that `known` is, but only while it is still of that version: a change that was
+    /// worked out from an older one would take back what others have changed meanwhile.
+    ///
+    /// # Errors
+    /// As [`TextMemory::update`]; [`StoreError::Conflict`](crate::StoreError::Conflict) when it has changed: read it again.
+    async fn update_known(
+        &self,
+        known: &MemoryItem,
+        item: MemoryItem,
+        origin: Origin,
+    ) -> Result<MemoryItem, MemoryError>;
+
     /// Removes memories and returns how many there were; unknown ids are no error.
     ///
     /// # Errors

@@ -62,6 +62,23 @@ impl GeneralText {
     fn shelf(&self) -> &Shelf {
         &self.inner.shelf
     }
+
+    /// Replaces a memory by its next state; with a version that is `known` only while it is of that version.
+    async fn replace(
+        &self,
+        id: &MemoryId,
+        known: Option<i64>,
+        item: MemoryItem,
+        origin: Origin,
+    ) -> Result<MemoryItem, MemoryError> {
+        check_text(&item.memory)?;
+        // An unknown memory is told of before any model runs.
+        self.shelf().get(id).await?;
+        self.inner.check_space().await?;
+        let item = MemoryItem { id: id.clone(), ..item };
+        let embeddings = self.inner.embed(std::slice::from_ref(&item)).await?;
+        self.shelf().update(id, known, item, Some(embeddings), origin).await
+    }
 }
 
 #[async_trait]
@@ -108,13 +125,16 @@ impl TextMemory for GeneralText {
     }
 
     async fn update(&self, id: &MemoryId, item: MemoryItem, origin: Origin) -> Result<MemoryItem, MemoryError> {
-        check_text(&item.memory)?;
-        // An unknown memory is told of before any model runs.
-        self.shelf().get(id).await?;
-        self.inner.check_space().await?;
-        let item = MemoryItem { id: id.clone(), ..item };
-        let embeddings = self.inner.embed(std::slice::from_ref(&item)).await?;
-        self.shelf().update(id, item, Some(embeddings), origin).await
+        self.replace(id, None, item, origin).await
+    }
+
+    async fn update_known(
+        &self,
+        known: &MemoryItem,
+        item: MemoryItem,
+        origin: Origin,
+    ) -> Result<MemoryItem, MemoryError> {
+        self.replace(&known.id, Some(known.metadata.version), item, origin).await
     }
 
     async fn delete(&self, ids: &[MemoryId], origin: Origin) -> Result<usize, MemoryError> {

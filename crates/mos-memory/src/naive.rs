@@ -145,7 +145,16 @@ impl TextMemory for NaiveText {
     }
 
     async fn update(&self, id: &MemoryId, item: MemoryItem, origin: Origin) -> Result<MemoryItem, MemoryError> {
-        self.shelf.update(id, item, None, origin).await
+        self.shelf.update(id, None, item, None, origin).await
+    }
+
+    async fn update_known(
+        &self,
+        known: &MemoryItem,
+        item: MemoryItem,
+        origin: Origin,
+    ) -> Result<MemoryItem, MemoryError> {
+        self.shelf.update(&known.id, Some(known.metadata.version), item, None, origin).await
     }
 
     async fn delete(&self, ids: &[MemoryId], origin: Origin) -> Result<usize, MemoryError> {

@@ -98,10 +98,11 @@ impl Shelf {
     ///
     /// # Errors
     /// [`MemoryError::Invalid`] for an empty or overlong text; [`MemoryError::NotFound`]; [`StoreError::Conflict`] when
-    /// others keep changing it.
+    /// others keep changing it, and when it is not of the version that is `known`.
     pub(crate) async fn update(
         &self,
         id: &MemoryId,
+        known: Option<i64>,
         item: MemoryItem,
         embeddings: Option<EmbeddingWrite>,
         origin: Origin,
@@ -110,6 +111,7 @@ impl Shelf {
         let mut attempt = 1;
         loop {
             let old = self.get(id).await?;
+            check_version(&old, known)?;
             let next = self.next_version(&old, item.clone(), UpdateType::Unrelated);
             let batch = WriteBatch {
                 unchanged: vec![old],
@@ -241,6 +243,17 @@ impl Shelf {
         item.metadata.updated_at = Some(now);
         item
     }
+}
+
+/// Refuses to change a memory that is of another version than the one that is known.
+///
+/// # Errors
+/// [`StoreError::Conflict`].
+pub(crate) fn check_version(old: &MemoryItem, known: Option<i64>) -> Result<(), StoreError> {
+    if known.is_none_or(|version| version == old.metadata.version) {
+        return Ok(());
+    }
+    Err(StoreError::Conflict(format!("memory `{}` was changed meanwhile; read it again and try again", old.id)))
 }
 
 /// A way back to an earlier state of a memory.

@@ -11,7 +11,7 @@ use super::shape::shape_like;
 use super::shelves::Shelved;
 use super::working::{is_to_be_shown, next_copy};
 use super::{MAX_ATTEMPTS, TreeText};
-use crate::shelf::{Undo, check_text};
+use crate::shelf::{Undo, check_text, check_version};
 
 /// A memory as it was read, and its next state.
 type Step = (MemoryItem, MemoryItem);
@@ -22,10 +22,12 @@ pub(super) fn not_deleted() -> Filter {
 }
 
 impl TreeText {
-    /// Replaces a memory by its next state; of a working copy, its original.
+    /// Replaces a memory by its next state; of a working copy, its original. With a version that is `known` only while it is
+    /// of that version.
     pub(super) async fn replace(
         &self,
         id: &MemoryId,
+        known: Option<i64>,
         item: MemoryItem,
         origin: Origin,
     ) -> Result<MemoryItem, MemoryError> {
@@ -40,6 +42,7 @@ impl TreeText {
         loop {
             let shelved = self.shelved().await?;
             let old = self.shelf().get(&id).await?;
+            check_version(&old, known)?;
             let mut next = item.clone();
             shape_like(&old, &mut next, &self.shelf().clock.now_text())?;
             let next = self.shelf().next_version(&old, next, UpdateType::Unrelated);

@@ -225,7 +225,18 @@ impl TextMemory for TreeText {
     }
 
     async fn update(&self, id: &MemoryId, item: MemoryItem, origin: Origin) -> Result<MemoryItem, MemoryError> {
-        self.replace(id, item, origin).await
+        self.replace(id, None, item, origin).await
+    }
+
+    async fn update_known(
+        &self,
+        known: &MemoryItem,
+        item: MemoryItem,
+        origin: Origin,
+    ) -> Result<MemoryItem, MemoryError> {
+        // Working copies count by themselves.
+        let version = known.working_copy_of().is_none().then_some(known.metadata.version);
+        self.replace(&known.id, version, item, origin).await
     }
 
     async fn delete(&self, ids: &[MemoryId], origin: Origin) -> Result<usize, MemoryError> {

@@ -197,10 +197,13 @@ async fn profiles_are_bound_edited_found_and_deleted() {
     let found = talking.ask("search/memory", question).await;
     assert_eq!(found["profile_detail_list"][0]["metadata"], json!({"city": "Bonn"}));
     assert_eq!(found["memory_detail_list"], json!([]), "a profile is in its own list");
+    let templates: Vec<String> = (0..60).map(|number| number.to_string()).collect();
+    let many = json!({"user_id": "ann", "profile_template_ids": templates});
     for (path, body, expected) in [
         ("bind/profile_template", json!({}), 400),
         ("bind/profile_template", json!({"bind_list": []}), 400),
         ("bind/profile_template", json!({"bind_list": [{"user_id": "ann"}]}), 400),
+        ("bind/profile_template", json!({"bind_list": vec![many.clone(); 2]}), 400),
         ("bind/profile_template", json!({"bind_list": [{"profile_template_id": "basic"}]}), 400),
         ("edit/profile", edit(json!({})), 400),
         ("edit/profile", edit(json!({"profile_template_id": "other", "remove_fields": ["x"]})), 404),
@@ -215,6 +218,36 @@ async fn profiles_are_bound_edited_found_and_deleted() {
     assert_eq!(talking.ask("delete/profile", edit(json!({}))).await, json!({"success": true}));
     assert_eq!(talking.post("edit/profile", edit(json!({"remove_fields": ["city"]}))).await.0, 404);
     assert_eq!(talking.ask("delete/profile", edit(json!({}))).await, json!({"success": true}), "again is no error");
+    talking.house.close().await;
+}
+
+#[tokio::test]
+async fn profiles_that_are_bound_and_edited_at_the_same_time_are_one_and_lose_nothing() {
+    let talking = Talking::open().await;
+    let bind = |template: &str| {
+        let body = json!({"bind_list": [{"user_id": "ann", "profile_template_id": template}]});
+        talking.ask("bind/profile_template", body)
+    };
+    let id = |bound: &Value| bound["profile_detail_list"][0]["id"].clone();
+    let (first, second, third) = tokio::join!(bind("basic"), bind("basic"), bind("basic"));
+    assert!(id(&first).is_string() && id(&first) == id(&second) && id(&second) == id(&third));
+    for alike in ["Basic", "basic!"] {
+        let bound = bind(alike).await;
+        assert_ne!(id(&bound), id(&first), "it only reads alike");
+        assert_eq!(bound["profile_detail_list"][0]["profile_template_id"], alike);
+    }
+    let edit = |field: &str| {
+        let body = json!({"user_id": "ann", "profile_template_id": "basic", "metadata": {field: "x"}});
+        talking.ask("edit/profile", body)
+    };
+    tokio::join!(edit("a"), edit("b"), edit("c"), edit("d"));
+    let edited = bind("basic").await;
+    let fields = &edited["profile_detail_list"][0]["metadata"];
+    assert_eq!(fields, &json!({"a": "x", "b": "x", "c": "x", "d": "x"}));
+    let gone = json!({"user_id": "ann", "profile_template_id": "basic"});
+    talking.ask("delete/profile", gone).await;
+    let again = bind("basic").await;
+    assert_eq!(again["profile_detail_list"][0]["metadata"], json!({}), "what was deleted is made anew, and empty");
     talking.house.close().await;
 }
 

@@ -136,6 +136,27 @@ async fn a_repeated_request_stores_nothing_twice() {
 }
 
 #[tokio::test]
+async fn a_change_that_was_made_of_an_older_state_takes_nothing_back() {
+    for kind in ["naive_text", "general_text", "tree_text"] {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = mos::Settings { text_mem_type: kind.to_owned(), ..mos::Settings::default() };
+        let embedder = std::sync::Arc::new(mos_testkit::embedder::WordEmbedder::new("words", 64));
+        let mos = mos::Mos::builder(settings).data_dir(folder.path()).embedder(embedder).build().await.unwrap();
+        mos.create_user("ann", None).await.unwrap();
+        mos.create_cube(&ann(), mos::NewCube::new("notes")).await.unwrap();
+        let id = mos.add(Add::text("first").user("ann")).await.unwrap().remove(0);
+        let known = mos.get(&ann(), None, &id).await.unwrap();
+        let next = |text: &str| MemoryItem { memory: text.to_owned(), ..known.clone() };
+        let one = mos.update_known(&ann(), None, &known, next("one")).await.unwrap();
+        let refused = mos.update_known(&ann(), None, &known, next("another")).await.unwrap_err().to_string();
+        assert!(refused.contains("changed meanwhile"), "{kind}: {refused}");
+        assert_eq!(mos.get(&ann(), None, &id).await.unwrap().memory, "one", "{kind}");
+        let later = MemoryItem { memory: "another".to_owned(), ..one.clone() };
+        assert_eq!(mos.update_known(&ann(), None, &one, later).await.unwrap().metadata.version, 3, "{kind}");
+    }
+}
+
+#[tokio::test]
 async fn updates_at_the_same_time_all_become_versions() {
     let (_folder, mos) = house().await;
     let id = mos.add(Add::text("first").user("ann")).await.unwrap().remove(0);

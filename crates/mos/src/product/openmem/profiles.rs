@@ -2,8 +2,8 @@
 //! its text tells the fields, one a line.
 
 use mos_core::{
-    AddRequest, Condition, CubeId, Filter, MemoryId, MemoryItem, MemoryType, MetadataForm, Operator, Origin, Paging,
-    Scope as RecordScope, UserId,
+    AddRequest, Condition, CubeId, Filter, MemoryError, MemoryId, MemoryItem, MemoryType, MetadataForm, Operator,
+    Origin, Paging, Scope as RecordScope, StoreError, UserId,
 };
 use serde_json::{Map, Value, json};
 
@@ -120,10 +120,12 @@ impl Product {
     /// # Errors
     /// Status 403 without the right to write.
     pub async fn delete_profile(&self, request: DeleteProfileRequest) -> ProductResult<Reply<bool>> {
-        let Some((user, cube, item)) = self.of_template(&request.user_id, &request.profile_template_id).await? else {
+        let template = request.profile_template_id.as_str();
+        let Some((user, cube, _)) = self.of_template(&request.user_id, template).await? else {
             return Ok(Reply::new("There is no such profile", false));
         };
-        self.mos().delete_many(&user, Some(&cube), &[item.id]).await?;
+        let ids: Vec<MemoryId> = self.profiles(&cube, &user, template).await?.into_iter().map(|item| item.id).collect();
+        self.mos().delete_many(&user, Some(&cube), &ids).await?;
         tracing::info!(%cube, "a profile was deleted");
         Ok(Reply::new("Profile deleted successfully", true))
     }
@@ -139,15 +141,49 @@ impl Product {
     }
 
     async fn profile(&self, cube: &CubeId, user: &UserId, template: &str) -> ProductResult<Option<MemoryItem>> {
+        Ok(self.profiles(cube, user, template).await?.into_iter().next())
+    }
+
+    /// Returns every profile of a template, which is one unless somebody has put more there.
+    async fn profiles(&self, cube: &CubeId, user: &UserId, template: &str) -> ProductResult<Vec<MemoryItem>> {
         let tagged = Condition { field: "tags".to_owned(), operator: Operator::Contains, value: json!(tag(template)) };
         let filter = not_deleted().and(Filter::equals("user_id", user.as_str())).and(Filter::Is(tagged));
         let paging = Paging { offset: 0, limit: MAX_FOUND };
-        let found = self.mos().parts.record.list(&RecordScope::of(cube), &filter, paging).await?.entries;
-        Ok(found.into_iter().find(|item| item.working_copy_of().is_none()))
+        let mut found = self.mos().parts.record.list(&RecordScope::of(cube), &filter, paging).await?.entries;
+        let is_of_template = |item: &MemoryItem| {
+            item.metadata.info.as_ref().is_some_and(|info| info.get(TEMPLATE) == Some(&json!(template)))
+        };
+        found.retain(|item| item.working_copy_of().is_none() && is_of_template(item));
+        Ok(found)
     }
 
+    /// Makes a profile. Its id follows from whose it is: of two that are made at the same time one is refused and the other
+    /// is returned by both.
     async fn new_profile(&self, user: &UserId, cube: &CubeId, template: &str) -> ProductResult<MemoryItem> {
-        let mut item = MemoryItem::new(MemoryId::new(self.mos().parts.ids.next_uuid()), text_of(template, &Map::new()));
+        let handle = self.mos().cube(user, cube).await?;
+        for number in 0..MAX_FOUND {
+            let item = self.blank(user, template, id_of(user, cube, template, number));
+            let request = AddRequest::from(Origin::new(user.as_str(), "bind_profile"));
+            let is_taken = match handle.text_mem().add(vec![item], request).await {
+                Ok(_) => false,
+                Err(MemoryError::Store(StoreError::Conflict(_))) => true,
+                Err(error) => return Err(error.into()),
+            };
+            self.mos().has_changed(cube);
+            if let Some(stored) = self.profile(cube, user, template).await? {
+                return Ok(stored);
+            }
+            if !is_taken {
+                break;
+            }
+            // One that is marked as deleted keeps its id.
+        }
+        Err(ProductError::new(409, "the profile was removed meanwhile; try again"))
+    }
+
+    /// Returns a profile that tells nothing yet.
+    fn blank(&self, user: &UserId, template: &str, id: MemoryId) -> MemoryItem {
+        let mut item = MemoryItem::new(id, text_of(template, &Map::new()));
         let metadata = &mut item.metadata;
         metadata.user_id = Some(user.to_string());
         metadata.key = Some(template.to_owned());
@@ -159,33 +195,38 @@ impl Product {
             memory_type: MemoryType::User,
             ..mos_core::memory::TreeFields::default()
         }));
-        let handle = self.mos().cube(user, cube).await?;
-        let origin = Origin::new(user.as_str(), "bind_profile");
-        handle.text_mem().add(vec![item], AddRequest::from(origin)).await?;
-        self.mos().has_changed(cube);
-        let stored = self.profile(cube, user, template).await?;
-        stored.ok_or_else(|| ProductError::new(409, "the profile was removed meanwhile; try again"))
+        item
     }
 
     async fn changed(
         &self,
         user: &UserId,
         cube: &CubeId,
-        mut item: MemoryItem,
+        item: MemoryItem,
         request: &EditProfileRequest,
     ) -> ProductResult<MemoryItem> {
-        let info = item.metadata.info.get_or_insert_default();
-        let mut fields = info.get(FIELDS).and_then(Value::as_object).cloned().unwrap_or_default();
-        fields.extend(request.metadata.clone().unwrap_or_default());
-        for name in request.remove_fields.iter().flatten() {
-            fields.shift_remove(name);
-        }
-        check_fields(&fields)?;
-        info.insert(FIELDS.to_owned(), Value::Object(fields.clone()));
-        item.memory = text_of(&request.profile_template_id, &fields);
-        let id = item.id.clone();
-        Ok(self.mos().update(user, Some(cube), &id, item).await?)
+        let change = |item: &mut MemoryItem| -> ProductResult<()> {
+            let info = item.metadata.info.get_or_insert_default();
+            let mut fields = info.get(FIELDS).and_then(Value::as_object).cloned().unwrap_or_default();
+            fields.extend(request.metadata.clone().unwrap_or_default());
+            for name in request.remove_fields.iter().flatten() {
+                fields.shift_remove(name);
+            }
+            check_fields(&fields)?;
+            item.memory = text_of(&request.profile_template_id, &fields);
+            info.insert(FIELDS.to_owned(), Value::Object(fields));
+            Ok(())
+        };
+        self.change_memory(user, cube, item, change).await
     }
+}
+
+fn id_of(user: &UserId, cube: &CubeId, template: &str, number: usize) -> MemoryId {
+    let named = json!([PROFILE, cube.as_str(), user.as_str(), template, number]).to_string();
+    let hash = blake3::hash(named.as_bytes()).to_hex();
+    // Version and variant of a UUID of one's own making.
+    let (first, second, third, fourth, last) = (&hash[..8], &hash[8..12], &hash[12..15], &hash[15..18], &hash[18..30]);
+    MemoryId::new(format!("{first}-{second}-8{third}-8{fourth}-{last}"))
 }
 
 fn tag(template: &str) -> String {
@@ -231,6 +272,16 @@ fn check_fields(fields: &Map<String, Value>) -> ProductResult<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_id_of_a_profile_follows_from_whose_it_is() {
+        let id = |user: &str, template: &str, number| id_of(&user.into(), &"cube".into(), template, number);
+        assert_eq!(id("ann", "basic", 0), id("ann", "basic", 0));
+        assert!(MemoryId::parse(id("ann", "basic", 0).as_str()).is_ok());
+        for other in [id("bob", "basic", 0), id("ann", "Basic", 0), id("ann", "basic", 1)] {
+            assert_ne!(id("ann", "basic", 0), other);
+        }
+    }
 
     #[test]
     fn a_profile_tells_its_fields_a_line_each() {
