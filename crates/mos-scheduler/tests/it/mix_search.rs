@@ -76,6 +76,19 @@ async fn an_answer_that_could_not_be_removed_goes_with_the_next_attempt() {
 }
 
 #[tokio::test]
+async fn an_answer_whose_memory_is_removed_while_it_is_prepared_is_not_kept() {
+    let world = World::new(WorkOptions::default(), &Models::default());
+    world.facts(&["Ann likes tea."]).await;
+    world.done(API_MIX_SEARCH, content("Does Ann like tea?")).await;
+    let scope = world.cube.scope();
+    let stored = stored_mix(&*world.state, &scope, &"ann".into(), "Does Ann like tea?").await.unwrap().unwrap();
+    let held = stored.hits[0].item.id.clone();
+    *world.state.removes.lock().unwrap() = Some((world.cube.text.clone(), held));
+    world.done(API_MIX_SEARCH, content("Does Ann like tea?")).await;
+    assert_eq!(n_hits(&world, "ann", "Does Ann like tea?").await, None);
+}
+
+#[tokio::test]
 async fn answers_go_with_the_memories_that_they_hold_and_with_their_user() {
     let world = World::new(WorkOptions::default(), &Models::default());
     world.facts(&["Ann likes tea."]).await;

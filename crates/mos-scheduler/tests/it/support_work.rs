@@ -41,6 +41,8 @@ pub(crate) struct MemoryState {
     pub(crate) breaks: AtomicBool,
     /// Refuses the next removal.
     pub(crate) breaks_removal: AtomicBool,
+    /// A memory that somebody removes just before the next answer is written.
+    pub(crate) removes: Mutex<Option<(Arc<dyn TextMemory>, MemoryId)>>,
 }
 
 fn name(scope: &Scope, key: &str) -> Name {
@@ -58,6 +60,10 @@ impl StateStore for MemoryState {
     async fn write(&self, scope: &Scope, key: &str, value: &Value, expected: Expected) -> Result<u64, StoreError> {
         check_key(key)?;
         checked_text(value)?;
+        let removed = if key.starts_with("scheduler/mix/") { self.removes.lock().unwrap().take() } else { None };
+        if let Some((text, id)) = removed {
+            text.delete(&[id], Origin::new("ann", "delete")).await.unwrap();
+        }
         let mut documents = self.documents.lock().unwrap();
         let (present, version) = documents.entry(name(scope, key)).or_default();
         let fits = match expected {

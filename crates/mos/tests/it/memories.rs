@@ -137,7 +137,7 @@ async fn a_repeated_request_stores_nothing_twice() {
 
 #[tokio::test]
 async fn a_change_that_was_made_of_an_older_state_takes_nothing_back() {
-    for kind in ["naive_text", "general_text", "tree_text"] {
+    for kind in ["general_text", "tree_text"] {
         let folder = tempfile::tempdir().unwrap();
         let settings = mos::Settings { text_mem_type: kind.to_owned(), ..mos::Settings::default() };
         let embedder = std::sync::Arc::new(mos_testkit::embedder::WordEmbedder::new("words", 64));

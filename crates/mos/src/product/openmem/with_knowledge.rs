@@ -70,7 +70,10 @@ impl Product {
             mem_cube_id: None,
             ..request.clone()
         };
-        // Copied one at a time, and only of a request that is none too many: it may be large.
+        if bases.is_empty() {
+            return self.add(request).await;
+        }
+        // Copied one at a time, and only when it was taken: it may be large.
         let mut reply = self.add(request.clone()).await?;
         for base in &bases {
             reply.data.extend(self.add(of_base(base)).await?.data);
