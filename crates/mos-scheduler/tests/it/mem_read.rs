@@ -158,9 +158,12 @@ async fn messages_that_are_memories_of_their_own_are_read_as_one_conversation() 
     assert_eq!(refined_to(&all[1]), Some(&json!([])), "nothing was drawn from the second");
 }
 
+/// Where memories are, and which.
+type Condemned = (Arc<dyn TextMemory>, Vec<MemoryId>);
+
 /// Has memories deleted as soon as a model is asked.
 #[derive(Clone, Default)]
-struct Deletion(Arc<OnceLock<(Arc<dyn TextMemory>, Vec<MemoryId>)>>);
+struct Deletion(Arc<OnceLock<Condemned>>);
 
 impl Deletion {
     fn run(&self) {

@@ -1,8 +1,8 @@
 //! Mixture searches: what was prepared in the background is mixed into what is found now.
 //!
 //! With `optimized_scheduler`, such a search asks no model: it is answered at once, and the thorough search is done in the
-//! background for the next question of the same words. A question in a conversation gets no such answer. Otherwise it does both itself, and still takes what a program had
-//! prepared. Rights are checked before: only cubes that the user may read come here.
+//! background for the next question of the same words. A question in a conversation gets no such answer. Otherwise
+//! it does both itself, and still takes what a program had prepared. Rights are checked before: only cubes that the user may read come here.
 
 use mos_core::filter::VALID_TO;
 use mos_core::{Access, Duplicates, Filter, MemoryItem, MemoryType, SearchMode, SearchRequest, Status, UserId, moment};

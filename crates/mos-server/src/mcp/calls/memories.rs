@@ -3,7 +3,9 @@
 use mos::product::{ProductError, ProductResult};
 use mos::{Add, CubeHits, Remember, Search};
 use mos_core::memory::Quarantined;
-use mos_core::{CubeId, FileData, Filter, Message, RawFile, ReadInput, SearchMode, SessionId, Sources, ValidationError};
+use mos_core::{
+    CubeId, FileData, Filter, Message, RawFile, ReadInput, SearchMode, SessionId, Sources, ValidationError,
+};
 use serde_json::{Value, json};
 
 use super::super::answers::{Answer, hit_value, memory_value, version_value};

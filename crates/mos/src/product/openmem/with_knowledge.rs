@@ -64,15 +64,15 @@ impl Product {
         knowledge_bases: &[String],
     ) -> ProductResult<Reply<Vec<Value>>> {
         let bases = self.knowledge_bases(Scope::Write, knowledge_bases).await?;
+        if bases.is_empty() {
+            return self.add(request).await;
+        }
         let of_base = |reached: &Reached| AddRequest {
             user_id: reached.user.to_string(),
             writable_cube_ids: named(reached),
             mem_cube_id: None,
             ..request.clone()
         };
-        if bases.is_empty() {
-            return self.add(request).await;
-        }
         // Copied one at a time, and only when it was taken: it may be large.
         let mut reply = self.add(request.clone()).await?;
         for base in &bases {
