@@ -9,12 +9,14 @@ import * as caches from "./caches.js";
 import * as graph from "./graph.js";
 import * as memories from "./memories.js";
 import * as preferences from "./preferences.js";
+import * as quarantine from "./quarantine.js";
 import * as scheduler from "./scheduler.js";
 import * as usage from "./usage.js";
 
-const VIEWS = { memories, graph, preferences, scheduler, caches, usage };
+const VIEWS = { memories, graph, preferences, quarantine, scheduler, caches, usage };
 const NAMES = {
-  memories: "Memories", graph: "Graph", preferences: "Preferences", scheduler: "Scheduler", caches: "Caches", usage: "Usage",
+  memories: "Memories", graph: "Graph", preferences: "Preferences", quarantine: "Quarantine", scheduler: "Scheduler",
+  caches: "Caches", usage: "Usage",
 };
 const CUBE = "mos.cube";
 const app = document.getElementById("app");

@@ -15,25 +15,52 @@ const PATHS = {
   internet: "the internet", deep: "a later stage of a deep search",
 };
 
+const TRUST = {
+  user: "what the user said", system: "whoever set the conversation up", assistant: "what a model said or concluded",
+  document: "a text or file that the user gave", external: "untrusted: a tool, a page or a file at an address",
+};
+
+/** Source and trust in a few words; path, name or address only `withPlace`. */
+function origin({ provenance }, withPlace) {
+  if (!provenance) return "";
+  const { source, place, trust } = provenance;
+  return `${source}${withPlace && place ? `: ${place}` : ""}${trust === "external" ? ", untrusted" : ""}`;
+}
+
+/** Why a memory is kept apart, when it is. */
+function apart(memory) {
+  return memory.quarantine && el("p", { class: "notice small" }, `Kept apart: it ${memory.quarantine}. No search finds it until it is released.`);
+}
+
 /** Returns a list entry. `context.changed()` is called when something was changed. */
 export function card(memory, cube, context, scales) {
   const { metadata } = memory;
   const isHit = memory.relativity !== undefined || metadata.relativity !== undefined;
   const text = el("p", { class: "text clamped" }, memory.memory);
+  const source = origin(memory, false);
+  const action = (name, kind, work) => el("button", { type: "button", class: `plain ${kind}`, onclick: work }, name,
+    el("span", { class: "only-read" }, ` ${memory.memory.slice(0, 60)}`));
+  // There is no dialog around it that would have to be closed.
+  const stay = () => {};
   return el("li", { class: "card memory" },
     metadata.key || isHit ? el("div", { class: "top" },
       el("h2", {}, metadata.key ?? ""),
       isHit && el("span", { class: "fit", title: "How well it fits, from 0 to 1" }, `fits ${score(metadata.relativity)}`)) : null,
     text,
+    apart(memory),
     el("div", { class: "foot" },
       metadata.memory_type && el("span", { class: "chip" }, typeName(metadata.memory_type)),
-      metadata.status && metadata.status !== "activated" && el("span", { class: "chip warn" }, metadata.status),
+      source && el("span", { class: memory.provenance.trust === "external" ? "chip warn" : "chip", title: "Source and trust" }, source),
+      metadata.status && metadata.status !== "activated" && el("span", { class: "chip warn" }, memory.quarantine ? "kept apart" : metadata.status),
       (metadata.tags ?? []).slice(0, 8).map((tag) => el("span", { class: "chip tag" }, tag)),
       el("span", {}, when(metadata.updated_at ?? metadata.created_at)),
       cube.isNamed && el("span", {}, `in ${cube.cube_id}`),
       memory.id && el("span", { class: "actions" },
-        el("button", { type: "button", class: "plain", onclick: () => openMemory(memory.id, cube, context) }, "Open",
-          el("span", { class: "only-read" }, ` ${memory.memory.slice(0, 60)}`)))),
+        memory.quarantine && context.mayWrite && [
+          action("Release", "", () => release(stay, memory.id, cube, context)),
+          action("Delete", "danger", () => remove(stay, memory.id, cube, context)),
+        ],
+        action("Open", "", () => openMemory(memory.id, cube, context)))),
     isHit && why(memory, scales));
 }
 
@@ -81,15 +108,18 @@ function show(body, close, memory, cube, context) {
   const { id, metadata } = memory;
   const facts = [
     ["Type", typeName(metadata.memory_type)], ["Status", metadata.status], ["Tags", (metadata.tags ?? []).join(", ")],
-    ["Changed", when(metadata.updated_at)], ["Version", count(metadata.version)], ["Source", metadata.source],
+    ["Changed", when(metadata.updated_at)], ["Version", count(metadata.version)], ["Source", origin(memory, true)],
+    ["Trust", TRUST[memory.provenance?.trust]],
     ["Conversation", metadata.session_id], ["True from", when(metadata.valid_from)], ["True to", when(metadata.valid_to)], ["Id", id],
   ].filter(([, value]) => value);
   fill(body,
     metadata.key && el("h3", {}, metadata.key),
     el("p", { class: "memory-text text" }, memory.memory),
+    apart(memory),
     el("dl", { class: "facts" }, facts.map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])),
     el("div", { class: "row" },
       context.mayWrite && el("button", { type: "button", class: "primary", onclick: () => edit(body, close, memory, cube, context) }, "Edit"),
+      context.mayWrite && memory.quarantine && el("button", { type: "button", onclick: () => release(close, id, cube, context) }, "Release"),
       historyButton(id, cube, context, close),
       el("button", { type: "button", onclick: () => { close(); context.go(`graph/${encodeURIComponent(id)}`); } }, "Show in graph"),
       context.mayWrite && el("button", { type: "button", class: "danger", onclick: () => remove(close, id, cube, context) }, "Delete")));
@@ -124,6 +154,15 @@ function remove(close, id, cube, context) {
     close();
     context.changed();
     tell("The memory was deleted.", ["Undo", () => undo(id, cube, context)]);
+  });
+}
+
+function release(close, id, cube, context) {
+  confirm("Release this memory?", "Searches find it then, and assistants are given its text, marked with its source. Its history tells who released it, and you can undo this.", "Release", async () => {
+    await api.post(memoryPath(id, "release"), { cube: cube.cube_id });
+    close();
+    context.changed();
+    tell("The memory was released.", ["Undo", () => undo(id, cube, context)]);
   });
 }
 

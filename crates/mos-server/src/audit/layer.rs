@@ -162,6 +162,7 @@ mod tests {
         "/dashboard/api/cubes",
         "/dashboard/api/memories",
         "/dashboard/api/memories/{id}/undo",
+        "/dashboard/api/memories/{id}/release",
         "/dashboard/api/scheduler/retry",
         "/dream/trigger/cube",
         "/v1/chat/completions",

@@ -43,6 +43,7 @@ pub(super) const ASSETS: &[Asset] = &[
     asset!(SCRIPT, "js/memories.js"),
     asset!(SCRIPT, "js/memory.js"),
     asset!(SCRIPT, "js/preferences.js"),
+    asset!(SCRIPT, "js/quarantine.js"),
     asset!(SCRIPT, "js/scheduler.js"),
     asset!(SCRIPT, "js/signin.js"),
     asset!(SCRIPT, "js/theme.js"),

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::Path;
 use mos::Add;
 use mos::product::ProductError;
+use mos_core::language::Language;
 use mos_core::{MemoryId, MemoryItem, Paging, Version};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -21,7 +22,11 @@ const MAX_VERSIONS: usize = 200;
 /// The most tags of a memory that can be given here.
 const MAX_TAGS: usize = 50;
 
-/// Returns a memory as the page shows it: without its vector and without what is absent.
+/// The longest path or address of a source that is shown, in characters.
+const MAX_PLACE: usize = 200;
+
+/// Returns a memory as the page shows it: without its vector and without what is absent, with its provenance, and of one that
+/// is kept apart `quarantine`, the reason.
 pub(super) fn shown(item: &MemoryItem) -> Value {
     let mut value = item.to_compact_value();
     if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
@@ -29,7 +34,18 @@ pub(super) fn shown(item: &MemoryItem) -> Value {
         // Told by the operation for it, from the record.
         metadata.shift_remove("history");
     }
+    value["provenance"] = provenance(item);
+    if let Some(reason) = item.quarantine_reason() {
+        value["quarantine"] = json!(reason);
+    }
     value
+}
+
+/// Returns what a memory was drawn from, where that is, and how far it can be trusted.
+pub(super) fn provenance(item: &MemoryItem) -> Value {
+    let found = item.metadata.provenance();
+    let place: Option<String> = found.place.map(|place| place.chars().take(MAX_PLACE).collect());
+    json!({"source": found.source.in_language(Language::English), "place": place, "trust": found.trust})
 }
 
 /// Lists a page of a cube, newest first.

@@ -11,6 +11,7 @@ mod caches;
 mod graph;
 mod memories;
 mod preferences;
+mod quarantine;
 mod scheduler;
 mod search;
 mod session;
@@ -34,6 +35,8 @@ pub(crate) fn routes() -> Routes {
         .route("/dashboard/api/memories/{id}", get(memories::one).put(memories::update).delete(memories::remove))
         .route("/dashboard/api/memories/{id}/history", get(memories::history))
         .route("/dashboard/api/memories/{id}/undo", post(memories::undo))
+        .route("/dashboard/api/memories/{id}/release", post(quarantine::release))
+        .route("/dashboard/api/quarantine", get(quarantine::list))
         .route("/dashboard/api/search", post(search::search))
         .route("/dashboard/api/graph", get(graph::graph))
         .route("/dashboard/api/preferences", get(preferences::list))

@@ -1,14 +1,15 @@
 //! Searching, with the reasons for every hit.
 
 use axum::Json;
-use mos::Search;
 use mos::product::{ProductError, ProductResult};
+use mos::{Search, SearchResult};
 use mos_core::{CubeId, SearchMode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Answer;
 use super::asking::{Asking, Conditions, read};
+use super::memories::provenance;
 use crate::extract::JsonBody;
 
 /// The most hits of a cube.
@@ -54,9 +55,11 @@ pub(super) async fn search(asking: Asking, JsonBody(body): JsonBody) -> Answer {
     if let Some(moment) = question.as_of.filter(|moment| !moment.is_empty()) {
         search = search.as_of(moment);
     }
-    let mut found = json!(asking.mos.search(search).await?);
-    without_vectors(&mut found);
-    Ok(Json(found))
+    let found = asking.mos.search(search).await?;
+    let mut told = json!(found);
+    without_vectors(&mut told);
+    with_provenance(&mut told, &found);
+    Ok(Json(told))
 }
 
 /// The cubes to search; `None` for every cube of the user.
@@ -82,6 +85,19 @@ fn without_vectors(found: &mut Value) {
         for metadata in hits.filter_map(|hit| hit.get_mut("metadata").and_then(Value::as_object_mut)) {
             metadata.shift_remove("embedding");
             metadata.shift_remove("history");
+        }
+    }
+}
+
+/// Adds to every hit what it was drawn from.
+fn with_provenance(told: &mut Value, found: &SearchResult) {
+    for (kind, cubes) in [("text_mem", &found.text_mem), ("pref_mem", &found.pref_mem)] {
+        let told = told.get_mut(kind).and_then(Value::as_array_mut).into_iter().flatten();
+        for (told, cube) in told.zip(cubes) {
+            let told = told.get_mut("memories").and_then(Value::as_array_mut).into_iter().flatten();
+            for (told, hit) in told.zip(&cube.memories) {
+                told["provenance"] = provenance(&hit.item);
+            }
         }
     }
 }
