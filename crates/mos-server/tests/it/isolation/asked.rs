@@ -8,6 +8,8 @@ pub(super) struct Named {
     pub(super) user: String,
     pub(super) cube: String,
     pub(super) memory: String,
+    /// A memory that is kept apart.
+    pub(super) apart: String,
     /// A task of the application, which waits in the queue.
     pub(super) task: String,
     /// A task as the dialect of the SDK names it.
@@ -23,10 +25,10 @@ pub(super) struct Named {
 
 impl Named {
     /// Everything that is named, but the session: a conversation has the name that each client gives it.
-    pub(super) fn all(&self) -> [&str; 8] {
-        let Self { user, cube, memory, task, sdk_task, session: _, key, base, file } = self;
+    pub(super) fn all(&self) -> [&str; 9] {
+        let Self { user, cube, memory, apart, task, sdk_task, session: _, key, base, file } = self;
         // Those that hold others come first.
-        [file, base, sdk_task, user, cube, memory, task, key].map(String::as_str)
+        [file, base, sdk_task, user, cube, memory, apart, task, key].map(String::as_str)
     }
 }
 

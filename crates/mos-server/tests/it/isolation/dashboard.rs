@@ -25,6 +25,10 @@ pub(super) const OPERATIONS: &[Operation] = operations! {
     "DELETE /dashboard/api/memories/{id}" Write [|n| of_memory(n, "")]
     "GET /dashboard/api/memories/{id}/history" Read [|n| of_memory(n, "/history")]
     "POST /dashboard/api/memories/{id}/undo" Write [|n| of_memory(n, "/undo")]
+    "POST /dashboard/api/memories/{id}/release" Write [
+        |n| of_cube(n, &format!("memories/{}/release", n.apart)),
+    ]
+    "GET /dashboard/api/quarantine" Read [|n| of_cube(n, "quarantine")]
     "POST /dashboard/api/search" Read [
         |n| at(format!("/dashboard/api/search?user_id={}", n.user))
             .with(json!({"query": "hidden place", "cubes": [n.cube], "preferences": true})),

@@ -54,6 +54,7 @@ fn nothing(user: &str) -> Named {
         user: user.to_owned(),
         cube: "nowherecube".to_owned(),
         memory: "00000000-0000-4000-8000-00000000dead".to_owned(),
+        apart: "00000000-0000-4000-8000-00000000feed".to_owned(),
         task: "nothingtask".to_owned(),
         sdk_task: format!("{user}:00000000-0000-4000-8000-00000000beef"),
         session: "nosession".to_owned(),
@@ -65,10 +66,10 @@ fn nothing(user: &str) -> Named {
 
 /// What nobody but a tenant may learn of it.
 fn secrets_of(tenant: &Tenant) -> Secrets<'_> {
-    let Named { user, cube, memory, task, key, base, file, .. } = &tenant.named;
+    let Named { user, cube, memory, apart, task, key, base, file, .. } = &tenant.named;
     let mut markers: Vec<&str> = tenant.markers.iter().map(String::as_str).collect();
     markers.push(tenant.shelf_marker.as_str());
-    let names = [user, cube, memory, task, key, base, file, &tenant.shelf].map(String::as_str).to_vec();
+    let names = [user, cube, memory, apart, task, key, base, file, &tenant.shelf].map(String::as_str).to_vec();
     Secrets { markers, names }
 }
 
@@ -184,8 +185,8 @@ async fn a_key_of_one_cube_reaches_no_other_of_its_user() {
     let key = tenants.narrow(&alice.named.user, &alice.shelf).await;
     let cubes = [&alice.named.cube, &alice.named.user, &alice.named.base].map(String::as_str);
     let before = tenants.state_of(&alice, &cubes).await;
-    let Named { cube, memory, task, base, file, .. } = &alice.named;
-    let names = [cube, memory, task, base, file].map(String::as_str).to_vec();
+    let Named { cube, memory, apart, task, base, file, .. } = &alice.named;
+    let names = [cube, memory, apart, task, base, file].map(String::as_str).to_vec();
     let secrets = Secrets { markers: alice.markers.iter().map(String::as_str).collect(), names };
     let nothing = nothing(&alice.named.user);
     let stranger = Stranger { key: &key, victim: alice.named.clone(), nothing, secrets };
@@ -247,7 +248,7 @@ async fn a_key_that_only_reads_changes_nothing() {
 }
 
 /// Operations whose answer to the owner holds what the others must not see.
-const TELLING: [&str; 16] = [
+const TELLING: [&str; 17] = [
     "POST /api/openmem/v1/search/memory",
     "POST /api/openmem/v1/get/knowledgebase-file",
     "POST /product/search",
@@ -261,6 +262,7 @@ const TELLING: [&str; 16] = [
     "POST /v1/chat/completions",
     "GET /dashboard/api/memories",
     "GET /dashboard/api/graph",
+    "GET /dashboard/api/quarantine",
     "tool search_memories",
     "tool get_memory",
     "tool chat",

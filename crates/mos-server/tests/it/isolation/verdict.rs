@@ -91,9 +91,9 @@ mod tests {
     use super::*;
 
     fn named(cube: &str) -> Named {
-        let [user, memory, task, sdk_task, session, key, base, file] =
-            ["ann", "m-1", "t-1", "ann:1", "s", "k-1", "kb-1", "kb-1:1"].map(str::to_owned);
-        Named { user, cube: cube.to_owned(), memory, task, sdk_task, session, key, base, file }
+        let [user, memory, apart, task, sdk_task, session, key, base, file] =
+            ["ann", "m-1", "m-2", "t-1", "ann:1", "s", "k-1", "kb-1", "kb-1:1"].map(str::to_owned);
+        Named { user, cube: cube.to_owned(), memory, apart, task, sdk_task, session, key, base, file }
     }
 
     fn answer(status: u16, body: Value) -> Answer {
