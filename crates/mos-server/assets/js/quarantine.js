@@ -48,7 +48,7 @@ export async function show(root, context) {
     const to = Math.min(offset + page.memories.length, page.total);
     const turn = (by) => () => { offset = Math.max(0, offset + by); load(); root.scrollIntoView(); };
     return [
-      el("p", { class: "quiet small", role: "status" }, `${count(offset + 1)} to ${count(to)} of ${counted(page.total, "memory", "memories")}`),
+      el("p", { class: "quiet small", role: "status" }, `${count(offset + 1)} to ${count(to)} of ${counted(page.total, "memory", "memories")}, oldest first`),
       page.is_cut && el("p", { class: "notice small" }, "There are more. Release or delete some of these to see them."),
       el("ul", { class: "memories" }, page.memories.map((memory) => card(memory, context.cube, work))),
       page.total > PAGE && el("nav", { class: "row", "aria-label": "Pages" },

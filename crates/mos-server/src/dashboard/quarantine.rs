@@ -14,7 +14,7 @@ const MAX_PAGE: usize = 100;
 /// The most memories that can be looked at; who releases or deletes some sees further ones.
 const MAX_APART: usize = 1_000;
 
-/// Lists a page of the memories of a cube that are kept apart; `quarantine` tells why of each.
+/// Lists a page of the memories of a cube that are kept apart, oldest first; `quarantine` tells why of each.
 pub(super) async fn list(asking: Asking) -> Answer {
     let cube = asking.cube()?;
     let (offset, limit) = (asking.number("offset", 0, MAX_APART)?, asking.number("limit", 25, MAX_PAGE)?);
