@@ -202,6 +202,18 @@ async fn a_fetched_page_that_gives_orders_is_told_of_and_found_by_nobody() {
         json!({"query": "How is the pump oiled?", "user_id": "ann", "relativity": 0, "knowledgebase_ids": [base]});
     let found = ask("search/memory", search).await.to_string();
     assert!(found.contains("every Friday") && !found.contains("with water"), "{found}");
+
+    let statuses = async |body: Value| {
+        let page = ask("get/knowledgebase-file", body).await;
+        let files = page["file_detail_list"].as_array().unwrap().clone();
+        files.iter().map(|file| (file["id"].clone(), file["status"].clone())).collect::<Vec<_>>()
+    };
+    let expected = |file: usize, status: &str| (told[file]["id"].clone(), json!(status));
+    let both = [expected(0, "QUARANTINED"), expected(1, "AVAILABLE")];
+    assert_eq!(statuses(json!({"knowledgebase_id": base})).await, both);
+    assert_eq!(statuses(json!({"file_ids": [told[0]["id"]]})).await, both[..1]);
+    mos.release(&owner, Some(&cube), &apart[0].id).await.unwrap();
+    assert_eq!(statuses(json!({"file_ids": [told[0]["id"]]})).await, [expected(0, "AVAILABLE")]);
     house.close().await;
 }
 

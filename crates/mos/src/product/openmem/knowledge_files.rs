@@ -21,6 +21,7 @@ use super::super::reply::Reply;
 use super::knowledge_bases::KnowledgeBase;
 use crate::facade::Remember;
 use crate::factories::fetcher;
+use crate::held_files::HeldFile;
 
 /// The most files of one request.
 const MAX_FILES: usize = 20;
@@ -305,18 +306,17 @@ impl Product {
         let parts = &self.mos().parts;
         let scope = RecordScope::of(&reached.cube.cube_id);
         let files = parts.reading.files.all(parts.record.as_ref(), &scope).await?;
-        let place = |(file, first)| Place { scope: scope.clone(), file, first };
-        Ok(files.into_iter().map(place).collect())
+        Ok(files.into_iter().map(|held| Place { scope: scope.clone(), held }).collect())
     }
 
     async fn shown(&self, places: &[Place]) -> ProductResult<Vec<Value>> {
         let mut shown = Vec::with_capacity(places.len());
         for some in places.chunk_by(|one, next| one.scope == next.scope) {
             let Some(scope) = some.first().map(|place| &place.scope) else { continue };
-            let ids: Vec<MemoryId> = some.iter().map(|place| place.first.clone()).collect();
+            let ids: Vec<MemoryId> = some.iter().map(|place| place.held.first.clone()).collect();
             let items = self.mos().parts.record.nodes(scope, &ids).await?;
             shown.extend(some.iter().map(|place| {
-                let item = items.iter().find(|item| item.id == place.first);
+                let item = items.iter().find(|item| item.id == place.held.first);
                 place.to_value(item)
             }));
         }
@@ -324,16 +324,15 @@ impl Product {
     }
 }
 
-/// A file, and where its first memory is.
+/// A file, and where it is.
 struct Place {
     scope: RecordScope,
-    file: String,
-    first: MemoryId,
+    held: HeldFile,
 }
 
 impl Place {
     fn id(&self) -> String {
-        full_id(self.scope.cube.as_str(), &self.file)
+        full_id(self.scope.cube.as_str(), &self.held.file)
     }
 
     fn to_value(&self, item: Option<&MemoryItem>) -> Value {
@@ -347,7 +346,7 @@ impl Place {
             "size": noted(FILE_BYTES),
             "url": noted("url"),
             "create_time": told_at,
-            "status": AVAILABLE,
+            "status": if self.held.is_apart { QUARANTINED } else { AVAILABLE },
         });
         if let Some(map) = shown.as_object_mut() {
             map.retain(|_, value| !value.is_null());
