@@ -3,8 +3,7 @@
 use axum::Json;
 use axum::extract::Path;
 use mos::Add;
-use mos::product::ProductError;
-use mos_core::language::Language;
+use mos::product::{ProductError, ProductResult};
 use mos_core::{MemoryId, MemoryItem, Paging, Version};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -90,24 +89,33 @@ struct Changed {
     version: Option<i64>,
 }
 
+impl Changed {
+    /// # Errors
+    /// Status 409 when somebody has changed the memory since it was looked at.
+    fn apply(&self, item: &mut MemoryItem) -> ProductResult<()> {
+        if self.version.is_some_and(|version| version != item.metadata.version) {
+            let told = "this memory was changed since you opened it; load it again, then repeat your change";
+            return Err(ProductError::new(409, told));
+        }
+        self.text.trim().clone_into(&mut item.memory);
+        if let Some(tags) = &self.tags {
+            item.metadata.tags = Some(tags.clone());
+        }
+        Ok(())
+    }
+}
+
 /// Changes text and tags of a memory.
 pub(super) async fn update(asking: Asking, Path(id): Path<String>, JsonBody(body): JsonBody) -> Answer {
     asking.to_write()?;
     let (cube, id) = (asking.cube()?, MemoryId::parse(id)?);
     let changed: Changed = read(body)?;
-    let mut item = asking.mos.get(&asking.user, Some(&cube), &id).await?;
-    if changed.version.is_some_and(|version| version != item.metadata.version) {
-        let told = "this memory was changed since you opened it; load it again, then repeat your change";
-        return Err(ProductError::new(409, told).into());
+    if changed.tags.as_ref().is_some_and(|tags| tags.len() > MAX_TAGS) {
+        return Err(ProductError::bad_value(format!("a memory can be given at most {MAX_TAGS} tags")).into());
     }
-    item.memory = changed.text.trim().to_owned();
-    if let Some(tags) = changed.tags {
-        if tags.len() > MAX_TAGS {
-            return Err(ProductError::bad_value(format!("a memory can be given at most {MAX_TAGS} tags")).into());
-        }
-        item.metadata.tags = Some(tags);
-    }
-    let item = asking.mos.update(&asking.user, Some(&cube), &id, item).await?;
+    let known = asking.mos.get(&asking.user, Some(&cube), &id).await?;
+    let change = |item: &mut MemoryItem| changed.apply(item);
+    let item = asking.mos.update_with(&asking.user, Some(&cube), known, change).await?;
     Ok(Json(shown(&item)))
 }
 

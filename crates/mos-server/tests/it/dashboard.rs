@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use mos_core::{CubeId, MemoryId, MemoryItem, UserId};
 use mos_server::{AuthMode, PUBLIC, ServerOptions};
 use reqwest::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::house::House;
+use crate::house::{House, open_to_all};
 
 /// What the script of the browser exits with when something that it needs is missing.
 const IS_SKIPPED: i32 = 77;
@@ -95,6 +96,43 @@ async fn a_program_says_for_whom_it_looks_and_sees_what_that_user_may_see() {
     let (_, session) = ask(&house, Method::GET, "session?user_id=bob", Value::Null).await;
     let cubes: Vec<&Value> = session["cubes"].as_array().unwrap().iter().map(|cube| &cube["cube_id"]).collect();
     assert_eq!(cubes, [&json!("bobs")]);
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_change_takes_no_change_of_others_back() {
+    const ROUNDS: usize = 40;
+    let house = House::open(open_to_all()).await;
+    ask(&house, Method::POST, "cubes?user_id=ann", json!({"cube_id": "anns"})).await;
+    let (_, added) = ask(&house, Method::POST, "memories?user_id=ann&cube=anns", json!({"text": "text 0"})).await;
+    let id = added["ids"][0].as_str().unwrap().to_owned();
+    let (mos, ann, cube) = (house.app.mos().clone(), UserId::from("ann"), CubeId::from("anns"));
+    let named = MemoryId::from(id.as_str());
+    let labelling = tokio::spawn(async move {
+        for number in 0..ROUNDS {
+            let known = mos.get(&ann, Some(&cube), &named).await.unwrap();
+            let label = |item: &mut MemoryItem| -> mos::Result<()> {
+                item.metadata.tags.get_or_insert_default().push(format!("tag {number}"));
+                Ok(())
+            };
+            mos.update_with(&ann, Some(&cube), known, label).await.unwrap();
+        }
+    });
+    let path = format!("memories/{id}?user_id=ann&cube=anns");
+    for number in 1..=ROUNDS {
+        let (status, told) = ask(&house, Method::PUT, &path, json!({"text": format!("text {number}")})).await;
+        assert_eq!(status, StatusCode::OK, "{told}");
+    }
+    labelling.await.unwrap();
+    let (_, memory) = ask(&house, Method::GET, &path, Value::Null).await;
+    assert_eq!(memory["memory"], format!("text {ROUNDS}"));
+    assert_eq!(memory["metadata"]["tags"].as_array().map(Vec::len), Some(ROUNDS), "{memory}");
+
+    let old = json!({"text": "of another state", "version": 1});
+    assert_eq!(ask(&house, Method::PUT, &path, old).await.0, StatusCode::CONFLICT);
+    let current = json!({"text": "of this state", "version": memory["metadata"]["version"], "tags": ["one"]});
+    let (status, changed) = ask(&house, Method::PUT, &path, current).await;
+    assert_eq!((status, &changed["metadata"]["tags"]), (StatusCode::OK, &json!(["one"])), "{changed}");
     house.close().await;
 }
 

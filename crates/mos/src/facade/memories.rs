@@ -301,45 +301,6 @@ impl Mos {
         Ok(MemoryListing { text_mem: vec![listed] })
     }
 
-    /// Replaces text and metadata of a memory and returns it; its id stays, its earlier state is kept.
-    ///
-    /// # Errors
-    /// Rights; an error for an unknown id or an empty text.
-    pub async fn update(
-        &self,
-        user: &UserId,
-        cube: Option<&CubeId>,
-        id: &MemoryId,
-        item: MemoryItem,
-    ) -> Result<MemoryItem> {
-        let cube = self.target(user, cube).await?;
-        let item = self.before_update(user, &cube, item).await?;
-        self.forget_promoted_memories(&cube, Some(std::slice::from_ref(id))).await?;
-        let item = cube.text_mem().update(id, item, Origin::new(user.as_str(), "update")).await?;
-        self.has_changed(&cube.info().cube_id);
-        Ok(item)
-    }
-
-    /// As [`Mos::update`] of the memory that `known` is, but only while it is still of that version: of two changes that were
-    /// worked out from the same state, the second is refused instead of taking the first one back.
-    ///
-    /// # Errors
-    /// As [`Mos::update`]; a conflict when the memory was changed meanwhile: read it again, and try again.
-    pub async fn update_known(
-        &self,
-        user: &UserId,
-        cube: Option<&CubeId>,
-        known: &MemoryItem,
-        item: MemoryItem,
-    ) -> Result<MemoryItem> {
-        let cube = self.target(user, cube).await?;
-        let item = self.before_update(user, &cube, item).await?;
-        self.forget_promoted_memories(&cube, Some(std::slice::from_ref(&known.id))).await?;
-        let item = cube.text_mem().update_known(known, item, Origin::new(user.as_str(), "update")).await?;
-        self.has_changed(&cube.info().cube_id);
-        Ok(item)
-    }
-
     /// Returns every state of a memory, oldest first: what it said, who changed it, when and why. Also of a memory that was
     /// removed.
     ///

@@ -23,6 +23,7 @@ mod rights;
 mod scheduling;
 mod search;
 mod skills;
+mod updating;
 mod users;
 
 use std::fmt;

@@ -157,6 +157,31 @@ async fn a_change_that_was_made_of_an_older_state_takes_nothing_back() {
 }
 
 #[tokio::test]
+async fn a_change_is_made_of_what_the_memory_is_by_then() {
+    let (_folder, mos) = house().await;
+    let id = mos.add(Add::text("first").user("ann")).await.unwrap().remove(0);
+    let old = mos.get(&ann(), None, &id).await.unwrap();
+    let said = |item: &mut MemoryItem| -> mos::Result<()> {
+        item.memory = "second".to_owned();
+        Ok(())
+    };
+    mos.update_with(&ann(), None, old.clone(), said).await.unwrap();
+    let named = |item: &mut MemoryItem| -> mos::Result<()> {
+        item.metadata.key = Some("title".to_owned());
+        Ok(())
+    };
+    let both = mos.update_with(&ann(), None, old.clone(), named).await.unwrap();
+    assert_eq!((both.memory.as_str(), both.metadata.key.as_deref()), ("second", Some("title")));
+    let refused = |item: &mut MemoryItem| match item.metadata.version {
+        version if version > old.metadata.version => Err(Error::Invalid("too late".to_owned())),
+        _ => Ok(()),
+    };
+    let error = mos.update_with(&ann(), None, old.clone(), refused).await.unwrap_err();
+    assert!(error.to_string().contains("too late"), "what the change refuses is told: {error}");
+    assert_eq!(mos.get(&ann(), None, &id).await.unwrap().metadata.version, both.metadata.version);
+}
+
+#[tokio::test]
 async fn updates_at_the_same_time_all_become_versions() {
     let (_folder, mos) = house().await;
     let id = mos.add(Add::text("first").user("ann")).await.unwrap().remove(0);

@@ -4,7 +4,7 @@ use mos::product::{ProductError, ProductResult};
 use mos::{Add, CubeHits, Remember, Search};
 use mos_core::memory::Quarantined;
 use mos_core::{
-    CubeId, FileData, Filter, Message, RawFile, ReadInput, SearchMode, SessionId, Sources, ValidationError,
+    CubeId, FileData, Filter, MemoryItem, Message, RawFile, ReadInput, SearchMode, SessionId, Sources, ValidationError,
 };
 use serde_json::{Value, json};
 
@@ -134,9 +134,12 @@ pub(super) async fn get(call: &Call<'_>) -> ProductResult<Answer> {
 pub(super) async fn update(call: &Call<'_>) -> ProductResult<Answer> {
     let content = call.arguments.needed("memory_content")?;
     let Named { user, cube, id } = call.memory().await?;
-    let mut item = call.mos().get(&user, Some(&cube), &id).await?;
-    item.memory = content.to_owned();
-    let item = call.mos().update(&user, Some(&cube), &id, item).await?;
+    let known = call.mos().get(&user, Some(&cube), &id).await?;
+    let change = |item: &mut MemoryItem| -> ProductResult<()> {
+        content.clone_into(&mut item.memory);
+        Ok(())
+    };
+    let item = call.mos().update_with(&user, Some(&cube), known, change).await?;
     Ok(Answer::sentence(format!("Memory updated successfully: {id}"), json!({"memory": memory_value(&item)})))
 }
 

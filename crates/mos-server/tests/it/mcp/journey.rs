@@ -1,6 +1,7 @@
 //! What a user does with memories, from the first to the last.
 
 use mos::product::Caller;
+use mos_core::{CubeId, MemoryId, MemoryItem, UserId};
 use mos_server::McpServer;
 use mos_testkit::model_server::{ModelServer, Reply};
 use serde_json::json;
@@ -162,4 +163,33 @@ async fn who_started_the_program_may_name_files_of_the_machine() {
     done(&local, "register_cube", json!({"cube_name_or_path": path, "cube_id": "third"})).await;
     let info = done(&local, "get_user_info", json!({})).await;
     assert_eq!(info["accessible_cubes"].as_array().unwrap().len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_update_takes_no_change_of_others_back() {
+    const ROUNDS: usize = 40;
+    let (_folder, app) = app(json!({})).await;
+    let client = client_of(&app, Caller::user("ann")).await;
+    let added = done(&client, "add_memory", json!({"memory_content": "text 0"})).await;
+    let (cube, id) = (CubeId::from(added["cube_id"].as_str().unwrap()), added["memory_ids"][0].clone());
+    let (mos, ann) = (app.mos().clone(), UserId::from("ann"));
+    let (own, named) = (cube.clone(), MemoryId::from(id.as_str().unwrap()));
+    let labelling = tokio::spawn(async move {
+        for number in 0..ROUNDS {
+            let known = mos.get(&ann, Some(&own), &named).await.unwrap();
+            let label = |item: &mut MemoryItem| -> mos::Result<()> {
+                item.metadata.tags.get_or_insert_default().push(format!("tag {number}"));
+                Ok(())
+            };
+            mos.update_with(&ann, Some(&own), known, label).await.unwrap();
+        }
+    });
+    for number in 1..=ROUNDS {
+        let change = json!({"cube_id": cube.as_str(), "memory_id": id, "memory_content": format!("text {number}")});
+        done(&client, "update_memory", change).await;
+    }
+    labelling.await.unwrap();
+    let memory = done(&client, "get_memory", json!({"cube_id": cube.as_str(), "memory_id": id})).await;
+    assert_eq!(memory["memory"], format!("text {ROUNDS}"));
+    assert_eq!(memory["metadata"]["tags"].as_array().map(Vec::len), Some(ROUNDS), "{memory}");
 }

@@ -217,7 +217,7 @@ impl Product {
             info.insert(FIELDS.to_owned(), Value::Object(fields));
             Ok(())
         };
-        self.change_memory(user, cube, item, change).await
+        self.mos().update_with(user, Some(cube), item, change).await
     }
 }
 

@@ -1,6 +1,6 @@
 //! Changing one memory by its id.
 
-use mos_core::{CubeId, MemoryError, MemoryItem, Status, StoreError, UserId};
+use mos_core::{CubeId, MemoryItem, Status};
 use serde_json::Value;
 
 use super::super::app::Product;
@@ -9,16 +9,12 @@ use super::super::error::{ProductError, ProductResult};
 use super::super::hits::{Shelf, node_value};
 use super::super::reach::memory_ids;
 use super::super::reply::Reply;
-use crate::error::Error;
 
 /// The longest text of a memory, in bytes.
 const MAX_TEXT_BYTES: usize = 64 * 1024;
 
 /// The longest title, in characters.
 const MAX_TITLE_CHARS: usize = 500;
-
-/// How often a change is made again because somebody else has changed the same memory meanwhile.
-const MAX_ATTEMPTS: usize = 16;
 
 request! {
     /// What is changed of a memory; what is not given stays.
@@ -108,35 +104,10 @@ impl Product {
         if Shelf::of(&item) == Shelf::Preference {
             return Err(ProductError::bad_value("preferences are changed by corrections; send feedback instead"));
         }
-        let item = self.change_memory(&reached.user, &cube, item, |item: &mut MemoryItem| change.apply(item)).await?;
+        let change = |item: &mut MemoryItem| change.apply(item);
+        let item = self.mos().update_with(&reached.user, Some(&cube), item, change).await?;
         tracing::info!(%cube, id = %item.id, "a memory was changed");
         Ok(Reply::new("Memory updated successfully", node_value(&item, &cube)))
-    }
-
-    /// Changes a memory that was read, and returns it. When somebody else has changed it meanwhile, the change is made of what
-    /// it is then, so that none is lost.
-    ///
-    /// # Errors
-    /// What `change` refuses; errors of updates, also a conflict when others keep changing it.
-    pub(super) async fn change_memory(
-        &self,
-        user: &UserId,
-        cube: &CubeId,
-        mut known: MemoryItem,
-        change: impl Fn(&mut MemoryItem) -> ProductResult<()> + Send + Sync,
-    ) -> ProductResult<MemoryItem> {
-        let mut attempt = 1;
-        loop {
-            let mut next = known.clone();
-            change(&mut next)?;
-            match self.mos().update_known(user, Some(cube), &known, next).await {
-                Err(Error::Memory(MemoryError::Store(StoreError::Conflict(_)))) if attempt < MAX_ATTEMPTS => {
-                    attempt += 1
-                }
-                done => return Ok(done?),
-            }
-            known = self.mos().get(user, Some(cube), &known.id).await?;
-        }
     }
 
     /// Returns a memory that the caller may see, and its cube.
