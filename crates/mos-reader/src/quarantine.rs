@@ -88,9 +88,25 @@ pub fn signs(text: &str) -> Vec<Sign> {
 }
 
 /// Keeps a memory apart when a stranger wrote it in the manner of instructions, and returns it then with the reason.
-pub fn keep_apart(item: &mut MemoryItem) -> Option<Quarantined> {
+fn keep_apart(item: &mut MemoryItem) -> Option<Quarantined> {
     let reason = reason(&strangers_words(item))?;
     Some(kept_apart(item, &reason))
+}
+
+/// Keeps apart what belongs there among memories, and returns it. Long texts do not hold up others.
+///
+/// # Errors
+/// [`MemoryError::Unsupported`] when the program is ending; the memories are lost then.
+pub async fn keep_all_apart(items: &mut Vec<MemoryItem>) -> Result<Vec<Quarantined>, MemoryError> {
+    let n_bytes = n_bytes(items.iter());
+    let mut looked_at = std::mem::take(items);
+    let look = move || {
+        let found: Vec<Quarantined> = looked_at.iter_mut().filter_map(keep_apart).collect();
+        (looked_at, found)
+    };
+    let (looked_at, found) = look_through(n_bytes, look).await?;
+    *items = looked_at;
+    Ok(found)
 }
 
 /// Keeps apart what belongs there of a reading, and notes it in its report. Long texts do not hold up others.
@@ -98,24 +114,36 @@ pub fn keep_apart(item: &mut MemoryItem) -> Option<Quarantined> {
 /// # Errors
 /// [`MemoryError::Unsupported`] when the program is ending.
 pub(crate) async fn checked(mut reading: Reading) -> Result<Reading, MemoryError> {
-    let items = reading.raw.iter().chain(&reading.memories).chain(&reading.raw_files);
-    let n_bytes: usize = items.flat_map(strangers_words).map(str::len).sum();
+    let n_bytes = n_bytes(reading.raw.iter().chain(&reading.memories).chain(&reading.raw_files));
     let look = move || {
-        reading.report.quarantined = keep_all_apart(&mut reading);
+        reading.report.quarantined = keep_reading_apart(&mut reading);
         reading
     };
+    look_through(n_bytes, look).await
+}
+
+/// How many bytes of memories are looked through.
+fn n_bytes<'a>(items: impl Iterator<Item = &'a MemoryItem>) -> usize {
+    items.flat_map(strangers_words).map(str::len).sum()
+}
+
+/// Looks through texts of so many bytes, where that takes long beside the threads that serve others.
+async fn look_through<T: Send + 'static>(
+    n_bytes: usize,
+    look: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, MemoryError> {
     if n_bytes < MANY_BYTES {
         return Ok(look());
     }
     match tokio::task::spawn_blocking(look).await {
-        Ok(reading) => Ok(reading),
+        Ok(looked) => Ok(looked),
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
         Err(_) => Err(MemoryError::Unsupported("the program is ending; read this again later".to_owned())),
     }
 }
 
 /// Keeps apart what belongs there of a reading, and returns it; what was kept apart before is returned, too.
-fn keep_all_apart(reading: &mut Reading) -> Vec<Quarantined> {
+fn keep_reading_apart(reading: &mut Reading) -> Vec<Quarantined> {
     let mut found = Vec::new();
     for items in [&mut reading.raw, &mut reading.memories, &mut reading.raw_files] {
         for item in items.iter_mut() {

@@ -1,5 +1,9 @@
 //! How well it is told apart, measured on texts that stand in `cases.txt`.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
 use serde_json::json;
 
 use super::*;
@@ -100,6 +104,31 @@ async fn long_texts_are_looked_through_to_their_end() {
     let read = checked(reading).await.unwrap();
     assert_eq!(read.report.quarantined.len(), 1);
     assert_eq!(read.raw[0].quarantine_reason(), Some("asks to ignore instructions"));
+}
+
+#[tokio::test]
+async fn long_texts_of_new_memories_hold_up_nobody() {
+    for (n_bytes, is_long) in [(0, false), (4 * MANY_BYTES, true)] {
+        let text = format!("{ORDER}{}", " The rain has stopped.".repeat(n_bytes / 22));
+        let tool = json!({"type": "chat", "role": "tool", "content": text});
+        let mut items = vec![item("short", json!([])), item("weather", json!([tool]))];
+        let found = {
+            let mut look = pin!(keep_all_apart(&mut items));
+            // Whoever looks through it on this thread is ready when it is asked first.
+            match poll_fn(|context| Poll::Ready(look.as_mut().poll(context))).await {
+                Poll::Ready(found) => {
+                    assert!(!is_long, "it was looked through on the thread that serves others");
+                    found
+                }
+                Poll::Pending => {
+                    assert!(is_long, "short texts need no other thread");
+                    look.await
+                }
+            }
+        };
+        assert_eq!(found.unwrap().len(), 1);
+        assert_eq!((items.len(), items[1].quarantine_reason()), (2, Some("asks to ignore instructions")));
+    }
 }
 
 #[test]

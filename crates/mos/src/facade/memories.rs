@@ -214,7 +214,7 @@ impl Mos {
             }
         };
         let mut items = self.before_store(place.as_ref(), items).await?;
-        let mut quarantined = self.quarantine_new(&mut items);
+        let mut quarantined = self.quarantine_new(&mut items).await?;
         if items.is_empty() {
             return Ok(Added { ids: Vec::new(), preferences: Ok(Vec::new()), quarantined: Vec::new() });
         }

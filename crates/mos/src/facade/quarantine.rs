@@ -1,7 +1,7 @@
 //! Memories that are kept apart, because strangers wrote them in the manner of instructions: looking at them, releasing them.
 
 use mos_core::memory::Quarantined;
-use mos_core::{CubeId, Filter, MemoryId, MemoryItem, Origin, Paging, Status, UserId};
+use mos_core::{CubeId, Filter, MemoryError, MemoryId, MemoryItem, Origin, Paging, Status, UserId};
 
 use super::{CubeHandle, Mos};
 use crate::error::{Error, Result};
@@ -49,11 +49,17 @@ impl Mos {
     }
 
     /// Keeps apart what belongs there among new memories, unless the settings say otherwise, and returns it.
-    pub(crate) fn quarantine_new(&self, items: &mut [MemoryItem]) -> Vec<Quarantined> {
+    ///
+    /// # Errors
+    /// An error when the program is ending; the memories are lost then.
+    pub(crate) async fn quarantine_new(
+        &self,
+        items: &mut Vec<MemoryItem>,
+    ) -> std::result::Result<Vec<Quarantined>, MemoryError> {
         if !self.parts.settings.reader.quarantine {
-            return Vec::new();
+            return Ok(Vec::new());
         }
-        items.iter_mut().filter_map(mos_reader::keep_apart).collect()
+        mos_reader::keep_all_apart(items).await
     }
 
     /// Returns those of a reading that are kept apart now: what was read before may have been released since, or removed.

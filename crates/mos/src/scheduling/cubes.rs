@@ -99,7 +99,7 @@ impl CubeWork for FacadeWork {
         let origin = Origin::new("scheduler", "remember");
         // Who drew it has named its sources since the reader looked.
         for items in [&mut reading.memories, &mut reading.raw, &mut reading.raw_files] {
-            reading.report.quarantined.extend(self.mos.quarantine_new(items));
+            reading.report.quarantined.extend(self.mos.quarantine_new(items).await?);
         }
         // Who drew it has just looked that what it was drawn from is there: it is found, also when the same was marked as
         // deleted before.
