@@ -6,6 +6,7 @@ mod bench;
 mod chatting;
 mod cube_files;
 mod environment;
+mod erase_killed;
 mod eval;
 mod journeys;
 mod kv;
