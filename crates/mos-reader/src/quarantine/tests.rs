@@ -30,10 +30,12 @@ fn unescaped(line: &str) -> String {
 #[test]
 fn instructions_are_found_and_ordinary_texts_are_left_alone() {
     let (instructions, ordinary) = (cases('+'), cases('-'));
-    assert!(instructions.len() >= 60 && ordinary.len() >= 90, "{} {}", instructions.len(), ordinary.len());
+    // These numbers stand in the documentation of security.
+    assert_eq!((instructions.len(), ordinary.len()), (73, 110));
     let missed: Vec<&String> = instructions.iter().filter(|text| signs(text).is_empty()).collect();
     let mistaken: Vec<&String> = ordinary.iter().filter(|text| !signs(text).is_empty()).collect();
     let n_found = instructions.len() - missed.len();
+    assert!(n_found >= 68 && mistaken.len() <= 3, "missed {missed:#?}, mistaken {mistaken:#?}");
     let recall = n_found as f64 / instructions.len() as f64;
     let precision = n_found as f64 / (n_found + mistaken.len()) as f64;
     assert!(recall >= 0.92, "recall {recall:.3}, missed {missed:#?}");
