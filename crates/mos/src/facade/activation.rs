@@ -7,7 +7,7 @@ use mos_core::{ActivationId, ActivationStats, Cube, CubeId, Message, Scope, User
 use mos_kv::{DEFAULT_MEMORY_FILENAME, KvCacheItem, KvCacheMemory};
 use serde_json::Value;
 
-use super::scheduling::Answering;
+use super::promoting::Answering;
 use super::{CubeHandle, Mos};
 use crate::activation::{ActivationBackend, KvCaches, promoted_tenant};
 use crate::error::{Error, Result};

@@ -5,7 +5,7 @@ use mos_scheduler::{FeedbackParts, FeedbackReport, FeedbackRequest, HandlerError
 use serde_json::json;
 
 use super::Mos;
-use super::scheduling::MAX_CONVERSATION;
+use super::sending::MAX_CONVERSATION;
 use crate::error::{Error, Result};
 use crate::scheduling::cubes::scheduler_cube;
 use crate::scheduling::options;

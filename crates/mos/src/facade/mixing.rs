@@ -9,7 +9,7 @@ use mos_core::{Access, Duplicates, Filter, MemoryItem, MemoryType, SearchMode, S
 use mos_scheduler::{MixOptions, StoredHit, StoredMix, label, stored_mix};
 use serde_json::{Value, json};
 
-use super::scheduling::MAX_CONVERSATION;
+use super::sending::MAX_CONVERSATION;
 use super::{CubeHandle, CubeHits, FoundMemory, Mos};
 use crate::error::Result;
 

@@ -10,7 +10,7 @@ use mos_core::{
 use mos_reader::{Held, lasting_id, store_over};
 use serde_json::{Map, Value};
 
-use super::scheduling::Told;
+use super::sending::Told;
 use super::{CubeHandle, Mos};
 use crate::error::Result;
 use crate::factories::{MemReaderParts, fetcher};
