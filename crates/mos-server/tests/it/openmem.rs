@@ -137,10 +137,34 @@ async fn what_cannot_be_is_refused_with_a_reason() {
     ] {
         let (status, answer) = talking.post(path, body).await;
         assert_eq!(status, expected, "{path}: {answer}");
+        assert_eq!(answer["code"], expected, "{path}: the code is the status");
         assert!(answer["message"].is_string(), "{answer}");
     }
     let missing = talking.client.get(talking.url("get/memory/00000000-0000-4000-8000-000000000001"));
     assert_eq!(missing.send().await.unwrap().status(), 404);
+    talking.house.close().await;
+}
+
+#[tokio::test]
+async fn what_the_dialect_knows_and_is_not_here_is_passed_over() {
+    let talking = Talking::open().await;
+    let messages = json!([{"role": "user", "content": "My dog is called Max"}]);
+    let add = json!({"messages": messages, "user_id": "ann", "conversation_id": "monday", "source": "plugin",
+        "allow_public": true, "allow_memory_view": true});
+    assert_eq!(talking.ask("add/message", add).await["success"], true);
+    let question = json!({"query": "What is my dog called?", "relativity": 0, "include_memory_view": true,
+        "context_format": "text", "source": "plugin"});
+    let of = |user: &str, filter: Value| {
+        let mut asked = question.clone();
+        asked["user_id"] = json!(user);
+        asked["filter"] = filter;
+        asked
+    };
+    let found = talking.ask("search/memory", of("ann", json!({"public": {"tags": "none"}}))).await;
+    assert_eq!(found["memory_detail_list"].as_array().map(Vec::len), Some(1), "{found}");
+    assert_eq!((&found["event_detail_list"], &found["message_detail_list"]), (&json!([]), &json!([])), "{found}");
+    let others = talking.ask("search/memory", of("bob", json!({"public": {}}))).await;
+    assert_eq!(others["memory_detail_list"], json!([]), "nothing is public");
     talking.house.close().await;
 }
 
