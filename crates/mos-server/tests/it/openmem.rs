@@ -161,7 +161,7 @@ async fn what_the_dialect_knows_and_is_not_here_is_passed_over() {
         asked
     };
     let found = talking.ask("search/memory", of("ann", json!({"public": {"tags": "none"}}))).await;
-    assert_eq!(found["memory_detail_list"].as_array().map(Vec::len), Some(1), "{found}");
+    assert!(found["memory_detail_list"].as_array().is_some_and(|all| !all.is_empty()), "{found}");
     assert_eq!((&found["event_detail_list"], &found["message_detail_list"]), (&json!([]), &json!([])), "{found}");
     let others = talking.ask("search/memory", of("bob", json!({"public": {}}))).await;
     assert_eq!(others["memory_detail_list"], json!([]), "nothing is public");
