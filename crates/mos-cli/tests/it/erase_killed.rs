@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mos::{Add, Mos, NewCube, Settings, files_holding};
+use ::mos::{Add, Mos, NewCube, Settings, files_holding};
 use mos_core::{CubeId, Message, SystemClock, UserId};
 use mos_stores::{SqliteOptions, SqliteStore};
 use mos_testkit::embedder::WordEmbedder;

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::Path;
 use mos::Add;
 use mos::product::{ProductError, ProductResult};
+use mos_core::language::Language;
 use mos_core::{MemoryId, MemoryItem, Paging, Version};
 use serde::Deserialize;
 use serde_json::{Value, json};

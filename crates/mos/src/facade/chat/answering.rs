@@ -6,7 +6,7 @@ use mos_core::{ChatModel, ChatStream, CubeId, MemoryId, Message, ModelError, Ses
 use tracing::instrument;
 
 use super::super::pro::Thought;
-use super::super::scheduling::Answering;
+use super::super::promoting::Answering;
 use super::super::{Add, CubeHandle, Mos};
 use super::reply::FinishTurn;
 use super::{Chat, ChatReply, Recalled};
