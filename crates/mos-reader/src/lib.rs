@@ -43,6 +43,6 @@ pub use file::lasting_id;
 pub use fine::support::check_support;
 pub use held::Held;
 pub use options::{ConversationCut, ReaderKind, ReaderOptions};
-pub use quarantine::{Sign, keep_all_apart, signs};
+pub use quarantine::{Sign, keep_all_apart, keep_changed_apart, signs};
 pub use reader::{Reader, ReaderParts};
 pub use store::{REPLACED, Stored, store, store_over};

@@ -93,6 +93,27 @@ fn keep_apart(item: &mut MemoryItem) -> Option<Quarantined> {
     Some(kept_apart(item, &reason))
 }
 
+/// Keeps a memory apart whose next text reads like instructions where its text before did not, when a stranger wrote what it was
+/// drawn from. What was released stays so when other parts of it change. Long texts do not hold up others.
+///
+/// # Errors
+/// [`MemoryError::Unsupported`] when the program is ending.
+pub async fn keep_changed_apart(before: &str, mut next: MemoryItem) -> Result<MemoryItem, MemoryError> {
+    if next.metadata.trust() != Trust::External || next.memory == before || next.quarantine_reason().is_some() {
+        return Ok(next);
+    }
+    let (n_bytes, before) = (before.len() + next.memory.len(), before.to_owned());
+    let look = move || {
+        let known = signs(&before);
+        let new: Vec<Sign> = signs(&next.memory).into_iter().filter(|sign| !known.contains(sign)).collect();
+        if !new.is_empty() {
+            next.quarantine(in_words(&new));
+        }
+        next
+    };
+    look_through(n_bytes, look).await
+}
+
 /// Keeps apart what belongs there among memories, and returns it. Long texts do not hold up others.
 ///
 /// # Errors
@@ -175,8 +196,12 @@ fn reason(texts: &[&str]) -> Option<String> {
     let mut found: Vec<Sign> = texts.iter().flat_map(|text| signs(text)).collect();
     found.sort_unstable();
     found.dedup();
-    let words: Vec<&str> = found.iter().map(|sign| sign.explanation()).collect();
-    (!words.is_empty()).then(|| words.join("; "))
+    (!found.is_empty()).then(|| in_words(&found))
+}
+
+/// What signs mean, for people.
+fn in_words(signs: &[Sign]) -> String {
+    signs.iter().map(|sign| sign.explanation()).collect::<Vec<_>>().join("; ")
 }
 
 /// Returns the texts of a memory that strangers wrote, or that a model made of such texts alone.
@@ -190,8 +215,9 @@ fn strangers_words(item: &MemoryItem) -> Vec<&str> {
     let strange: Vec<_> = sources.iter().filter(|source| source.provenance().trust == Trust::External).collect();
     let mut texts: Vec<&str> = strange.iter().filter_map(|source| source.content.as_deref()).collect();
     texts.extend(metadata.extra.get("experience").and_then(Value::as_str));
-    // Beside the words of others, the memory holds what the user said.
-    if strange.len() == sources.len() {
+    // Beside the words of others, the memory holds what the user said. Where no source is a stranger's, the memory is of a
+    // stranger's kind, or was made of such.
+    if strange.is_empty() || strange.len() == sources.len() {
         texts.push(&item.memory);
         texts.extend(metadata.key.as_deref());
         texts.extend(fields.and_then(|fields| fields.background.as_deref()));

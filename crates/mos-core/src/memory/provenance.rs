@@ -1,8 +1,8 @@
 //! Where a memory came from, and how far that can be trusted.
 //!
-//! Both follow from what is stored with the memory; nothing is kept beside it.
+//! Both follow from what is stored with the memory: its sources, its type, and what is noted of memories that it was made of.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::item::MemoryItem;
 use super::kinds::{MemoryType, SourceKind, Trust};
@@ -12,6 +12,10 @@ use crate::language::{Language, detect};
 
 /// The longest path, address or name that stands in a mark, in characters.
 const MAX_PLACE: usize = 80;
+
+/// The key, in metadata and in sources, that tells how far memories could be trusted of which this one was made. It can lower
+/// trust, and never raises it, whoever wrote it.
+const TRUST: &str = "trust";
 
 /// What a memory was drawn from, in a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,6 +39,18 @@ pub enum SourceWord {
 }
 
 impl SourceWord {
+    /// Every word, in order of declaration.
+    pub const ALL: [Self; 8] = [
+        Self::User,
+        Self::System,
+        Self::Assistant,
+        Self::Memory,
+        Self::Document,
+        Self::Image,
+        Self::Web,
+        Self::Tool,
+    ];
+
     /// The word in a language.
     pub fn in_language(self, language: Language) -> &'static str {
         match (self, language) {
@@ -83,6 +99,14 @@ impl Provenance {
         if other.trust > self.trust { other } else { self }
     }
 
+    /// Itself, unless it is noted that it was made of memories that are trusted less.
+    fn or_noted(self, fields: &Map<String, Value>) -> Self {
+        match fields.get(TRUST).and_then(Value::as_str).and_then(Trust::parse) {
+            Some(trust) => self.or(Self::of(trust, SourceWord::Memory)),
+            None => self,
+        }
+    }
+
     /// Returns source and trust as they stand before a memory in a prompt: `[user]`, `[document: report.pdf]`,
     /// `[web: https://example.org/, untrusted]`; in the language of the memory, so that they are the same whatever is asked.
     pub fn mark(&self, language: Language) -> String {
@@ -106,7 +130,7 @@ impl Metadata {
         let fields = self.tree();
         let sources = fields.and_then(|fields| fields.sources.as_deref()).unwrap_or_default();
         let least = sources.iter().map(SourceMessage::provenance).rev().max_by_key(|one| one.trust);
-        let found = least.unwrap_or_else(|| self.without_sources());
+        let found = least.unwrap_or_else(|| self.without_sources()).or_noted(&self.extra);
         match fields.map(|fields| fields.memory_type) {
             Some(MemoryType::ToolTrajectory) => found.or(Provenance::of(Trust::External, SourceWord::Tool)),
             Some(MemoryType::Outer) => found.or(Provenance::of(Trust::External, SourceWord::Web)),
@@ -118,6 +142,14 @@ impl Metadata {
     /// How far the memory's words can be trusted.
     pub fn trust(&self) -> Trust {
         self.provenance().trust
+    }
+
+    /// Notes that the memory can be trusted no further than this, when its sources do not say so themselves: for what was made
+    /// of other memories, and for next states, whose sources may be others. Never raises trust.
+    pub fn trust_at_most(&mut self, trust: Trust) {
+        if self.trust() < trust {
+            self.extra.insert(TRUST.to_owned(), Value::from(trust.as_str()));
+        }
     }
 
     fn without_sources(&self) -> Provenance {
@@ -154,8 +186,21 @@ fn of_role(role: &str) -> Provenance {
 }
 
 impl SourceMessage {
+    /// Notes how far the memory that this source stands for can be trusted, where the source does not say so itself. What was
+    /// made of that memory is trusted no further.
+    pub fn trust_as(&mut self, memory: &MemoryItem) {
+        let trust = memory.metadata.trust();
+        if self.provenance().trust < trust {
+            self.extra.insert(TRUST.to_owned(), Value::from(trust.as_str()));
+        }
+    }
+
     /// Returns where a memory came from that was drawn from this alone.
     pub fn provenance(&self) -> Provenance {
+        self.by_kind().or_noted(&self.extra)
+    }
+
+    fn by_kind(&self) -> Provenance {
         let source = self;
         if let Some(role) = source.role.as_deref().filter(|role| !role.is_empty())
             && !["web", "tool"].contains(&source.kind.as_str())
@@ -262,6 +307,36 @@ mod tests {
         let outer = json!({"memory_type": "OuterMemory", "sources": [{"type": "chat", "role": "user"}]});
         assert_eq!(item("x", outer).source_mark(), "[web, untrusted]");
         assert_eq!(MemoryItem::new(MemoryId::from("a"), "x").source_mark(), "[user]");
+    }
+
+    #[test]
+    fn what_was_made_of_memories_is_trusted_as_the_least_of_them() {
+        let tool = item("x", json!({"sources": [{"type": "chat", "role": "tool"}]}));
+        let user = item("x", json!({"sources": [{"type": "chat", "role": "user"}]}));
+        let mut source = SourceMessage { kind: "memory".to_owned(), ..SourceMessage::default() };
+        source.trust_as(&user);
+        assert!(source.extra.is_empty(), "a conclusion is the assistant's at best");
+        source.trust_as(&tool);
+        assert_eq!(source.provenance().trust, Trust::External);
+        source.trust_as(&user);
+        let made = item("y", json!({"sources": [source.to_value(false), {"type": "chat", "role": "user"}]}));
+        assert_eq!((made.source_mark().as_str(), made.metadata.trust()), ("[memory, untrusted]", Trust::External));
+
+        let mut next = user;
+        next.metadata.trust_at_most(Trust::User);
+        assert!(next.metadata.extra.is_empty());
+        next.metadata.trust_at_most(Trust::External);
+        next.metadata.trust_at_most(Trust::User);
+        let read = MemoryItem::from_value(next.to_value(), String::new).unwrap();
+        assert_eq!((read.metadata.trust(), read.source_mark().as_str()), (Trust::External, "[memory, untrusted]"));
+    }
+
+    #[test]
+    fn a_note_of_trust_never_raises_it() {
+        for word in ["user", "nonsense"] {
+            let source = json!({"type": "chat", "role": "tool", "trust": word});
+            assert_eq!(item("x", json!({"trust": word, "sources": [source]})).source_mark(), "[tool, untrusted]");
+        }
     }
 
     #[test]

@@ -270,6 +270,7 @@ fn merged_metadata(pair: &InTime, now: &str) -> Metadata {
         let new: Vec<String> = file_ids.into_iter().filter(|file| !tree.file_ids.contains(file)).collect();
         tree.file_ids.extend(new);
     }
+    metadata.trust_at_most(less.trust());
     metadata
 }
 

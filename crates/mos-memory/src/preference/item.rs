@@ -96,6 +96,8 @@ pub(super) fn joined(known: &MemoryItem, new: &MemoryItem, text: &str) -> Memory
             }
         }
     }
+    // Sources that were left out for want of room still count.
+    item.metadata.trust_at_most(known.metadata.trust().max(new.metadata.trust()));
     item
 }
 

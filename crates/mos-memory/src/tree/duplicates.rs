@@ -183,6 +183,8 @@ pub(super) fn join(known: &MemoryItem, new: &MemoryItem) -> MemoryItem {
     if sources.len() > MAX_SOURCES {
         sources.drain(1..=sources.len() - MAX_SOURCES);
     }
+    // Sources that were left out for want of room still count.
+    joined.metadata.trust_at_most(known.metadata.trust().max(new.metadata.trust()));
     joined
 }
 

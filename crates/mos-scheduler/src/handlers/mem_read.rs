@@ -219,6 +219,9 @@ impl Refining<'_> {
             let held = raws.iter().find(|raw| holds(raw, source)).or(raws.first());
             if let Some(raw) = held {
                 source.extra.insert(NODE_ID.to_owned(), json!(raw.id.as_str()));
+                if is_trusted_less_than_its_sources(raw) {
+                    source.trust_as(raw);
+                }
             }
         }
     }
@@ -324,6 +327,14 @@ fn failure(reading: &Reading, kind: Kind) -> Option<String> {
     Some(reasons.join("; "))
 }
 
+/// Whether what is drawn from a raw memory does not tell by its sources how far it can be trusted: the raw one has none, or it
+/// is of a kind that is trusted less.
+fn is_trusted_less_than_its_sources(raw: &MemoryItem) -> bool {
+    let sources = raw.metadata.tree().and_then(|fields| fields.sources.as_deref()).unwrap_or_default();
+    let of_sources = sources.iter().map(|source| source.provenance().trust).max();
+    of_sources.is_none_or(|trust| trust < raw.metadata.trust())
+}
+
 /// Whether a raw memory holds what a source quotes.
 fn holds(raw: &MemoryItem, source: &SourceMessage) -> bool {
     let content = source.content.as_deref().map(str::trim).filter(|content| !content.is_empty());
@@ -353,6 +364,18 @@ fn working_bindings(background: &str) -> Vec<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_sources_do_not_tell_of_trust_the_raw_memory_does() {
+        let raw = |metadata: Value| {
+            let value = json!({"id": "00000000-0000-4000-8000-000000000001", "memory": "x", "metadata": metadata});
+            MemoryItem::from_value(value, String::new).unwrap()
+        };
+        let (user, tool) = (json!({"type": "chat", "role": "user"}), json!({"type": "chat", "role": "tool"}));
+        assert!(is_trusted_less_than_its_sources(&raw(json!({"source": "web"}))));
+        assert!(is_trusted_less_than_its_sources(&raw(json!({"trust": "external", "sources": [user]}))));
+        assert!(!is_trusted_less_than_its_sources(&raw(json!({"sources": [user, tool]}))), "each message is itself");
+    }
 
     #[test]
     fn ids_in_a_background_are_found() {

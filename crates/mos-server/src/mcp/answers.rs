@@ -2,7 +2,7 @@
 
 use mos::FoundMemory;
 use mos::product::ProductError;
-use mos_core::memory::SourceKind;
+use mos_core::memory::{SourceKind, SourceWord, Trust};
 use mos_core::{MemoryItem, MemoryType, Version};
 use rmcp::model::{CallToolResult, ContentBlock};
 use serde_json::{Map, Value, json};
@@ -66,18 +66,15 @@ fn trust(item: &MemoryItem) -> &'static str {
         Some(MemoryType::ToolSchema | MemoryType::ToolTrajectory) => return "tool",
         _ => {}
     }
-    match item.metadata.source {
-        Some(SourceKind::Web | SourceKind::File | SourceKind::Retrieved) => "external",
-        Some(SourceKind::System) => "system",
-        Some(SourceKind::Conversation) => {
-            let info = item.metadata.info.as_ref();
-            match info.and_then(|info| info.get("role")).and_then(Value::as_str) {
-                Some("assistant") => "model",
-                Some("tool") => "tool",
-                _ => "user",
-            }
-        }
-        None => "unknown",
+    let found = item.metadata.provenance();
+    let is_unknown = || item.metadata.source.is_none() && item.metadata.tree().is_none_or(|tree| tree.sources.is_none());
+    match (found.trust, found.source) {
+        (Trust::External, SourceWord::Tool) => "tool",
+        (Trust::External | Trust::Document, _) => "external",
+        (Trust::Assistant, _) => "model",
+        (Trust::System, _) => "system",
+        (Trust::User, _) if is_unknown() => "unknown",
+        (Trust::User, _) => "user",
     }
 }
 
@@ -128,6 +125,8 @@ mod tests {
         );
         assert_eq!(value(json!({"source": "conversation", "info": {"role": "tool"}}))["trust"], "tool");
         assert_eq!(value(json!({"source": "web"}))["trust"], "external");
+        let concluded = json!({"source": "system", "sources": [{"type": "memory"}, {"type": "memory", "trust": "external"}]});
+        assert_eq!(value(concluded)["trust"], "external");
         assert_eq!(value(json!({}))["trust"], "unknown");
         let outer = value(json!({"memory_type": "OuterMemory", "embedding": [0.5], "source": "conversation"}));
         assert_eq!((&outer["trust"], outer["metadata"].get("embedding")), (&json!("external"), None));

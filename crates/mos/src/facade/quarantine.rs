@@ -1,6 +1,6 @@
 //! Memories that are kept apart, because strangers wrote them in the manner of instructions: looking at them, releasing them.
 
-use mos_core::memory::Quarantined;
+use mos_core::memory::{QUARANTINE, Quarantined};
 use mos_core::{CubeId, Filter, MemoryError, MemoryId, MemoryItem, Origin, Paging, Status, UserId};
 
 use super::{CubeHandle, Mos};
@@ -60,6 +60,27 @@ impl Mos {
             return Ok(Vec::new());
         }
         mos_reader::keep_all_apart(items).await
+    }
+
+    /// Returns the next state of a memory so that changing it is no way around what is known of it: it is trusted no further than
+    /// before, what is kept apart stays so until [`Mos::release`], and what reads like instructions only now is kept apart,
+    /// unless the settings say otherwise.
+    ///
+    /// # Errors
+    /// An error when the program is ending; nothing is changed then.
+    pub(super) async fn kept_in_check(&self, known: &MemoryItem, mut next: MemoryItem) -> Result<MemoryItem> {
+        next.metadata.trust_at_most(known.metadata.trust());
+        let is_out_of_use = matches!(known.metadata.status, Some(Status::Archived | Status::Deleted));
+        let reason = known.metadata.extra.get(QUARANTINE).and_then(|reason| reason.as_str());
+        if let Some(reason) = reason.filter(|_| is_out_of_use)
+            && next.metadata.status != Some(Status::Deleted)
+        {
+            next.quarantine(reason);
+        }
+        if !self.parts.settings.reader.quarantine {
+            return Ok(next);
+        }
+        Ok(mos_reader::keep_changed_apart(&known.memory, next).await?)
     }
 
     /// Returns those of a reading that are kept apart now: what was read before may have been released since, or removed.

@@ -9,7 +9,9 @@ use crate::error::{Error, Result};
 const MAX_ATTEMPTS: usize = 16;
 
 impl Mos {
-    /// Replaces text and metadata of a memory and returns it; its id stays, its earlier state is kept.
+    /// Replaces text and metadata of a memory and returns it; its id stays, its earlier state is kept. It is trusted no further
+    /// than before, and one that is kept apart stays so until [`Mos::release`]; a stranger's memory that reads like instructions
+    /// only now is kept apart.
     ///
     /// # Errors
     /// Rights; an error for an unknown id or an empty text.
@@ -22,6 +24,8 @@ impl Mos {
     ) -> Result<MemoryItem> {
         let cube = self.target(user, cube).await?;
         let item = self.before_update(user, &cube, item).await?;
+        let known = cube.text_mem().get(id).await?;
+        let item = self.kept_in_check(&known, item).await?;
         self.forget_promoted_memories(&cube, Some(std::slice::from_ref(id))).await?;
         let item = cube.text_mem().update(id, item, Origin::new(user.as_str(), "update")).await?;
         self.has_changed(&cube.info().cube_id);
@@ -42,6 +46,7 @@ impl Mos {
     ) -> Result<MemoryItem> {
         let cube = self.target(user, cube).await?;
         let item = self.before_update(user, &cube, item).await?;
+        let item = self.kept_in_check(known, item).await?;
         self.forget_promoted_memories(&cube, Some(std::slice::from_ref(&known.id))).await?;
         let item = cube.text_mem().update_known(known, item, Origin::new(user.as_str(), "update")).await?;
         self.has_changed(&cube.info().cube_id);

@@ -107,6 +107,7 @@ fn source_of(child: &MemoryItem) -> SourceMessage {
     let mut source =
         SourceMessage { kind: "chat".to_owned(), content: Some(child.memory.clone()), ..SourceMessage::default() };
     source.extra.insert("node_id".to_owned(), Value::from(child.id.as_str()));
+    source.trust_as(child);
     source
 }
 
@@ -119,6 +120,7 @@ fn shared<T: PartialEq>(items: &[&MemoryItem], read: impl Fn(&MemoryItem) -> Opt
 #[cfg(test)]
 mod tests {
     use mos_core::graph::kinds;
+    use mos_core::memory::Trust;
 
     use super::super::super::run::edge;
     use super::*;
@@ -133,6 +135,22 @@ mod tests {
         assert_eq!(names(tree.tops().collect()), ["top"]);
         assert_eq!(names(tree.leaves().collect()), ["a", "b", "empty"]);
         assert_eq!(names(tree.roots().collect()), ["b"]);
+    }
+
+    #[test]
+    fn what_is_made_of_a_strangers_words_is_trusted_no_further() {
+        let own = MemoryItem::new(MemoryId::new("1"), "x");
+        let mut strange = MemoryItem::new(MemoryId::new("2"), "y");
+        strange.metadata.source = Some(SourceKind::Web);
+        let made = |of: &[&MemoryItem]| {
+            let heading =
+                Heading { key: "k".to_owned(), value: "v".to_owned(), tags: Vec::new(), summary: String::new() };
+            topic(MemoryId::new("t"), MemoryType::LongTerm, of, heading, "2026-01-01T00:00:00+00:00")
+        };
+        assert_eq!(made(&[&own]).metadata.trust(), Trust::Assistant);
+        let first = made(&[&own, &strange]);
+        assert_eq!(first.metadata.trust(), Trust::External);
+        assert_eq!(made(&[&own, &first]).metadata.trust(), Trust::External, "through topics of topics, too");
     }
 
     #[test]

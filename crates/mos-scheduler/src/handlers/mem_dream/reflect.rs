@@ -148,6 +148,7 @@ impl Insight {
             let content = Some(item.memory.chars().take(MAX_SHOWN).collect());
             let mut source = SourceMessage { kind: "memory".to_owned(), content, ..SourceMessage::default() };
             source.extra.insert(NODE_ID.to_owned(), json!(item.id.as_str()));
+            source.trust_as(item);
             source
         });
         let fields =

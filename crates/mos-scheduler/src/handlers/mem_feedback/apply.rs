@@ -111,7 +111,8 @@ impl Work<'_> {
         let known = if let Some(item) = there.into_iter().next() {
             finish(self.text, item, &self.origin(reason)).await?.id
         } else {
-            let item = self.new_item(id, text, key, about);
+            let known = self.text.get_by_ids(about).await?;
+            let item = self.new_item(id, text, key, about, &known);
             let request = AddRequest {
                 origin: self.origin(reason),
                 idempotency_key: Some(format!("feedback:{}:{id}", self.request.name)),
@@ -192,7 +193,15 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn new_item(&self, id: &MemoryId, text: &str, key: Option<&str>, about: &[MemoryId]) -> MemoryItem {
+    /// The memory that feedback about others adds; `known` are those of them that are there.
+    fn new_item(
+        &self,
+        id: &MemoryId,
+        text: &str,
+        key: Option<&str>,
+        about: &[MemoryId],
+        known: &[MemoryItem],
+    ) -> MemoryItem {
         let request = self.request;
         let first = request.history.len().saturating_sub(N_SOURCES);
         let mut sources: Vec<SourceMessage> = request.history[first..].iter().map(SourceMessage::chat).collect();
@@ -203,6 +212,9 @@ impl Work<'_> {
         sources.extend(about.iter().map(|id| {
             let mut source = SourceMessage { kind: "memory".to_owned(), ..SourceMessage::default() };
             source.extra.insert(NODE_ID.to_owned(), json!(id.as_str()));
+            if let Some(item) = known.iter().find(|item| item.id == *id) {
+                source.trust_as(item);
+            }
             source
         }));
         let fields = TreeFields { memory_type: MemoryType::User, sources: Some(sources), ..TreeFields::default() };
