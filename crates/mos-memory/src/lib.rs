@@ -45,4 +45,4 @@ pub use recall::{Recall, RecallOptions};
 pub use reembed::{Reembedded, reembed, without_embedding};
 pub use shelf::{DEFAULT_FILE_NAME, Shelf};
 pub use tree::{TreeMode, TreeOptions, TreeShelves, TreeText, TreeTextParts};
-pub use web::{WebSearch, page_memory};
+pub use web::{PageCheck, WebSearch, page_memory};

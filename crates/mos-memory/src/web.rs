@@ -1,7 +1,9 @@
 //! What was found on the internet, as memories.
 
+use std::fmt;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use mos_core::memory::{SourceKind, SourceMessage, TreeFields, Visibility};
 use mos_core::{
     Clock, Embedder, IdSource, InternetRetriever, MemoryError, MemoryId, MemoryItem, MemoryType, Metadata,
@@ -9,11 +11,52 @@ use mos_core::{
 };
 use serde_json::Value;
 
+/// Looks at what was found on the internet before a model sees it.
+#[async_trait]
+pub trait PageCheck: fmt::Debug + Send + Sync {
+    /// Returns the pages, all of them in their order; those that nobody is to see are kept apart ([`MemoryItem::quarantine`]).
+    ///
+    /// # Errors
+    /// [`MemoryError`] when they cannot be looked at; none of them is shown then.
+    async fn checked(&self, pages: Vec<MemoryItem>) -> Result<Vec<MemoryItem>, MemoryError>;
+}
+
+/// What a search of the internet found.
+#[derive(Debug, Default)]
+pub(crate) struct Pages {
+    /// What may be shown.
+    pub(crate) shown: Vec<MemoryItem>,
+    /// Why others are withheld, one reason each.
+    pub(crate) withheld: Vec<String>,
+}
+
+impl Pages {
+    /// Returns a sentence on what is withheld; `None` when nothing is. It repeats nothing of the pages.
+    pub(crate) fn note(&self) -> Option<String> {
+        let mut reasons: Vec<&str> = Vec::new();
+        for reason in self.withheld.iter().flat_map(|reason| reason.split("; ")) {
+            if !reasons.contains(&reason) {
+                reasons.push(reason);
+            }
+        }
+        let (n, reasons) = (self.withheld.len(), reasons.join("; "));
+        match n {
+            0 => None,
+            1 => Some(format!("1 page of the internet is withheld, because it reads like instructions: {reasons}")),
+            _ => {
+                Some(format!("{n} pages of the internet are withheld, because they read like instructions: {reasons}"))
+            }
+        }
+    }
+}
+
 /// A search of the internet whose results are memories.
 #[derive(Clone, Debug)]
 pub struct WebSearch {
     /// Where to search.
     pub retriever: Arc<dyn InternetRetriever>,
+    /// Looks at what was found; without it, every page is shown.
+    pub check: Option<Arc<dyn PageCheck>>,
     /// Embeds what was found; without it, the memories have no embeddings.
     pub embedder: Option<Arc<dyn Embedder>>,
     /// The time of the memories.
@@ -23,18 +66,40 @@ pub struct WebSearch {
 }
 
 impl WebSearch {
-    /// Returns at most `limit` memories of the type `OuterMemory` in the order of the service. They are stored nowhere.
+    /// Returns at most `limit` memories of the type `OuterMemory` in the order of the service, without those that the check keeps
+    /// apart. They are stored nowhere.
     ///
     /// # Errors
-    /// [`MemoryError::Model`] when the search or the encoder fails.
+    /// [`MemoryError::Model`] when the search or the encoder fails; what the check fails with.
     pub async fn search(&self, query: &str, limit: usize) -> Result<Vec<MemoryItem>, MemoryError> {
+        Ok(self.pages(query, limit).await?.shown)
+    }
+
+    /// As [`WebSearch::search`], and tells why pages are withheld.
+    pub(crate) async fn pages(&self, query: &str, limit: usize) -> Result<Pages, MemoryError> {
         let pages = self.retriever.search(query, limit).await?;
         let now = self.clock.now_text();
-        let mut items: Vec<MemoryItem> = pages
+        let items: Vec<MemoryItem> = pages
             .iter()
             .map(|page| page_memory(page, MemoryId::new(self.ids.next_uuid()), self.retriever.name(), &now))
             .collect();
-        let Some(embedder) = self.embedder.as_ref().filter(|_| !items.is_empty()) else { return Ok(items) };
+        let items = match &self.check {
+            Some(check) => check.checked(items).await?,
+            None => items,
+        };
+        let mut pages = Pages::default();
+        for item in items {
+            match item.quarantine_reason() {
+                Some(reason) => pages.withheld.push(reason.to_owned()),
+                None => pages.shown.push(item),
+            }
+        }
+        self.embed(&mut pages.shown).await?;
+        Ok(pages)
+    }
+
+    async fn embed(&self, items: &mut [MemoryItem]) -> Result<(), MemoryError> {
+        let Some(embedder) = self.embedder.as_ref().filter(|_| !items.is_empty()) else { return Ok(()) };
         let texts: Vec<String> = items.iter().map(|item| item.memory.clone()).collect();
         let vectors = embedder.embed(&texts).await?;
         if vectors.len() != items.len() {
@@ -46,7 +111,7 @@ impl WebSearch {
                 fields.embedding = Some(vector);
             }
         }
-        Ok(items)
+        Ok(())
     }
 }
 
@@ -122,6 +187,18 @@ mod tests {
         assert_eq!(value["metadata"]["sources"][0]["type"], "web");
         assert_eq!(value["metadata"]["sources"][0]["url"], "https://example.org/");
         assert_eq!(MemoryItem::from_value(item.to_value(), String::new).unwrap(), item);
+    }
+
+    #[test]
+    fn what_is_withheld_is_counted_and_each_reason_told_once() {
+        let note = |reasons: &[&str]| {
+            let withheld = reasons.iter().map(|reason| (*reason).to_owned()).collect();
+            Pages { withheld, ..Pages::default() }.note()
+        };
+        assert_eq!(note(&[]), None);
+        assert!(note(&["gives the model orders"]).unwrap().ends_with(": gives the model orders"));
+        let two = note(&["hides characters", "gives the model orders; hides characters"]).unwrap();
+        assert!(two.starts_with("2 pages") && two.ends_with(": hides characters; gives the model orders"), "{two}");
     }
 
     #[test]

@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use async_trait::async_trait;
 use mos_config::{InternetRetrieverConfig, RerankerConfig, Setting, Settings};
 use mos_core::{
-    ChatModel, Clock, Embedder, IdSource, InternetRetriever, ModelError, Ranked, Ranking, RerankCandidate, RerankQuery,
-    Reranker, WebPage,
+    ChatModel, Clock, Embedder, IdSource, InternetRetriever, MemoryError, MemoryItem, ModelError, Ranked, Ranking,
+    RerankCandidate, RerankQuery, Reranker, WebPage,
 };
-use mos_memory::WebSearch;
 use mos_memory::retrieve::Retrieval;
+use mos_memory::{PageCheck, WebSearch};
 use serde_json::Value;
 
 use crate::factories::{Factories, ModelContext, RerankerParts};
@@ -37,6 +37,20 @@ pub(crate) struct Retrieving {
     retriever: Option<(&'static str, Arc<dyn InternetRetriever>)>,
     rerankers: Kept<dyn Reranker>,
     retrievers: Kept<dyn InternetRetriever>,
+    /// Looks at pages, unless the settings say otherwise.
+    check: Option<Arc<dyn PageCheck>>,
+}
+
+/// Keeps pages apart that read like instructions to a model.
+#[derive(Debug)]
+struct Quarantine;
+
+#[async_trait]
+impl PageCheck for Quarantine {
+    async fn checked(&self, mut pages: Vec<MemoryItem>) -> Result<Vec<MemoryItem>, MemoryError> {
+        mos_reader::keep_all_apart(&mut pages).await?;
+        Ok(pages)
+    }
 }
 
 impl fmt::Debug for Retrieving {
@@ -56,6 +70,7 @@ impl Retrieving {
             making,
             rerankers: Kept::default(),
             retrievers: Kept::default(),
+            check: settings.reader.quarantine.then(|| Arc::new(Quarantine) as Arc<dyn PageCheck>),
         }
     }
 
@@ -65,6 +80,7 @@ impl Retrieving {
         let Making { clock, ids, .. } = &self.making;
         let web = self.retriever(cube_config).map(|retriever| WebSearch {
             retriever,
+            check: self.check.clone(),
             embedder: Some(embedder),
             clock: Arc::clone(clock),
             ids: Arc::clone(ids),

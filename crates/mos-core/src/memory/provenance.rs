@@ -40,16 +40,8 @@ pub enum SourceWord {
 
 impl SourceWord {
     /// Every word, in order of declaration.
-    pub const ALL: [Self; 8] = [
-        Self::User,
-        Self::System,
-        Self::Assistant,
-        Self::Memory,
-        Self::Document,
-        Self::Image,
-        Self::Web,
-        Self::Tool,
-    ];
+    pub const ALL: [Self; 8] =
+        [Self::User, Self::System, Self::Assistant, Self::Memory, Self::Document, Self::Image, Self::Web, Self::Tool];
 
     /// The word in a language.
     pub fn in_language(self, language: Language) -> &'static str {
@@ -117,7 +109,7 @@ impl Provenance {
         };
         // No place can close the bracket and go on as another one.
         let place = self.place.as_deref().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
-        let place: String = place.chars().filter(|c| !"[]".contains(*c)).take(MAX_PLACE).collect();
+        let place: String = place.chars().filter(|c| !"[]［］【】".contains(*c)).take(MAX_PLACE).collect();
         let place = if place.is_empty() { String::new() } else { format!("{colon}{place}") };
         let end = if self.trust == Trust::External { untrusted } else { "" };
         format!("[{word}{place}{end}]")

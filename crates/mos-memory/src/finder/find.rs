@@ -13,6 +13,7 @@ use crate::recall::Hints;
 use crate::retrieve::{deepen, fusion};
 use crate::search::Settled;
 use crate::shelf::activated;
+use crate::web::Pages;
 
 /// The most pages of the internet that a search asks for.
 const MAX_PAGES: usize = 20;
@@ -67,7 +68,7 @@ impl Finder {
         let pages = async {
             match internet {
                 true => self.pages(&question, request.top_k.min(MAX_PAGES)).await,
-                false => Ok(Vec::new()),
+                false => Ok(Pages::default()),
             }
         };
         let gathered = self.gather(&asked, within, self.n_wanted(request));
@@ -75,12 +76,16 @@ impl Finder {
         let mut pool = gathered?;
         let mut vectors: HashMap<MemoryId, Vec<f32>> = HashMap::new();
         match pages {
-            Ok(pages) if !pages.is_empty() => {
-                let (hits, known) = pages_as_hits(pages, &vector);
-                vectors = known;
-                fusion::add(&mut pool, hits);
+            Ok(pages) => {
+                if let Some(note) = pages.note() {
+                    found.note(note);
+                }
+                if !pages.shown.is_empty() {
+                    let (hits, known) = pages_as_hits(pages.shown, &vector);
+                    vectors = known;
+                    fusion::add(&mut pool, hits);
+                }
             }
-            Ok(_) => {}
             Err(error) => {
                 tracing::warn!("the internet could not be searched; memories are returned without pages");
                 found.note(format!("the internet could not be searched: {error}"));

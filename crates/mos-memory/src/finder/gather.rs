@@ -18,6 +18,7 @@ use crate::retrieve::fusion::{self, Trace};
 use crate::retrieve::relativity;
 use crate::search::of_types;
 use crate::shelf::activated;
+use crate::web::Pages;
 
 /// By how much more is recalled when too little of it could be returned.
 const MORE: usize = 4;
@@ -192,10 +193,10 @@ impl Finder {
     }
 
     /// Returns at most `limit` pages of the internet as memories, which are stored nowhere.
-    pub(super) async fn pages(&self, question: &str, limit: usize) -> Result<Vec<MemoryItem>, MemoryError> {
+    pub(super) async fn pages(&self, question: &str, limit: usize) -> Result<Pages, MemoryError> {
         match &self.retrieval.web {
-            Some(web) => web.search(question, limit).await,
-            None => Ok(Vec::new()),
+            Some(web) => web.pages(question, limit).await,
+            None => Ok(Pages::default()),
         }
     }
 }

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use mos_core::memory::SourceKind;
-use mos_core::{Embedder, InternetRetriever, MemoryError, MemoryType, ModelError, RandomIds, SystemClock, WebPage};
-use mos_memory::WebSearch;
+use mos_core::{
+    Embedder, InternetRetriever, MemoryError, MemoryItem, MemoryType, ModelError, RandomIds, SystemClock, WebPage,
+};
+use mos_memory::{PageCheck, WebSearch};
 use mos_testkit::embedder::WordEmbedder;
 
 /// Finds numbered pages about anything.
@@ -33,7 +35,30 @@ impl InternetRetriever for Numbered {
 }
 
 fn search(embedder: Option<Arc<dyn Embedder>>) -> WebSearch {
-    WebSearch { retriever: Arc::new(Numbered), embedder, clock: Arc::new(SystemClock), ids: Arc::new(RandomIds) }
+    let (clock, ids) = (Arc::new(SystemClock), Arc::new(RandomIds));
+    WebSearch { retriever: Arc::new(Numbered), check: None, embedder, clock, ids }
+}
+
+/// Keeps the second page apart.
+#[derive(Debug)]
+struct NotTheSecond;
+
+#[async_trait]
+impl PageCheck for NotTheSecond {
+    async fn checked(&self, mut pages: Vec<MemoryItem>) -> Result<Vec<MemoryItem>, MemoryError> {
+        pages.iter_mut().filter(|page| page.memory.contains("Page 2")).for_each(|page| page.quarantine("gives orders"));
+        Ok(pages)
+    }
+}
+
+#[tokio::test]
+async fn pages_that_a_check_keeps_apart_are_not_shown() {
+    let embedder: Arc<dyn Embedder> = Arc::new(WordEmbedder::new("words", 16));
+    let search = WebSearch { check: Some(Arc::new(NotTheSecond)), ..search(Some(embedder)) };
+    let items = search.search("Paris", 3).await.unwrap();
+    let titles: Vec<&str> = items.iter().filter_map(|item| item.metadata.key.as_deref()).collect();
+    assert_eq!(titles, ["Page 1", "Page 3"]);
+    assert!(items.iter().all(|item| item.metadata.embedding().is_some()));
 }
 
 #[tokio::test]

@@ -67,7 +67,8 @@ fn trust(item: &MemoryItem) -> &'static str {
         _ => {}
     }
     let found = item.metadata.provenance();
-    let is_unknown = || item.metadata.source.is_none() && item.metadata.tree().is_none_or(|tree| tree.sources.is_none());
+    let is_unknown =
+        || item.metadata.source.is_none() && item.metadata.tree().is_none_or(|tree| tree.sources.is_none());
     match (found.trust, found.source) {
         (Trust::External, SourceWord::Tool) => "tool",
         (Trust::External | Trust::Document, _) => "external",
@@ -125,7 +126,8 @@ mod tests {
         );
         assert_eq!(value(json!({"source": "conversation", "info": {"role": "tool"}}))["trust"], "tool");
         assert_eq!(value(json!({"source": "web"}))["trust"], "external");
-        let concluded = json!({"source": "system", "sources": [{"type": "memory"}, {"type": "memory", "trust": "external"}]});
+        let concluded =
+            json!({"source": "system", "sources": [{"type": "memory"}, {"type": "memory", "trust": "external"}]});
         assert_eq!(value(concluded)["trust"], "external");
         assert_eq!(value(json!({}))["trust"], "unknown");
         let outer = value(json!({"memory_type": "OuterMemory", "embedding": [0.5], "source": "conversation"}));

@@ -101,8 +101,11 @@ async fn the_hotel_that_was_chosen_is_told_when_preferences_are_asked_for() {
     assert!(stated["score"].is_number() && stated["signals"]["vector"].is_number());
     assert_eq!(concluded["metadata"]["preference_type"], "implicit_preference");
     let told = found["pref_string"].as_str().unwrap();
-    assert!(told.starts_with("## Stated preferences:\n1. The user prefers the hotel chain 7 Days Inn."), "{told}");
-    assert!(told.contains("## Concluded preferences:\n1. The user seems") && found["pref_note"].is_string());
+    assert!(
+        told.starts_with("## Stated preferences:\n1. [user] The user prefers the hotel chain 7 Days Inn."),
+        "{told}"
+    );
+    assert!(told.contains("## Concluded preferences:\n1. [user] The user seems") && found["pref_note"].is_string());
     let texts = found["text_mem"].to_string();
     assert!(texts.contains("What chain hotels") && !texts.contains("PreferenceMemory"), "{texts}");
 
@@ -161,7 +164,10 @@ async fn a_chat_follows_preferences_unless_it_is_told_not_to() {
     assert_eq!(reply.preferences[0].1.item.memory, "The user prefers the hotel chain 7 Days Inn.");
     reply.complete().await.unwrap();
     let system = asked(&server);
-    assert!(system.contains("## Stated preferences:\n1. The user prefers the hotel chain 7 Days Inn."), "{system}");
+    assert!(
+        system.contains("## Stated preferences:\n1. [user] The user prefers the hotel chain 7 Days Inn."),
+        "{system}"
+    );
     assert!(system.ends_with(mos::PREFERENCE_NOTE), "{system}");
 
     let reply = mos.chat(Chat::new(QUESTION).user("ann").include_preference(false)).await.unwrap();

@@ -149,8 +149,8 @@ async fn pages_of_every_service_become_outer_memories() {
         let retriever = Factories::default().internet_retriever(config).unwrap();
         assert_eq!(retriever.name(), backend);
         at.answer(Answer::json(&answer));
-        let search =
-            WebSearch { retriever, embedder: Some(embedder()), clock: Arc::new(SystemClock), ids: Arc::new(RandomIds) };
+        let (clock, ids) = (Arc::new(SystemClock), Arc::new(RandomIds));
+        let search = WebSearch { retriever, check: None, embedder: Some(embedder()), clock, ids };
         let items = search.search("where is Paris?", 5).await.unwrap();
         assert_eq!(items.len(), 1, "{backend}");
         let (item, fields) = (&items[0], items[0].metadata.tree().unwrap());

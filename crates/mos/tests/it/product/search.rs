@@ -172,7 +172,7 @@ async fn tools_skills_and_preferences_have_lists_of_their_own() {
     assert_eq!(texts(&found["skill_mem"][0]), ["How to wash the dog."]);
     assert_eq!(texts(&found["pref_mem"][0]), ["Ann prefers the dog park."]);
     assert!(!found["text_mem"].to_string().contains("walks the dog"));
-    assert!(found["pref_string"].as_str().unwrap().contains("1. Ann prefers the dog park."));
+    assert!(found["pref_string"].as_str().unwrap().contains("1. [user] Ann prefers the dog park."));
     assert_eq!(found["pref_note"], mos::PREFERENCE_NOTE);
     let plain = SearchRequest {
         search_tool_memory: false,
