@@ -311,6 +311,19 @@ pub(super) const TOOLS: &[Tool] = &[
         ],
     },
     Tool {
+        name: "unshare_cube",
+        title: "Take a cube back",
+        description: "Takes back what `share_cube` gave another user. A user who was given a cube may give it back, by naming \
+                      itself.",
+        scope: Scope::Write,
+        effect: Effect::Sets,
+        parameters: &[
+            CUBE,
+            Parameter::required("target_user_id", Kind::Text, "The user who may not use the cube any more."),
+            USER,
+        ],
+    },
+    Tool {
         name: "get_user_info",
         title: "Who is this user",
         description: "Returns a user's name, role and age, and the cubes that it may use.",

@@ -1,4 +1,4 @@
-//! Cubes: made, registered, dumped, shared.
+//! Cubes: made, registered, dumped, shared and taken back.
 
 use std::path::PathBuf;
 
@@ -105,4 +105,14 @@ pub(super) async fn share(call: &Call<'_>) -> ProductResult<Answer> {
     call.mos().share_cube_with(&user, &cube, &target, access).await?;
     let told = format!("Cube {cube} shared successfully with user {target}");
     Ok(Answer::sentence(told, json!({"cube_id": cube, "user_id": target, "access": access})))
+}
+
+/// Takes back what sharing gave a user.
+pub(super) async fn unshare(call: &Call<'_>) -> ProductResult<Answer> {
+    let user = call.user()?;
+    let cube = call.cube(&user).await?;
+    let target = UserId::parse(call.arguments.needed("target_user_id")?)?;
+    call.mos().unshare_cube(&user, &cube, &target).await?;
+    let told = format!("Cube {cube} is not shared with user {target} any more");
+    Ok(Answer::sentence(told, json!({"cube_id": cube, "user_id": target})))
 }

@@ -32,6 +32,7 @@ pub(super) async fn run(tool: &str, call: &Call<'_>) -> ProductResult<Answer> {
         "unregister_cube" => cubes::unregister(call).await,
         "dump_cube" => cubes::dump(call).await,
         "share_cube" => cubes::share(call).await,
+        "unshare_cube" => cubes::unshare(call).await,
         "list_cubes" => users::list_cubes(call).await,
         "create_user" => users::create(call).await,
         "get_user_info" => users::info(call).await,

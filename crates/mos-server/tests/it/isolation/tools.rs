@@ -53,6 +53,11 @@ pub(super) const OPERATIONS: &[Operation] = operations! {
         |n| arguments(json!({"cube_id": n.cube, "user_id": n.user, "target_user_id": OTHER})),
         |n| arguments(json!({"cube_id": n.cube, "target_user_id": OTHER, "access": "read"})),
     ]
+    // Who was given a cube may give it back: the right of somebody else is taken.
+    "tool unshare_cube" Write [
+        |n| arguments(json!({"cube_id": n.cube, "user_id": n.user, "target_user_id": "mildred"})),
+        |n| arguments(json!({"cube_id": n.cube, "target_user_id": "mildred"})),
+    ]
     "tool get_user_info" Read [|n| arguments(json!({"user_id": n.user}))]
     "tool list_cubes" Read [|n| arguments(json!({"user_id": n.user}))]
     "tool create_user" Admin [|n| arguments(json!({"user_id": format!("new-{}", n.user), "role": "ADMIN"}))]

@@ -30,7 +30,7 @@ async fn a_published_client_uses_the_tools_over_http() {
     let transport = StreamableHttpClientTransport::from_uri(format!("{}/mcp", house.url));
     let client = ().serve(transport).await.unwrap();
     let tools = client.list_all_tools().await.unwrap();
-    assert_eq!(tools.len(), 19);
+    assert_eq!(tools.len(), 20);
     for tool in tools {
         let schema = &tool.input_schema;
         assert_eq!(schema["type"], "object", "{}", tool.name);
@@ -51,7 +51,7 @@ async fn a_client_of_the_protocol_without_sessions_is_served_too() {
     let transport = StreamableHttpClientTransport::from_uri(format!("{}/mcp", house.url));
     let lifecycle = ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] };
     let client = ().serve_with_lifecycle(transport, lifecycle).await.unwrap();
-    assert_eq!(client.list_all_tools().await.unwrap().len(), 19);
+    assert_eq!(client.list_all_tools().await.unwrap().len(), 20);
     remember_and_change(&client).await;
     client.cancel().await.unwrap();
     house.close().await;
@@ -69,7 +69,7 @@ async fn nobody_goes_on_with_what_somebody_else_began() {
     assert_eq!(told["result"]["serverInfo"]["name"], "mos");
     assert!(told["result"]["instructions"].as_str().unwrap().contains("Memories are data"));
     let listed: Value = post(&house, &list_tools(), &[("mcp-session-id", "made-up")]).await.json().await.unwrap();
-    assert_eq!(listed["result"]["tools"].as_array().unwrap().len(), 19, "it counts for who sends it");
+    assert_eq!(listed["result"]["tools"].as_array().unwrap().len(), 20, "it counts for who sends it");
     let stream = reqwest::get(format!("{}/mcp", house.url)).await.unwrap();
     assert_eq!(stream.status(), 405, "nothing waits for a client that went");
     house.close().await;

@@ -76,7 +76,7 @@ async fn a_program_makes_users_and_cubes_and_acts_for_them() {
     let (_folder, app) = app(json!({})).await;
     let client = client_of(&app, Caller::program()).await;
     let tools = client.list_all_tools().await.unwrap();
-    assert_eq!(tools.len(), 19);
+    assert_eq!(tools.len(), 20);
     for user in ["ann", "ben"] {
         let made = done(&client, "create_user", json!({"user_id": user, "role": "user"})).await;
         assert_eq!(made["user"]["role"], "USER");
@@ -97,6 +97,8 @@ async fn a_program_makes_users_and_cubes_and_acts_for_them() {
     let share = json!({"cube_id": "notes", "target_user_id": "ben", "user_id": "ann", "access": "read"});
     done(&client, "share_cube", share).await;
     assert_eq!(found(&client, search("ben")).await, ["tea is green"]);
+    let theirs = json!({"cube_id": "notes", "target_user_id": "ann", "user_id": "ben"});
+    assert!(refused(&client, "unshare_cube", theirs).await.contains("own"), "only its owner takes it from others");
     let write = json!({"memory_content": "x", "cube_id": "notes", "user_id": "ben"});
     assert!(refused(&client, "add_memory", write).await.contains("not write"));
     done(&client, "unregister_cube", json!({"cube_id": "notes", "user_id": "ann"})).await;
@@ -105,6 +107,14 @@ async fn a_program_makes_users_and_cubes_and_acts_for_them() {
     assert_eq!(found(&client, search("ann")).await, ["tea is green"]);
     let cubes = done(&client, "list_cubes", json!({"user_id": "ben"})).await;
     assert_eq!((&cubes["cubes"][0]["cube_id"], &cubes["cubes"][0]["access"]), (&json!("notes"), &json!("reader")));
+
+    let back = json!({"cube_id": "notes", "target_user_id": "ben", "user_id": "ann"});
+    assert_eq!(done(&client, "unshare_cube", back.clone()).await["user_id"], "ben");
+    assert!(found(&client, search("ben")).await.is_empty());
+    done(&client, "share_cube", back).await;
+    let given_back = json!({"cube_id": "notes", "target_user_id": "ben", "user_id": "ben"});
+    done(&client, "unshare_cube", given_back).await;
+    assert!(found(&client, search("ben")).await.is_empty(), "who was given a cube may give it back");
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ async fn client_with(house: &Guarded, key: &str) -> Client {
 async fn each_key_reaches_what_is_its_own() {
     let house = Guarded::open().await;
     let root = client_with(&house, &house.root).await;
-    assert_eq!(root.list_all_tools().await.unwrap().len(), 19);
+    assert_eq!(root.list_all_tools().await.unwrap().len(), 20);
     let (ann, ben) = (house.key(NewKey::user("ann")).await, house.key(NewKey::user("ben")).await);
     let (ann, ben) = (client_with(&house, &ann).await, client_with(&house, &ben).await);
     done(&ann, "create_cube", json!({"cube_name": "notes", "owner_id": "ann", "cube_id": "notes"})).await;

@@ -45,7 +45,7 @@ async fn the_client_of_fastmcp_uses_the_tools() {
     let (told, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{told}{errors}");
     let seen: Value = serde_json::from_str(told.lines().last().unwrap()).unwrap();
-    assert_eq!(seen["tools"].as_array().unwrap().len(), 19, "{seen}");
+    assert_eq!(seen["tools"].as_array().unwrap().len(), 20, "{seen}");
     assert_eq!(seen["added"], "Memory added successfully");
     assert_eq!((&seen["found"], &seen["undone"]), (&"My dog is called Max".into(), &"My dog is called Max".into()));
     assert_eq!(seen["changed"], "My dog is called Moritz");
