@@ -417,4 +417,18 @@ mod tests {
         assert_eq!(joined.metadata.tree().unwrap().file_ids, ["f"]);
         assert_eq!(join(&joined, &with(299)), joined, "nothing new changes nothing");
     }
+
+    #[test]
+    fn a_strangers_source_that_was_left_out_still_counts() {
+        let with = |role: &str, number: usize| {
+            let source = json!({"type": "chat", "role": role, "message_id": format!("m{number}")});
+            let metadata = json!({"memory_type": "LongTermMemory", "sources": [source]});
+            let value = json!({"id": "00000000-0000-4000-8000-000000000001", "memory": "x", "metadata": metadata});
+            MemoryItem::from_value(value, String::new).unwrap()
+        };
+        let known = join(&with("user", 0), &with("tool", 1));
+        let joined = (2..300).fold(known, |known, number| join(&known, &with("user", number)));
+        assert!(!message_ids(&joined).contains(&"m1"), "its place was needed");
+        assert_eq!(joined.metadata.trust(), mos_core::memory::Trust::External);
+    }
 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use mos_core::{MemoryId, Status};
+use mos_core::memory::Trust;
+use mos_core::{MemoryId, Origin, Status};
 use mos_scheduler::ItemState;
 use mos_scheduler::event::{ADD_MEMORY, ARCHIVE_MEMORY, UPDATE_MEMORY};
 use mos_scheduler::handlers::mem_feedback::{
@@ -103,6 +104,38 @@ async fn what_was_said_stays_said_and_the_corrected_fact_takes_its_place() {
     assert_eq!(after.metadata.evolve_to, [added.id.to_string()]);
     assert_eq!(world.cube.text.get(&added.id).await.unwrap().memory, "Ann lives in Porto.");
     assert!(model.requests()[0].messages.last().unwrap().text().contains("[1] (quote)"));
+}
+
+/// Notes that a memory was made of a stranger's words.
+async fn estrange(world: &World, id: &MemoryId) {
+    let mut item = world.cube.text.get(id).await.unwrap();
+    item.metadata.trust_at_most(Trust::External);
+    world.cube.text.update(id, item, Origin::new("ann", "test")).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_takes_the_place_of_a_strangers_memory_is_trusted_no_further() {
+    let update = json!([{"action": "update", "memory": 1, "text": "Ann lives in Porto.", "reason": "she moved"}]);
+    for (is_strange, trust) in [(true, Trust::External), (false, Trust::Assistant)] {
+        let (world, _) = world(&[operations(update.clone())]);
+        let raw = world.raw(json!([{"role": "user", "content": "I live in Rome."}])).await;
+        if is_strange {
+            estrange(&world, &raw[0]).await;
+        }
+        world.done(MEM_FEEDBACK, content("No, Porto.", &raw)).await;
+        let added = last_report(&world).await.added.remove(0);
+        assert_eq!(world.cube.text.get(&added.id).await.unwrap().metadata.trust(), trust);
+    }
+}
+
+#[tokio::test]
+async fn what_the_user_says_of_a_strangers_memory_is_not_the_strangers() {
+    let world = World::new(WorkOptions::default(), &Models::default());
+    let ids = world.facts(&["Ann lives in Rome."]).await;
+    estrange(&world, &ids[0]).await;
+    world.done(MEM_FEEDBACK, content("I live in Porto.", &ids)).await;
+    let added = last_report(&world).await.added.remove(0);
+    assert_ne!(world.cube.text.get(&added.id).await.unwrap().metadata.trust(), Trust::External);
 }
 
 #[tokio::test]

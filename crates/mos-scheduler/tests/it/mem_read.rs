@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
+use mos_core::memory::Trust;
 use mos_core::{FileData, MemoryId, MemoryItem, Origin, RawFile, ReadInput, SearchRequest, Status, TextMemory};
 use mos_memory::TreeMode;
 use mos_scheduler::event::{ADD_MEMORY, ARCHIVE_MEMORY};
@@ -156,6 +157,23 @@ async fn messages_that_are_memories_of_their_own_are_read_as_one_conversation() 
     let all = own(&world.cube).await;
     assert_eq!(refined_to(&all[0]), Some(&json!([all[2].id.as_str()])));
     assert_eq!(refined_to(&all[1]), Some(&json!([])), "nothing was drawn from the second");
+}
+
+#[tokio::test]
+async fn what_is_drawn_from_a_strangers_memory_is_trusted_no_further() {
+    for (trust, expected) in [("user", Trust::User), ("external", Trust::External)] {
+        let model = Arc::new(ScriptedChat::new([answer(&[HOME])]));
+        let world = world(&model, ReadOptions::default());
+        let metadata = json!({"user_id": "ann", "session_id": "s", "info": {"role": "user"}, "trust": trust});
+        let value =
+            json!({"id": "00000000-0000-4000-8000-900000000001", "memory": "I moved to Porto.", "metadata": metadata});
+        let item = MemoryItem::from_value(value, String::new).unwrap();
+        let ids = world.cube.text.add(vec![item], Origin::new("ann", "add").into()).await.unwrap();
+        world.done(MEM_READ, list(&ids)).await;
+        let all = own(&world.cube).await;
+        let drawn = all.iter().find(|item| item.memory == HOME).unwrap();
+        assert_eq!(drawn.metadata.trust(), expected);
+    }
 }
 
 /// Where memories are, and which.

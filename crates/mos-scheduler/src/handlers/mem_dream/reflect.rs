@@ -170,6 +170,7 @@ impl Insight {
 
 #[cfg(test)]
 mod tests {
+    use mos_core::memory::Trust;
     use mos_testkit::chat::ScriptedChat;
 
     use super::*;
@@ -201,6 +202,18 @@ mod tests {
         assert_eq!(item.metadata.tags.as_deref(), Some(&["dream".to_owned(), "insight".into(), "sport".into()][..]));
         let shown = model.requests()[0].messages[1].text();
         assert_eq!(shown, "[1] Ann runs on Mondays.\n[2] Ann runs on Thursdays.\n[3] Ann bought shoes.");
+    }
+
+    #[test]
+    fn a_conclusion_is_trusted_as_the_least_of_what_it_rests_on() {
+        let mut memories = memories();
+        memories[1].metadata.source = Some(SourceKind::Web);
+        let trust = |support: &[usize]| {
+            let insight =
+                Insight { text: "Ann runs.".to_owned(), key: None, tags: Vec::new(), support: support.to_vec() };
+            insight.to_item("i".into(), &"ann".into(), &memories).metadata.trust()
+        };
+        assert_eq!((trust(&[0, 2]), trust(&[0, 1])), (Trust::Assistant, Trust::External));
     }
 
     #[tokio::test]

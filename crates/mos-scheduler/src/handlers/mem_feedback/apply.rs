@@ -209,10 +209,12 @@ impl Work<'_> {
         own.chat_time.clone_from(&request.time);
         own.extra.insert("feedback".to_owned(), json!(request.name));
         sources.push(own);
+        // What the user said word for word is the user's, whatever it is about.
+        let is_concluded = text != request.text.trim();
         sources.extend(about.iter().map(|id| {
             let mut source = SourceMessage { kind: "memory".to_owned(), ..SourceMessage::default() };
             source.extra.insert(NODE_ID.to_owned(), json!(id.as_str()));
-            if let Some(item) = known.iter().find(|item| item.id == *id) {
+            if let Some(item) = known.iter().find(|item| is_concluded && item.id == *id) {
                 source.trust_as(item);
             }
             source
