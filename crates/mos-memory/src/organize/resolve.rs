@@ -75,6 +75,7 @@ impl Run<'_> {
             if let MetadataForm::Tree(tree) = &mut item.metadata.form {
                 tree.sources = sources;
             }
+            item.metadata.trust_at_most(pair.older.metadata.trust().max(pair.newer.metadata.trust()));
         });
         let own =
             self.parts.record.edges(self.scope, std::slice::from_ref(&pair.older.id), Direction::Any, None).await?;
@@ -347,6 +348,12 @@ mod tests {
                 let merged = merged_metadata(&InTime { older, newer, differs: true }, "2026-05-03T00:00:00+00:00");
                 assert_eq!(merged.trust(), Trust::External, "{:?}", stranger().metadata.info);
             }
+        }
+        let with_sources = || of(json!({"sources": [{"type": "chat", "role": "user"}]}));
+        let without = || of(json!({"trust": "external", "background": ""}));
+        for (older, newer) in [(with_sources(), without()), (without(), with_sources())] {
+            let merged = merged_metadata(&InTime { older, newer, differs: true }, "2026-05-03T00:00:00+00:00");
+            assert_eq!(merged.trust(), Trust::External, "the sources of the other do not speak for it");
         }
         let merged =
             merged_metadata(&InTime { older: user(), newer: user(), differs: true }, "2026-05-03T00:00:00+00:00");
