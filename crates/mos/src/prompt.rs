@@ -174,7 +174,7 @@ const MAX_MARK_WORD: usize = 12;
 
 /// Returns a text in which nothing reads as the mark of a source: brackets around the word of one become round. A memory could
 /// pose as several otherwise, the later ones the user's.
-fn without_marks(text: &str) -> String {
+pub(crate) fn without_marks(text: &str) -> String {
     if !text.contains(['[', '［', '【']) {
         return text.to_owned();
     }

@@ -19,7 +19,7 @@ async fn suggestions_come_from_the_newest_memories_or_from_what_was_said() {
     let product = house.app.product();
     let reply = json!(product.suggestions(ask(json!({}))).await.unwrap());
     assert_eq!((&reply["code"], &reply["data"]), (&json!(200), &json!({"query": ["What is there to see in Oslo?"]})));
-    assert!(house.sent(0)[1]["content"].as_str().unwrap().contains("- plans a trip to Oslo"));
+    assert!(house.sent(0)[1]["content"].as_str().unwrap().contains("- [user] plans a trip to Oslo"));
     let said = json!({"message": [{"role": "user", "content": "My bike is broken"}], "language": "zh"});
     product.suggestions(ask(said)).await.unwrap();
     let shown = house.sent(1)[1]["content"].as_str().unwrap().to_owned();
