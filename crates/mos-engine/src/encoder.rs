@@ -1,5 +1,7 @@
 //! Sentences as vectors: a BERT or XLM-RoBERTa encoder, one vector of a text's tokens, unit length.
 
+mod gather;
+
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -16,12 +18,16 @@ use crate::decoder::Compute;
 use crate::error::{bad_model, internal, not_finite};
 use crate::sentence_model::SentenceConfig;
 use crate::text_encoder::{Hidden, TextEncoder};
-use crate::turns::Turns;
 use crate::weights::safetensors::read_json;
+use gather::{Gatherer, Line};
 
 /// How many texts are cut into tokens at once: tokens with all that is told of them take many times what the text does,
 /// and a document has thousands of texts.
 const TEXTS_AT_ONCE: usize = 512;
+
+/// Requests of more bytes, or more texts, are long: they take turns, and do not hold up questions.
+const SHORT_BYTES: usize = 1024;
+const SHORT_TEXTS: usize = 8;
 
 /// The tokens that frame every text.
 const FRAME_TOKENS: usize = 2;
@@ -38,7 +44,8 @@ pub struct EmbedderOptions {
     pub max_tokens: Option<usize>,
     /// How the vectors of tokens become one; without it, what `1_Pooling/config.json` says, else their mean.
     pub pooling: Option<Pooling>,
-    /// The most tokens that are computed at once, unless one text alone has more; it bounds the memory that is taken.
+    /// The most tokens that are computed at once, unless one text alone has more; it bounds the memory that is taken, and
+    /// how long a question waits for the texts of others.
     pub batch_tokens: usize,
 }
 
@@ -54,7 +61,7 @@ pub enum Pooling {
 impl EmbedderOptions {
     /// Returns the default settings for the encoder at `path`.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), name: None, max_tokens: None, pooling: None, batch_tokens: 1024 }
+        Self { path: path.into(), name: None, max_tokens: None, pooling: None, batch_tokens: 512 }
     }
 }
 
@@ -84,25 +91,24 @@ impl Pooling {
 
 /// A sentence encoder that runs in this process.
 ///
-/// A text's vector is the same, bit by bit, whatever it is embedded together with. Each computation uses all cores;
-/// calls at the same time take turns, a batch each.
+/// A text's vector is the same, bit by bit, whatever it is embedded together with. Each computation uses all cores; what is
+/// asked meanwhile is computed together afterwards, and short texts do not wait for all of a long request.
 pub struct LocalEmbedder {
-    inner: Arc<Inner>,
+    tokenizer: Arc<Tokenizer>,
+    space: EmbeddingSpace,
+    /// One batch at a time: it uses all cores by itself.
+    gatherer: Gatherer,
 }
 
-struct Inner {
+/// What makes vectors of tokens.
+struct Encoder {
     model: TextEncoder,
     pooling: Pooling,
-    tokenizer: Tokenizer,
-    space: EmbeddingSpace,
-    batch_tokens: usize,
-    /// One batch at a time: it uses all cores by itself.
-    turns: Turns,
 }
 
 impl fmt::Debug for LocalEmbedder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LocalEmbedder").field("space", &self.inner.space).finish_non_exhaustive()
+        f.debug_struct("LocalEmbedder").field("space", &self.space).finish_non_exhaustive()
     }
 }
 
@@ -133,9 +139,21 @@ impl LocalEmbedder {
             });
         }
         let space = EmbeddingSpace { model: name, dimension: config.dimension() };
-        let batch_tokens = options.batch_tokens.max(1);
-        let turns = Turns::default();
-        Ok(Arc::new(Self { inner: Arc::new(Inner { model, pooling, tokenizer, space, batch_tokens, turns }) }))
+        let encoder = Encoder { model, pooling };
+        let gatherer = Gatherer::start(options.batch_tokens.max(1), move |texts| encoder.vectors(texts))?;
+        Ok(Arc::new(Self { tokenizer: Arc::new(tokenizer), space, gatherer }))
+    }
+
+    /// Returns the tokens of texts.
+    async fn tokens(&self, line: Line, texts: &[String]) -> Result<Vec<Vec<u32>>, ModelError> {
+        if line == Line::Short {
+            // Some microseconds: not worth another thread.
+            return tokenised(texts.iter().map(|text| self.tokenizer.encode(text.as_str(), true)).collect());
+        }
+        let (tokenizer, texts) = (Arc::clone(&self.tokenizer), texts.to_vec());
+        tokio::task::spawn_blocking(move || tokenised(tokenizer.encode_batch(texts, true)))
+            .await
+            .map_err(|error| internal("tokenising texts", error))?
     }
 }
 
@@ -146,69 +164,57 @@ impl Embedder for LocalEmbedder {
     }
 
     async fn embed_counted(&self, _: EmbedUse, texts: &[String]) -> Result<Embedded, ModelError> {
-        if texts.is_empty() {
-            return Ok(Embedded { vectors: Vec::new(), tokens: Some(0) });
+        let line = line_of(texts);
+        let mut vectors = Vec::with_capacity(texts.len());
+        let mut n_tokens = 0;
+        for some in texts.chunks(TEXTS_AT_ONCE) {
+            let places = self.gatherer.places(line, some.len()).await?;
+            let tokens = self.tokens(line, some).await?;
+            n_tokens += tokens.iter().map(Vec::len).sum::<usize>();
+            vectors.extend(places.vectors(tokens).await?);
         }
-        let (inner, texts) = (Arc::clone(&self.inner), texts.to_vec());
-        tokio::task::spawn_blocking(move || inner.embed(texts))
-            .await
-            .map_err(|error| internal("computing embeddings", error))?
+        Ok(Embedded { vectors, tokens: Some(n_tokens as u64) })
     }
 
     async fn space(&self) -> Result<EmbeddingSpace, ModelError> {
-        Ok(self.inner.space.clone())
+        Ok(self.space.clone())
     }
 
     async fn max_tokens(&self) -> Result<Option<usize>, ModelError> {
-        let limit = self.inner.tokenizer.get_truncation().map(|truncation| truncation.max_length);
+        let limit = self.tokenizer.get_truncation().map(|truncation| truncation.max_length);
         Ok(limit.map(|limit| limit.saturating_sub(FRAME_TOKENS)))
     }
 }
 
-impl Inner {
-    fn embed(&self, texts: Vec<String>) -> Result<Embedded, ModelError> {
-        let mut vectors = Vec::with_capacity(texts.len());
-        let mut n_tokens = 0;
-        let mut texts = texts.into_iter();
-        loop {
-            let some: Vec<String> = texts.by_ref().take(TEXTS_AT_ONCE).collect();
-            if some.is_empty() {
-                return Ok(Embedded { vectors, tokens: Some(n_tokens as u64) });
-            }
-            n_tokens += self.embed_some(some, &mut vectors)?;
-        }
-    }
+/// Returns where a request waits.
+fn line_of(texts: &[String]) -> Line {
+    let n_bytes: usize = texts.iter().map(String::len).sum();
+    if texts.len() <= SHORT_TEXTS && n_bytes <= SHORT_BYTES { Line::Short } else { Line::Long }
+}
 
-    /// Adds the vectors of some texts; returns how many tokens they have.
-    fn embed_some(&self, texts: Vec<String>, vectors: &mut Vec<Vec<f32>>) -> Result<usize, ModelError> {
-        let encodings = self.encodings(texts).map_err(|error| internal("tokenising texts", error))?;
-        let tokens: Vec<&[u32]> = encodings.iter().map(Encoding::get_ids).collect();
-        if tokens.iter().any(|tokens| tokens.is_empty()) {
-            return Err(ModelError::Invalid(
-                "a text has no tokens, and the model's tokenizer adds none: it has no vector; leave it out".to_owned(),
-            ));
-        }
-        let n_tokens: usize = tokens.iter().map(|tokens| tokens.len()).sum();
-        for batch in batches(&tokens, self.batch_tokens) {
-            let texts = &tokens[batch];
-            let turn = self.turns.wait();
-            let hidden = self.model.hidden(texts)?;
-            drop(turn);
-            let mut row = 0;
-            for text in texts {
-                vectors.push(self.pool(&hidden, row..row + text.len())?);
-                row += text.len();
-            }
-        }
-        Ok(n_tokens)
+/// Returns the tokens alone: what else a tokenizer tells takes many times their space.
+fn tokenised(encodings: tokenizers::Result<Vec<Encoding>>) -> Result<Vec<Vec<u32>>, ModelError> {
+    let encodings = encodings.map_err(|error| internal("tokenising texts", error))?;
+    let tokens: Vec<Vec<u32>> = encodings.iter().map(|encoding| encoding.get_ids().to_vec()).collect();
+    if tokens.iter().any(Vec::is_empty) {
+        return Err(ModelError::Invalid(
+            "a text has no tokens, and the model's tokenizer adds none: it has no vector; leave it out".to_owned(),
+        ));
     }
+    Ok(tokens)
+}
 
-    fn encodings(&self, mut texts: Vec<String>) -> tokenizers::Result<Vec<Encoding>> {
-        match texts.len() {
-            // A question alone is not worth waking other threads for.
-            1 => Ok(vec![self.tokenizer.encode(texts.remove(0), true)?]),
-            _ => self.tokenizer.encode_batch(texts, true),
-        }
+impl Encoder {
+    /// Returns the vectors of texts, given as tokens.
+    fn vectors(&self, texts: &[&[u32]]) -> Result<Vec<Vec<f32>>, ModelError> {
+        let hidden = self.model.hidden(texts)?;
+        let mut row = 0;
+        let vector = |text: &&[u32]| {
+            let rows = row..row + text.len();
+            row = rows.end;
+            self.pool(&hidden, rows)
+        };
+        texts.iter().map(vector).collect()
     }
 
     /// Returns the vector of a text whose tokens' vectors are those in `rows`.
@@ -226,34 +232,17 @@ impl Inner {
     }
 }
 
-/// Cuts texts into runs of at most `limit` tokens (and at least one text).
-fn batches(tokens: &[&[u32]], limit: usize) -> Vec<Range<usize>> {
-    let mut batches = Vec::new();
-    let (mut start, mut sum) = (0, 0);
-    for (number, text) in tokens.iter().enumerate() {
-        if number > start && sum + text.len() > limit {
-            batches.push(start..number);
-            (start, sum) = (number, 0);
-        }
-        sum += text.len();
-    }
-    if start < tokens.len() {
-        batches.push(start..tokens.len());
-    }
-    batches
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn batches_are_bounded_and_hold_every_text_once() {
-        let rows: Vec<Vec<u32>> = [5, 30, 1, 2, 9, 9, 18, 2, 2].iter().map(|&len| vec![7; len]).collect();
-        let tokens: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
-        assert_eq!(batches(&tokens, 18), [0..1, 1..2, 2..5, 5..6, 6..7, 7..9]);
-        assert_eq!(batches(&tokens, 1).len(), tokens.len());
-        assert_eq!(batches(&tokens, 1000), std::slice::from_ref(&(0..9)));
-        assert!(batches(&[], 18).is_empty());
+    fn questions_are_short_and_documents_are_not() {
+        let texts = |n_texts: usize, n_bytes: usize| vec!["x".repeat(n_bytes); n_texts];
+        assert_eq!(line_of(&texts(1, SHORT_BYTES)), Line::Short);
+        assert_eq!(line_of(&texts(SHORT_TEXTS, 20)), Line::Short);
+        assert_eq!(line_of(&texts(1, SHORT_BYTES + 1)), Line::Long);
+        assert_eq!(line_of(&texts(SHORT_TEXTS + 1, 20)), Line::Long);
+        assert_eq!(line_of(&texts(2, SHORT_BYTES)), Line::Long);
     }
 }

@@ -30,7 +30,6 @@ mod sentence_model;
 mod summary;
 mod text;
 mod text_encoder;
-mod turns;
 mod weights;
 
 pub use chat::{ChatModelOptions, LocalChatModel};

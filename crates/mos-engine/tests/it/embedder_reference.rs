@@ -128,6 +128,32 @@ async fn calls_at_the_same_time_get_what_they_would_get_alone() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn questions_beside_a_document_get_what_they_would_get_alone() {
+    let embedder = open(EmbedderOptions::new(real_model("all-minilm-l6-v2")));
+    let sentences = sentences();
+    let alone = embedder.embed(&sentences).await.unwrap();
+    let document = tokio::spawn({
+        let (embedder, texts) = (std::sync::Arc::clone(&embedder), sentences.clone());
+        async move { embedder.embed(&texts).await }
+    });
+    let questions: Vec<_> = sentences[sentences.len() - 64..]
+        .iter()
+        .map(|text| {
+            let (embedder, text) = (std::sync::Arc::clone(&embedder), text.clone());
+            tokio::spawn(async move { embedder.embed_queries(&[text]).await })
+        })
+        .collect();
+    for (number, (question, expected)) in questions.into_iter().zip(&alone[alone.len() - 64..]).enumerate() {
+        let vectors = question.await.unwrap().unwrap();
+        assert_eq!(vectors.len(), 1);
+        assert_eq!(bits(&vectors[0]), bits(expected), "question {number}");
+    }
+    let document = document.await.unwrap().unwrap();
+    assert_eq!(document.len(), alone.len());
+    assert!(document.iter().zip(&alone).all(|(a, b)| bits(a) == bits(b)), "the document");
+}
+
 #[tokio::test]
 async fn one_token_has_a_vector_and_none_has_not() {
     // A copy of the model whose tokenizer puts nothing around a text.
