@@ -390,6 +390,10 @@ impl UserStore for SqliteStore {
     }
 
     async fn ensure_user(&self, id: &UserId) -> Result<User, StoreError> {
+        // Nearly always; and nothing is waited for that others write.
+        if let Some(user) = self.user(id).await? {
+            return Ok(user);
+        }
         let (id, at) = (id.clone(), self.clock.now_text());
         self.write(move |connection| users::ensure(connection, &id, &at)).await
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mos_core::{Filter, GraphStore, MemoryItem, Origin, RecordStore, Scope, StoreError, WriteBatch};
+use mos_core::{Filter, GraphStore, MemoryItem, Origin, RecordStore, Scope, StoreError, UserStore, WriteBatch};
 use mos_stores::{SCHEMA_VERSION, SqliteOptions, SqliteStore};
 use mos_testkit::clock::SetClock;
 use mos_testkit::power_loss::{Disk, WriteFault};
@@ -100,6 +100,21 @@ async fn a_file_held_by_another_process_is_busy_and_free_again_later() {
     other.execute_batch("ROLLBACK").unwrap();
     store.apply(&scope(), put("a", "dog")).await.unwrap();
     assert_eq!(count(&store).await, 1);
+}
+
+#[tokio::test]
+async fn who_is_known_is_ensured_while_others_write() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mos.db");
+    let store = open(SqliteOptions { busy_timeout: Duration::from_millis(20), ..SqliteOptions::at(&path) }).unwrap();
+    let made = store.ensure_user(&"ann".into()).await.unwrap();
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    assert_eq!(store.ensure_user(&"ann".into()).await.unwrap(), made);
+    let error = store.ensure_user(&"bob".into()).await.unwrap_err();
+    assert!(matches!(error, StoreError::Busy { .. }), "{error}");
+    other.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(store.ensure_user(&"bob".into()).await.unwrap().user_id.as_str(), "bob");
 }
 
 #[tokio::test]
