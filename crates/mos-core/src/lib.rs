@@ -70,7 +70,7 @@ pub use search::{Duplicates, Found, Hit, KindLimits, QueryPath, Reranked, Search
 pub use state::{Document, Expected, LogEntry, StateStore};
 pub use text_memory::{AddRequest, TextMemory};
 pub use tree_memory::{BackUp, FoundBy, RelevantSubgraph, SubgraphRequest, TreeMemory};
-pub use users::{Access, Cube, User, UserRole, UserStore};
+pub use users::{Access, Cube, Standing, User, UserRole, UserStore};
 pub use validate::{FieldError, ValidationError};
 pub use vector::{Scored, VectorPoint, VectorStore};
 pub use web::{InternetRetriever, WebPage};

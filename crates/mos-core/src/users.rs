@@ -109,6 +109,17 @@ impl Access {
     }
 }
 
+/// A user, a cube, and what the one may do with the other.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Standing {
+    /// The user, `None` unless there is an active one of the id.
+    pub user: Option<User>,
+    /// The cube, `None` unless there is one of the id.
+    pub cube: Option<Cube>,
+    /// What the user may do with the cube; `None` for nothing.
+    pub access: Option<Access>,
+}
+
 /// Users, cubes and shares. The user `root` exists from the start.
 #[async_trait]
 pub trait UserStore: fmt::Debug + Send + Sync {
@@ -240,6 +251,16 @@ pub trait UserStore: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`StoreError`] when the store cannot be read.
     async fn access(&self, user: &UserId, cube: &CubeId) -> Result<Option<Access>, StoreError>;
+
+    /// Returns what [`UserStore::user`], [`UserStore::cube`] and [`UserStore::access`] do, with one question to the store where
+    /// it can be asked so: every operation begins with it.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read.
+    async fn standing(&self, user: &UserId, cube: &CubeId) -> Result<Standing, StoreError> {
+        let access = self.access(user, cube).await?;
+        Ok(Standing { user: self.user(user).await?, cube: self.cube(cube).await?, access })
+    }
 
     /// Returns what there is to know of a store of users that is not the record itself: names and values, for example
     /// its address. Asks the store, so that an error tells why it cannot be used.

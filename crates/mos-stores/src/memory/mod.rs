@@ -16,7 +16,8 @@ use async_trait::async_trait;
 use mos_core::{
     Access, Change, Clock, Cube, CubeId, Direction, Edge, EmbeddingSpace, Filter, Graph, GraphPage, GraphStore,
     GroupCount, KeyStore, MemoryId, MemoryItem, News, Page, Paging, Receipt, RecordArchive, RecordStore, Scope,
-    ScopeLifecycle, Scored, StoreError, Tagged, User, UserArchive, UserId, UserRole, UserStore, Version, WriteBatch,
+    ScopeLifecycle, Scored, Standing, StoreError, Tagged, User, UserArchive, UserId, UserRole, UserStore, Version,
+    WriteBatch,
 };
 use serde_json::{Map, Value};
 
@@ -404,6 +405,13 @@ impl UserStore for InMemoryStore {
 
     async fn access(&self, user: &UserId, cube: &CubeId) -> Result<Option<Access>, StoreError> {
         Ok(self.read().users.access(user, cube))
+    }
+
+    async fn standing(&self, user: &UserId, cube: &CubeId) -> Result<Standing, StoreError> {
+        let state = self.read();
+        let users = &state.users;
+        let access = users.access(user, cube);
+        Ok(Standing { user: users.user(user).cloned(), cube: users.cube(cube).cloned(), access })
     }
 
     fn key_store(&self) -> Option<&dyn KeyStore> {

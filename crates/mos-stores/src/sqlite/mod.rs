@@ -32,7 +32,8 @@ use async_trait::async_trait;
 use mos_core::{
     Access, Change, ChangedFields, Clock, Cube, CubeId, Direction, Edge, EmbeddingSpace, Filter, GraphPage, GraphStore,
     GroupCount, KeyStore, MemoryId, MemoryItem, News, Page, Paging, Receipt, RecordArchive, RecordStore, Scope,
-    ScopeLifecycle, Scored, StoreError, Tagged, User, UserArchive, UserId, UserRole, UserStore, Version, WriteBatch,
+    ScopeLifecycle, Scored, Standing, StoreError, Tagged, User, UserArchive, UserId, UserRole, UserStore, Version,
+    WriteBatch,
 };
 use rusqlite::{Connection, ErrorCode};
 use serde_json::Value;
@@ -480,6 +481,11 @@ impl UserStore for SqliteStore {
     async fn access(&self, user: &UserId, cube: &CubeId) -> Result<Option<Access>, StoreError> {
         let (user, cube) = (user.clone(), cube.clone());
         self.read(move |connection| users::access(connection, &user, &cube)).await
+    }
+
+    async fn standing(&self, user: &UserId, cube: &CubeId) -> Result<Standing, StoreError> {
+        let (user, cube) = (user.clone(), cube.clone());
+        self.read(move |connection| users::standing(connection, &user, &cube)).await
     }
 
     fn key_store(&self) -> Option<&dyn KeyStore> {

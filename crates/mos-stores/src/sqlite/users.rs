@@ -1,7 +1,7 @@
 //! Users, cubes and shares.
 
 use mos_core::users::ROOT_USER;
-use mos_core::{Access, Cube, CubeId, Scope, StoreError, User, UserId, UserRole};
+use mos_core::{Access, Cube, CubeId, Scope, Standing, StoreError, User, UserId, UserRole};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::Value;
 
@@ -312,4 +312,9 @@ pub(super) fn access(connection: &Connection, user: &UserId, id: &CubeId) -> Res
          FROM cubes WHERE cube_id = ?1 AND right_of_user IS NOT NULL",
     )?;
     Ok(statement.query_row(params![id.as_str(), user_key], |row| read_access(row, 0)).optional()?)
+}
+
+pub(super) fn standing(connection: &Connection, user_id: &UserId, cube_id: &CubeId) -> Result<Standing, Fault> {
+    let (user, cube) = (user(connection, user_id)?, cube(connection, cube_id)?);
+    Ok(Standing { user, cube, access: access(connection, user_id, cube_id)? })
 }

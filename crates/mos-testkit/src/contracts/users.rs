@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use mos_core::users::ROOT_USER;
-use mos_core::{Access, Cube, CubeId, Filter, RecordStore, Scope, StoreError, UserId, UserRole, UserStore, WriteBatch};
+use mos_core::{
+    Access, Cube, CubeId, Filter, RecordStore, Scope, Standing, StoreError, UserId, UserRole, UserStore, WriteBatch,
+};
 use serde_json::json;
 
 use super::samples::{apply, batch, edge, embedded, puts, scope, space};
@@ -19,6 +21,7 @@ pub async fn run(make: impl AsyncFn() -> (Arc<dyn UserStore>, Arc<dyn RecordStor
     erased_users_leave_nothing(&*make().await.0).await;
     cubes_have_owners(&*make().await.0).await;
     shares_give_and_take_rights(&*make().await.0).await;
+    a_standing_is_user_cube_and_right(&*make().await.0).await;
     a_share_says_what_it_allows(&*make().await.0).await;
     roles_can_be_changed(&*make().await.0).await;
     cubes_can_be_changed(&*make().await.0).await;
@@ -190,6 +193,31 @@ async fn shares_give_and_take_rights(store: &dyn UserStore) {
     let error = store.unshare(&c, &id("ann")).await.expect_err("the owner keeps the right");
     assert!(matches!(error, StoreError::Invalid(_)), "{error}");
     assert_eq!(store.access(&id("ann"), &CubeId::new("unknown")).await.expect("access"), None);
+}
+
+async fn a_standing_is_user_cube_and_right(store: &dyn UserStore) {
+    for name in ["ann", "bob", "eve", "gone"] {
+        make_user(store, name).await;
+    }
+    store.create_cube(&cube("c", "ann", "2026")).await.expect("a new cube");
+    store.create_cube(&cube("d", "gone", "2026")).await.expect("a new cube");
+    store.share(&CubeId::new("c"), &id("bob"), Access::Reader).await.expect("share");
+    store.delete_user(&id("gone")).await.expect("delete");
+    let mut rights = Vec::new();
+    for name in ["ann", "bob", "eve", "gone", "nobody"] {
+        for cube in ["c", "d", "unknown"] {
+            let (user, cube) = (id(name), CubeId::new(cube));
+            let standing = store.standing(&user, &cube).await.expect("standing");
+            let apart = Standing {
+                user: store.user(&user).await.expect("user"),
+                cube: store.cube(&cube).await.expect("cube"),
+                access: store.access(&user, &cube).await.expect("access"),
+            };
+            assert_eq!(standing, apart, "{user} and {cube}");
+            rights.extend(standing.access);
+        }
+    }
+    assert_eq!(rights, [Access::Owner, Access::Reader], "nobody else has any");
 }
 
 async fn a_share_says_what_it_allows(store: &dyn UserStore) {

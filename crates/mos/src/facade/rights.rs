@@ -4,7 +4,7 @@
 
 use std::sync::atomic::Ordering;
 
-use mos_core::{Access, Cube, CubeId, User, UserId, UserRole};
+use mos_core::{Access, Cube, CubeId, Standing, User, UserId, UserRole};
 
 use super::{CubeHandle, Mos};
 use crate::error::{Error, Result};
@@ -15,6 +15,14 @@ pub(super) fn effective(role: UserRole, access: Access) -> Access {
         UserRole::Guest => access.min(Access::Reader),
         UserRole::Root | UserRole::Admin | UserRole::User => access,
     }
+}
+
+/// Refuses a user who was never seen as any other who has no right to a cube.
+fn as_stranger<T>(cube: &CubeId, outcome: Result<T>) -> Result<T> {
+    outcome.map_err(|error| match error {
+        Error::UnknownUser(user) => Error::NoAccess { user, cube: cube.clone() },
+        error => error,
+    })
 }
 
 fn refused_guest(user: &UserId, what: &str) -> Error {
@@ -38,12 +46,15 @@ impl Mos {
     }
 
     async fn rights(&self, user: &UserId, cube: &CubeId) -> Result<(Cube, Access, UserRole)> {
-        let role = self.checked_user(user).await?.role;
+        self.rights_of(user, cube, self.parts.users.standing(user, cube).await?)
+    }
+
+    fn rights_of(&self, user: &UserId, cube: &CubeId, standing: Standing) -> Result<(Cube, Access, UserRole)> {
+        let role = standing.user.ok_or_else(|| Error::UnknownUser(user.clone()))?.role;
         let refused = || Error::NoAccess { user: user.clone(), cube: cube.clone() };
-        let given = self.parts.users.access(user, cube).await?;
         // Whoever was given less before is no worse off than a stranger.
-        let access = given.max(self.is_open().then_some(Access::Member)).ok_or_else(refused)?;
-        let cube = self.parts.users.cube(cube).await?.ok_or_else(refused)?;
+        let access = standing.access.max(self.is_open().then_some(Access::Member)).ok_or_else(refused)?;
+        let cube = standing.cube.ok_or_else(refused)?;
         Ok((cube, effective(role, access), role))
     }
 
@@ -101,20 +112,23 @@ impl Mos {
 
     /// Refuses unless the user may read the cube. One who was never seen is a stranger to it as any other.
     pub(crate) async fn check_reads(&self, user: &UserId, cube: &CubeId) -> Result<()> {
-        match self.checked_cube(user, cube).await {
-            Ok(_) => Ok(()),
-            Err(Error::UnknownUser(user)) => Err(Error::NoAccess { user, cube: cube.clone() }),
-            Err(error) => Err(error),
+        let standing = self.parts.users.standing(user, cube).await?;
+        as_stranger(cube, self.rights_of(user, cube, standing)).map(drop)
+    }
+
+    /// As [`Mos::check_reads`], and returns the cube; `None` when no cube has this id.
+    pub(crate) async fn cube_to_read(&self, user: &UserId, cube: &CubeId) -> Result<Option<Cube>> {
+        let standing = self.parts.users.standing(user, cube).await?;
+        if standing.cube.is_none() {
+            return Ok(None);
         }
+        let (cube, _, _) = as_stranger(cube, self.rights_of(user, cube, standing))?;
+        Ok(Some(cube))
     }
 
     /// As [`Mos::check_reads`], refused unless the user may write to the cube and it is registered.
     pub(crate) async fn check_writes(&self, user: &UserId, cube: &CubeId) -> Result<()> {
-        match self.cube(user, cube).await {
-            Ok(_) => Ok(()),
-            Err(Error::UnknownUser(user)) => Err(Error::NoAccess { user, cube: cube.clone() }),
-            Err(error) => Err(error),
-        }
+        as_stranger(cube, self.cube(user, cube).await).map(drop)
     }
 
     /// Lets every user read and write every cube as long as this facade and its clones live: for tests on one machine. Nobody is

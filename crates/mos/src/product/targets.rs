@@ -1,7 +1,7 @@
 //! Which user and which cubes a request means, checked against its caller.
 
 use mos_config::{GeneralMemCubeConfig, Setting};
-use mos_core::{CubeId, UserId};
+use mos_core::{Cube, CubeId, UserId};
 use serde_json::json;
 
 use super::app::Product;
@@ -37,8 +37,10 @@ impl Product {
         let cubes = self.named(&user, cubes)?;
         for cube in &cubes {
             self.ensure_product_cube(&user, cube).await?;
+            if !is_named && let Some(known) = self.mos().parts.users.cube(cube).await? {
+                self.check_usual(&user, &known)?;
+            }
         }
-        self.check_usual(&user, &cubes, is_named).await?;
         Ok((user, cubes))
     }
 
@@ -54,13 +56,16 @@ impl Product {
         let is_named = cubes.is_some_and(|cubes| !cubes.is_empty());
         let mut found = Vec::new();
         for cube in self.named(&user, cubes)? {
-            if self.mos().has_cube(&cube).await? {
+            if self.app.options().is_open && self.mos().has_cube(&cube).await? {
                 self.let_in(&user).await?;
-                self.mos().check_reads(&user, &cube).await?;
+            }
+            if let Some(known) = self.mos().cube_to_read(&user, &cube).await? {
+                if !is_named {
+                    self.check_usual(&user, &known)?;
+                }
                 found.push(cube);
             }
         }
-        self.check_usual(&user, &found, is_named).await?;
         Ok((user, found))
     }
 
@@ -87,17 +92,11 @@ impl Product {
 
     /// Refuses a cube that nobody has named and that has the user's name but belongs to somebody else, who would read what the
     /// user tells.
-    async fn check_usual(&self, user: &UserId, cubes: &[CubeId], is_named: bool) -> ProductResult<()> {
-        if is_named || self.app.options().is_open {
+    fn check_usual(&self, user: &UserId, cube: &Cube) -> ProductResult<()> {
+        if self.app.options().is_open || cube.owner_id == *user {
             return Ok(());
         }
-        for cube in cubes {
-            let known = self.mos().parts.users.cube(cube).await?;
-            if known.is_some_and(|known| known.owner_id != *user) {
-                return Err(Error::NoAccess { user: user.clone(), cube: cube.clone() }.into());
-            }
-        }
-        Ok(())
+        Err(Error::NoAccess { user: user.clone(), cube: cube.cube_id.clone() }.into())
     }
 
     /// Refuses a user who makes a cube of another user's name: it would be where that user's memories go.
