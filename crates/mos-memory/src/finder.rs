@@ -54,8 +54,13 @@ impl Finder {
 
     /// Refuses before any model runs when the cube was embedded by another model.
     pub(crate) async fn check_space(&self) -> Result<EmbeddingSpace, MemoryError> {
+        self.space_beside(self.shelf.record.embedding_space(&self.shelf.scope).await?).await
+    }
+
+    /// As [`Finder::check_space`], for a cube whose vectors are known to be of the space `have`.
+    pub(crate) async fn space_beside(&self, have: Option<EmbeddingSpace>) -> Result<EmbeddingSpace, MemoryError> {
         let got = self.embedder.space().await?;
-        match self.shelf.record.embedding_space(&self.shelf.scope).await? {
+        match have {
             Some(have) if have != got => {
                 Err(StoreError::EmbeddingSpace { cube: self.shelf.scope.cube.to_string(), have, got }.into())
             }

@@ -41,6 +41,9 @@ impl Shelf {
     }
 
     pub(crate) async fn get_by_ids(&self, ids: &[MemoryId]) -> Result<Vec<MemoryItem>, MemoryError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
         Ok(self.record.nodes(&self.scope, ids).await?)
     }
 

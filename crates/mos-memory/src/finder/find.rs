@@ -37,12 +37,13 @@ impl Finder {
             found.note("top_k is 0, so nothing was searched for");
             return Ok(found);
         }
-        let is_empty = self.shelf.record.embedding_space(&self.shelf.scope).await?.is_none();
+        let have = self.shelf.record.embedding_space(&self.shelf.scope).await?;
+        let is_empty = have.is_none();
         if is_empty && !request.internet {
             found.note(EMPTY);
             return Ok(found);
         }
-        let within = Within::of(request, self.check_space().await?, as_of, self.shelf.clock.now(), keeps);
+        let within = Within::of(request, self.space_beside(have).await?, as_of, self.shelf.clock.now(), keeps);
         let Settled { hits, left_out } = self.searched(request, &within, &mut found).await?;
         found.hits = hits;
         match left_out {

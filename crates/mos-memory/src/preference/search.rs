@@ -18,10 +18,10 @@ const RECALL_FACTOR: usize = 2;
 impl PrefText {
     pub(super) async fn find(&self, query: &str, top_k: usize, filter: &Filter) -> Result<Found, MemoryError> {
         check_query(query)?;
-        let space = self.checked_space().await?;
-        if top_k == 0 || self.shelf().record.embedding_space(&self.shelf().scope).await?.is_none() {
+        let Some(have) = self.shelf().record.embedding_space(&self.shelf().scope).await?.filter(|_| top_k > 0) else {
             return Ok(Found::default());
-        }
+        };
+        let space = self.space_beside(Some(have)).await?;
         let embedded = self.parts.embedder.embed_queries(&[query.to_owned()]).await?;
         let vector = embedded.first().map(Vec::as_slice).unwrap_or_default();
         let of_type = |kind: PreferenceType| {
