@@ -35,8 +35,8 @@ pub(super) type Keeps<'a> = &'a (dyn Fn(&MemoryItem) -> bool + Send + Sync);
 /// Which memories a search looks at.
 pub(super) struct Within<'a> {
     pub(super) space: EmbeddingSpace,
-    /// One filter, or one for the plain kinds and one for each special kind.
-    filters: Vec<Filter>,
+    /// One part, or one for the plain kinds and one for each special kind.
+    parts: Vec<Part>,
     pub(super) keeps: Keeps<'a>,
     /// The time by which memories are superseded; `None` when another moment is asked about.
     now: Option<Timestamp>,
@@ -58,7 +58,7 @@ impl<'a> Within<'a> {
         }
         Self {
             space,
-            filters: by_kind(request, filter),
+            parts: by_kind(request, filter),
             keeps,
             now: as_of.is_none().then_some(now),
             is_each_text_wanted: request.duplicates == Duplicates::Keep,
@@ -77,22 +77,31 @@ impl<'a> Within<'a> {
     }
 }
 
+/// Memories that are looked for on their own.
+struct Part {
+    /// The only kind that passes; `None` where there may be others.
+    kind: Option<MemoryType>,
+    filter: Filter,
+}
+
 /// Each special kind that has a limit is looked for on its own: better plain memories must not hide it.
-fn by_kind(request: &SearchRequest, filter: Filter) -> Vec<Filter> {
-    let Some(kinds) = request.kinds else { return vec![filter] };
+fn by_kind(request: &SearchRequest, filter: Filter) -> Vec<Part> {
+    let Some(kinds) = request.kinds else { return vec![Part { kind: None, filter }] };
     let special = [
         (MemoryType::ToolSchema, kinds.tools),
         (MemoryType::ToolTrajectory, kinds.tools),
         (MemoryType::Skill, kinds.skills),
     ];
     let words = special.map(|(kind, _)| kind.as_str());
-    let mut filters = vec![filter.clone().and(Filter::Not(Box::new(Filter::one_of("memory_type", words))))];
+    let plain = filter.clone().and(Filter::Not(Box::new(Filter::one_of("memory_type", words))));
+    let mut parts = vec![Part { kind: None, filter: plain }];
     for (kind, limit) in special {
         if limit > 0 && (request.types.is_empty() || request.types.contains(&kind)) {
-            filters.push(filter.clone().and(Filter::equals("memory_type", kind.as_str())));
+            let filter = filter.clone().and(Filter::equals("memory_type", kind.as_str()));
+            parts.push(Part { kind: Some(kind), filter });
         }
     }
-    filters
+    parts
 }
 
 /// A query that recall can be asked.
@@ -150,21 +159,23 @@ impl Finder {
         }
     }
 
-    /// Returns what each query finds, at most `limit` memories each, in the order of the queries.
+    /// Returns what each query finds, at most `limit` memories each, in the order of the queries. Kinds that the cube does
+    /// not have are not looked for.
     async fn recalled(
         &self,
         asked: &[Understood],
         within: &Within<'_>,
         limit: usize,
     ) -> Result<Vec<Vec<Trace>>, MemoryError> {
-        let mut searches = Vec::with_capacity(asked.len() * within.filters.len());
+        let (mut searches, mut paths) = (Vec::new(), Vec::new());
         for one in asked {
-            for filter in &within.filters {
-                searches.push(self.recall_one(one, &within.space, filter, limit));
+            let is_there = |part: &&Part| part.kind.is_none_or(|kind| one.question.may_find(kind));
+            for part in within.parts.iter().filter(is_there) {
+                searches.push(self.recall_one(one, &within.space, &part.filter, limit));
+                paths.push(one.path);
             }
         }
         let lists = try_join_all(searches).await?;
-        let paths = asked.iter().flat_map(|one| std::iter::repeat_n(one.path, within.filters.len()));
         Ok(lists.into_iter().zip(paths).map(|(list, path)| traces(list, path)).collect())
     }
 
@@ -233,13 +244,13 @@ mod tests {
 
     #[test]
     fn each_special_kind_that_may_be_returned_is_looked_for_on_its_own() {
-        let n_filters = |request: SearchRequest| by_kind(&request, Filter::Everything).len();
+        let n_parts = |request: SearchRequest| by_kind(&request, Filter::Everything).len();
         let request = SearchRequest::new("x", 5);
-        assert_eq!(n_filters(request.clone()), 1);
-        assert_eq!(n_filters(SearchRequest { kinds: Some(KindLimits::default()), ..request.clone() }), 4);
-        assert_eq!(n_filters(SearchRequest { kinds: Some(KindLimits::NONE), ..request.clone() }), 1);
+        assert_eq!(n_parts(request.clone()), 1);
+        assert_eq!(n_parts(SearchRequest { kinds: Some(KindLimits::default()), ..request.clone() }), 4);
+        assert_eq!(n_parts(SearchRequest { kinds: Some(KindLimits::NONE), ..request.clone() }), 1);
         let skills = SearchRequest { kinds: Some(KindLimits::default()), types: vec![MemoryType::Skill], ..request };
-        assert_eq!(n_filters(skills), 2);
+        assert_eq!(n_parts(skills), 2);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use mos_core::{Change, EmbeddingSpace, MemoryId, MemoryType, VectorPoint};
+use mos_core::{Change, EmbeddingSpace, MemoryId, MemoryType, VectorPoint, field_value};
 use serde_json::Value;
 
 use super::Hints;
@@ -26,6 +26,7 @@ const BYTES_OF_AN_ENTRY: usize = 48;
 #[derive(Debug)]
 struct Row {
     turn: Turn,
+    kind: Option<MemoryType>,
     words: Words,
     labelled: Labelled,
     /// The memories around it in its session.
@@ -59,6 +60,8 @@ pub(super) struct Index {
     labels: Labels,
     sessions: Sessions,
     speakers: Speakers,
+    /// How many memories of each kind there are.
+    kinds: BTreeMap<MemoryType, usize>,
     /// Rows whose dot products with those before them must be made anew.
     unsettled: BTreeSet<u32>,
     /// Rows whose windows alone must be measured anew: who stood behind them has gone.
@@ -72,6 +75,12 @@ pub(super) struct Index {
 /// windows of sessions know of them.
 fn is_preference(point: &VectorPoint) -> bool {
     point.metadata.get("memory_type").and_then(Value::as_str) == Some(MemoryType::Preference.as_str())
+}
+
+/// Returns the kind by which filters know a memory.
+fn kind(point: &VectorPoint) -> Option<MemoryType> {
+    let word = field_value("memory_type", &point.memory, &point.metadata)?;
+    word.as_str().and_then(MemoryType::parse)
 }
 
 impl Index {
@@ -148,7 +157,12 @@ impl Index {
             self.sessions.insert(session, arrival, row);
         }
         self.unsettle(&turn, row);
-        let whole = Row { turn, words, labelled, around: [None; BEFORE], before: [0.0; BEFORE], window_length: 1.0 };
+        let kind = kind(point);
+        if let Some(kind) = kind {
+            *self.kinds.entry(kind).or_default() += 1;
+        }
+        let whole =
+            Row { turn, kind, words, labelled, around: [None; BEFORE], before: [0.0; BEFORE], window_length: 1.0 };
         self.n_row_bytes += whole.n_bytes();
         self.rows[row as usize] = Some(whole);
     }
@@ -157,6 +171,9 @@ impl Index {
         let Some(row) = self.row_of.remove(id) else { return };
         let Some(gone) = self.rows[row as usize].take() else { return };
         self.n_row_bytes -= gone.n_bytes();
+        if let Some(n_left) = gone.kind.and_then(|kind| self.kinds.get_mut(&kind)) {
+            *n_left -= 1;
+        }
         self.postings.remove(row, &gone.words);
         self.labels.remove(row, &gone.labelled);
         if let Some(speaker) = &gone.turn.speaker {
@@ -281,6 +298,7 @@ impl Index {
     pub(super) fn understand(&self, text: &str, terms: &Terms, may_have_edges: bool) -> Question {
         Question {
             keys: self.labels.named(text, |phrase| terms.is_empty_word(phrase)),
+            kinds: self.kinds.iter().filter(|(_, n)| **n > 0).map(|(kind, _)| *kind).collect(),
             read_at: ReadAt { sequence: self.sequence, may_have_edges },
             ..Question::read(text, &self.speakers, self.span(), terms)
         }

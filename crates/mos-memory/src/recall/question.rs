@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
 
+use mos_core::MemoryType;
 use mos_core::language::is_ideograph;
 use regex::Regex;
 
@@ -39,6 +40,8 @@ pub struct Question {
     pub(super) asks_when: bool,
     /// Keys that it names, in the form in which labels are compared.
     pub(super) keys: Vec<String>,
+    /// The kinds of memories that there are.
+    pub(super) kinds: BTreeSet<MemoryType>,
     /// What was known of the scope when it was read.
     pub(super) read_at: ReadAt,
 }
@@ -53,7 +56,8 @@ pub(super) struct ReadAt {
 }
 
 impl Question {
-    /// Reads a question about what `speakers` said on the days of `span`, without the keys that it names.
+    /// Reads a question about what `speakers` said on the days of `span`, without the keys that it names and the kinds of
+    /// memories.
     pub(super) fn read(text: &str, speakers: &Speakers, span: Option<Days>, terms: &Terms) -> Self {
         let mentions = speakers.mentions(text, |word| terms.is_empty_word(word));
         let (neutral, nameless) = rewrite(text, &mentions);
@@ -65,8 +69,14 @@ impl Question {
             days: dates::asked(text, span),
             asks_when: asks_when(text),
             keys: Vec::new(),
+            kinds: BTreeSet::new(),
             read_at: ReadAt::default(),
         }
+    }
+
+    /// Whether there were memories of a kind when it was read. Searches for it need not see what was written later.
+    pub(crate) fn may_find(&self, kind: MemoryType) -> bool {
+        self.kinds.contains(&kind)
     }
 }
 

@@ -133,6 +133,9 @@ impl Recall {
         let Settled { index, may_have_edges } = self.settled_for(scope, space, asked.question).await?;
         let index: &Index = &index;
         let mut pool = Pool::of(index, near, worded);
+        if is_exhaustive && pool.rows.is_empty() {
+            return Ok(Vec::new());
+        }
         let judge = Judge::new(index, asked, &self.options);
         if !is_exhaustive {
             self.admit(target, index, judge.labelled(), &mut pool).await?;

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use mos_core::{
-    Duplicates, Embedder, EmbeddingSpace, Filter, Found, KindLimits, MemoryError, MemoryItem, MemoryType, Message,
-    ModelError, QueryPath, RecordStore, SearchMode, SearchRequest, TextMemory,
+    Duplicates, Embedder, EmbeddingSpace, Filter, Found, KindLimits, MemoryError, MemoryId, MemoryItem, MemoryType,
+    Message, ModelError, QueryPath, RecordStore, Scope, Scored, SearchMode, SearchRequest, StoreError, TextMemory,
+    VectorStore,
 };
 use mos_memory::rerank::{CosineReranker, KeepOrderOnFailure, NoReranker};
 use mos_memory::retrieve::Retrieval;
@@ -236,6 +238,76 @@ async fn tools_and_skills_have_places_of_their_own_when_that_is_asked_for() {
     assert!(falls(&found));
     let plain = SearchRequest { kinds: Some(KindLimits::NONE), top_k: 9, ..request };
     assert_eq!(kinds(&memory.search(&plain).await.unwrap()), [MemoryType::LongTerm, MemoryType::LongTerm]);
+}
+
+/// Counts how often near vectors are asked for.
+#[derive(Debug)]
+struct Counted {
+    vectors: Arc<ExactVectors>,
+    n_asked: AtomicUsize,
+}
+
+#[async_trait]
+impl VectorStore for Counted {
+    async fn nearest(
+        &self,
+        scope: &Scope,
+        space: &EmbeddingSpace,
+        query: &[f32],
+        limit: usize,
+        filter: &Filter,
+    ) -> Result<Vec<Scored>, StoreError> {
+        self.n_asked.fetch_add(1, Ordering::SeqCst);
+        self.vectors.nearest(scope, space, query, limit, filter).await
+    }
+
+    async fn similarities(
+        &self,
+        scope: &Scope,
+        space: &EmbeddingSpace,
+        query: &[f32],
+        ids: &[MemoryId],
+    ) -> Result<Vec<Option<f32>>, StoreError> {
+        self.vectors.similarities(scope, space, query, ids).await
+    }
+
+    async fn count(&self, scope: &Scope) -> Result<usize, StoreError> {
+        self.vectors.count(scope).await
+    }
+}
+
+#[tokio::test]
+async fn only_kinds_that_the_cube_has_are_looked_for() {
+    let (_folder, record) = store();
+    let vectors =
+        Arc::new(Counted { vectors: ExactVectors::following(Arc::clone(&record)), n_asked: AtomicUsize::new(0) });
+    let memory = GeneralText::new(GeneralTextParts {
+        shelf: shelf(&record, "cube"),
+        recall: Recall::following(
+            Arc::clone(&record),
+            vectors.clone(),
+            Arc::new(TextAnalyzer::new()),
+            RecallOptions::default(),
+        ),
+        embedder: Arc::new(WordEmbedder::new("words", 256)),
+    });
+    let request =
+        SearchRequest { kinds: Some(KindLimits { tools: 1, skills: 1 }), ..SearchRequest::new("feed the dog", 1) };
+    let asked = async || {
+        let before = vectors.n_asked.load(Ordering::SeqCst);
+        let found = memory.search(&request).await.unwrap();
+        (found.hits.len(), vectors.n_asked.load(Ordering::SeqCst) - before)
+    };
+    memory.add(vec![item(1, "feed the dog at noon")], origin().into()).await.unwrap();
+    assert_eq!(asked().await, (1, 1));
+    let skill = serde_json::json!({
+        "id": item(2, "").id, "memory": "how to feed the dog", "metadata": {"memory_type": "SkillMemory"},
+    });
+    let skill = MemoryItem::from_value(skill, String::new).unwrap();
+    memory.add(vec![skill.clone()], origin().into()).await.unwrap();
+    assert_eq!(asked().await, (2, 2), "it is found as soon as it is there");
+    memory.delete(&[skill.id], origin()).await.unwrap();
+    assert_eq!(asked().await, (1, 1));
 }
 
 #[tokio::test]
