@@ -110,12 +110,17 @@ impl ExactVectors {
         index
     }
 
-    /// Brings the index up to the record's present state. Returns whether there was anything new.
-    async fn catch_up(&self, scope: &Scope, index: &Arc<RwLock<Index>>) -> Result<bool, StoreError> {
+    /// Brings the index up to the record's present state, when there is anything new.
+    async fn catch_up(&self, scope: &Scope, index: &Arc<RwLock<Index>>) -> Result<(), StoreError> {
         let known = index.read().await.sequence;
         if self.record.changes(scope, known, 1).await?.is_empty() {
-            return Ok(false);
+            return Ok(());
         }
+        self.follow_changes(scope, index).await
+    }
+
+    /// As [`ExactVectors::catch_up`], where it is known that there is something new.
+    async fn follow_changes(&self, scope: &Scope, index: &Arc<RwLock<Index>>) -> Result<(), StoreError> {
         let mut index = Arc::clone(index).write_owned().await;
         let mut starts_again = 0;
         // Another search may have caught up meanwhile: ask from where the index is now.
@@ -146,7 +151,7 @@ impl ExactVectors {
             }
         }
         self.account(scope, &index);
-        Ok(true)
+        Ok(())
     }
 
     /// Notes the size of a scope and drops the least recently used ones above the limit.
@@ -200,7 +205,7 @@ impl ExactVectors {
             if !is_behind {
                 return Ok(Some(index));
             }
-            self.catch_up(scope, &index).await?;
+            self.follow_changes(scope, &index).await?;
         }
         // Writes keep coming in; the space was right before each of the last rounds.
         Ok(Some(index))
