@@ -1,7 +1,7 @@
 //! What speaks for each memory, and the order that follows.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mos_core::{MemoryId, SessionId};
@@ -141,15 +141,17 @@ pub(super) fn order(index: &Index, mut ranked: Vec<Ranked>, limit: usize, option
 fn penalise(ranked: &mut [Ranked], session: impl Fn(&Ranked) -> Option<Arc<str>>, options: &RecallOptions) {
     let n_best = options.n_penalised.min(ranked.len());
     let (best, rest) = ranked.split_at_mut(n_best);
-    let sessions: HashMap<u32, Arc<str>> = best.iter().filter_map(|one| Some((one.row, session(one)?))).collect();
+    // In the order of `best`, whatever that becomes.
+    let mut sessions: Vec<Option<Arc<str>>> = best.iter().map(session).collect();
     for place in 0..best.len() {
         let better = |chosen: usize, other: usize| if best[other].score > best[chosen].score { other } else { chosen };
         let chosen = (place..best.len()).fold(place, better);
         // The ones between keep their order, for ties.
         best[place..=chosen].rotate_right(1);
-        let Some(taken) = sessions.get(&best[place].row) else { continue };
-        for other in &mut best[place + 1..] {
-            if sessions.get(&other.row) == Some(taken) {
+        sessions[place..=chosen].rotate_right(1);
+        let Some((Some(taken), after)) = sessions[place..].split_first() else { continue };
+        for (other, session) in best[place + 1..].iter_mut().zip(after) {
+            if session.as_ref() == Some(taken) {
                 other.score -= options.session_penalty;
                 other.signals.session -= options.session_penalty;
             }
