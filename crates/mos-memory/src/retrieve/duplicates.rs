@@ -129,9 +129,22 @@ fn marginal(hits: &[&Hit], vectors: &HashMap<MemoryId, Vec<f32>>, lambda: f32, l
 
 fn similarity(vectors: &HashMap<MemoryId, Vec<f32>>, left: &MemoryId, right: &MemoryId) -> f32 {
     match (vectors.get(left), vectors.get(right)) {
-        (Some(left), Some(right)) if left.len() == right.len() => left.iter().zip(right).map(|(a, b)| a * b).sum(),
+        (Some(left), Some(right)) if left.len() == right.len() => dot(left, right),
         _ => f32::NEG_INFINITY,
     }
+}
+
+/// The dot product. A search that weighs hits against each other makes hundreds: eight sums at a time wait for none before.
+fn dot(left: &[f32], right: &[f32]) -> f32 {
+    let ((left, left_rest), (right, right_rest)) = (left.as_chunks::<8>(), right.as_chunks::<8>());
+    let mut sums = [0.0_f32; 8];
+    for (left, right) in left.iter().zip(right) {
+        for ((sum, left), right) in sums.iter_mut().zip(left).zip(right) {
+            *sum += left * right;
+        }
+    }
+    let rest: f32 = left_rest.iter().zip(right_rest).map(|(left, right)| left * right).sum();
+    sums.iter().sum::<f32>() + rest
 }
 
 #[cfg(test)]
@@ -213,6 +226,17 @@ mod tests {
         assert_eq!(texts(Duplicates::SameText, &hits, &none, 12), expected);
         assert_eq!(n_distinct(hits.iter()), 9);
         assert_eq!(texts(Duplicates::Keep, &hits, &none, 12).len(), 12);
+    }
+
+    #[test]
+    fn dot_products_are_those_of_all_numbers() {
+        for length in [0_u8, 1, 7, 8, 9, 16, 100] {
+            let left: Vec<f32> = (0..length).map(f32::from).collect();
+            let right: Vec<f32> = (0..length).map(|number| f32::from(number % 5)).collect();
+            let expected: u32 = (0..length).map(|number| u32::from(number) * u32::from(number % 5)).sum();
+            // Whole numbers, which are exact in any order.
+            assert_eq!(dot(&left, &right), expected as f32, "{length}");
+        }
     }
 
     #[test]
