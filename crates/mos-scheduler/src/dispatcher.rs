@@ -6,6 +6,7 @@ use std::time::Duration;
 use mos_core::{ClaimRequest, Claimed, Clock, IdSource, StoreError};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::batch;
 use crate::cube::Cubes;
@@ -52,7 +53,7 @@ impl Shared {
 pub(crate) enum Phase {
     /// Jobs are taken.
     Taking,
-    /// Jobs are taken until none is ready: the queue ends with the process.
+    /// Jobs are taken until none comes due in time: the queue ends with the process.
     Emptying,
     /// No job is taken any more.
     Stopping,
@@ -63,12 +64,15 @@ pub(crate) enum Phase {
 pub struct Stopped {
     /// Batches that were not done in time. Their messages went back into the queue.
     pub unfinished: usize,
+    /// Messages that still waited in a queue that ends with the process, and are lost with it; always 0 for a durable queue.
+    pub lost: usize,
 }
 
 /// Runs until it is stopped; returns when every batch has ended.
 pub(crate) async fn run(shared: Arc<Shared>, mut phase: watch::Receiver<Phase>, kill: watch::Receiver<bool>) {
     let workers = Arc::new(Semaphore::new(shared.options.workers.max(1)));
     let mut batches = JoinSet::new();
+    let mut emptying_since = None;
     while *phase.borrow() != Phase::Stopping {
         let free = tokio::select! {
             changed = phase.changed() => match changed {
@@ -91,8 +95,12 @@ pub(crate) async fn run(shared: Arc<Shared>, mut phase: watch::Receiver<Phase>, 
             }
         };
         if claims.is_empty() {
-            if *phase.borrow() == Phase::Emptying && batches_done(&mut batches) {
-                break;
+            let is_emptying = *phase.borrow() == Phase::Emptying;
+            if is_emptying && batches_done(&mut batches) {
+                let since = *emptying_since.get_or_insert_with(Instant::now);
+                if !comes_due(&shared, since).await {
+                    break;
+                }
             }
             idle(&shared, &mut phase).await;
         }
@@ -124,6 +132,20 @@ fn batches_done(batches: &mut JoinSet<()>) -> bool {
         }
     }
     batches.is_empty()
+}
+
+/// Whether something waits for its time that comes before stopping gives up; `since` is when emptying the queue began.
+async fn comes_due(shared: &Shared, since: Instant) -> bool {
+    let next = match shared.submitter.queue.next_ready_at().await {
+        Ok(next) => next,
+        Err(error) => {
+            tracing::warn!(%error, "the queue cannot be asked what waits in it; what does is lost with it");
+            return false;
+        }
+    };
+    let left = shared.options.drain.saturating_sub(since.elapsed());
+    // What is past its time is due now.
+    next.is_some_and(|at| Duration::try_from(at.duration_since(shared.clock.now())).map_or(true, |wait| wait < left))
 }
 
 /// Waits for something to do.

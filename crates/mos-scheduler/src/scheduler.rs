@@ -168,15 +168,16 @@ impl Scheduler {
     }
 
     /// Stops handling messages: takes no more, lets those that are being handled end, and gives back what has not ended after
-    /// [`SchedulerOptions::drain`]. A queue that ends with the process is emptied first, as far as that time allows. What
-    /// waits in a durable queue is handled after the next start.
+    /// [`SchedulerOptions::drain`]. A queue that ends with the process is emptied first, as far as that time allows: of what
+    /// failed, further attempts that come due in it are made. What is left is counted in [`Stopped::lost`]. What waits in a
+    /// durable queue is handled after the next start.
     pub async fn stop(&self) -> Stopped {
         let run = self.run.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(Run { phase, kill, mut task }) = run else { return Stopped::default() };
         let first = if self.shared.options.is_durable { Phase::Stopping } else { Phase::Emptying };
         phase.send_replace(first);
         if tokio::time::timeout(self.shared.options.drain, &mut task).await.is_ok() {
-            return Stopped::default();
+            return Stopped { unfinished: 0, lost: self.n_lost().await };
         }
         let unfinished = self.shared.running.all().len();
         phase.send_replace(Phase::Stopping);
@@ -184,7 +185,33 @@ impl Scheduler {
         if let Err(error) = task.await {
             tracing::error!(%error, "the dispatcher ended in a way that it should not");
         }
-        Stopped { unfinished }
+        Stopped { unfinished, lost: self.n_lost().await }
+    }
+
+    /// How many messages end with a queue that ends with the process.
+    async fn n_lost(&self) -> usize {
+        if self.shared.options.is_durable {
+            return 0;
+        }
+        let counted = async {
+            let mut n_lost = 0;
+            for scope in self.queue().tenants().await? {
+                let stats = self.queue().stats(&scope).await?;
+                n_lost += stats.waiting + stats.claimed;
+            }
+            Ok::<usize, StoreError>(n_lost)
+        };
+        match counted.await {
+            Ok(0) => 0,
+            Ok(n_lost) => {
+                tracing::warn!(n_lost, "messages still wait in a queue that ends with the process");
+                n_lost
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the queue cannot be asked what is lost with it");
+                0
+            }
+        }
     }
 
     /// Drops everything that is being handled and tells nobody, as a process does that is killed: messages are handled again when

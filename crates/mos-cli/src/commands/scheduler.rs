@@ -227,9 +227,12 @@ async fn work(context: &Context, mos: &Mos, scheduler: &Scheduler, until_idle: b
         interrupted().await;
         context.output.note("ending; what is being handled may end first");
     }
-    let Stopped { unfinished } = mos.stop().await;
+    let stopped = mos.stop().await;
+    let Stopped { unfinished, lost } = stopped;
     let metrics = scheduler.metrics();
-    context.output.value(&json!({"metrics": metrics, "unfinished": unfinished}), |_| summary(&metrics, unfinished))
+    context
+        .output
+        .value(&json!({"metrics": metrics, "unfinished": unfinished, "lost": lost}), |_| summary(&metrics, stopped))
 }
 
 async fn idle(scheduler: &Scheduler) -> anyhow::Result<()> {
@@ -238,7 +241,7 @@ async fn idle(scheduler: &Scheduler) -> anyhow::Result<()> {
 }
 
 /// What was handled, for people.
-fn summary(metrics: &BTreeMap<String, LabelMetrics>, unfinished: usize) -> String {
+fn summary(metrics: &BTreeMap<String, LabelMetrics>, stopped: Stopped) -> String {
     let mut lines: Vec<String> = metrics
         .iter()
         .map(|(label, counts)| {
@@ -251,8 +254,11 @@ fn summary(metrics: &BTreeMap<String, LabelMetrics>, unfinished: usize) -> Strin
     if lines.is_empty() {
         lines.push("nothing was handled".to_owned());
     }
-    if unfinished > 0 {
-        lines.push(format!("{unfinished} batches were broken off; they are handled after the next start"));
+    if stopped.unfinished > 0 {
+        lines.push(format!("{} batches were broken off; they are handled after the next start", stopped.unfinished));
+    }
+    if stopped.lost > 0 {
+        lines.push(format!("{} messages waited in a queue that ended with this program; they are lost", stopped.lost));
     }
     lines.join("\n")
 }
@@ -336,9 +342,10 @@ mod tests {
 
     #[test]
     fn a_summary_counts_what_was_done() {
-        assert_eq!(summary(&BTreeMap::new(), 0), "nothing was handled");
+        assert_eq!(summary(&BTreeMap::new(), Stopped::default()), "nothing was handled");
         let counts = LabelMetrics { completed: 3, seconds: 1.5, ..LabelMetrics::default() };
-        let text = summary(&BTreeMap::from([("add".to_owned(), counts)]), 1);
-        assert!(text.starts_with("add\t3 done in 1.5 s") && text.ends_with("after the next start"), "{text}");
+        let text = summary(&BTreeMap::from([("add".to_owned(), counts)]), Stopped { unfinished: 1, lost: 2 });
+        assert!(text.starts_with("add\t3 done in 1.5 s") && text.contains("1 batches were broken off"), "{text}");
+        assert!(text.ends_with("2 messages waited in a queue that ended with this program; they are lost"), "{text}");
     }
 }

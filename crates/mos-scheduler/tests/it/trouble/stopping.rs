@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use mos_core::BoxError;
-use mos_scheduler::{Event, EventSink, ItemState, SchedulerOptions, Stopped};
+use mos_scheduler::{
+    Event, EventSink, HandlerContext, HandlerError, ItemState, Registration, ScheduleMessage, SchedulerOptions, Stopped,
+};
 use tokio::sync::Semaphore;
 
 use super::{
@@ -24,7 +26,7 @@ async fn what_is_too_slow_goes_back_and_is_done_later(stores: Stores) {
     let message = message("add", "slow");
     submit(&slow, [&message]).await;
     until("the handler begins", async || seen.count("slow") == 1).await;
-    assert_eq!(slow.stop().await, Stopped { unfinished: 1 });
+    assert_eq!(slow.stop().await, Stopped { unfinished: 1, lost: 0 });
     assert!(!slow.is_running());
     assert_eq!(state_of(&slow, &message).await, Some(ItemState::Waiting));
     assert_eq!(slow.metrics()["add"].released, 1);
@@ -53,7 +55,7 @@ async fn what_is_being_handled_ends_before_the_scheduler(stores: Stores) {
     });
     until("it was told to stop", async || !scheduler.is_running()).await;
     gate.add_permits(2);
-    assert_eq!(stopping.await.unwrap(), Stopped { unfinished: 0 });
+    assert_eq!(stopping.await.unwrap(), Stopped::default());
     assert_eq!(state_of(&scheduler, &messages[0]).await, Some(ItemState::Completed));
     assert_eq!(state_of(&scheduler, &messages[1]).await, Some(ItemState::Waiting), "a durable queue keeps it");
     assert!(!scheduler.wait_until_idle(Duration::from_millis(20)).await.unwrap(), "it still waits");
@@ -74,11 +76,66 @@ async fn a_queue_that_ends_with_the_process_is_emptied_first() {
         (0..40).map(|number| message(if number % 2 == 0 { "add" } else { "read" }, &number.to_string())).collect();
     submit(&scheduler, &messages).await;
     scheduler.start();
-    assert_eq!(scheduler.stop().await, Stopped { unfinished: 0 });
+    assert_eq!(scheduler.stop().await, Stopped::default());
     for message in &messages {
         assert_eq!(state_of(&scheduler, message).await, Some(ItemState::Completed), "{}", message.content);
     }
     assert_eq!(seen.all().len(), 40);
+}
+
+/// A handler that fails so often before it does its work.
+fn failing_first(seen: &Seen, n_failures: usize) -> Registration {
+    let seen = seen.clone();
+    Registration::new(move |_: HandlerContext, _: Vec<ScheduleMessage>| {
+        let seen = seen.clone();
+        async move {
+            seen.note("attempt");
+            if seen.count("attempt") <= n_failures { Err(HandlerError::retry("not yet")) } else { Ok(()) }
+        }
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn attempts_that_come_due_in_time_are_made_before_a_queue_ends_with_the_process() {
+    let stores = in_memory();
+    let soon = SchedulerOptions {
+        is_durable: false,
+        first_retry: Duration::from_secs(2),
+        longest_retry: Duration::from_secs(5),
+        drain: Duration::from_secs(30),
+        ..options()
+    };
+    let (scheduler, seen) = (scheduler(&stores, soon), Seen::default());
+    scheduler.register_handlers([("add", failing_first(&seen, 2))]).unwrap();
+    let message = message("add", "x");
+    submit(&scheduler, [&message]).await;
+    scheduler.start();
+    until("the first attempt fails", async || seen.count("attempt") == 1).await;
+    assert_eq!(scheduler.stop().await, Stopped::default());
+    assert_eq!((state_of(&scheduler, &message).await, seen.count("attempt")), (Some(ItemState::Completed), 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_due_too_late_is_not_waited_for_and_counted_as_lost_with_its_queue() {
+    let stores = in_memory();
+    let late = SchedulerOptions {
+        is_durable: false,
+        first_retry: Duration::from_secs(3_600),
+        longest_retry: Duration::from_secs(3_600),
+        drain: Duration::from_secs(30),
+        ..options()
+    };
+    let (scheduler, seen) = (scheduler(&stores, late), Seen::default());
+    scheduler.register_handlers([("add", failing_first(&seen, 1)), ("read", noting(&seen))]).unwrap();
+    let (failed, other) = (message("add", "x"), message("read", "y"));
+    submit(&scheduler, [&failed, &other]).await;
+    scheduler.start();
+    until("the first attempt fails", async || seen.count("attempt") == 1).await;
+    let began = tokio::time::Instant::now();
+    assert_eq!(scheduler.stop().await, Stopped { unfinished: 0, lost: 1 });
+    assert!(began.elapsed() < Duration::from_secs(30), "nobody waits for what does not come");
+    assert_eq!(state_of(&scheduler, &failed).await, Some(ItemState::Waiting));
+    assert_eq!(state_of(&scheduler, &other).await, Some(ItemState::Completed));
 }
 
 /// Lives as long as the scheduler that knows it.
