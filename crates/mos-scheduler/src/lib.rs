@@ -29,7 +29,7 @@ pub use cube::{CubeActivation, CubeWork, Cubes, OpenError, Organized, SchedulerC
 pub use dispatcher::Stopped;
 pub use event::{Event, EventLog, EventSink, RecordedEvent};
 pub use handler::{Handler, HandlerContext, HandlerError, Registration};
-pub use handlers::api_mix_search::{MixOptions, StoredHit, StoredMix, stored_mix};
+pub use handlers::api_mix_search::{MixOptions, StoredHit, StoredMix, prepare_once, stored_mix};
 pub use handlers::mem_dream::{DiaryEntry, DreamOptions, diary};
 pub use handlers::mem_feedback::{
     FeedbackChange, FeedbackMemory, FeedbackOptions, FeedbackParts, FeedbackReport, FeedbackRequest, feedback,

@@ -1,5 +1,7 @@
 //! `api_mix_search`: a thorough search is done ahead of the next question of the same words.
 
+mod once;
+
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -11,6 +13,8 @@ use mos_core::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+
+pub use once::prepare_once;
 
 use super::steps::of_batch;
 use crate::handler::{HandlerContext, HandlerError};
@@ -38,11 +42,14 @@ pub struct MixOptions {
     pub max_answers: usize,
     /// How long one is kept.
     pub max_age: Duration,
+    /// How long the same question has no other one prepared. What was added to the cube meanwhile, searches find that do not
+    /// wait for a model.
+    pub fresh: Duration,
 }
 
 impl Default for MixOptions {
     fn default() -> Self {
-        Self { max_answers: 20, max_age: Duration::from_secs(24 * 3_600) }
+        Self { max_answers: 20, max_age: Duration::from_secs(24 * 3_600), fresh: Duration::from_secs(600) }
     }
 }
 
@@ -64,6 +71,9 @@ pub struct StoredMix {
     pub user: UserId,
     /// What.
     pub query: String,
+    /// Names the question with the wishes that it was asked with.
+    #[serde(default)]
+    pub asked: String,
     /// When it was prepared.
     pub at: Timestamp,
     /// The memories that fit, best first.
@@ -171,7 +181,7 @@ async fn prepare(context: &HandlerContext, message: &ScheduleMessage, options: M
     }
     let found = context.cube.text.search(&request).await?;
     let (user, query) = (&message.user_id, request.query.as_str());
-    let value = written(stored(user, query, found, context.clock.now()))?;
+    let value = written(stored(message, query, found, context.clock.now()))?;
     let (scope, key) = (context.cube.scope(), answer_key(user, query));
     // The list first: an answer that nobody knows of would stay for ever.
     note(context, &scope, user, &key, options).await?;
@@ -192,14 +202,21 @@ async fn is_any_gone(context: &HandlerContext, value: &Value) -> Result<bool, Ha
     Ok(ids.iter().any(|id| known.iter().all(|item| item.id != *id)))
 }
 
-fn stored(user: &UserId, query: &str, found: Found, at: Timestamp) -> StoredMix {
+fn stored(message: &ScheduleMessage, query: &str, found: Found, at: Timestamp) -> StoredMix {
     let hits = found.hits.into_iter().map(|mut hit| {
         // Vectors are large and can be had from the memory itself.
         hit.item.metadata.take_embedding();
         hit.item.metadata.history.clear();
         StoredHit { item: hit.item, score: hit.score, relativity: hit.relativity }
     });
-    StoredMix { user: user.clone(), query: normal(query), at, hits: hits.collect(), notes: found.notes }
+    StoredMix {
+        user: message.user_id.clone(),
+        query: normal(query),
+        asked: once::asked(&message.user_id, &message.content),
+        at,
+        hits: hits.collect(),
+        notes: found.notes,
+    }
 }
 
 /// The answer as a document; the last of its memories are left out when there is no room for them.

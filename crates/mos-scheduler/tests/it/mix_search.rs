@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mos_core::{Clock, StateStore};
 use mos_scheduler::ItemState;
-use mos_scheduler::handlers::api_mix_search::{MixOptions, stored_mix};
+use mos_scheduler::handlers::api_mix_search::{MixOptions, prepare_once, stored_mix};
 use mos_scheduler::handlers::refining::WorkOptions;
 use mos_scheduler::label::API_MIX_SEARCH;
 use mos_scheduler::monitor::{forget, forget_user};
@@ -43,8 +43,46 @@ async fn an_answer_is_there_for_the_next_question_of_its_user() {
 }
 
 #[tokio::test]
+async fn a_question_is_prepared_once_while_its_answer_is_fresh_or_on_its_way() {
+    let world = World::new(WorkOptions::default(), &Models::default());
+    world.facts(&["Ann likes tea."]).await;
+    let fresh = MixOptions::default().fresh;
+    let asks = async |content: &str| {
+        prepare_once(&world.scheduler, world.message(API_MIX_SEARCH, content), fresh).await.unwrap()
+    };
+    let settle = async || assert!(world.scheduler.wait_until_idle(Duration::from_secs(60)).await.unwrap());
+    world.scheduler.stop().await;
+    let tea = content("Does Ann like tea?");
+    assert!(asks(&tea).await);
+    world.clock.advance(fresh);
+    assert!(!asks(&tea).await, "it is on its way, though it takes long");
+    world.scheduler.start();
+    settle().await;
+    assert!(!asks(&tea).await, "the answer is fresh");
+
+    let more = json!({"query": "Does Ann like tea?", "user_id": "ann", "mode": "mixture", "top_k": 5}).to_string();
+    assert!(asks(&more).await, "the same words ask for more");
+    settle().await;
+    assert!(!asks(&more).await);
+    world.clock.advance(fresh + Duration::from_secs(1));
+    assert!(asks(&more).await, "the answer has grown old");
+    settle().await;
+    forget_user(&*world.state, &world.cube.scope(), &"ann".into()).await.unwrap();
+    assert!(asks(&more).await, "the answer has gone");
+    assert!(!asks(&more).await);
+    settle().await;
+    assert!(n_hits(&world, "ann", "Does Ann like tea?").await.is_some());
+
+    let given_up = world.message(API_MIX_SEARCH, "{}");
+    assert!(prepare_once(&world.scheduler, given_up.clone(), fresh).await.unwrap());
+    settle().await;
+    let status = world.scheduler.item_status(&world.cube.scope(), &given_up.item_id).await.unwrap().unwrap();
+    assert_eq!(status.status, ItemState::Failed, "what is wrong with it can be seen");
+}
+
+#[tokio::test]
 async fn answers_are_bounded_in_number_and_age() {
-    let mix = MixOptions { max_answers: 2, max_age: Duration::from_secs(100) };
+    let mix = MixOptions { max_answers: 2, max_age: Duration::from_secs(100), ..MixOptions::default() };
     let world = World::new(WorkOptions { mix, ..WorkOptions::default() }, &Models::default());
     world.facts(&["Ann likes tea."]).await;
     for query in ["tea one?", "tea two?", "tea three?"] {

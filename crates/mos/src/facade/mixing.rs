@@ -6,7 +6,7 @@
 
 use mos_core::filter::VALID_TO;
 use mos_core::{Access, Duplicates, Filter, MemoryItem, MemoryType, SearchMode, SearchRequest, Status, UserId, moment};
-use mos_scheduler::{MixOptions, StoredHit, StoredMix, label, stored_mix};
+use mos_scheduler::{MixOptions, ScheduleMessage, StoredHit, StoredMix, label, prepare_once, stored_mix};
 use serde_json::{Value, json};
 
 use super::sending::MAX_CONVERSATION;
@@ -21,10 +21,21 @@ impl Mos {
             && let Some(content) = prepared_later(request)
         {
             let session = request.session.as_ref();
-            self.send_later(self.message(label::API_MIX_SEARCH, user, &cube.info().cube_id, session, content));
+            self.prepare_later(self.message(label::API_MIX_SEARCH, user, &cube.info().cube_id, session, content));
             now.mode = SearchMode::Fast;
         }
         now
+    }
+
+    /// Sends a question whose answer is to be prepared, off the path of the search: once, while it is fresh or on its way.
+    fn prepare_later(&self, message: ScheduleMessage) {
+        let (Some(scheduler), Some(task)) = (self.scheduler(), self.parts.sending.begin()) else { return };
+        tokio::spawn(async move {
+            if let Err(error) = prepare_once(&scheduler, message, MixOptions::default().fresh).await {
+                tracing::warn!(%error, "a question could not be put into the queue; no answer is prepared for the next time");
+            }
+            drop(task);
+        });
     }
 
     /// Whether the thorough part of a search is done in the background: not for somebody who only reads the cube, for whom

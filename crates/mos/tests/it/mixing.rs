@@ -87,6 +87,28 @@ async fn a_mixture_search_is_answered_at_once_and_the_next_one_with_what_was_pre
 }
 
 #[tokio::test]
+async fn a_question_that_is_repeated_is_prepared_once() {
+    let (folder, model) = (tempfile::tempdir().unwrap(), knowing());
+    let mos = house(folder.path(), "optimized_scheduler", &model).await;
+    mos.add(Add::text("my kayak is blue").user("ann")).await.unwrap();
+    mos.add(Add::text(REX).user("ann")).await.unwrap();
+    work(&mos).await;
+    let n_sent = async || {
+        mos.wait_for_sending().await;
+        mos.scheduler().unwrap().metrics().get("api_mix_search").map_or(0, |counts| counts.submitted)
+    };
+    for _ in 0..3 {
+        asked(&mos, "ann").await;
+    }
+    assert_eq!(n_sent().await, 1, "its answer is being prepared");
+    work(&mos).await;
+    for _ in 0..3 {
+        assert_eq!(asked(&mos, "ann").await, (vec![REX.to_owned()], true));
+    }
+    assert_eq!(n_sent().await, 1, "its answer is fresh");
+}
+
+#[tokio::test]
 async fn without_the_optimized_scheduler_a_mixture_search_does_both_at_once() {
     let (folder, model) = (tempfile::tempdir().unwrap(), knowing());
     let mos = house(folder.path(), "general_scheduler", &model).await;
