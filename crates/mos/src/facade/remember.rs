@@ -250,7 +250,7 @@ impl Mos {
     }
 
     /// How many tokens of a memory the encoder reads; `None` when it does not tell.
-    async fn read_by_encoder(&self) -> Option<usize> {
+    pub(crate) async fn read_by_encoder(&self) -> Option<usize> {
         match self.embedder().max_tokens().await {
             Ok(max_tokens) => max_tokens,
             // Whoever stores something is told why there is no encoder.

@@ -6,13 +6,15 @@ use async_trait::async_trait;
 use mos_core::graph::Direction;
 use mos_core::graph::kinds::MERGED_TO;
 use mos_core::{
-    ChatModel, CubeId, MemoryError, MemoryId, ModelError, Origin, Reading, RecordStore, Scope, StoreError, UserId,
+    ChatModel, CubeId, MemReader, MemoryError, MemoryId, ModelError, Origin, Reading, RecordStore, Scope, StoreError,
+    UserId,
 };
 use mos_memory::organize::Report;
 use mos_scheduler::{CubeWork, Cubes, OpenError, Organized, SchedulerCube, StoredReading};
 
 use super::options;
 use super::promoted::{PromotedActivation, memory_error};
+use super::reader::FittingReader;
 use crate::error::{Error, Result};
 use crate::facade::{CubeActivation, CubeHandle, Mos, Parts};
 
@@ -51,8 +53,10 @@ fn open_error(error: Error) -> OpenError {
 /// Returns a cube as handlers get it.
 pub(crate) fn scheduler_cube(mos: &Mos, user: &UserId, handle: CubeHandle) -> Result<SchedulerCube> {
     let model = background_model(mos, user, &handle);
-    // It only draws from what is stored, and cuts nothing that is embedded.
-    let reader = model.is_some().then(|| mos.mem_reader(user, &handle.info().cube_id, None)).transpose()?;
+    let reader = match &model {
+        Some(_) => Some(Arc::new(FittingReader::new(mos, user, &handle.info().cube_id)?) as Arc<dyn MemReader>),
+        None => None,
+    };
     Ok(SchedulerCube {
         info: handle.info().clone(),
         user: user.clone(),

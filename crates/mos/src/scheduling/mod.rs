@@ -9,6 +9,7 @@ pub(crate) mod cubes;
 pub(crate) mod options;
 pub(crate) mod promoted;
 pub(crate) mod rabbitmq;
+mod reader;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};

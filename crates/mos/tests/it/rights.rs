@@ -59,12 +59,14 @@ const OPERATIONS: &[(&str, Kind)] = &[
     ("export_cube", Reads),
     ("register_again", Reads),
     ("ensure_cube", Reads),
+    ("skill_archive", Reads),
     ("view.get_all", Reads),
     ("view.search", Reads),
     ("view.chat", Reads),
     ("cube", Writes),
     ("add", Writes),
     ("remember", Writes),
+    ("add_skills", Writes),
     ("chat.remember", Writes),
     ("update", Writes),
     ("undo", Writes),
@@ -131,6 +133,11 @@ async fn read(operation: &str, case: &Case<'_>) -> mos::Result<()> {
         "export_cube" => mos.export_cube(user, one, &path).await.map(drop),
         "register_again" => mos.register_mem_cube(user, CubeSource::Known, one).await.map(drop),
         "ensure_cube" => mos.ensure_cube(user, cube).await.map(drop),
+        "skill_archive" => match mos.skill_archive(user, one, id).await {
+            // Past the rights: the memory of these cubes is none.
+            Err(Error::Invalid(text)) if text.contains("is no skill") => Ok(()),
+            archive => archive.map(drop),
+        },
         "view.get_all" => mos.view(user, [cube.clone()]).await?.get_all().await.map(drop),
         "view.search" => mos.view(user, [cube.clone()]).await?.search(Search::new("tea")).await.map(drop),
         "view.chat" => {
@@ -148,6 +155,7 @@ async fn write(operation: &str, case: &Case<'_>) -> mos::Result<()> {
         "cube" => mos.cube(user, cube).await.map(drop),
         "add" => mos.add(Add::text("I have a dog").user(user.clone()).cube(cube.clone())).await.map(drop),
         "remember" => mos.remember(case.remember()).await.map(drop),
+        "add_skills" => mos.add_skills(user, one, "forms.zip", crate::skills::one_skill()).await.map(drop),
         "chat.remember" => answered(mos, case.chat("My sister lives in Oslo").remember(true)).await,
         "update" => {
             let mut item = mos.get(&ann(), one, id).await?;

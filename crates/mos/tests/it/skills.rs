@@ -21,6 +21,11 @@ fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
     writer.finish().unwrap().into_inner()
 }
 
+/// An archive of one skill.
+pub(crate) fn one_skill() -> Vec<u8> {
+    archive(&[("forms/SKILL.md", HEAD)])
+}
+
 async fn skills(mos: &mos::Mos) -> Vec<MemoryItem> {
     let listing = mos.get_all(&ann(), None).await.unwrap();
     let all = listing.text_mem.into_iter().flat_map(|cube| cube.memories);
