@@ -1,9 +1,9 @@
 //! Takes jobs from the queue as long as there are workers for them.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use mos_core::{ClaimRequest, Claimed, Clock, IdSource, StoreError};
+use mos_core::{ClaimRequest, Claimed, Clock, IdSource, StoreError, Weights};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -36,11 +36,17 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn IdSource>,
     pub(crate) options: SchedulerOptions,
+    /// Those of the options, until others are set.
+    pub(crate) weights: RwLock<Weights>,
     /// Rings when a batch has ended.
     pub(crate) ended: Notify,
 }
 
 impl Shared {
+    pub(crate) fn weights(&self) -> Weights {
+        self.weights.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// How long messages of a handler stay with a consumer that says nothing. A claim takes those of every label for the usual
     /// time; whoever handles them makes it longer.
     pub(crate) fn lease(&self, registration: &Registration) -> Duration {
@@ -169,7 +175,7 @@ async fn idle(shared: &Shared, phase: &mut watch::Receiver<Phase>) {
 async fn claim(shared: &Shared, free: usize) -> Result<Vec<Vec<Claimed>>, StoreError> {
     let lease = shared.options.lease;
     let queue = &shared.submitter.queue;
-    let (consumer, weights) = (shared.options.consumer.clone(), shared.options.weights.clone());
+    let (consumer, weights) = (shared.options.consumer.clone(), shared.weights());
     let request = ClaimRequest { consumer, limit: free, lease, weights };
     let mut batches = Vec::new();
     for first in queue.claim(&request).await? {

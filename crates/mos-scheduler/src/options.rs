@@ -28,9 +28,13 @@ pub struct SchedulerOptions {
     pub is_durable: bool,
     /// Labels whose messages are refused; those that were in the queue before are handled.
     pub disabled: Vec<String>,
+    /// Tasks of the application that are remembered of a cube, at least 1. Beyond it those that have ended are forgotten, the
+    /// oldest first.
+    pub kept_tasks: usize,
     /// The name of this consumer.
     pub consumer: String,
-    /// How many batches in a row a cube is given before it is the next one's turn, when it is more than one.
+    /// How many batches in a row a cube is given before it is the next one's turn, when it is more than one. Others can be set
+    /// later on: [`Scheduler::set_weights`](crate::Scheduler::set_weights).
     pub weights: Weights,
 }
 
@@ -47,6 +51,7 @@ impl Default for SchedulerOptions {
             drain: Duration::from_secs(30),
             is_durable: true,
             disabled: Vec::new(),
+            kept_tasks: 20_000,
             consumer: "scheduler".to_owned(),
             weights: Weights::default(),
         }

@@ -1,12 +1,12 @@
 //! The scheduler as others see it.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use mos_core::{
     Clock, DeadJob, IdSource, JobId, JobQueue, JobState, NewJob, Page, Paging, QueueStats, Scope, StateStore,
-    StoreError,
+    StoreError, Weights,
 };
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -75,6 +75,7 @@ impl Scheduler {
             recent: Arc::default(),
             disabled: options.disabled.clone().into(),
             max_attempts: options.max_attempts.max(1),
+            kept_tasks: options.kept_tasks,
             awake: Arc::default(),
         };
         let shared = Shared {
@@ -86,6 +87,7 @@ impl Scheduler {
             running: Running::default(),
             clock,
             ids,
+            weights: RwLock::new(options.weights.clone()),
             options,
             ended: Notify::new(),
         };
@@ -332,6 +334,17 @@ impl Scheduler {
         let n_retried = self.queue().retry_dead(scope, &ids).await?;
         self.wake();
         Ok(n_retried)
+    }
+
+    /// Has cubes given so many batches in a row from the next claim on, in this process; programs that share a queue must say the
+    /// same. A turn that has lasted longer already ends.
+    pub fn set_weights(&self, weights: Weights) {
+        *self.shared.weights.write().unwrap_or_else(PoisonError::into_inner) = weights;
+    }
+
+    /// How many batches in a row cubes are given, where it is more than one.
+    pub fn weights(&self) -> Weights {
+        self.shared.weights()
     }
 
     /// What became of messages since the process began, by label.

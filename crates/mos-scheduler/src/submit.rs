@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mos_core::id::MAX_ID_BYTES;
-use mos_core::{Expected, JobId, JobQueue, NewJob, Scope, StateStore, StoreError};
+use mos_core::{Expected, JobId, JobQueue, JobState, NewJob, Scope, StateStore, StoreError};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -15,6 +15,15 @@ use crate::registry::Registry;
 
 /// The most items that a task of the application has in one cube.
 pub(crate) const MAX_TASK_ITEMS: usize = 1_000;
+
+/// The list of the tasks of a cube, in the order in which they were first heard of.
+const TASKS: &str = "scheduler/tasks";
+
+/// Entries that the list has besides, for processes that list tasks at the same time.
+const SPARE_TASKS: usize = 64;
+
+/// How many old tasks are looked at, at most, when a new one comes.
+const FORGETTING_ATTEMPTS: usize = 4;
 
 /// How often the document of a task is written again when somebody else changed it meanwhile.
 const TASK_ATTEMPTS: usize = 16;
@@ -38,6 +47,7 @@ pub(crate) struct Submitter {
     pub(crate) recent: Arc<Recent>,
     pub(crate) disabled: Arc<[String]>,
     pub(crate) max_attempts: u32,
+    pub(crate) kept_tasks: usize,
     /// Wakes the dispatcher of this process at once.
     pub(crate) awake: Arc<Notify>,
 }
@@ -153,6 +163,7 @@ impl Submitter {
         change: impl Fn(&mut Vec<String>) + Send,
     ) -> Result<(), StoreError> {
         let key = task_key(task);
+        let mut is_listed = false;
         for _ in 0..TASK_ATTEMPTS {
             let found = self.state.read(scope, &key).await?;
             let before = found.as_ref().map(|document| task_items(&document.value)).unwrap_or_default();
@@ -168,6 +179,11 @@ impl Submitter {
                     detail: "give further messages another task_id".to_owned(),
                 });
             }
+            if found.is_none() && !is_listed {
+                // First: a document that no list knows of would stay for ever.
+                self.list_task(scope, task).await?;
+                is_listed = true;
+            }
             let expected = found.map_or(Expected::Absent, |document| Expected::Version(document.version));
             match self.state.write(scope, &key, &json!({ "items": items }), expected).await {
                 Err(StoreError::Conflict(_)) => {}
@@ -175,6 +191,37 @@ impl Submitter {
             }
         }
         Err(StoreError::Conflict(format!("task `{task}` is changed by too many at once; submit again")))
+    }
+
+    /// Lists a new task, and forgets the oldest one when there are too many. One that has not ended takes a new place in the list.
+    async fn list_task(&self, scope: &Scope, task: &str) -> Result<(), StoreError> {
+        let n_kept = self.kept_tasks.max(1);
+        let mut listed = task.to_owned();
+        for _ in 0..FORGETTING_ATTEMPTS {
+            let number = self.state.append(scope, TASKS, &[json!(listed)], n_kept.saturating_add(SPARE_TASKS)).await?;
+            let surplus = number.saturating_sub(u64::try_from(n_kept).unwrap_or(u64::MAX));
+            let Some(before) = surplus.checked_sub(1) else { return Ok(()) };
+            let oldest = self.state.entries(scope, TASKS, before, 1).await?.pop();
+            let Some(name) = oldest.filter(|entry| entry.sequence == surplus) else { return Ok(()) };
+            let Some(name) = name.value.as_str() else { return Ok(()) };
+            if !self.is_open(scope, name).await? {
+                return self.state.remove(scope, &task_key(name)).await.map(drop);
+            }
+            listed = name.to_owned();
+        }
+        Ok(())
+    }
+
+    /// Whether a message of a task waits or is being handled.
+    async fn is_open(&self, scope: &Scope, task: &str) -> Result<bool, StoreError> {
+        let Some(document) = self.state.read(scope, &task_key(task)).await? else { return Ok(false) };
+        for item in task_items(&document.value).iter().rev() {
+            let state = self.queue.find(scope, &JobId::new(item.as_str())).await?;
+            if matches!(state, Some(JobState::Waiting | JobState::Claimed { .. })) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 

@@ -1,6 +1,7 @@
 //! How long a message stays with a consumer that says nothing.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use mos_core::{Clock, JobId, JobState, RandomIds, Scope};
@@ -14,8 +15,13 @@ use crate::support::{BareCubes, RuntimeClock, StateInMemory};
 const LEASE: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(600);
 
-fn endless() -> Registration {
-    Registration::new(|_: HandlerContext, _: Vec<ScheduleMessage>| std::future::pending::<Result<(), HandlerError>>())
+/// A handler that never ends, and counts how often it begins.
+fn endless(n_begun: &Arc<AtomicUsize>) -> Registration {
+    let n_begun = Arc::clone(n_begun);
+    Registration::new(move |_: HandlerContext, _: Vec<ScheduleMessage>| {
+        n_begun.fetch_add(1, Ordering::SeqCst);
+        std::future::pending::<Result<(), HandlerError>>()
+    })
 }
 
 /// How long it takes until another consumer gets a message.
@@ -39,7 +45,9 @@ async fn a_patient_handler_does_not_make_the_messages_of_others_wait() {
         sinks: Vec::new(),
         options: SchedulerOptions { lease: LEASE, limit: PATIENCE * 10, ..SchedulerOptions::default() },
     });
-    scheduler.register_handlers([("usual", endless()), ("patient", endless().min_idle(PATIENCE))]).unwrap();
+    let n_begun = Arc::new(AtomicUsize::new(0));
+    let handlers = [("usual", endless(&n_begun)), ("patient", endless(&n_begun).min_idle(PATIENCE))];
+    scheduler.register_handlers(handlers).unwrap();
     scheduler.start();
     let messages = ["usual", "patient"].map(|label| {
         let mut message = ScheduleMessage::new(label, "ann", "cube", "", &*clock, &RandomIds);
@@ -47,10 +55,11 @@ async fn a_patient_handler_does_not_make_the_messages_of_others_wait() {
         message
     });
     scheduler.submit_messages(messages.into()).await.unwrap();
-    for _ in 0..3 {
+    for _ in 0..10 {
         tokio::time::sleep(LEASE / 2).await;
         assert!(left(&scheduler, &*clock, "usual").await < LEASE * 2);
         assert!(left(&scheduler, &*clock, "patient").await > LEASE);
     }
+    assert_eq!(n_begun.load(Ordering::SeqCst), 2, "leases are kept as long as handlers work: each is begun once");
     scheduler.crash().await;
 }

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use mos_core::Weights;
 use mos_scheduler::{
     HandlerContext, HandlerError, ItemState, Priority, Registration, ScheduleMessage, SchedulerOptions,
 };
+use tokio::sync::Semaphore;
 
 use super::{
-    Seen, Stores, in_memory, message, message_of, noting, on_every_store, options, reason_of, scheduler, settle,
-    state_of, submit,
+    Seen, Stores, gated, in_memory, message, message_of, noting, on_every_store, options, reason_of, scheduler, settle,
+    state_of, submit, until,
 };
 
 on_every_store!(
@@ -106,6 +108,34 @@ async fn handlers_come_and_go(stores: Stores) {
     settle(&scheduler).await;
     assert_eq!(state_of(&scheduler, &next).await, Some(ItemState::Completed));
     assert_eq!(seen.all(), ["next"]);
+    scheduler.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn weights_can_be_changed_while_it_works() {
+    let stores = in_memory();
+    let options = SchedulerOptions { workers: 1, batch: 1, weights: Weights::new([("a".into(), 3)]), ..options() };
+    let (scheduler, seen, gate) = (scheduler(&stores, options), Seen::default(), Arc::new(Semaphore::new(0)));
+    scheduler.register_handlers([("add", noting(&seen)), ("wait", gated(&seen, &gate))]).unwrap();
+    scheduler.start();
+    // What is handled in one round: the only worker is busy until all are in the queue.
+    let round = async || {
+        let (first, n_before) = (message_of("ann", "z", "wait", "z"), seen.all().len());
+        submit(&scheduler, [&first]).await;
+        until("the worker is busy", async || seen.all().len() > n_before).await;
+        let messages: Vec<_> = ["a", "b"]
+            .iter()
+            .flat_map(|cube| (0..4).map(move |number| message_of(&format!("user {number}"), cube, "add", cube)))
+            .collect();
+        submit(&scheduler, &messages).await;
+        gate.add_permits(1);
+        settle(&scheduler).await;
+        seen.all().split_off(n_before + 1)
+    };
+    assert_eq!(round().await, ["a", "a", "a", "b", "a", "b", "b", "b"]);
+    scheduler.set_weights(Weights::new([("b".into(), 3)]));
+    assert_eq!(scheduler.weights().of(&"b".into()), 3);
+    assert_eq!(round().await, ["a", "b", "b", "b", "a", "b", "a", "a"]);
     scheduler.stop().await;
 }
 

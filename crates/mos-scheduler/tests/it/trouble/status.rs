@@ -7,6 +7,7 @@ use mos_core::{BoxError, Scope};
 use mos_scheduler::event::{ADD_MEMORY, KEPT_EVENTS, TASK_STATUS};
 use mos_scheduler::{
     Event, EventLog, EventSink, HandlerContext, HandlerError, ItemState, Registration, ScheduleMessage, Scheduler,
+    SchedulerOptions,
 };
 use tokio::sync::Semaphore;
 
@@ -20,6 +21,7 @@ on_every_store!(
     a_message_that_waits_can_be_taken_back,
     a_task_has_failed_when_one_of_its_messages_has,
     the_end_of_a_task_is_told_once,
+    tasks_that_have_ended_are_forgotten_the_oldest_first,
     events_are_kept_up_to_a_number,
 );
 
@@ -137,6 +139,30 @@ async fn the_end_of_a_task_is_told_once(stores: Stores) {
     gate.add_permits(1);
     settle(&scheduler).await;
     assert_eq!(words_of(&scheduler, &scope, "task").await, ["completed", "completed"]);
+    scheduler.stop().await;
+}
+
+async fn tasks_that_have_ended_are_forgotten_the_oldest_first(stores: Stores) {
+    let options = SchedulerOptions { kept_tasks: 2, ..options() };
+    let (scheduler, seen, gate) = (scheduler(&stores, options), Seen::default(), Arc::new(Semaphore::new(0)));
+    scheduler.register_handlers([("add", noting(&seen)), ("wait", gated(&seen, &gate))]).unwrap();
+    scheduler.start();
+    let open = of_task("open", message("wait", "x"));
+    submit(&scheduler, [&open]).await;
+    for task in ["one", "two", "three"] {
+        let message = of_task(task, message("add", task));
+        submit(&scheduler, [&message]).await;
+        until("it is done", async || state_of(&scheduler, &message).await == Some(ItemState::Completed)).await;
+    }
+    let mut states = Vec::new();
+    for task in ["open", "one", "two", "three"] {
+        let status = scheduler.task_status(&scope_of(&open), task).await.unwrap();
+        states.push(status.map(|task| task.status));
+    }
+    assert_eq!(states, [Some(ItemState::InProgress), None, None, Some(ItemState::Completed)]);
+    gate.add_permits(1);
+    settle(&scheduler).await;
+    assert_eq!(words_of(&scheduler, &scope_of(&open), "open").await, ["completed"]);
     scheduler.stop().await;
 }
 
