@@ -79,7 +79,8 @@ impl FeedbackRequest {
     }
 
     /// Reads a `mem_feedback` message: JSON with `feedback_content` (or `feedback`, `text`), `history` (or `messages`,
-    /// `chat_history`), `retrieved_memory_ids`, `feedback_time` and `session_id`; or plain text.
+    /// `chat_history`), `retrieved_memory_ids`, `feedback_time`, `session_id` and `request_name`; or plain text. Without a name
+    /// the message's is the request's.
     ///
     /// # Errors
     /// [`HandlerError::GiveUp`] for fields of the wrong form.
@@ -112,6 +113,7 @@ impl FeedbackRequest {
         }
         let text = |name: &str| fields.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
         request.time = text("feedback_time").map(str::to_owned);
+        request.name = text("request_name").map_or(request.name, str::to_owned);
         request.session = text("session_id").map(SessionId::from).or(request.session);
         Ok(request)
     }
@@ -230,11 +232,16 @@ pub async fn feedback_reports(state: &dyn StateStore, scope: &Scope) -> Result<V
     entries.into_iter().map(|entry| read(entry.value)).collect()
 }
 
-/// Where the decision about a request stands: two users may give theirs the same name.
-fn plan_key(request: &FeedbackRequest) -> String {
+/// Tells a request from all others: two users may give theirs the same name.
+fn mark(request: &FeedbackRequest) -> String {
     let mut hasher = blake3::Hasher::new();
     hasher.update(request.user.as_str().as_bytes()).update(b"\0").update(request.name.as_bytes());
-    format!("scheduler/feedback/plan/{}", hasher.finalize().to_hex())
+    hasher.finalize().to_hex().to_string()
+}
+
+/// Where the decision about a request stands.
+fn plan_key(request: &FeedbackRequest) -> String {
+    format!("scheduler/feedback/plan/{}", mark(request))
 }
 
 async fn report_of(
@@ -334,6 +341,8 @@ mod tests {
         assert_eq!((request.text.as_str(), request.history.len()), ("No, Porto.", 1));
         assert_eq!((request.retrieved, request.time.as_deref()), (vec!["a".into()], Some("2 May")));
         assert_eq!(request.session, Some("s".into()));
+        let named = FeedbackRequest::of_message(&message(r#"{"text": "x", "request_name": "n"}"#)).unwrap();
+        assert_eq!(named.name, "n");
         let plain = FeedbackRequest::of_message(&message("No, Porto.")).unwrap();
         assert_eq!((plain.text.as_str(), plain.history.len()), ("No, Porto.", 0));
         let null = FeedbackRequest::of_message(&message(r#"{"feedback_content": null, "history": null}"#)).unwrap();

@@ -214,6 +214,22 @@ async fn in_the_same_process_it_is_a_function_that_returns_its_report() {
 }
 
 #[tokio::test]
+async fn corrections_of_two_users_by_the_same_name_are_two() {
+    let update = |text: &str| operations(json!([{"action": "update", "memory": 1, "text": text, "reason": "moved"}]));
+    let (world, model) = world(&[update("Ann lives in Porto."), update("Ann lives in Lisbon.")]);
+    let ids = world.facts(&["Ann lives in Rome."]).await;
+    let parts = FeedbackParts { state: &*world.state, clock: &*world.clock, ids: &*world.ids };
+    for (user, text, lives) in [("ann", "I live in Porto.", "Porto"), ("bob", "She lives in Lisbon.", "Lisbon")] {
+        let mut request = FeedbackRequest::new("today", user, text);
+        request.retrieved = ids.clone();
+        let report = feedback(&world.cube, &request, &parts, &FeedbackOptions::default()).await.unwrap();
+        assert_eq!(report.updated.len(), 1, "{report:?}");
+        assert_eq!(texts(&world.cube).await, [format!("Ann lives in {lives}.")]);
+    }
+    assert_eq!(model.requests().len(), 2);
+}
+
+#[tokio::test]
 async fn without_a_model_the_words_are_kept_and_it_says_so() {
     let world = World::new(WorkOptions::default(), &Models::default());
     let ids = world.facts(&["Ann lives in Rome."]).await;

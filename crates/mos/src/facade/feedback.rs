@@ -43,6 +43,7 @@ impl Mos {
         let handle = self.target(&request.user, Some(cube)).await?;
         let Some(scheduler) = self.scheduler_of(label::MEM_FEEDBACK) else { return Ok(false) };
         let content = json!({
+            "request_name": request.name,
             "feedback_content": request.text,
             "history": request.history,
             "retrieved_memory_ids": request.retrieved,
@@ -55,8 +56,9 @@ impl Mos {
         }
         let cube = &handle.info().cube_id;
         let mut message = self.message(label::MEM_FEEDBACK, &request.user, cube, request.session.as_ref(), content);
-        // The name tells a repeated request.
-        message.item_id.clone_from(&request.name);
+        // The name tells a repeated request of its user; another one may give theirs the same.
+        let name = blake3::hash(json!([request.user, request.name]).to_string().as_bytes()).to_hex();
+        message.item_id = format!("feedback-{}", &name[..32]);
         message.task_id = task.map(str::to_owned);
         scheduler.submit_messages(vec![message]).await?;
         Ok(true)

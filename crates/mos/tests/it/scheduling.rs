@@ -1,5 +1,6 @@
 //! The scheduler through the facade: SQLite on disk, handlers of the program's own, the models that come with it.
 
+mod feedback;
 mod promoting;
 
 use std::path::Path;

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::plan::{Plan, Step, fingerprint};
 use super::replace::replaced;
-use super::{FeedbackChange, FeedbackMemory, FeedbackReport, FeedbackRequest};
+use super::{FeedbackChange, FeedbackMemory, FeedbackReport, FeedbackRequest, mark};
 use crate::cube::SchedulerCube;
 use crate::handler::HandlerError;
 use crate::handlers::steps::{NODE_ID, archive, cut, finish, is_in_use, original};
@@ -19,7 +19,7 @@ const N_SOURCES: usize = 4;
 /// How much of a memory a report shows, in characters.
 const MAX_REPORTED: usize = 300;
 
-/// Names, in a memory, the last feedback that changed it.
+/// Tells, in a memory, which feedback changed it last.
 const CORRECTED_BY: &str = "corrected_by";
 
 /// Does the steps in order and returns what was done, now or by an attempt before this one.
@@ -142,8 +142,8 @@ impl Work<'_> {
             self.report.reasons.push(format!("memory {id} is gone; it was not changed"));
             return Ok(());
         };
-        let is_done =
-            found.metadata.extra.get(CORRECTED_BY).and_then(|name| name.as_str()) == Some(self.request.name.as_str());
+        let mark = mark(self.request);
+        let is_done = found.metadata.extra.get(CORRECTED_BY).and_then(|known| known.as_str()) == Some(mark.as_str());
         if is_done {
             let before = found.metadata.history.last().map(|version| beginning(&version.memory)).unwrap_or_default();
             let text = beginning(&found.memory);
@@ -161,7 +161,7 @@ impl Work<'_> {
         };
         let mut item = found;
         item.memory = text;
-        item.metadata.extra.insert(CORRECTED_BY.to_owned(), json!(self.request.name));
+        item.metadata.extra.insert(CORRECTED_BY.to_owned(), json!(mark));
         let id = item.id.clone();
         let changed = self.text.update(&id, item, origin).await?;
         self.report.updated.push(FeedbackChange { id, text: beginning(&changed.memory), before: beginning(&said) });
