@@ -71,6 +71,15 @@ pub trait CubeWork: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`MemoryError::Unsupported`] for a cube that cannot be organised; store and model errors.
     async fn organize(&self, ids: Option<&[MemoryId]>) -> Result<Organized, MemoryError>;
+
+    /// Returns the activation memory of a cube whose memories are promoted no more, so that what was promoted before can be taken
+    /// back; `None` when it cannot be reached.
+    ///
+    /// # Errors
+    /// Store errors.
+    async fn former_activation(&self) -> Result<Option<Arc<dyn CubeActivation>>, MemoryError> {
+        Ok(None)
+    }
 }
 
 /// What organising changed.

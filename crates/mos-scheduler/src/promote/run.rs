@@ -1,5 +1,7 @@
 //! One look at whether activation memory is what it should be, and what follows from it.
 
+use std::sync::Arc;
+
 use mos_core::{ActivationId, Clock, Scope, StateStore, UserId};
 
 use super::choose::choose;
@@ -60,10 +62,10 @@ pub struct Promotion {
 /// Store errors; errors of computing and keeping activation memory; [`HandlerError::Retry`] when somebody else looks at the
 /// same time.
 pub async fn run(parts: PromotionParts<'_>, user: &UserId) -> Result<Promotion, HandlerError> {
-    let Some(activation) = parts.cube.activation.as_deref() else { return Ok(Promotion::default()) };
     if !parts.options.is_enabled {
         return withdraw(parts, user, RetireReason::SwitchedOff).await;
     }
+    let Some(activation) = parts.cube.activation.as_deref() else { return Ok(Promotion::default()) };
     let scope = parts.cube.scope();
     let stored: Stored<PromotionState> = load(parts.state, &scope, DOCUMENT, user).await?;
     let is_early = |at| !has_passed(at, parts.options.interval, parts.clock.now());
@@ -93,12 +95,16 @@ pub async fn withdraw(
     user: &UserId,
     reason: RetireReason,
 ) -> Result<Promotion, HandlerError> {
-    let Some(activation) = parts.cube.activation.as_deref() else { return Ok(Promotion::default()) };
     let scope = parts.cube.scope();
     let stored: Stored<PromotionState> = load(parts.state, &scope, DOCUMENT, user).await?;
     if stored.value.current.is_none() && !stored.value.is_unfinished() {
         return Ok(Promotion::default());
     }
+    let activation = match &parts.cube.activation {
+        Some(activation) => Some(Arc::clone(activation)),
+        None => parts.cube.work.former_activation().await?,
+    };
+    let Some(activation) = activation.as_deref() else { return Ok(Promotion::default()) };
     let mut look = Look { parts, activation, user, scope, stored };
     look.clean_up(&[]).await?;
     let outcome = look.put_down(reason).await?;

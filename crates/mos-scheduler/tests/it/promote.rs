@@ -155,6 +155,24 @@ async fn switching_off_withdraws_and_what_somebody_removed_is_neither_kept_nor_t
 }
 
 #[tokio::test]
+async fn what_was_promoted_goes_also_where_the_cube_has_no_activation_memory_any_more() {
+    let house = House::new();
+    let cube = story(&house).await;
+    house.caches.add("a cache of Ann's own");
+    make_stable(&house, &cube).await;
+    look(&house, &cube, &options()).await.unwrap();
+    let off = house.switched_off(&cube);
+    let withdrawn = look(&house, &off, &PromotionOptions::default()).await.unwrap();
+    assert_eq!((withdrawn.outcome, withdrawn.retired[0].reason), (Outcome::Withdrawn, RetireReason::SwitchedOff));
+    assert!(withdrawn.retired[0].memories.iter().all(|memory| memory.fate == Fate::Searchable), "{withdrawn:?}");
+    assert_eq!(
+        (house.caches.names(), house.caches.beginning_of_chats()),
+        (vec!["a cache of Ann's own".to_owned()], None)
+    );
+    assert_eq!(look(&house, &off, &PromotionOptions::default()).await.unwrap(), Promotion::default());
+}
+
+#[tokio::test]
 async fn texts_stay_within_their_budget() {
     let house = House::new();
     let general = house.general();

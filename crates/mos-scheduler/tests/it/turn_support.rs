@@ -210,7 +210,10 @@ impl CubeActivation for Caches {
 
 /// Nothing of a turn reads or organises.
 #[derive(Debug)]
-struct NoWork;
+struct NoWork {
+    /// What was promoted to before promotion was switched off.
+    former: Option<Arc<Caches>>,
+}
 
 #[async_trait]
 impl CubeWork for NoWork {
@@ -220,6 +223,10 @@ impl CubeWork for NoWork {
 
     async fn organize(&self, _ids: Option<&[MemoryId]>) -> Result<Organized, MemoryError> {
         Err(MemoryError::Unsupported("a turn organises nothing".to_owned()))
+    }
+
+    async fn former_activation(&self) -> Result<Option<Arc<dyn CubeActivation>>, MemoryError> {
+        Ok(self.former.clone().map(|caches| -> Arc<dyn CubeActivation> { caches }))
     }
 }
 
@@ -296,10 +303,16 @@ impl House {
             preferences: None,
             activation: Some(self.caches.clone()),
             reader: None,
-            work: Arc::new(NoWork),
+            work: Arc::new(NoWork { former: None }),
             model: model.map(|model| -> Arc<dyn ChatModel> { model }),
             embedder: embedder(),
         }
+    }
+
+    /// A cube where memories are promoted no more.
+    pub(crate) fn switched_off(&self, cube: &SchedulerCube) -> SchedulerCube {
+        let work = Arc::new(NoWork { former: Some(self.caches.clone()) });
+        SchedulerCube { activation: None, work, ..cube.clone() }
     }
 
     pub(crate) fn question(&self, user: &str, text: &str) -> ScheduleMessage {

@@ -79,8 +79,13 @@ pub(crate) fn background_model(mos: &Mos, user: &UserId, handle: &CubeHandle) ->
 
 /// The activation memory that is promoted for a user of a cube; `None` when chats could not begin with it.
 fn promoted(mos: &Mos, user: &UserId, handle: &CubeHandle) -> Result<Option<Arc<dyn mos_scheduler::CubeActivation>>> {
+    if options::promotes(mos.settings()) { promotable(mos, user, handle) } else { Ok(None) }
+}
+
+/// The activation memory of a user of a cube, whether memories are promoted to it or not.
+fn promotable(mos: &Mos, user: &UserId, handle: &CubeHandle) -> Result<Option<Arc<dyn mos_scheduler::CubeActivation>>> {
     let (cube, parts) = (handle.info(), &mos.parts);
-    let Some(state) = parts.state.clone().filter(|_| options::promotes(mos.settings())) else { return Ok(None) };
+    let Some(state) = parts.state.clone() else { return Ok(None) };
     let Some(backend) = parts.activation.of(cube)?.filter(|backend| backend.has_chats()) else { return Ok(None) };
     let activation = CubeActivation::promoted(backend.clone(), cube, user, Arc::clone(&parts.users));
     let base = mos.settings().base_prompt.clone();
@@ -128,6 +133,16 @@ impl CubeWork for FacadeWork {
         }
         let record = self.mos.parts.record.as_ref();
         Ok(organized(record, &self.handle.scope(), ids.unwrap_or_default(), &report).await?)
+    }
+
+    async fn former_activation(
+        &self,
+    ) -> std::result::Result<Option<Arc<dyn mos_scheduler::CubeActivation>>, MemoryError> {
+        Ok(promotable(&self.mos, &self.user, &self.handle).unwrap_or_else(|error| {
+            // What the settings no longer name chats do not begin with either.
+            tracing::debug!(%error, "what was promoted cannot be taken back by this program");
+            None
+        }))
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{ann, bob};
 async fn texts(mos: &Mos) -> Vec<String> {
     let listing = mos.get_all(&ann(), Some(&notes())).await.unwrap();
     let all = listing.text_mem.into_iter().flat_map(|cube| cube.memories);
-    let mut texts: Vec<String> = all.map(|item| item.memory).collect();
+    let mut texts: Vec<String> = all.filter(|item| item.working_copy_of().is_none()).map(|item| item.memory).collect();
     texts.sort();
     texts
 }
