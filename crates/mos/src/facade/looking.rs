@@ -174,7 +174,7 @@ fn texts_of(item: &KvCacheItem) -> Vec<String> {
 }
 
 fn promoted_cache(item: Option<&KvCacheItem>, promoted: PromotedCache) -> KeptCache {
-    let PromotedCache { id, memories, n_chats, promoted_at, is_used } = promoted;
+    let PromotedCache { id, memories, n_chats, promoted_at, is_used, .. } = promoted;
     KeptCache {
         id,
         is_promoted: true,

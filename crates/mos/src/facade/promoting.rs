@@ -1,5 +1,6 @@
 //! Activation memory that the scheduler promoted: what chats begin with, and when it is forgotten.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use mos_core::{ActivationId, ChatModel, Cube, CubeId, MemoryId, Scope, StateStore, UserId};
@@ -9,6 +10,7 @@ use serde::Serialize;
 use super::{CubeActivation, CubeHandle, Mos};
 use crate::error::Result;
 use crate::factories::as_configured;
+use crate::prompt;
 use crate::scheduling::beginning::{self, Beginning};
 use crate::scheduling::{options, promoted};
 
@@ -29,6 +31,9 @@ pub struct PromotedCache {
     pub id: ActivationId,
     /// The memories in it.
     pub memories: Vec<String>,
+    /// How many turns have retrieved each of them since it came into working memory, in their order; 0 for what the scheduler did
+    /// not choose itself.
+    pub recalls: Vec<u64>,
     /// How many chats began with it.
     pub n_chats: u64,
     /// When it was promoted, ISO 8601.
@@ -48,12 +53,20 @@ impl Mos {
         let Some(state) = &self.parts.state else { return Ok(Vec::new()) };
         let Some(kept) = promoted::read(state.as_ref(), &cube.scope(), user).await? else { return Ok(Vec::new()) };
         let base = self.parts.settings.base_prompt.as_deref();
+        let counted = mos_scheduler::promote::promoted(state.as_ref(), &cube.scope(), user).await?;
+        let counted: HashMap<String, u64> = counted
+            .into_iter()
+            .flat_map(|promoted| promoted.memories)
+            .map(|memory| (prompt::one_line(&memory.text), memory.recalls))
+            .collect();
         let used = kept.used;
         let caches = kept.states.into_iter().map(|(name, state)| {
             let id = ActivationId::new(name);
+            let memories = beginning::memories(base, &state.messages).unwrap_or_default();
             PromotedCache {
                 is_used: used.as_ref() == Some(&id),
-                memories: beginning::memories(base, &state.messages).unwrap_or_default(),
+                recalls: memories.iter().map(|memory| counted.get(memory).copied().unwrap_or(0)).collect(),
+                memories,
                 n_chats: state.n_chats,
                 promoted_at: state.promoted_at,
                 id,
@@ -127,7 +140,7 @@ impl Mos {
             None => None,
             Some(ids) => {
                 let items = cube.text_mem().get_by_ids(ids).await?;
-                Some(items.iter().map(|item| format!("- {}", crate::prompt::one_line(&item.memory))).collect())
+                Some(items.iter().map(|item| format!("- {}", prompt::one_line(&item.memory))).collect())
             }
         };
         for kept in all {

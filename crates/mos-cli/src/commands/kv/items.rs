@@ -62,9 +62,10 @@ fn promoted_row(cache: &PromotedCache) -> Value {
 }
 
 fn promoted_line(cache: &PromotedCache) -> String {
-    let PromotedCache { id, memories, n_chats, promoted_at, is_used } = cache;
+    let PromotedCache { id, memories, recalls, n_chats, promoted_at, is_used } = cache;
     let use_of_it = if *is_used { "chats begin with it" } else { "not in use" };
-    let told = memories.iter().map(|memory| format!("\n  - {memory}")).collect::<String>();
+    let told = |(memory, recalls): (&String, &u64)| format!("\n  - {memory} (recalled by {recalls} turns)");
+    let told = memories.iter().zip(recalls).map(told).collect::<String>();
     format!("{id}\tpromoted {promoted_at}\t{use_of_it}\t{n_chats} chats\t{} memories{told}", memories.len())
 }
 
@@ -121,4 +122,26 @@ fn describe(item: &KvCacheItem) -> String {
 
 pub(super) fn size_of(item: &KvCacheItem) -> String {
     item.summary().map_or_else(|| "no keys and values".to_owned(), |summary| format!("{:.2} MB", summary.size_mb))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_promoted_is_listed_with_its_memories_and_how_often_they_are_of_use() {
+        let cache = PromotedCache {
+            id: ActivationId::new("c1"),
+            memories: vec!["Max is a puppy".to_owned(), "Max likes biscuits".to_owned()],
+            recalls: vec![7, 0],
+            n_chats: 12,
+            promoted_at: "2026-01-02T03:04:05Z".to_owned(),
+            is_used: true,
+        };
+        let expected = "c1\tpromoted 2026-01-02T03:04:05Z\tchats begin with it\t12 chats\t2 memories\n  - Max is a puppy \
+                        (recalled by 7 turns)\n  - Max likes biscuits (recalled by 0 turns)";
+        assert_eq!(promoted_line(&cache), expected);
+        let row = promoted_row(&cache);
+        assert_eq!((&row["promoted"], &row["n_chats"], &row["recalls"]), (&json!(true), &json!(12), &json!([7, 0])));
+    }
 }
