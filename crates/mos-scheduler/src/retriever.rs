@@ -120,7 +120,7 @@ impl Retriever {
     }
 
     async fn open(&self, user: &UserId, cube: &CubeId) -> Result<Arc<SchedulerCube>, MemoryError> {
-        self.cubes.open(user, cube).await.map_err(|error| match error {
+        self.cubes.open_to_read(user, cube).await.map_err(|error| match error {
             OpenError::Gone(reason) => MemoryError::Invalid(reason),
             OpenError::Failed(reason) => {
                 MemoryError::Store(mos_core::StoreError::Unavailable { backend: "cube", source: reason.into() })

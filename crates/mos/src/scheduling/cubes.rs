@@ -25,12 +25,24 @@ pub(crate) struct FacadeCubes {
     pub(crate) parts: Weak<Parts>,
 }
 
+impl FacadeCubes {
+    fn mos(&self) -> std::result::Result<Mos, OpenError> {
+        let parts = self.parts.upgrade();
+        parts.map(Mos::within).ok_or_else(|| OpenError::Failed("the program is ending".to_owned()))
+    }
+}
+
 #[async_trait]
 impl Cubes for FacadeCubes {
     async fn open(&self, user: &UserId, cube: &CubeId) -> std::result::Result<Arc<SchedulerCube>, OpenError> {
-        let parts = self.parts.upgrade();
-        let mos = parts.map(Mos::within).ok_or_else(|| OpenError::Failed("the program is ending".to_owned()))?;
+        let mos = self.mos()?;
         let handle = mos.cube(user, cube).await.map_err(open_error)?;
+        scheduler_cube(&mos, user, handle).map(Arc::new).map_err(open_error)
+    }
+
+    async fn open_to_read(&self, user: &UserId, cube: &CubeId) -> std::result::Result<Arc<SchedulerCube>, OpenError> {
+        let mos = self.mos()?;
+        let handle = mos.readable_cube(user, cube).await.map_err(open_error)?;
         scheduler_cube(&mos, user, handle).map(Arc::new).map_err(open_error)
     }
 

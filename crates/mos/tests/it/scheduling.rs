@@ -2,6 +2,7 @@
 
 mod feedback;
 mod promoting;
+mod retrieving;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
