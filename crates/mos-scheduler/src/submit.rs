@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mos_core::id::MAX_ID_BYTES;
+use mos_core::state::MAX_STATE_KEY_BYTES;
 use mos_core::{Expected, JobId, JobQueue, JobState, NewJob, Scope, StateStore, StoreError};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -244,8 +245,14 @@ fn group(message: &ScheduleMessage) -> String {
     if name.len() <= MAX_ID_BYTES { name } else { format!("#{}:{label}", blake3::hash(user.as_bytes()).to_hex()) }
 }
 
+/// Where the items of a task stand. Of a task whose name leaves no room in a key, its hash stands there.
 pub(crate) fn task_key(task: &str) -> String {
-    format!("scheduler/task/{task}")
+    let key = format!("scheduler/task/{task}");
+    if key.len() <= MAX_STATE_KEY_BYTES {
+        key
+    } else {
+        format!("scheduler/task/#{}", blake3::hash(task.as_bytes()).to_hex())
+    }
 }
 
 pub(crate) fn task_items(document: &Value) -> Vec<String> {
@@ -271,6 +278,16 @@ mod tests {
         assert_ne!(groups[0], groups[1]);
         assert!(groups.iter().all(|group| group.len() <= MAX_ID_BYTES), "{groups:?}");
         assert_eq!(group(&message("ann")), "3:ann:mem_organize");
+    }
+
+    #[test]
+    fn tasks_with_long_names_have_keys_of_their_own_that_stores_take() {
+        let (one, other) = (format!("{}1", "t".repeat(1_000)), format!("{}2", "t".repeat(1_000)));
+        assert_ne!(task_key(&one), task_key(&other));
+        for key in [task_key(&one), task_key(&"t".repeat(497)), task_key(&"t".repeat(498)), task_key("import")] {
+            assert!(key.len() <= MAX_STATE_KEY_BYTES, "{key}");
+        }
+        assert_eq!(task_key("import"), "scheduler/task/import");
     }
 
     #[test]
