@@ -46,7 +46,7 @@ pub(crate) async fn handle(shared: Arc<Shared>, claims: Vec<Claimed>, stop: watc
     };
     let (label, claim) = (messages[0].label.clone(), tickets[0].claim);
     let started = Instant::now();
-    shared.running.begin(claim, &messages, shared.clock.now());
+    let listed = shared.running.begin(claim, &messages, shared.clock.now());
     let span = tracing::info_span!(
         "job", label = %label, cube = %messages[0].mem_cube_id, user = %messages[0].user_id,
         trace_id = %messages[0].trace_id, n_messages = messages.len()
@@ -67,7 +67,7 @@ pub(crate) async fn handle(shared: Arc<Shared>, claims: Vec<Claimed>, stop: watc
     }
     .instrument(span)
     .await;
-    shared.running.end(claim);
+    drop(listed);
 }
 
 /// The messages in jobs; all of one user and label, as jobs of one group are: a handler works with one user's rights.

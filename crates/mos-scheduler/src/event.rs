@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::FutureExt;
 use jiff::Timestamp;
 use mos_core::{BoxError, CubeId, LogEntry, Message, Scope, StateStore, StoreError, UserId};
 use serde::{Deserialize, Serialize};
@@ -199,7 +201,8 @@ impl EventLog {
         self.state.append(scope, LOG, &entries, KEPT_EVENTS).await?;
         for event in events {
             for sink in &self.sinks {
-                if let Err(error) = sink.publish(&event).await {
+                let published = AssertUnwindSafe(sink.publish(&event)).catch_unwind().await;
+                if let Err(error) = published.unwrap_or_else(|_| Err("it panicked".into())) {
                     tracing::warn!(event = %event.label, %error, "an event could not be published; it is in the log");
                 }
             }

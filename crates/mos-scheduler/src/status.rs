@@ -116,8 +116,10 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    pub(crate) fn begin(&self, claim: u64, messages: &[ScheduleMessage], at: Timestamp) {
-        let Some(first) = messages.first() else { return };
+    /// Lists a batch until what is returned is dropped, however its handling ends.
+    pub(crate) fn begin(&self, claim: u64, messages: &[ScheduleMessage], at: Timestamp) -> Listed<'_> {
+        let listed = Listed { running: self, claim };
+        let Some(first) = messages.first() else { return listed };
         let task = RunningTask {
             item_id: first.item_id.clone(),
             user_id: first.user_id.clone(),
@@ -133,10 +135,7 @@ impl Running {
             duration_seconds: None,
         };
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).insert(claim, task);
-    }
-
-    pub(crate) fn end(&self, claim: u64) {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).remove(&claim);
+        listed
     }
 
     pub(crate) fn all(&self) -> Vec<RunningTask> {
@@ -145,6 +144,19 @@ impl Running {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+}
+
+/// A batch in the list of those that are being handled.
+#[derive(Debug)]
+pub(crate) struct Listed<'a> {
+    running: &'a Running,
+    claim: u64,
+}
+
+impl Drop for Listed<'_> {
+    fn drop(&mut self) {
+        self.running.tasks.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.claim);
     }
 }
 

@@ -201,6 +201,17 @@ impl EventSink for Unreachable {
     }
 }
 
+/// Panics without a word on the screen.
+#[derive(Debug)]
+struct Broken;
+
+#[async_trait]
+impl EventSink for Broken {
+    async fn publish(&self, _: &Event) -> Result<(), BoxError> {
+        std::panic::resume_unwind(Box::new("the wheel came off".to_owned()))
+    }
+}
+
 /// Hands events on.
 #[derive(Debug)]
 struct Listening(Seen);
@@ -214,9 +225,10 @@ impl EventSink for Listening {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sink_that_fails_does_not_fail_the_handler() {
+async fn a_sink_that_fails_or_panics_does_not_fail_the_handler() {
     let (stores, published) = (in_memory(), Seen::default());
-    let sinks: Vec<Arc<dyn EventSink>> = vec![Arc::new(Unreachable), Arc::new(Listening(published.clone()))];
+    let sinks: Vec<Arc<dyn EventSink>> =
+        vec![Arc::new(Unreachable), Arc::new(Broken), Arc::new(Listening(published.clone()))];
     let scheduler = scheduler_telling(&stores, options(), sinks);
     let handler = |context: HandlerContext, messages: Vec<ScheduleMessage>| async move {
         let events = messages.iter().map(|one| Event::of(one, ADD_MEMORY, "m", "a memory", context.clock.now()));
@@ -224,14 +236,18 @@ async fn a_sink_that_fails_does_not_fail_the_handler() {
     };
     scheduler.register_handlers([("add", Registration::new(handler))]).unwrap();
     scheduler.start();
-    let message = message("add", "x");
-    submit(&scheduler, [&message]).await;
+    let (first, last) = (message("add", "x"), of_task("task", message("add", "y")));
+    submit(&scheduler, [&first]).await;
     settle(&scheduler).await;
-    assert_eq!(state_of(&scheduler, &message).await, Some(ItemState::Completed));
+    assert_eq!(state_of(&scheduler, &first).await, Some(ItemState::Completed));
     assert_eq!(scheduler.metrics()["add"].retried, 0);
-    let events = scheduler.events().events(&scope_of(&message), 0, 10).await.unwrap();
+    let events = scheduler.events().events(&scope_of(&first), 0, 10).await.unwrap();
     assert_eq!((events.len(), events[0].event.label.as_str()), (1, ADD_MEMORY), "it is in the log");
     assert_eq!(published.all(), ["a memory"], "and the other sink has it");
+    submit(&scheduler, [&last]).await;
+    settle(&scheduler).await;
+    assert_eq!(words_of(&scheduler, &scope_of(&last), "task").await, ["completed"], "nor the end of a task");
+    assert!(scheduler.running().is_empty());
     scheduler.stop().await;
 }
 
