@@ -128,6 +128,16 @@ mod tests {
         assert_eq!((options.limit, options.drain), (Duration::from_secs(90), Duration::from_secs(90)));
         assert_eq!(options.disabled, ["mem_dream"]);
         assert_eq!(scheduler_options(&settings(json!({"enable_parallel_dispatch": false}))).workers, 1);
+        let weights = scheduler_options(&settings(json!({"cube_weights": {"big": 4}}))).weights;
+        assert_eq!((weights.of(&"big".into()), weights.of(&"other".into())), (4, 1));
+    }
+
+    #[test]
+    fn nothing_is_reflected_on_unless_it_is_asked_for() {
+        assert!(work_options(&Settings::default()).dream.is_none());
+        assert!(work_options(&settings(json!({}))).dream.is_none());
+        assert!(work_options(&settings(json!({"enable_dream": false}))).dream.is_none());
+        assert!(work_options(&settings(json!({"enable_dream": true}))).dream.is_some());
     }
 
     #[test]
