@@ -149,7 +149,7 @@ async fn comes_due(shared: &Shared, since: Instant) -> bool {
             return false;
         }
     };
-    let left = shared.options.drain.saturating_sub(since.elapsed());
+    let left = shared.options.drain_retries.min(shared.options.drain).saturating_sub(since.elapsed());
     // What is past its time is due now.
     next.is_some_and(|at| Duration::try_from(at.duration_since(shared.clock.now())).map_or(true, |wait| wait < left))
 }

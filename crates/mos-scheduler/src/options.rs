@@ -24,6 +24,8 @@ pub struct SchedulerOptions {
     pub longest_retry: Duration,
     /// How long [`Scheduler::stop`](crate::Scheduler::stop) waits for what is being handled.
     pub drain: Duration,
+    /// For how much of that time it waits for further attempts of what failed, where the queue ends with the process.
+    pub drain_retries: Duration,
     /// Whether the queue outlives the process. If not, stopping handles what waits first.
     pub is_durable: bool,
     /// Labels whose messages are refused; those that were in the queue before are handled.
@@ -49,6 +51,7 @@ impl Default for SchedulerOptions {
             first_retry: Duration::from_secs(1),
             longest_retry: Duration::from_secs(300),
             drain: Duration::from_secs(30),
+            drain_retries: Duration::from_secs(30),
             is_durable: true,
             disabled: Vec::new(),
             kept_tasks: 20_000,

@@ -15,11 +15,15 @@ fn configured(settings: &Settings) -> Option<&SchedulerSettings> {
 
 /// Returns how much is done at once, and for how long.
 pub(crate) fn scheduler_options(settings: &Settings) -> SchedulerOptions {
-    let usual = SchedulerOptions {
+    let mut usual = SchedulerOptions {
         is_durable: is_durable(settings),
         consumer: format!("mos-{}", std::process::id()),
         ..SchedulerOptions::default()
     };
+    if matches!(settings.store, StoreConfig::Memory(_)) {
+        // The memories end with the process, too: nobody waits for what failed.
+        usual.drain_retries = Duration::ZERO;
+    }
     let Some(scheduler) = configured(settings) else { return usual };
     let common = &scheduler.common;
     let limit = common.task_limit_seconds.map_or(usual.limit, Duration::from_secs_f64);

@@ -116,6 +116,26 @@ async fn attempts_that_come_due_in_time_are_made_before_a_queue_ends_with_the_pr
 }
 
 #[tokio::test(start_paused = true)]
+async fn where_it_is_of_no_use_stopping_waits_for_no_further_attempts() {
+    let stores = in_memory();
+    let none = SchedulerOptions {
+        is_durable: false,
+        first_retry: Duration::from_secs(2),
+        longest_retry: Duration::from_secs(2),
+        drain_retries: Duration::ZERO,
+        ..options()
+    };
+    let (scheduler, seen) = (scheduler(&stores, none), Seen::default());
+    scheduler.register_handlers([("add", failing_first(&seen, 1)), ("read", noting(&seen))]).unwrap();
+    let (failed, other) = (message("add", "x"), message("read", "y"));
+    submit(&scheduler, [&failed, &other]).await;
+    scheduler.start();
+    assert_eq!(scheduler.stop().await, Stopped { unfinished: 0, lost: 1 });
+    assert_eq!(state_of(&scheduler, &failed).await, Some(ItemState::Waiting));
+    assert_eq!(state_of(&scheduler, &other).await, Some(ItemState::Completed), "what is ready is handled");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_comes_due_too_late_is_not_waited_for_and_counted_as_lost_with_its_queue() {
     let stores = in_memory();
     let late = SchedulerOptions {
