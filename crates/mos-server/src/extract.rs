@@ -51,6 +51,9 @@ impl FromRequest<ServerState> for JsonBody {
             .await
             .map_err(|refused| ApiError::new(refused.status(), refused.body_text()))?;
         let value: Value = serde_json::from_slice(&bytes).map_err(|error| {
+            if bytes.is_empty() {
+                return absent().on(&method, &path);
+            }
             let issue = Issue {
                 kind: "json_invalid".to_owned(),
                 loc: vec![json!("body"), json!(error.column())],
@@ -103,6 +106,12 @@ impl<T: ProductRequest> FromRequestParts<ServerState> for QueryOf<T> {
 
 fn place(method: &Method, matched: Option<&MatchedPath>, uri: &Uri) -> (String, String) {
     (method.to_string(), matched.map_or_else(|| uri.path().to_owned(), |path| path.as_str().to_owned()))
+}
+
+/// The error of a request that needs a body and has none.
+fn absent() -> ApiError {
+    let (kind, msg) = ("missing".to_owned(), "Field required".to_owned());
+    ProductError::refused(vec![Issue { kind, loc: vec![json!("body")], msg, input: Value::Null, ctx: None }]).into()
 }
 
 /// How deep a value is; the parser has bounded it already.

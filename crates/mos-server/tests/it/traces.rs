@@ -3,6 +3,8 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
+use mos::product::ProductError;
+use mos_core::ModelError;
 use mos_server::ServerOptions;
 use reqwest::Client;
 
@@ -61,11 +63,16 @@ async fn the_log_names_the_request_and_tells_nothing_that_it_asked() {
     let house = House::open(ServerOptions::default()).await;
     named(&house, "/health?q=the-garage-code", &[("x-trace-id", "request-7")]).await;
     house.close().await;
+    // Such an error quotes the model, which may repeat what it was told.
+    let quoted = ModelError::BadAnswer("the model gave no JSON. It began: \"the garage code is 7391\"".to_owned());
+    let told = ProductError::from(quoted);
+    assert!(told.status == 500 && !told.message.contains("garage"), "{told}");
     let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     let line = text
         .lines()
         .find(|line| line.contains("answered") && line.contains("request-7"))
         .unwrap_or_else(|| panic!("{text}"));
     assert!(line.contains("/health") && line.contains("200"), "{line}");
+    assert!(text.contains("the answer of a model broke off or could not be used"), "{text}");
     assert!(!text.contains("garage"), "{text}");
 }

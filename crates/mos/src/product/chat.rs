@@ -205,10 +205,6 @@ pub(super) fn told(error: Error) -> ProductError {
             tracing::warn!(%error, "a model cannot be reached");
             ProductError::new(503, "the model cannot be reached at the moment; try again later")
         }
-        Error::Memory(MemoryError::Model(ModelError::BadAnswer(_))) => {
-            tracing::warn!("the answer of a model broke off, or could not be used");
-            ProductError::new(500, "the answer of the model broke off or could not be used; try again")
-        }
         _ => error.into(),
     }
 }

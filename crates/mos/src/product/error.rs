@@ -86,6 +86,11 @@ impl From<Error> for ProductError {
             Error::Config(_) => 500,
             Error::Memory(error) => memory_status(error),
         };
+        if let Error::Memory(MemoryError::Model(ModelError::BadAnswer(_))) = &error {
+            // It quotes what the model said, which may be what the model was told: neither for the log nor for the caller.
+            tracing::error!("the answer of a model broke off or could not be used; `mos doctor` asks each of them");
+            return Self::new(500, "the answer of the model broke off or could not be used; try again");
+        }
         if status == 500 {
             // Addresses and paths of the installation are in the log alone.
             tracing::error!(%error, "an operation failed");

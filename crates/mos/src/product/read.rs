@@ -265,6 +265,10 @@ pub trait Request: Sized {
         let mut fields = RequestFields::at(part, &mut issues);
         let read = match value.as_object() {
             Some(map) => Self::read(map, &mut fields),
+            None if value.is_null() => {
+                fields.refuse("missing", "Field required", value);
+                None
+            }
             None => {
                 let msg = "Input should be a valid dictionary or object to extract fields from";
                 fields.refuse("model_attributes_type", msg, value);
@@ -461,5 +465,6 @@ mod tests {
         let kinds: Vec<String> = faults(&wrong).into_iter().map(|(kind, _)| kind).collect();
         assert_eq!(kinds, ["string_type", "list_type", "int_parsing"]);
         assert_eq!(faults(&json!([]))[0].0, "model_attributes_type");
+        assert_eq!(faults(&Value::Null), [("missing".to_owned(), json!(["body"]))]);
     }
 }

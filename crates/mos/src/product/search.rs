@@ -138,10 +138,24 @@ struct OfCube {
     notes: Vec<String>,
 }
 
+impl OfCube {
+    /// Returns a cube in which nothing was found.
+    fn empty(cube: CubeId) -> Self {
+        Self {
+            cube,
+            text: Vec::new(),
+            preferences: Vec::new(),
+            tools: Vec::new(),
+            skills: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+}
+
 impl Product {
     /// Returns what fits a question: `text_mem`, `pref_mem`, `tool_mem` and `skill_mem`, each with one entry per cube, in the order
-    /// in which the cubes are named, and the preferences as text for a prompt. What could not be done is told in `notes` of a
-    /// cube's memories.
+    /// in which the cubes are named, also for those that do not exist yet, and the preferences as text for a prompt. What could
+    /// not be done is told in `notes` of a cube's memories.
     ///
     /// # Errors
     /// Status 400 for an empty question, an unknown type of memories and a filter that cannot be understood; 403 for a cube of
@@ -154,17 +168,16 @@ impl Product {
             return Err(ProductError::bad_value("the query is empty; ask for something"));
         }
         let types = types_of(&request.search_memory_type)?;
-        // Keys of the filter may be cubes that do not exist yet.
-        let mut known = cubes.clone();
-        known.extend(named.iter().flatten().map(|cube| CubeId::new(cube.as_str())));
-        let filter = read_filter(request.filter.as_ref(), &known)?;
+        // Also those that do not exist yet: keys of the filter may be any of them, and each has its place in the answer.
+        let named = self.named(&user, named.as_deref())?;
+        let filter = read_filter(request.filter.as_ref(), &named)?;
         let mut searches = Vec::with_capacity(cubes.len());
         for cube in &cubes {
             let filter = filter.of(cube);
             let search = search_of(&request, &user, session.as_deref(), &types).cubes([cube.clone()]);
             searches.push(self.search_cube(&request, cube, search.filter(filter.clone()), filter));
         }
-        let found = try_join_all(searches).await?;
+        let found = in_their_places(named, try_join_all(searches).await?);
         Ok(Reply::new("Search completed successfully", answer(found)))
     }
 
@@ -280,14 +293,7 @@ fn has_usual_relativity(request: &SearchRequest) -> bool {
 /// Puts what was found in a cube into its lists. Tools and skills have no least relativity.
 fn sorted(request: &SearchRequest, cube: &CubeId, found: SearchResult) -> OfCube {
     let SearchResult { text_mem, pref_mem, skipped: _ } = found;
-    let mut sorted = OfCube {
-        cube: cube.clone(),
-        text: Vec::new(),
-        preferences: Vec::new(),
-        tools: Vec::new(),
-        skills: Vec::new(),
-        notes: Vec::new(),
-    };
+    let mut sorted = OfCube::empty(cube.clone());
     // Preferences have a memory of their own; a tree may hold some besides.
     for CubeHits { memories, notes, .. } in pref_mem {
         sorted.preferences.extend(memories);
@@ -319,6 +325,13 @@ fn sorted(request: &SearchRequest, cube: &CubeId, found: SearchResult) -> OfCube
     sorted.preferences.sort_by(|one, other| other.relativity.total_cmp(&one.relativity));
     sorted.preferences.truncate(request.pref_top_k);
     sorted
+}
+
+/// Returns what was found with the cubes that do not exist between those that do, in the order in which they are named.
+fn in_their_places(named: Vec<CubeId>, found: Vec<OfCube>) -> Vec<OfCube> {
+    let mut found = found.into_iter().peekable();
+    let place = |cube: CubeId| found.next_if(|one| one.cube == cube).unwrap_or_else(|| OfCube::empty(cube));
+    named.into_iter().map(place).collect()
 }
 
 fn answer(found: Vec<OfCube>) -> Value {

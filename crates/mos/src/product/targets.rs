@@ -70,7 +70,7 @@ impl Product {
     }
 
     /// The cubes that are named, without repetitions; else the one of the user's name.
-    fn named(&self, user: &UserId, cubes: Option<&[String]>) -> ProductResult<Vec<CubeId>> {
+    pub(super) fn named(&self, user: &UserId, cubes: Option<&[String]>) -> ProductResult<Vec<CubeId>> {
         let mut named: Vec<CubeId> = Vec::new();
         for cube in cubes.unwrap_or_default() {
             let cube = CubeId::parse(cube.as_str())?;

@@ -1,6 +1,6 @@
 //! Searching.
 
-use mos::product::{AddRequest, App, Caller, Request, SearchRequest};
+use mos::product::{AddRequest, App, Caller, ExistMemCubeIdRequest, Request, SearchRequest};
 use mos_core::{AddRequest as Adding, MemoryItem, Origin};
 use serde_json::{Value, json};
 
@@ -119,9 +119,17 @@ async fn others_cubes_are_refused_and_what_is_not_there_is_empty() {
     assert_eq!(failure(bob.search(of_ann("ann")).await).0, 403);
     let old = SearchRequest { mem_cube_id: Some("ann".to_owned()), readable_cube_ids: None, ..of_ann("bob") };
     assert_eq!(failure(bob.search(old).await).0, 403);
-    let nowhere = SearchRequest { readable_cube_ids: cubes(&["nowhere"]), ..ask("dog") };
+    let nowhere = SearchRequest { readable_cube_ids: cubes(&["nowhere", "ann", "never"]), ..ask("dog") };
     let found = app.product().search(nowhere).await.unwrap().data;
-    assert_eq!((&found["text_mem"], &found["pref_mem"]), (&json!([]), &json!([])));
+    let ids: Vec<&Value> = found["text_mem"].as_array().unwrap().iter().map(|one| &one["cube_id"]).collect();
+    assert_eq!(ids, ["nowhere", "ann", "never"], "each has its place, whether it exists or not");
+    let empty = |cube: &str| json!({"cube_id": cube, "memories": [], "total_nodes": 0});
+    for list in ["text_mem", "pref_mem", "tool_mem", "skill_mem"] {
+        assert_eq!((&found[list][0], &found[list][2]), (&empty("nowhere"), &empty("never")), "{list}");
+    }
+    assert!(!texts(&found["text_mem"][1]).is_empty());
+    let exists = app.product().exist_mem_cube_id(ExistMemCubeIdRequest::new("nowhere".to_owned())).await.unwrap();
+    assert_eq!(exists.data, json!({"nowhere": false}), "asking makes nothing");
 }
 
 #[tokio::test]
