@@ -1,4 +1,5 @@
-//! Accepting connections: not more than there is room for, not too many of one address, and none that only waits.
+//! Accepting connections: not more than there is room for, not too many of one address, and none that only waits or takes
+//! nothing of its answer.
 //!
 //! When all places are taken, connections wait in the system's queue. An address that has all that it may is told so at once:
 //! let wait, its connections would keep out everybody behind them.
@@ -25,6 +26,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::ServiceExt;
 
 use super::places::{Place, Places};
+use super::stalled::Impatient;
 use crate::metrics::Open;
 use crate::state::ServerState;
 
@@ -70,7 +72,9 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, state: &ServerS
         let open = state.metrics().connection();
         let router = router.clone();
         let service = service_fn(move |request: Request<Incoming>| answer(router.clone(), request, peer));
-        let connection = connections.watch(builder.serve_connection(TokioIo::new(stream), service));
+        // Whoever takes nothing for as long as it may be idle is gone.
+        let stream = TokioIo::new(Impatient::new(stream, state.options().header_timeout));
+        let connection = connections.watch(builder.serve_connection(stream, service));
         tokio::spawn(async move {
             let _held: (OwnedSemaphorePermit, Place, Open) = (room_taken, place, open);
             if let Err(error) = connection.await {
@@ -145,4 +149,48 @@ async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> (TcpStream, So
 fn is_of_caller(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use axum::body::Bytes;
+    use axum::response::Response;
+    use futures::stream;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// Says when it is dropped.
+    struct Noticed(Arc<Mutex<bool>>);
+
+    impl Drop for Noticed {
+        fn drop(&mut self) {
+            *self.0.lock().unwrap() = true;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_nobody_takes_ends_with_the_work_behind_it() {
+        let (near, mut far) = tokio::io::duplex(1_024);
+        far.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        let is_gone = Arc::new(Mutex::new(false));
+        let work = Arc::new(Noticed(Arc::clone(&is_gone)));
+        let service = service_fn(move |_: Request<Incoming>| {
+            let work = Arc::clone(&work);
+            let endless = stream::repeat_with(move || {
+                let _held = &work;
+                Ok::<_, Infallible>(Bytes::from_static(&[b'x'; 512]))
+            });
+            async { Ok::<_, Infallible>(Response::new(Body::from_stream(endless))) }
+        });
+        let stream = TokioIo::new(Impatient::new(near, PATIENCE));
+        let connection = parser(PATIENCE).serve_connection(stream, service);
+        let ended = tokio::time::timeout(PATIENCE * 10, connection).await.expect("it is broken off");
+        assert!(ended.is_err());
+        assert!(*is_gone.lock().unwrap());
+        drop(far);
+    }
 }

@@ -15,6 +15,7 @@ mod origin;
 mod panics;
 mod places;
 pub(crate) mod rates;
+mod stalled;
 pub(crate) mod trace;
 mod work;
 

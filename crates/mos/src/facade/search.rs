@@ -1,5 +1,7 @@
 //! Searching the cubes of a user.
 
+use std::collections::BTreeMap;
+
 use futures::future::{join_all, try_join, try_join_all};
 use mos_core::{
     CubeId, Duplicates, Filter, Found, KindLimits, MemoryType, Message, SearchMode, SearchRequest, SessionId, UserId,
@@ -32,6 +34,8 @@ pub struct Search {
     session: Option<SessionId>,
     include_preference: Option<bool>,
     pref_top_k: usize,
+    /// What must hold in some cubes besides.
+    own_filters: BTreeMap<CubeId, Filter>,
     /// All but the number of hits and the filter of the session.
     request: SearchRequest,
 }
@@ -46,6 +50,7 @@ impl Search {
             session: None,
             include_preference: None,
             pref_top_k: super::preferences::DEFAULT_TOP_K,
+            own_filters: BTreeMap::new(),
             request: SearchRequest::new(query, 0),
         }
     }
@@ -118,6 +123,14 @@ impl Search {
     #[must_use]
     pub fn filter(mut self, filter: Filter) -> Self {
         self.request.filter = filter;
+        self
+    }
+
+    /// In this cube only memories and preferences that pass this besides.
+    #[must_use]
+    pub fn filter_in(mut self, cube: impl Into<CubeId>, filter: Filter) -> Self {
+        let own = self.own_filters.entry(cube.into()).or_default();
+        *own = std::mem::take(own).and(filter);
         self
     }
 
@@ -255,13 +268,17 @@ impl Mos {
         };
         let asked = cubes.iter().map(|cube| cube.info().cube_id.clone());
         let place = self.hook_context(&user, asked, search.session.as_ref());
-        let search = self.before_search(place.as_ref(), search).await?;
+        let mut search = self.before_search(place.as_ref(), search).await?;
+        let own_filters = std::mem::take(&mut search.own_filters);
         let include_preference = search.include_preference.unwrap_or(self.parts.settings.enable_preference_memory);
         let preferences = include_preference.then(|| (search.request.filter.clone(), search.pref_top_k));
         let request = search.into_request(self.parts.settings.top_k);
         let (mut text_mem, mut pref_mem) = (Vec::with_capacity(cubes.len()), Vec::new());
         let mut first_error = None;
-        let searched = cubes.iter().map(|cube| self.search_and_mix(&user, cube, &request, preferences.as_ref()));
+        let searched = cubes.iter().map(|cube| {
+            let own = own_filters.get(&cube.info().cube_id);
+            self.search_narrowed(&user, cube, &request, preferences.as_ref(), own)
+        });
         let searched = join_all(searched).await;
         for (cube, result) in cubes.iter().zip(searched) {
             match result {
@@ -284,6 +301,21 @@ impl Mos {
             Some(place) => self.parts.plugins.after_search(place, found).await,
             None => Ok(found),
         }
+    }
+
+    /// As [`Mos::search_and_mix`], with what must hold in this cube besides.
+    async fn search_narrowed(
+        &self,
+        user: &UserId,
+        cube: &CubeHandle,
+        request: &SearchRequest,
+        preferences: Option<&(Filter, usize)>,
+        own: Option<&Filter>,
+    ) -> Result<(CubeHits, Option<CubeHits>)> {
+        let Some(own) = own else { return self.search_and_mix(user, cube, request, preferences).await };
+        let request = SearchRequest { filter: request.filter.clone().and(own.clone()), ..request.clone() };
+        let preferences = preferences.map(|(filter, top_k)| (filter.clone().and(own.clone()), *top_k));
+        self.search_and_mix(user, cube, &request, preferences.as_ref()).await
     }
 
     /// Searches one cube; in mixture mode with what was prepared for the question.

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use mos_config::{ChatModelConfig, Secrets, Setting};
 use mos_core::{
-    ChatModel, CubeId, Filter, MemoryError, Message, ModelError, ReadInput, ReadMode, Sampling, SearchMode, SessionId,
-    UserId,
+    ChatModel, CubeId, MemoryError, Message, ModelError, ReadInput, ReadMode, Sampling, SearchMode, SessionId, UserId,
 };
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::app::Product;
 use super::caller::Scope;
 use super::chat_requests::{Asked, ChatCompleteRequest};
 use super::error::{ProductError, ProductResult};
+use super::filters::{PerCubeFilter, read_filter};
 use super::pieces;
 use super::read::RequestFields;
 use super::reply::Reply;
@@ -90,14 +90,14 @@ impl Product {
         let is_kept = asked.add_message_on_answer && self.caller.scopes.contains(&Scope::Write);
         let cubes = if is_kept { self.kept_in(&asked).await? } else { Vec::new() };
         let (user, readable) = self.to_read(&asked.user_id, asked.readable.as_deref()).await?;
-        let filter = asked.filter.as_ref().map(|filter| filter_of(filter, &readable)).transpose()?;
+        let filter = read_filter(asked.filter.as_ref(), &self.named(&user, asked.readable.as_deref())?)?;
         let mut chat = Chat::new(asked.query.as_str())
             .user(user.clone())
             .cubes(readable)
             .include_preference(asked.include_preference)
             .pref_top_k(asked.pref_top_k.min(MAX_TOP_K))
             .threshold(asked.threshold as f32);
-        chat = searching(chat, &asked, filter, session.as_ref());
+        chat = searching(chat, &asked, &filter, session.as_ref());
         if let Some(sampling) = sampling(&config, &asked) {
             chat = chat.sampling(sampling);
         }
@@ -200,13 +200,11 @@ async fn remember_turn(mos: &crate::Mos, remember: Remember, cube: &CubeId) {
 
 /// What the caller is told when a search or a model fails: nothing of addresses, or of what a model said.
 pub(super) fn told(error: Error) -> ProductError {
-    match &error {
-        Error::Memory(MemoryError::Model(ModelError::Unavailable(_))) => {
-            tracing::warn!(%error, "a model cannot be reached");
-            ProductError::new(503, "the model cannot be reached at the moment; try again later")
-        }
-        _ => error.into(),
+    if let Error::Memory(MemoryError::Model(ModelError::Unavailable(_))) = &error {
+        tracing::warn!(%error, "a model cannot be reached");
+        return ProductError::new(503, "the model cannot be reached at the moment; try again later");
     }
+    error.into()
 }
 
 fn check_numbers(asked: &Asked) -> ProductResult<()> {
@@ -230,14 +228,14 @@ fn check_numbers(asked: &Asked) -> ProductResult<()> {
 }
 
 /// Has a chat look for memories as it was asked to.
-fn searching(chat: Chat, asked: &Asked, filter: Option<Filter>, session: Option<&SessionId>) -> Chat {
+fn searching(chat: Chat, asked: &Asked, filter: &PerCubeFilter, session: Option<&SessionId>) -> Chat {
     chat.searching(|search| {
+        let search = filter.narrow(search);
         let search = search
             .mode(SearchMode::from(asked.mode))
             .top_k(asked.top_k.clamp(1, MAX_TOP_K))
             .relevance(asked.relativity as f32)
-            .internet(asked.internet_search)
-            .filter(filter.unwrap_or(Filter::Everything));
+            .internet(asked.internet_search);
         match session {
             Some(session) => search.prefer_session(session.clone()),
             None => search,
@@ -262,25 +260,6 @@ fn history(given: &[Value]) -> ProductResult<Vec<Message>> {
         }
     }
     if issues.is_empty() { Ok(messages) } else { Err(ProductError::refused(issues)) }
-}
-
-/// Reads a filter. Where every key is a cube of the chat, what it says of them must be the same for all.
-fn filter_of(filter: &Map<String, Value>, cubes: &[CubeId]) -> ProductResult<Filter> {
-    let is_per_cube = !filter.is_empty() && filter.keys().all(|key| cubes.iter().any(|cube| cube.as_str() == key));
-    let whole = Value::Object(filter.clone());
-    let meant = match filter.values().next() {
-        Some(first) if is_per_cube => {
-            let is_one = filter.len() == cubes.len() && filter.values().all(|other| other == first);
-            if !is_one {
-                return Err(ProductError::bad_value(
-                    "a chat has one filter for all its cubes; give the same for each of them, or name one cube",
-                ));
-            }
-            first
-        }
-        _ => &whole,
-    };
-    Filter::from_value(meant).map_err(|error| ProductError::bad_value(format!("the filter cannot be used: {error}")))
 }
 
 /// The name by which the settings know a model.
@@ -344,19 +323,6 @@ mod tests {
         assert_eq!((used.len(), used[0].as_str()), (MAX_HISTORY, "5"));
         let error = history(&[json!({"role": "user", "content": "hi"}), json!({"content": "hi"})]).unwrap_err();
         assert_eq!((error.status, error.detail[0].loc.clone()), (422, vec![json!("body"), json!("history"), json!(1)]));
-    }
-
-    #[test]
-    fn a_filter_by_cube_is_one_filter() {
-        let (notes, work) = (CubeId::from("notes"), CubeId::from("work"));
-        let map = |value: Value| value.as_object().unwrap().clone();
-        let plain = filter_of(&map(json!({"key": "a"})), std::slice::from_ref(&notes)).unwrap();
-        let by_cube = filter_of(&map(json!({"notes": {"key": "a"}})), std::slice::from_ref(&notes)).unwrap();
-        assert_eq!(plain, by_cube);
-        let both = [notes, work];
-        assert!(filter_of(&map(json!({"notes": {"key": "a"}})), &both).is_err(), "it would be lost for the other");
-        assert!(filter_of(&map(json!({"notes": {"key": "a"}, "work": {"key": "a"}})), &both).is_ok());
-        assert_eq!(filter_of(&map(json!({"and": "x"})), &both).unwrap_err().status, 400);
     }
 
     #[test]

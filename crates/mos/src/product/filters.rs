@@ -6,6 +6,7 @@ use mos_core::{CubeId, Filter};
 use serde_json::{Map, Value};
 
 use super::error::{ProductError, ProductResult};
+use crate::facade::Search;
 
 /// Which memories of which cube are meant.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -19,6 +20,13 @@ impl PerCubeFilter {
     /// Returns the filter for one cube.
     pub(super) fn of(&self, cube: &CubeId) -> Filter {
         self.own.get(cube).unwrap_or(&self.rest).clone()
+    }
+
+    /// Returns a search of several cubes that finds in each what is meant there.
+    pub(super) fn narrow(&self, search: Search) -> Search {
+        // Where cubes have filters of their own, the others have none.
+        let search = search.filter(self.rest.clone());
+        self.own.iter().fold(search, |search, (cube, filter)| search.filter_in(cube.clone(), filter.clone()))
     }
 }
 

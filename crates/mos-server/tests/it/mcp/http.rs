@@ -88,6 +88,18 @@ async fn pages_and_names_of_others_are_refused() {
 }
 
 #[tokio::test]
+async fn every_name_of_the_server_leads_to_its_tools() {
+    let allowed_hosts = vec!["*.internal.example".to_owned(), "mos.example.com".to_owned()];
+    let options = ServerOptions { auth: AuthMode::Open, allowed_hosts, ..ServerOptions::default() };
+    let house = House::open(options).await;
+    for own in ["a.internal.example", "mos.example.com:8443", "[::1]:8000", "127.0.0.9"] {
+        assert_eq!(post(&house, &list_tools(), &[("host", own)]).await.status(), 200, "{own}");
+    }
+    assert_eq!(post(&house, &list_tools(), &[("host", "internal.example")]).await.status(), 421);
+    house.close().await;
+}
+
+#[tokio::test]
 async fn without_a_key_no_tool_is_told_or_called() {
     let house = House::open(ServerOptions::default()).await;
     let search = json!({"jsonrpc": "2.0", "id": 2, "method": "tools/call",
