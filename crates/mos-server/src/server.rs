@@ -90,8 +90,11 @@ impl Server {
         let (drain, app) = (state.options().drain, state.app().clone());
         let (stopping, stopped) = tokio::sync::oneshot::channel();
         let router = router(state.clone());
+        let watched = state.clone();
         let serving = guard::connections::serve(listener, router, &state, async move {
             stop.await;
+            // They would go on for as long as a page is open.
+            watched.stop_watching();
             // Nobody listens when serving has ended already.
             stopping.send(()).ok();
         });

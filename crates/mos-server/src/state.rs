@@ -1,9 +1,11 @@
 //! What all handlers share.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use mos::product::App;
 use mos_core::KeyHash;
+use tokio::sync::watch;
 
 use crate::audit::Audit;
 use crate::auth::Auth;
@@ -26,6 +28,8 @@ struct Parts {
     work: Work,
     auth: Auth,
     audit: Audit,
+    /// Whether the server is about to stop.
+    stopping: watch::Sender<bool>,
 }
 
 impl ServerState {
@@ -39,7 +43,8 @@ impl ServerState {
         let audit = Audit::at(app.mos().data_dir().join("audit"));
         let (auth, metrics) = (Auth::new(master), Metrics::new());
         let (rates, work) = (Rates::new(options.rate_limit), Work::new(&options));
-        Self { parts: Arc::new(Parts { app, options, auth, audit, metrics, rates, work }) }
+        let stopping = watch::Sender::new(false);
+        Self { parts: Arc::new(Parts { app, options, auth, audit, metrics, rates, work, stopping }) }
     }
 
     /// The product API and the facade under it.
@@ -75,5 +80,19 @@ impl ServerState {
     /// Who changed what.
     pub(crate) fn audit(&self) -> &Audit {
         &self.parts.audit
+    }
+
+    /// Tells streams that only watch that the server is about to stop.
+    pub(crate) fn stop_watching(&self) {
+        self.parts.stopping.send_replace(true);
+    }
+
+    /// Is ready when the server is about to stop.
+    pub(crate) fn stopping(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut stopping = self.parts.stopping.subscribe();
+        async move {
+            // When nobody is left who could tell, it has stopped.
+            let _is_told = stopping.wait_for(|is_stopping| *is_stopping).await.is_ok();
+        }
     }
 }

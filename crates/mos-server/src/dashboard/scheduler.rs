@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use axum::Json;
+use axum::extract::State;
 use axum::response::Response;
 use futures::stream::{self, StreamExt};
 use mos::product::{Identity, ProductError, ProductResult, Scope as Right};
@@ -19,6 +20,7 @@ use super::asking::{Asking, read};
 use super::{Answer, Refused};
 use crate::extract::JsonBody;
 use crate::sse;
+use crate::state::ServerState;
 
 /// The most messages that were given up and are shown.
 const MAX_GIVEN_UP: usize = 100;
@@ -138,8 +140,8 @@ fn shown_event(event: &Event) -> Value {
 }
 
 /// Streams the events of the user in a cube from now on: first `{"type": "open"}`, then each event, and
-/// `{"type": "missed", "count"}` for those that came too fast.
-pub(super) async fn stream(asking: Asking) -> Result<Response, Refused> {
+/// `{"type": "missed", "count"}` for those that came too fast. It ends when the server is about to stop.
+pub(super) async fn stream(State(state): State<ServerState>, asking: Asking) -> Result<Response, Refused> {
     let cube = checked_cube(&asking).await?;
     let scheduler = asking.mos.scheduler().ok_or_else(|| {
         ProductError::new(
@@ -154,7 +156,7 @@ pub(super) async fn stream(asking: Asking) -> Result<Response, Refused> {
         let told = next_event(&mut receiver, &user, &cube, end).await?;
         Some((told, (receiver, user, cube)))
     });
-    Ok(sse::frames(open.chain(following)))
+    Ok(sse::frames(open.chain(following).take_until(state.stopping())))
 }
 
 /// Waits for what is to be told next; `None` at the end.

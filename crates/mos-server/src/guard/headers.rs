@@ -5,11 +5,16 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
+use super::trace;
+
 /// Data is never a page: nothing of it runs or is shown in another page.
 const DATA_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
 
 /// What holds for pages that say nothing stricter themselves.
 const PAGE_POLICY: &str = "frame-ancestors 'none'; base-uri 'self'; object-src 'none'; form-action 'self'";
+
+/// The header that says whether a reverse proxy may collect an answer.
+const BUFFERING: &str = "x-accel-buffering";
 
 /// Adds headers to an answer, where a route has not set them itself.
 pub(super) async fn add(request: Request, next: Next) -> Response {
@@ -26,6 +31,10 @@ pub(super) async fn add(request: Request, next: Next) -> Response {
         (header::CACHE_CONTROL, "no-store"),
     ] {
         set_absent(headers, name, value);
+    }
+    if trace::is_stream(&response) {
+        // Some reverse proxies collect an answer before they pass it on, unless they are told not to.
+        response.headers_mut().insert(BUFFERING, HeaderValue::from_static("no"));
     }
     response
 }

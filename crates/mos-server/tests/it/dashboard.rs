@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use mos_core::{CubeId, MemoryId, MemoryItem, UserId};
 use mos_server::{AuthMode, PUBLIC, ServerOptions};
@@ -220,6 +221,19 @@ async fn events_come_live() {
     assert_eq!(recorded["events"].as_array().unwrap().len(), 1, "{recorded}");
     drop(response);
     house.close().await;
+}
+
+#[tokio::test]
+async fn a_page_that_watches_keeps_no_server_from_stopping() {
+    let house = House::open(ServerOptions { drain: Duration::from_secs(3_600), ..open_to_all() }).await;
+    ask(&house, Method::POST, "cubes?user_id=ann", json!({"cube_id": "anns"})).await;
+    house.app.mos().mem_scheduler_on().unwrap();
+    house.app.mos().mem_scheduler_off().await;
+    let url = format!("{}/dashboard/api/events/stream?user_id=ann&cube=anns", house.url);
+    let mut response = reqwest::get(url).await.unwrap();
+    assert_eq!(frame(&mut response).await["type"], "open");
+    tokio::time::timeout(Duration::from_secs(60), house.close()).await.expect("it stops");
+    assert!(response.chunk().await.unwrap().is_none(), "the stream has its end");
 }
 
 /// The next event of a stream.
