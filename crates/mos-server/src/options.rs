@@ -54,7 +54,8 @@ pub struct ServerOptions {
     pub max_json_depth: usize,
     /// How long a request may take that is no stream.
     pub request_timeout: Duration,
-    /// Within which time the head of a request must have come; so long may a connection be idle, too.
+    /// Within which time the head of a request must have come; so long may a connection be idle, too, or take nothing of its
+    /// answer.
     pub header_timeout: Duration,
     /// How often a key (without one an address) may call; `None` for as often as it likes.
     pub rate_limit: Option<RateLimit>,

@@ -19,9 +19,14 @@ impl KeepOrderOnFailure {
     }
 
     fn warn(&self, error: &ModelError, n_candidates: usize) {
+        // An answer that cannot be used is quoted, and may repeat the memories that are being ranked.
+        let why = match error {
+            ModelError::BadAnswer(_) => "its answer broke off or could not be used".to_owned(),
+            error => error.to_string(),
+        };
         tracing::warn!(
             reranker = self.inner.name(),
-            %error,
+            error = why,
             n_candidates,
             "the reranker failed; what was found keeps the order of recall"
         );

@@ -91,7 +91,22 @@ async fn a_stream_is_events_with_done_at_the_end() {
     let chunks: Vec<Value> = data[..data.len() - 1].iter().map(|one| serde_json::from_str(one).unwrap()).collect();
     let said: String = chunks.iter().filter_map(|one| one["choices"][0]["delta"]["content"].as_str()).collect();
     assert_eq!((said.as_str(), chunks[0]["mos"]["memories"].is_array()), ("It is Max", true));
-    assert!(chunks.last().unwrap()["usage"]["total_tokens"].is_u64());
+    let first = &chunks[0]["choices"][0];
+    assert_eq!((&first["delta"]["role"], &first["delta"]["content"]), (&json!("assistant"), &json!("")));
+    let (usage, told) = chunks.split_last().unwrap();
+    assert!(usage["choices"] == json!([]) && usage["usage"]["total_tokens"].is_u64(), "{usage}");
+    for chunk in told {
+        assert_eq!((&chunk["object"], &chunk["id"]), (&json!("chat.completion.chunk"), &chunks[0]["id"]));
+        assert!(chunk["usage"].is_null() && chunk.as_object().unwrap().contains_key("usage"), "{chunk}");
+    }
+    let reasons: Vec<&Value> = told.iter().map(|chunk| &chunk["choices"][0]["finish_reason"]).collect();
+    let (last, others) = reasons.split_last().unwrap();
+    assert!(*last == "stop" && others.iter().all(|reason| reason.is_null()), "{reasons:?}");
+    assert_eq!(told.last().unwrap()["choices"][0]["delta"], json!({}));
+    talking.model.reply(Reply::text("It is Max"));
+    let plain = talking.ask("Who is it?", json!({"stream": true})).header("X-Mos-User", "ann").send().await.unwrap();
+    let plain = plain.text().await.unwrap();
+    assert!(plain.trim_end().ends_with("data: [DONE]") && !plain.contains("\"usage\""), "{plain}");
     talking.model.reply(Reply::text("one two three four five"));
     talking.model.fault(Fault::CutOff(4));
     let broken = talking.ask("Count for me", more).header("X-Mos-User", "ann").send().await.unwrap();
@@ -150,6 +165,14 @@ async fn models_are_listed_and_texts_embedded() {
     let body = json!({"model": "words", "input": "green tea"});
     let (status, answer) = read(talking.post("embeddings", &body).send().await.unwrap()).await;
     assert_eq!((status, answer["data"][0]["embedding"].as_array().map(Vec::len)), (200, Some(64)));
+    let body = json!({"model": "mos", "input": ["a dog", "green tea"], "encoding_format": "base64"});
+    let (_, packed) = read(talking.post("embeddings", &body).send().await.unwrap()).await;
+    assert_eq!((&packed["object"], &packed["data"][1]["index"]), (&json!("list"), &json!(1)));
+    // 64 numbers of four bytes.
+    let texts: Vec<&str> =
+        packed["data"].as_array().unwrap().iter().map(|one| one["embedding"].as_str().unwrap()).collect();
+    assert!(texts.iter().all(|text| text.len() == (64 * 4_usize).div_ceil(3) * 4), "{texts:?}");
+    assert!(texts[0] != texts[1] && packed["usage"]["prompt_tokens"].is_u64(), "{packed}");
     talking.house.close().await;
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures::StreamExt;
+use mos::product::GetMemoryRequest;
 use mos_server::ServerOptions;
 use mos_testkit::model_server::{Fault, ModelServer, Reply};
 use serde_json::{Value, json};
@@ -32,6 +33,28 @@ async fn who_goes_away_ends_the_work_behind_a_stream() {
     assert!(first.starts_with(b"data: {\"type\":\"text\""), "{first:?}");
     drop(stream);
     tokio::time::timeout(PATIENCE, model.wait_for_abandoned(1)).await.unwrap();
+    house.close().await;
+}
+
+#[tokio::test]
+async fn who_goes_away_ends_an_answer_in_openais_shape_and_nothing_of_it_is_remembered() {
+    let model = ModelServer::start().await;
+    model.reply(Reply::text("one two three four five"));
+    model.fault(Fault::Stall(2));
+    let house = house(&model, open_to_all()).await;
+    let body = json!({"model": "mos", "stream": true, "user": "ann",
+        "messages": [{"role": "user", "content": "count to the garage code"}]});
+    let url = format!("{}/v1/chat/completions", house.url);
+    let answer = reqwest::Client::new().post(url).json(&body).send().await.unwrap();
+    let mut stream = answer.bytes_stream();
+    let first = stream.next().await.unwrap().unwrap();
+    assert!(first.starts_with(b"data: {"), "{first:?}");
+    drop(stream);
+    tokio::time::timeout(PATIENCE, model.wait_for_abandoned(1)).await.unwrap();
+    house.app.mos().wait_for_sending().await;
+    let request = GetMemoryRequest::new("ann".to_owned());
+    let kept = json!(house.app.product().get_memory(request).await.unwrap().data);
+    assert!(!kept.to_string().contains("garage"), "{kept}");
     house.close().await;
 }
 

@@ -1,13 +1,14 @@
 //! `feedback`: a user corrects memories in plain words.
 
-use mos_core::{ChatRequest, CubeId, MemoryId, Message, SessionId, UserId};
+use mos_core::{ChatRequest, CubeId, MemoryError, MemoryId, Message, ModelError, SessionId, UserId};
 use mos_scheduler::{FeedbackChange, FeedbackMemory, FeedbackReport, FeedbackRequest as Correction};
 use serde_json::{Map, Value, json};
 
 use super::app::Product;
-use super::error::ProductResult;
+use super::error::{ProductError, ProductResult};
 use super::reply::Reply;
 use super::shared_types::{AsyncMode, DEFAULT_SESSION, cubes_of};
+use crate::error::Error;
 
 /// What clients look for when a correction was done or taken.
 const DONE: &str = "Memory feedback successfully";
@@ -75,7 +76,7 @@ impl Product {
             if is_later && self.mos().feedback_later(cube, &correction, task).await? {
                 continue;
             }
-            let report = self.mos().feedback(cube, &correction).await?;
+            let report = self.mos().feedback(cube, &correction).await.map_err(told)?;
             let answer =
                 if request.corrected_answer { self.answer_again(&correction, cube).await } else { String::new() };
             records.push(record(cube, &report, &answer));
@@ -121,6 +122,18 @@ impl Product {
                 String::new()
             }
         }
+    }
+}
+
+/// What the caller is told when a correction fails. Why it may work later can quote a model, which was shown memories; the
+/// facade has logged that it failed.
+fn told(error: Error) -> ProductError {
+    match &error {
+        Error::Memory(MemoryError::Model(ModelError::Unavailable(_))) => ProductError::new(
+            503,
+            "the memories could not be corrected at the moment; the same request does what is left",
+        ),
+        _ => error.into(),
     }
 }
 
