@@ -1,7 +1,7 @@
 //! What handlers get out of a request.
 
 use axum::body::Bytes;
-use axum::extract::{FromRequest, FromRequestParts, MatchedPath, Request};
+use axum::extract::{FromRequest, FromRequestParts, MatchedPath, Path, Request};
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode, Uri};
 use mos::product::{Caller, Issue, Product, ProductError, Request as ProductRequest};
@@ -101,6 +101,21 @@ impl<T: ProductRequest> FromRequestParts<ServerState> for QueryOf<T> {
         let (method, path) = place(&parts.method, parts.extensions.get::<MatchedPath>(), &parts.uri);
         let read = T::from_part("query", &Value::Object(map));
         read.map(Self).map_err(|error| ApiError::from(error).on(&method, &path))
+    }
+}
+
+/// What stands in the one place of a path that differs between requests.
+#[derive(Debug)]
+pub(crate) struct InPath(pub(crate) String);
+
+impl FromRequestParts<ServerState> for InPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ServerState) -> Result<Self, ApiError> {
+        match Path::<String>::from_request_parts(parts, state).await {
+            Ok(Path(found)) => Ok(Self(found)),
+            Err(refused) => Err(ApiError::new(refused.status(), refused.body_text())),
+        }
     }
 }
 

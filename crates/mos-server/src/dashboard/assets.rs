@@ -1,11 +1,11 @@
 //! The page itself: files that are part of the program.
 
 use axum::body::Bytes;
-use axum::extract::Path;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::error::ApiError;
+use crate::extract::InPath;
 use crate::routes::{Routes, get};
 
 /// What the page may load: its own files, and nothing from elsewhere.
@@ -60,7 +60,7 @@ async fn page(headers: HeaderMap) -> Response {
     answer("index.html", &headers)
 }
 
-async fn file(Path(path): Path<String>, headers: HeaderMap) -> Response {
+async fn file(InPath(path): InPath, headers: HeaderMap) -> Response {
     answer(&path, &headers)
 }
 

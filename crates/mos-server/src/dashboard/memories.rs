@@ -1,7 +1,6 @@
 //! Memories: pages of them, one of them, and changes.
 
 use axum::Json;
-use axum::extract::Path;
 use mos::Add;
 use mos::product::{ProductError, ProductResult};
 use mos_core::language::Language;
@@ -11,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::Answer;
 use super::asking::{Asking, read};
-use crate::extract::JsonBody;
+use crate::extract::{InPath, JsonBody};
 
 /// The most memories on a page.
 const MAX_PAGE: usize = 100;
@@ -60,7 +59,7 @@ pub(super) async fn list(asking: Asking) -> Answer {
 }
 
 /// Returns one memory.
-pub(super) async fn one(asking: Asking, Path(id): Path<String>) -> Answer {
+pub(super) async fn one(asking: Asking, InPath(id): InPath) -> Answer {
     let (cube, id) = (asking.cube()?, MemoryId::parse(id)?);
     let item = asking.mos.get(&asking.user, Some(&cube), &id).await?;
     Ok(Json(shown(&item)))
@@ -107,7 +106,7 @@ impl Changed {
 }
 
 /// Changes text and tags of a memory.
-pub(super) async fn update(asking: Asking, Path(id): Path<String>, JsonBody(body): JsonBody) -> Answer {
+pub(super) async fn update(asking: Asking, InPath(id): InPath, JsonBody(body): JsonBody) -> Answer {
     asking.to_write()?;
     let (cube, id) = (asking.cube()?, MemoryId::parse(id)?);
     let changed: Changed = read(body)?;
@@ -121,7 +120,7 @@ pub(super) async fn update(asking: Asking, Path(id): Path<String>, JsonBody(body
 }
 
 /// Removes a memory; undoing brings it back.
-pub(super) async fn remove(asking: Asking, Path(id): Path<String>) -> Answer {
+pub(super) async fn remove(asking: Asking, InPath(id): InPath) -> Answer {
     asking.to_write()?;
     let (cube, id) = (asking.cube()?, MemoryId::parse(id)?);
     asking.mos.delete(&asking.user, Some(&cube), &id).await?;
@@ -129,7 +128,7 @@ pub(super) async fn remove(asking: Asking, Path(id): Path<String>) -> Answer {
 }
 
 /// Returns the states of a memory, newest first.
-pub(super) async fn history(asking: Asking, Path(id): Path<String>) -> Answer {
+pub(super) async fn history(asking: Asking, InPath(id): InPath) -> Answer {
     let (cube, id) = (asking.cube()?, MemoryId::parse(id)?);
     let versions = asking.mos.history(&asking.user, Some(&cube), &id).await?;
     let newest: Vec<Value> = versions.iter().rev().take(MAX_VERSIONS).map(shown_version).collect();
@@ -150,7 +149,7 @@ fn shown_version(version: &Version) -> Value {
 }
 
 /// Takes back the last change of a memory, also its removal.
-pub(super) async fn undo(asking: Asking, Path(id): Path<String>) -> Answer {
+pub(super) async fn undo(asking: Asking, InPath(id): InPath) -> Answer {
     asking.to_write()?;
     let (cube, id) = (asking.cube()?, MemoryId::parse(id)?);
     let item = asking.mos.undo(&asking.user, Some(&cube), &id).await?;

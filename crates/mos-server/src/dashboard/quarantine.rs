@@ -1,13 +1,13 @@
 //! Memories that are kept apart: looking at them, releasing them.
 
 use axum::Json;
-use axum::extract::Path;
 use mos_core::MemoryId;
 use serde_json::{Value, json};
 
 use super::Answer;
 use super::asking::Asking;
 use super::memories::shown;
+use crate::extract::InPath;
 
 /// The most memories on a page.
 const MAX_PAGE: usize = 100;
@@ -28,7 +28,7 @@ pub(super) async fn list(asking: Asking) -> Answer {
 }
 
 /// Lets a memory that is kept apart take part in searches; undoing keeps it apart again.
-pub(super) async fn release(asking: Asking, Path(id): Path<String>) -> Answer {
+pub(super) async fn release(asking: Asking, InPath(id): InPath) -> Answer {
     asking.to_write()?;
     let (cube, id) = (asking.cube()?, MemoryId::parse(id)?);
     let item = asking.mos.release(&asking.user, Some(&cube), &id).await?;

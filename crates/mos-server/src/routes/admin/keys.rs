@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use mos::keys::{NewKey, new_text, scopes_of};
 use mos::product::{ProductError, Request, RequestFields};
 use mos_core::clock::timestamp_text;
@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Administrator, told};
 use crate::error::ApiError;
-use crate::extract::{Body, QueryOf};
+use crate::extract::{Body, InPath, QueryOf};
 use crate::state::ServerState;
 
 /// The name of a program, which acts for any user.
@@ -185,7 +185,7 @@ pub(super) async fn list(
 pub(super) async fn revoke(
     State(state): State<ServerState>,
     administrator: Administrator,
-    Path(id): Path<String>,
+    InPath(id): InPath,
 ) -> Result<Json<Value>, ApiError> {
     let id = KeyId::parse(id).map_err(ProductError::from)?;
     state.app().mos().revoke_key_as(&administrator.actor, &id).await.map_err(told)?;

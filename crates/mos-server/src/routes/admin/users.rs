@@ -1,14 +1,14 @@
 //! Users and their roles.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use mos::product::{Field, ProductError, Request, RequestFields};
 use mos_core::{UserId, UserRole};
 use serde_json::{Map, Value, json};
 
 use super::{Administrator, PageRequest, told};
 use crate::error::ApiError;
-use crate::extract::{Body, QueryOf};
+use crate::extract::{Body, InPath, QueryOf};
 use crate::state::ServerState;
 
 /// A role, in any case.
@@ -87,7 +87,7 @@ pub(super) async fn list(
 pub(super) async fn set_role(
     State(state): State<ServerState>,
     administrator: Administrator,
-    Path(id): Path<String>,
+    InPath(id): InPath,
     Body(request): Body<SetRoleRequest>,
 ) -> Result<Json<Value>, ApiError> {
     let (id, Role(role)) = (user_id(id)?, request.role);
@@ -99,7 +99,7 @@ pub(super) async fn set_role(
 pub(super) async fn remove(
     State(state): State<ServerState>,
     administrator: Administrator,
-    Path(id): Path<String>,
+    InPath(id): InPath,
 ) -> Result<Json<Value>, ApiError> {
     let id = user_id(id)?;
     state.app().mos().delete_user_as(&administrator.actor, &id).await.map_err(told)?;

@@ -3,14 +3,13 @@
 mod answer;
 
 use axum::Json;
-use axum::extract::Path;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use mos::product::{ChatCompletion, CompletionContext, OpenAiError};
 
 pub(crate) use answer::shaped;
 
-use crate::extract::{JsonBody, Operations};
+use crate::extract::{InPath, JsonBody, Operations};
 use crate::routes::{Routes, get, post};
 use answer::{Refusal, streamed};
 
@@ -57,7 +56,7 @@ async fn models(Operations(product): Operations) -> Response {
     Json(product.openai_models().await).into_response()
 }
 
-async fn model(Operations(product): Operations, Path(id): Path<String>) -> Result<Response, Refusal> {
+async fn model(Operations(product): Operations, InPath(id): InPath) -> Result<Response, Refusal> {
     Ok(Json(product.openai_model(&id).await?).into_response())
 }
 

@@ -8,7 +8,6 @@ mod knowledge;
 mod profiles;
 mod request;
 
-use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
@@ -21,7 +20,7 @@ use serde_json::{Value, json};
 
 use crate::audit::Notes;
 use crate::error::ApiError;
-use crate::extract::{JsonBody, Operations};
+use crate::extract::{InPath, JsonBody, Operations};
 use crate::routes::{Routes, get, post};
 use crate::sse::frames;
 use request::{OpenMem, Task};
@@ -93,7 +92,7 @@ async fn get_memory(Operations(product): Operations, JsonBody(body): JsonBody) -
     ok(answer::listed(&json!(listed.data), page, size))
 }
 
-async fn get_memory_by_id(Operations(product): Operations, Path(id): Path<String>) -> Answer {
+async fn get_memory_by_id(Operations(product): Operations, InPath(id): InPath) -> Answer {
     match product.get_memory_by_id(&id).await?.data {
         Some(node) => ok(answer::memory(&node)),
         None => Err(ApiError::new(StatusCode::NOT_FOUND, format!("Memory with ID {id} not found"))),

@@ -1,8 +1,6 @@
 //! Listing memories, and reading them by their ids.
 
 use axum::Json;
-use axum::extract::Path;
-use axum::extract::rejection::PathRejection;
 use mos::product::{
     DrawnCube, Field, GetMemoryDashboardRequest, GetMemoryPlaygroundRequest, GetMemoryRequest, MemoriesById,
     MemoryDashboard, MemoryLists, ProductError, RequestFields,
@@ -13,7 +11,7 @@ use utoipa::openapi::{RefOr, Required, Schema};
 
 use super::{Answer, answering, lists_of_cubes, memory};
 use crate::error::ApiError;
-use crate::extract::{Body, JsonBody, Operations};
+use crate::extract::{Body, InPath, JsonBody, Operations};
 use crate::openapi::{Section, any_object, asking, body, list, nullable, number, object, text};
 use crate::routes::{Routes, get, post};
 
@@ -36,11 +34,7 @@ async fn get_memory(Operations(product): Operations, Body(request): Body<GetMemo
     Ok(Json(product.get_memory(request).await?))
 }
 
-async fn get_memory_by_id(
-    Operations(product): Operations,
-    memory_id: Result<Path<String>, PathRejection>,
-) -> Answer<Option<Value>> {
-    let Path(memory_id) = memory_id.map_err(|refused| ApiError::new(refused.status(), refused.body_text()))?;
+async fn get_memory_by_id(Operations(product): Operations, InPath(memory_id): InPath) -> Answer<Option<Value>> {
     Ok(Json(product.get_memory_by_id(&memory_id).await?))
 }
 
