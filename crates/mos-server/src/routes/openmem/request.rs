@@ -112,6 +112,8 @@ impl<'a> OpenMem<'a> {
         let mut request = self.moved(&[
             ("query", "query"),
             ("conversation_id", "session_id"),
+            // What some clients say instead.
+            ("top_k", "top_k"),
             ("memory_limit_number", "top_k"),
             ("include_preference", "include_preference"),
             ("preference_limit_number", "pref_top_k"),
@@ -327,6 +329,10 @@ mod tests {
         assert_eq!((&search["filter"], &search["top_k"]), (&json!({"tags": "a"}), &json!(6)));
         assert!(search.get("relativity").is_none());
         assert!(read(&body, &program).knowledge_filter().is_none());
+        let plain = json!({"query": "q", "user_id": "ann", "top_k": 3});
+        assert_eq!(read(&plain, &program).search().unwrap()["top_k"], 3);
+        let said_twice = json!({"query": "q", "user_id": "ann", "top_k": 3, "memory_limit_number": 9});
+        assert_eq!(read(&said_twice, &program).search().unwrap()["top_k"], 9);
         let both = json!({"filter": {"knowledgebase": {"tags": "b"}}, "knowledgebase_ids": ["kb-1"], "user_id": "ann"});
         let both = read(&both, &program);
         assert_eq!(both.knowledge_filter().map(Value::Object), Some(json!({"tags": "b"})));
