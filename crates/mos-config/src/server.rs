@@ -53,7 +53,7 @@ section! {
         default max_json_depth: usize = 64,
         /// Seconds that a request may take; streams may take longer.
         default request_timeout_seconds: f64 = 300.0,
-        /// Seconds within which the head of a request must have come; so long may a connection be idle, too.
+        /// Seconds within which the head of a request must have come; so long may a connection be idle, too, or take nothing of its answer.
         default header_timeout_seconds: f64 = 30.0,
         /// Seconds for requests under way when the server stops.
         default drain_seconds: f64 = 30.0,

@@ -11,6 +11,10 @@ use crate::audit::Notes;
 use crate::error::ApiError;
 use crate::state::ServerState;
 
+/// The most values of a JSON body. A number of two bytes takes dozens of them once it is read, so that the length of a body says
+/// little of what it costs.
+const MAX_VALUES: usize = 500_000;
+
 /// Who calls; put into the request by the layer that looks at keys.
 #[derive(Clone, Debug)]
 pub(crate) struct Authenticated(pub(crate) Caller);
@@ -50,6 +54,11 @@ impl FromRequest<ServerState> for JsonBody {
         let bytes = Bytes::from_request(request, state)
             .await
             .map_err(|refused| ApiError::new(refused.status(), refused.body_text()))?;
+        // There are no more values than bytes.
+        if bytes.len() > MAX_VALUES && n_values(&bytes) > MAX_VALUES {
+            let message = format!("the JSON of the body has more than {MAX_VALUES} values");
+            return Err(ApiError::new(StatusCode::BAD_REQUEST, message));
+        }
         let value: Value = serde_json::from_slice(&bytes).map_err(|error| {
             if bytes.is_empty() {
                 return absent().on(&method, &path);
@@ -129,11 +138,38 @@ fn absent() -> ApiError {
     ProductError::refused(vec![Issue { kind, loc: vec![json!("body")], msg, input: Value::Null, ctx: None }]).into()
 }
 
+/// How many values JSON has at most: those that begin behind commas and brackets outside of texts, and itself.
+fn n_values(json: &[u8]) -> usize {
+    let (mut n_values, mut is_text, mut is_escaped) = (1, false, false);
+    for byte in json {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if is_text => is_escaped = true,
+            b'"' => is_text = !is_text,
+            b',' | b'[' | b'{' if !is_text => n_values += 1,
+            _ => {}
+        }
+    }
+    n_values
+}
+
 /// How deep a value is; the parser has bounded it already.
 fn depth(value: &Value) -> usize {
     match value {
         Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
         Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),
         _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_counted_outside_of_texts() {
+        assert_eq!(n_values(b"7"), 1);
+        assert_eq!(n_values(br#"{"a,[": "\\", "b": ",[{\",", "c": [1, 2]}"#), 1 + 1 + 2 + 1 + 1);
+        assert_eq!(n_values(b"[0,0,0]"), 4);
     }
 }

@@ -144,6 +144,16 @@ async fn json_that_is_nested_too_deeply_is_refused() {
 }
 
 #[tokio::test]
+async fn json_of_too_many_values_is_refused_and_a_long_text_is_not() {
+    let (_folder, router) = guarded(ServerOptions::default()).await;
+    let many = send(&router, Body::from(format!("[{}0]", "0,".repeat(600_000)))).await;
+    assert_eq!(many.status(), StatusCode::BAD_REQUEST);
+    envelope(many).await;
+    let long = send(&router, Body::from(format!("[\"{}\"]", "a,".repeat(600_000)))).await;
+    assert_eq!(long.status(), StatusCode::OK);
+}
+
+#[tokio::test]
 async fn a_body_of_unknown_length_is_bounded_as_well() {
     let (_folder, router) = guarded(ServerOptions { max_body_bytes: 100, ..ServerOptions::default() }).await;
     let chunks = stream::iter((0..20).map(|_| Ok::<_, std::io::Error>(Bytes::from_static(b"[1,2,3,4,5]"))));

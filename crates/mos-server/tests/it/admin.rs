@@ -30,6 +30,8 @@ async fn a_key_is_made_shown_once_and_listed() {
     assert_eq!(keys[0], expected);
     let (_, all) = house.get("/admin/keys", &house.root).await;
     assert_eq!(all["keys"].as_array().unwrap().len(), 2, "that of the first start as well");
+    let (status, unnamed) = house.get("/admin/keys?user_name=", &house.root).await;
+    assert_eq!((status, unnamed["keys"].as_array().unwrap().len()), (200, 2), "nobody is named");
     let (_, programs) = house.get("/admin/keys?user_name=*", &house.root).await;
     assert_eq!(programs["keys"].as_array().unwrap().len(), 1);
     house.close().await;

@@ -170,7 +170,8 @@ pub(super) async fn list(
     _: Administrator,
     QueryOf(request): QueryOf<ListKeysRequest>,
 ) -> Result<Json<Value>, ApiError> {
-    let user = request.user_name.map(UserId::parse).transpose().map_err(ProductError::from)?;
+    let named = request.user_name.filter(|name| !name.is_empty());
+    let user = named.map(UserId::parse).transpose().map_err(ProductError::from)?;
     let mut keys = match &user {
         Some(user) if user.as_str() == PROGRAM => state.app().mos().list_keys(None).await.map_err(told)?,
         user => state.app().mos().list_keys(user.as_ref()).await.map_err(told)?,
