@@ -59,6 +59,18 @@ pub struct ChatRequest {
     /// Tools that the model may call, in OpenAI's form (`{"type": "function", "function": {"name": ...}}`). What it
     /// wants called is in [`ChatUsage::tool_calls`]. Models in this process know them only from the conversation.
     pub tools: Vec<Value>,
+    /// What of the tools must be called; `None` leaves it to the model. Who cannot make a model do so refuses the request;
+    /// models in this process call no tools, and do not heed it.
+    pub tool_choice: Option<ToolChoice>,
+}
+
+/// What of the tools must be called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ToolChoice {
+    /// One of them, or several.
+    Any,
+    /// The one of this name.
+    Named(String),
 }
 
 /// Why an answer ended.

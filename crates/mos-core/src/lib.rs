@@ -41,7 +41,7 @@ pub mod web;
 pub use activation::{ActivationMemory, ActivationStats};
 pub use analyzer::Analyzer;
 pub use archive::{ArchiveBatch, ArchivedMemory, ArchivedReceipt, PastVersion, RecordArchive, UserArchive};
-pub use chat::{ChatEvent, ChatModel, ChatRequest, ChatStream, ChatUsage, FinishReason, Sampling};
+pub use chat::{ChatEvent, ChatModel, ChatRequest, ChatStream, ChatUsage, FinishReason, Sampling, ToolChoice};
 pub use clock::{Clock, SystemClock};
 pub use embed::{EmbedUse, Embedded, Embedder, EmbeddingSpace};
 pub use error::{BoxError, MemoryError, ModelError, StoreError};

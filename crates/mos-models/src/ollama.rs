@@ -74,6 +74,10 @@ impl OllamaChat {
     }
 
     fn body(&self, request: &ChatRequest) -> Result<Map<String, Value>, ModelError> {
+        if request.tool_choice.is_some() {
+            let message = "Ollama's models decide themselves which tools they call; leave the choice of a tool out";
+            return Err(ModelError::Invalid(message.to_owned()));
+        }
         let sampling = request.sampling.as_ref().unwrap_or(&self.options.sampling);
         let mut options = json!({
             "temperature": sampling.temperature,

@@ -5,7 +5,7 @@ mod wire;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use mos_core::{ChatModel, ChatRequest, ChatStream, ModelError, Sampling};
+use mos_core::{ChatModel, ChatRequest, ChatStream, ModelError, Sampling, ToolChoice};
 use serde_json::{Map, Value, json};
 
 use crate::answer::Deltas;
@@ -111,6 +111,14 @@ impl OpenAiChat {
         }
         if !request.tools.is_empty() {
             body.insert("tools".to_owned(), request.tools.clone().into());
+            match &request.tool_choice {
+                None => {}
+                Some(ToolChoice::Any) => drop(body.insert("tool_choice".to_owned(), "required".into())),
+                Some(ToolChoice::Named(name)) => {
+                    let named = json!({"type": "function", "function": {"name": name}});
+                    body.insert("tool_choice".to_owned(), named);
+                }
+            }
         }
         add_extra(&mut body, &self.options.extra_body);
         body

@@ -9,7 +9,7 @@ mod wire;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use mos_core::{ChatModel, ChatRequest, ChatStream, ModelError, Sampling};
+use mos_core::{ChatModel, ChatRequest, ChatStream, ModelError, Sampling, ToolChoice};
 use serde_json::{Map, Value, json};
 
 use crate::answer::Deltas;
@@ -99,6 +99,13 @@ impl ResponsesChat {
         }
         if !request.tools.is_empty() {
             body.insert("tools".to_owned(), request.tools.iter().map(wire::tool).collect());
+            match &request.tool_choice {
+                None => {}
+                Some(ToolChoice::Any) => drop(body.insert("tool_choice".to_owned(), "required".into())),
+                Some(ToolChoice::Named(name)) => {
+                    body.insert("tool_choice".to_owned(), json!({"type": "function", "name": name}));
+                }
+            }
         }
         add_extra(&mut body, &self.options.extra_body);
         Ok(body)

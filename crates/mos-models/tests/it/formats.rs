@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mos_core::{ChatModel, ChatRequest, FinishReason, Message, ModelError, Sampling};
+use mos_core::{ChatModel, ChatRequest, FinishReason, Message, ModelError, Sampling, ToolChoice};
 use mos_models::{
     HttpOptions, OllamaChat, OllamaOptions, OpenAiChat, OpenAiOptions, ResponsesChat, ResponsesOptions, SchemaForm,
     Secret, ServerOptions,
@@ -122,6 +122,28 @@ async fn tools_are_offered_called_and_answered() {
     assert_eq!(responses.body["input"][4], result);
     assert_eq!(ollama.body["messages"][1]["tool_calls"][1]["function"]["arguments"], json!({"city": "東京"}));
     assert_eq!(ollama.body["messages"][2]["tool_name"], "weather", "results name their tool here");
+}
+
+#[tokio::test]
+async fn a_tool_that_must_be_called_is_told_or_refused() {
+    let at = ModelServer::start().await;
+    let tool = json!({"type": "function", "function": {"name": "weather"}});
+    let request =
+        |choice: ToolChoice| ChatRequest { tools: vec![tool.clone()], tool_choice: Some(choice), ..ask("Is it warm?") };
+    let named = || ToolChoice::Named("weather".to_owned());
+    let [openai, responses, ollama] = all(&at);
+    for model in [openai, responses] {
+        for choice in [ToolChoice::Any, named()] {
+            at.reply(Reply::text("").with_tool_call("call_a", "weather", &json!({})));
+            model.complete(request(choice)).await.unwrap();
+        }
+    }
+    let told: Vec<Value> = at.requests().iter().map(|request| request.body["tool_choice"].clone()).collect();
+    let of_chats = json!({"type": "function", "function": {"name": "weather"}});
+    let of_responses = json!({"type": "function", "name": "weather"});
+    assert_eq!(told, [json!("required"), of_chats, json!("required"), of_responses]);
+    let refused = ollama.complete(request(named())).await.unwrap_err();
+    assert!(matches!(&refused, ModelError::Invalid(why) if why.contains("Ollama")), "{refused}");
 }
 
 #[tokio::test]

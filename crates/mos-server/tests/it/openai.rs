@@ -117,6 +117,26 @@ async fn a_stream_is_events_with_done_at_the_end() {
 }
 
 #[tokio::test]
+async fn tools_are_called_and_one_of_them_can_be_insisted_on() {
+    let talking = Talking::open().await;
+    let tool = json!({"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}});
+    let named = json!({"type": "function", "function": {"name": "weather"}});
+    for is_streamed in [false, true] {
+        talking.model.reply(Reply::text("").with_tool_call("call_a", "weather", &json!({"city": "Bonn"})));
+        let more = json!({"user": "ann", "tools": [tool], "tool_choice": named, "stream": is_streamed});
+        let text = talking.ask("Is it warm?", more).send().await.unwrap().text().await.unwrap();
+        assert!(text.contains(r#""finish_reason":"tool_calls""#) && text.contains(r#""name":"weather""#), "{text}");
+        let asked = talking.model.requests();
+        assert_eq!(asked.last().unwrap().body["tool_choice"], named);
+    }
+    let unknown =
+        json!({"user": "ann", "tools": [tool], "tool_choice": {"type": "function", "function": {"name": "time"}}});
+    let (status, refused) = read(talking.ask("Is it warm?", unknown).send().await.unwrap()).await;
+    assert_eq!((status, &refused["error"]["param"]), (400, &json!("tool_choice")));
+    talking.house.close().await;
+}
+
+#[tokio::test]
 async fn every_error_has_openais_shape() {
     let talking = Talking::open().await;
     let ann = |request: RequestBuilder| request.header("X-Mos-User", "ann");

@@ -7,7 +7,7 @@ mod reply;
 
 use std::sync::Arc;
 
-use mos_core::{ChatModel, CubeId, Message, Role, Sampling, SessionId, UserId};
+use mos_core::{ChatModel, CubeId, Message, Role, Sampling, SessionId, ToolChoice, UserId};
 use serde_json::Value;
 
 use super::Search;
@@ -49,6 +49,7 @@ pub struct Chat {
     conversation: Option<Vec<Message>>,
     answer_schema: Option<Value>,
     tools: Vec<Value>,
+    tool_choice: Option<ToolChoice>,
     model: Option<Arc<dyn ChatModel>>,
     no_cache: bool,
     search: Search,
@@ -75,6 +76,7 @@ impl Chat {
             conversation: None,
             answer_schema: None,
             tools: Vec::new(),
+            tool_choice: None,
             model: None,
             no_cache: false,
         }
@@ -207,10 +209,10 @@ impl Chat {
         self
     }
 
-    /// Tools that the model may call, in OpenAI's form.
+    /// Tools that the model may call, in OpenAI's form, and what of them it must call.
     #[must_use]
-    pub(crate) fn tools(mut self, tools: Vec<Value>) -> Self {
-        self.tools = tools;
+    pub(crate) fn tools(mut self, tools: Vec<Value>, choice: Option<ToolChoice>) -> Self {
+        (self.tools, self.tool_choice) = (tools, choice);
         self
     }
 

@@ -77,6 +77,7 @@ impl Mos {
             cache_scope: user.to_string(),
             answer_schema: chat.answer_schema.clone(),
             tools: chat.tools.clone(),
+            tool_choice: chat.tool_choice.clone(),
         };
         (request, question)
     }

@@ -98,7 +98,7 @@ impl Product {
             .model(model)
             .conversation(asked.messages)
             .answer_schema(asked.answer_schema)
-            .tools(asked.tools);
+            .tools(asked.tools, asked.tool_choice);
         if let Some(sampling) = asked.sampling.over(configured_sampling(&config)) {
             chat = chat.sampling(sampling);
         }

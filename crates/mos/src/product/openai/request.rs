@@ -1,6 +1,6 @@
 //! Requests of chats out of OpenAI's JSON. Fields that nobody here knows are passed over.
 
-use mos_core::{Content, Message, Part, Role, Sampling};
+use mos_core::{Content, Message, Part, Role, Sampling, ToolChoice};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
@@ -28,6 +28,8 @@ pub(super) struct Asked {
     pub(super) sampling: AskedSampling,
     pub(super) answer_schema: Option<Value>,
     pub(super) tools: Vec<Value>,
+    /// What of them must be called.
+    pub(super) tool_choice: Option<ToolChoice>,
     pub(super) about: About,
 }
 
@@ -53,6 +55,7 @@ impl Asked {
             return Err(OpenAiError::field("model", "name a model in `model`; `/v1/models` lists them"));
         };
         let options = field::<Map<String, Value>>(map, "stream_options", "an object")?.unwrap_or_default();
+        let (tools, tool_choice) = tools(map)?;
         Ok(Self {
             model,
             messages: messages(map)?,
@@ -60,7 +63,8 @@ impl Asked {
             includes_usage: options.get("include_usage").and_then(Value::as_bool).unwrap_or(false),
             sampling: AskedSampling::read(map)?,
             answer_schema: answer_schema(map)?,
-            tools: tools(map)?,
+            tools,
+            tool_choice,
             about: About::read(map, context)?,
         })
     }
@@ -267,8 +271,8 @@ fn answer_schema(map: &Map<String, Value>) -> OpenAiResult<Option<Value>> {
     }
 }
 
-/// The tools that may be called; none when the request says that none should be.
-fn tools(map: &Map<String, Value>) -> OpenAiResult<Vec<Value>> {
+/// The tools that may be called, none when the request says that none should be, and what of them must be called.
+fn tools(map: &Map<String, Value>) -> OpenAiResult<(Vec<Value>, Option<ToolChoice>)> {
     let tools = field::<Vec<Value>>(map, "tools", "a list")?.unwrap_or_default();
     if tools.len() > MAX_TOOLS {
         return Err(OpenAiError::field("tools", format!("at most {MAX_TOOLS} tools can be given")));
@@ -279,12 +283,26 @@ fn tools(map: &Map<String, Value>) -> OpenAiResult<Vec<Value>> {
         let place = format!("tools.{at}");
         return Err(OpenAiError::field(&place, format!("`{place}` should be of the type `function` and have a name")));
     }
-    match map.get("tool_choice") {
-        None | Some(Value::Null) => Ok(tools),
-        Some(choice) if choice == "auto" => Ok(tools),
-        Some(choice) if choice == "none" => Ok(Vec::new()),
-        Some(_) => {
-            let message = "a model decides itself which tools it calls; `tool_choice` should be `auto` or `none`";
+    let choice = match map.get("tool_choice") {
+        None | Some(Value::Null) => None,
+        Some(choice) if choice == "auto" => None,
+        Some(choice) if choice == "none" => return Ok((Vec::new(), None)),
+        Some(choice) => Some(tool_choice(choice, &tools)?),
+    };
+    Ok((tools, choice))
+}
+
+/// What of the tools must be called.
+fn tool_choice(choice: &Value, tools: &[Value]) -> OpenAiResult<ToolChoice> {
+    let name_of = |tool: &Value| tool.pointer("/function/name").and_then(Value::as_str).map(str::to_owned);
+    if choice == "required" && !tools.is_empty() {
+        return Ok(ToolChoice::Any);
+    }
+    let named = name_of(choice).filter(|_| choice["type"] == "function");
+    match named.filter(|name| tools.iter().any(|tool| name_of(tool).as_ref() == Some(name))) {
+        Some(name) => Ok(ToolChoice::Named(name)),
+        None => {
+            let message = "`tool_choice` should be `auto`, `none`, `required` or a function that is one of `tools`";
             Err(OpenAiError::unsupported("tool_choice", message))
         }
     }
@@ -376,5 +394,22 @@ mod tests {
         assert_eq!(asked.check_local("small").unwrap_err().param.as_deref(), Some("tools"));
         let none = read(json!({"tools": [tool], "tool_choice": "none", "response_format": {"type": "text"}})).unwrap();
         assert!(none.tools.is_empty() && none.answer_schema.is_none() && none.check_local("small").is_ok());
+    }
+
+    #[test]
+    fn what_must_be_called_is_one_of_the_tools() {
+        let tool = json!({"type": "function", "function": {"name": "weather"}});
+        let choice =
+            |choice: Value| read(json!({"tools": [tool], "tool_choice": choice})).map(|asked| asked.tool_choice);
+        assert_eq!(choice(json!("auto")).unwrap(), None);
+        assert_eq!(choice(json!("required")).unwrap(), Some(ToolChoice::Any));
+        let named = json!({"type": "function", "function": {"name": "weather"}});
+        assert_eq!(choice(named).unwrap(), Some(ToolChoice::Named("weather".to_owned())));
+        for other in
+            [json!({"type": "function", "function": {"name": "time"}}), json!({"name": "weather"}), json!("weather")]
+        {
+            let error = choice(other.clone()).unwrap_err();
+            assert_eq!((error.status, error.param.as_deref()), (400, Some("tool_choice")), "{other}");
+        }
     }
 }
