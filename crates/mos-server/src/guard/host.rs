@@ -14,6 +14,9 @@ use crate::error::ApiError;
 use crate::options::ServerOptions;
 use crate::state::ServerState;
 
+/// How much of a foreign name is told in the log, in bytes.
+const MAX_SHOWN: usize = 253;
+
 /// Refuses requests that call the server by a name that is not its own.
 pub(super) async fn check(State(state): State<ServerState>, request: Request, next: Next) -> Response {
     match named(request.headers(), request.uri()) {
@@ -21,7 +24,9 @@ pub(super) async fn check(State(state): State<ServerState>, request: Request, ne
         None => next.run(request).await,
         Some(name) if is_own(&name, state.options()) => next.run(request).await,
         Some(name) => {
-            tracing::warn!(host = %name, "a request by a foreign name was refused");
+            // Strangers do not choose how long a line of the log is.
+            let shown = name.get(..MAX_SHOWN).unwrap_or(&name);
+            tracing::warn!(host = shown, "a request by a foreign name was refused");
             let message =
                 "the server does not go by the name in the header `Host`; list it under `server.allowed_hosts`";
             ApiError::new(StatusCode::MISDIRECTED_REQUEST, message).into_response()
