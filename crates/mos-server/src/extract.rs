@@ -54,11 +54,7 @@ impl FromRequest<ServerState> for JsonBody {
         let bytes = Bytes::from_request(request, state)
             .await
             .map_err(|refused| ApiError::new(refused.status(), refused.body_text()))?;
-        // There are no more values than bytes.
-        if bytes.len() > MAX_VALUES && n_values(&bytes) > MAX_VALUES {
-            let message = format!("the JSON of the body has more than {MAX_VALUES} values");
-            return Err(ApiError::new(StatusCode::BAD_REQUEST, message));
-        }
+        check_values(&bytes)?;
         let value: Value = serde_json::from_slice(&bytes).map_err(|error| {
             if bytes.is_empty() {
                 return absent().on(&method, &path);
@@ -136,6 +132,16 @@ fn place(method: &Method, matched: Option<&MatchedPath>, uri: &Uri) -> (String, 
 fn absent() -> ApiError {
     let (kind, msg) = ("missing".to_owned(), "Field required".to_owned());
     ProductError::refused(vec![Issue { kind, loc: vec![json!("body")], msg, input: Value::Null, ctx: None }]).into()
+}
+
+/// Refuses JSON of too many values, which is not read yet.
+pub(crate) fn check_values(json: &[u8]) -> Result<(), ApiError> {
+    // There are no more values than bytes.
+    if json.len() > MAX_VALUES && n_values(json) > MAX_VALUES {
+        let message = format!("the JSON of the body has more than {MAX_VALUES} values");
+        return Err(ApiError::new(StatusCode::BAD_REQUEST, message));
+    }
+    Ok(())
 }
 
 /// How many values JSON has at most: those that begin behind commas and brackets outside of texts, and itself.

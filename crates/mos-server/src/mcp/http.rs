@@ -6,11 +6,17 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::Uri;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, Uri};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 
 use super::McpServer;
+use crate::error::ApiError;
+use crate::extract::check_values;
 use crate::options::ServerOptions;
 use crate::routes::Routes;
 use crate::state::ServerState;
@@ -30,8 +36,23 @@ pub(crate) fn routes(state: &ServerState) -> Routes {
     };
     let server = move || Ok(McpServer::of_requests(app.clone()));
     let service = StreamableHttpService::new(server, Arc::new(NeverSessionManager::default()), config);
+    let router: Router<ServerState> = Router::new().route_service("/mcp", service);
+    let router = router.layer(from_fn_with_state(options.max_body_bytes, counted));
     // Without sessions the service refuses every other method.
-    Routes::new().foreign(Router::new().route_service("/mcp", service), &[("POST", "/mcp")])
+    Routes::new().foreign(router, &[("POST", "/mcp")])
+}
+
+/// Refuses bodies of too many values, which the service would read.
+async fn counted(State(longest): State<usize>, request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    let Ok(bytes) = to_bytes(body, longest).await else {
+        let message = format!("the body of the request is longer than {longest} bytes, or broke off");
+        return ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message).into_response();
+    };
+    match check_values(&bytes) {
+        Ok(()) => next.run(Request::from_parts(parts, Body::from(bytes))).await,
+        Err(refused) => refused.into_response(),
+    }
 }
 
 /// The origins of pages that may call, each with its port; `None` when any may.

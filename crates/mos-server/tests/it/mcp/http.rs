@@ -120,3 +120,14 @@ async fn a_body_that_is_too_long_is_refused() {
     assert_eq!(post(&house, &long, &[]).await.status(), 413);
     house.close().await;
 }
+
+#[tokio::test]
+async fn a_body_of_very_many_values_is_refused_before_it_is_read() {
+    let house = open_house().await;
+    let many = json!({"jsonrpc": "2.0", "id": 2, "method": "tools/call",
+        "params": {"name": "search_memories", "arguments": {"query": "tea", "filter": {"x": vec![0; 600_000]}}}});
+    let refused = post(&house, &many, &[]).await;
+    assert_eq!(refused.status(), 400);
+    assert!(refused.text().await.unwrap().contains("500000 values"));
+    house.close().await;
+}
