@@ -80,7 +80,7 @@ macro_rules! chat_request {
                 /// The least relativity of memories that are found, from 0 (no limit) to 1.
                 #[schema(required = false, default = 0.45)]
                 default relativity: f64 = 0.45, at least 0.0;
-                /// Only memories that pass.
+                /// Only memories that pass: conditions, `and` and `or`, or a filter for each cube.
                 #[schema(value_type = Option<Object>)]
                 optional filter: Map<String, Value>;
                 /// Whether the internet is searched too.
