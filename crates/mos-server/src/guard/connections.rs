@@ -184,7 +184,7 @@ mod tests {
                 let _held = &work;
                 Ok::<_, Infallible>(Bytes::from_static(&[b'x'; 512]))
             });
-            async { Ok::<_, Infallible>(Response::new(Body::from_stream(endless))) }
+            async move { Ok::<_, Infallible>(Response::new(Body::from_stream(endless))) }
         });
         let stream = TokioIo::new(Impatient::new(near, PATIENCE));
         let connection = parser(PATIENCE).serve_connection(stream, service);
