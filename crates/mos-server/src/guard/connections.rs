@@ -23,6 +23,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::{JoinError, JoinSet};
 use tower::ServiceExt;
 
 use super::places::{Place, Places};
@@ -52,16 +53,21 @@ const REFUSED: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\n\
     {\"code\":429,\"message\":\"too many connections from this address; close some, or use one for several requests\",\"data\":null}";
 
 /// Answers requests on connections to `listener` until `stop` is ready; then idle connections are closed, and the others when
-/// their answers have ended.
+/// their answers have ended. Dropping it breaks off those that are left, with the work behind them.
 pub(crate) async fn serve(listener: TcpListener, router: Router, state: &ServerState, stop: impl Future<Output = ()>) {
     let room = Arc::new(Semaphore::new(state.options().max_connections.clamp(1, Semaphore::MAX_PERMITS)));
     let places = Places::new(state.options().max_connections_per_address, &state.options().trusted_proxies);
     let connections = GracefulShutdown::new();
     let builder = parser(state.options().header_timeout);
+    let mut held = JoinSet::new();
     let mut stop = std::pin::pin!(stop);
     loop {
         let (stream, peer, room_taken) = tokio::select! {
             accepted = accept(&listener, &room) => accepted,
+            Some(ended) = held.join_next(), if !held.is_empty() => {
+                tell_of_panic(&ended);
+                continue;
+            }
             () = &mut stop => break,
         };
         let Some(place) = places.take(peer.ip()) else {
@@ -75,7 +81,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, state: &ServerS
         // Whoever takes nothing for as long as it may be idle is gone.
         let stream = TokioIo::new(Impatient::new(stream, state.options().header_timeout));
         let connection = connections.watch(builder.serve_connection(stream, service));
-        tokio::spawn(async move {
+        held.spawn(async move {
             let _held: (OwnedSemaphorePermit, Place, Open) = (room_taken, place, open);
             if let Err(error) = connection.await {
                 // Callers go away, or are too slow: their business.
@@ -86,6 +92,13 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, state: &ServerS
     // Nobody new is let in while those who are there finish.
     drop(listener);
     connections.shutdown().await;
+}
+
+/// A stream can break down after its answer has begun. What it said then can hold a memory.
+fn tell_of_panic(ended: &Result<(), JoinError>) {
+    if ended.as_ref().is_err_and(JoinError::is_panic) {
+        tracing::error!("a connection was lost because its stream panicked; this is a fault of the server");
+    }
 }
 
 fn parser(header_timeout: Duration) -> http1::Builder {

@@ -59,6 +59,20 @@ async fn who_goes_away_ends_an_answer_in_openais_shape_and_nothing_of_it_is_reme
 }
 
 #[tokio::test]
+async fn a_stream_that_goes_on_is_broken_off_when_the_time_to_stop_is_up() {
+    let model = ModelServer::start().await;
+    model.reply(Reply::text("one two three four five"));
+    model.fault(Fault::Stall(2));
+    let house = house(&model, ServerOptions { drain: Duration::from_millis(50), ..open_to_all() }).await;
+    let mut stream = ask(&house, "/product/chat/stream").await.bytes_stream();
+    stream.next().await.unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, house.close()).await.expect("it stops");
+    let ended = tokio::time::timeout(PATIENCE, model.wait_for_abandoned(1)).await;
+    ended.expect("nothing goes on behind the stream, though somebody listens");
+    drop(stream);
+}
+
+#[tokio::test]
 async fn a_stream_may_take_longer_than_a_request() {
     let model = ModelServer::start().await;
     model.reply(Reply::text("one two three four"));
