@@ -26,6 +26,7 @@ pub mod message;
 pub mod parametric;
 pub mod preference;
 pub mod queue;
+pub mod queue_archive;
 pub mod reader;
 pub mod record;
 pub mod rerank;
@@ -57,6 +58,7 @@ pub use preference::{ConversationInfo, PreferenceMemory};
 pub use queue::{
     ClaimRequest, Claimed, DeadJob, Failed, Job, JobQueue, JobState, NewJob, PushReceipt, QueueStats, Ticket, Weights,
 };
+pub use queue_archive::{ArchivedJob, Death, FinishedJob, JobPlace, QueueArchive};
 pub use reader::{
     Dropped, FileData, FileVersion, ItemReport, MemReader, Outcome, RawFile, RawItem, ReadInput, ReadMode, ReadReport,
     Reading, Sources,
@@ -67,7 +69,7 @@ pub use record::{
 };
 pub use rerank::{Ranked, Ranking, RerankCandidate, RerankQuery, Reranker};
 pub use search::{Duplicates, Found, Hit, KindLimits, QueryPath, Reranked, SearchMode, SearchRequest, Signal};
-pub use state::{Document, Expected, LogEntry, StateStore};
+pub use state::{ArchivedLog, Document, Expected, LogEntry, StateArchive, StateStore};
 pub use text_memory::{AddRequest, TextMemory};
 pub use tree_memory::{BackUp, FoundBy, RelevantSubgraph, SubgraphRequest, TreeMemory};
 pub use users::{Access, Cube, Standing, User, UserRole, UserStore};

@@ -18,6 +18,7 @@ use serde_json::Value;
 use crate::error::StoreError;
 use crate::graph::{Page, Paging};
 use crate::id::{CubeId, JobId};
+use crate::queue_archive::QueueArchive;
 use crate::record::Scope;
 
 /// The most jobs that one call of [`JobQueue::claim`] returns.
@@ -341,4 +342,9 @@ pub trait JobQueue: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`StoreError`] when the store cannot be read.
     async fn wait(&self, timeout: Duration) -> Result<(), StoreError>;
+
+    /// Returns what moves the jobs of a tenant elsewhere and others' here; `None` when it cannot.
+    fn job_archive(&self) -> Option<&dyn QueueArchive> {
+        None
+    }
 }

@@ -100,6 +100,37 @@ pub trait StateStore: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`StoreError`] when the store cannot be written.
     async fn remove_scope(&self, scope: &Scope) -> Result<(), StoreError>;
+
+    /// Returns what moves documents and logs elsewhere and others' here; `None` when it cannot.
+    fn state_archive(&self) -> Option<&dyn StateArchive> {
+        None
+    }
+}
+
+/// A log, without its entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArchivedLog {
+    /// Its name.
+    pub name: String,
+    /// The number of the last entry that there ever was.
+    pub last: u64,
+}
+
+/// Documents and logs that can move. Documents move through [`StateStore::keys`], [`StateStore::read`] and [`StateStore::write`],
+/// entries through [`StateStore::entries`] and [`StateStore::append`].
+#[async_trait]
+pub trait StateArchive: StateStore {
+    /// Returns at most `limit` logs whose names come after `after` (all with `None`), in the order of their bytes.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read.
+    async fn logs(&self, scope: &Scope, after: Option<&str>, limit: usize) -> Result<Vec<ArchivedLog>, StoreError>;
+
+    /// Makes a log one without entries whose next entry has the number after `last`.
+    ///
+    /// # Errors
+    /// As [`StateStore::append`].
+    async fn begin_log(&self, scope: &Scope, log: &str, last: u64) -> Result<(), StoreError>;
 }
 
 /// Refuses a key, or the name of a log, that stores do not take.

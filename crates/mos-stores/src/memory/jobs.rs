@@ -6,12 +6,13 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use mos_core::queue::MAX_CLAIMED_AT_ONCE;
 use mos_core::{
-    ClaimRequest, Claimed, DeadJob, Failed, JobId, JobQueue, JobState, NewJob, Page, Paging, PushReceipt, QueueStats,
-    Scope, StoreError, Ticket,
+    ArchivedJob, ClaimRequest, Claimed, DeadJob, Failed, FinishedJob, JobId, JobPlace, JobQueue, JobState, NewJob,
+    Page, Paging, PushReceipt, QueueArchive, QueueStats, Scope, StoreError, Ticket,
 };
 
 use super::InMemoryStore;
 use crate::prepare::closed;
+use crate::queue::archive::prepare_archived;
 use crate::queue::memory::QueueState;
 use crate::queue::{check_request, lease_ms, moment, prepare_jobs, round_up_to_ms};
 
@@ -114,5 +115,54 @@ impl JobQueue for InMemoryStore {
 
     async fn wait(&self, timeout: Duration) -> Result<(), StoreError> {
         self.bell.wait(self, &*self.clock, timeout).await
+    }
+
+    fn job_archive(&self) -> Option<&dyn QueueArchive> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl QueueArchive for InMemoryStore {
+    async fn archived_jobs(
+        &self,
+        scope: &Scope,
+        after: Option<JobPlace>,
+        limit: usize,
+    ) -> Result<Vec<ArchivedJob>, StoreError> {
+        let now_ms = self.now_ms();
+        Ok(self.read().queue.archived_jobs(scope, after, limit, now_ms))
+    }
+
+    async fn archived_finished(
+        &self,
+        scope: &Scope,
+        after: Option<&FinishedJob>,
+        limit: usize,
+    ) -> Result<Vec<FinishedJob>, StoreError> {
+        let until_ms = self.queue_limits.forgotten_until(self.now_ms());
+        Ok(self.read().queue.archived_finished(scope, after, limit, until_ms))
+    }
+
+    async fn import_jobs(&self, scope: &Scope, jobs: Vec<ArchivedJob>) -> Result<PushReceipt, StoreError> {
+        let jobs = prepare_archived(jobs, &self.queue_limits)?;
+        let now_ms = self.now_ms();
+        let mut state = self.write();
+        if state.scopes.get(scope).is_some_and(|state| state.is_closed()) {
+            return Err(closed(scope));
+        }
+        let receipt = state.queue.import_jobs(scope, jobs, &self.queue_limits, now_ms);
+        drop(state);
+        self.bell.ring();
+        receipt
+    }
+
+    async fn import_finished(&self, scope: &Scope, finished: Vec<FinishedJob>) -> Result<PushReceipt, StoreError> {
+        let now_ms = self.now_ms();
+        let mut state = self.write();
+        if state.scopes.get(scope).is_some_and(|state| state.is_closed()) {
+            return Err(closed(scope));
+        }
+        Ok(state.queue.import_finished(scope, finished, &self.queue_limits, now_ms))
     }
 }

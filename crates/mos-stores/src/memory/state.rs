@@ -5,7 +5,7 @@ use std::ops::Bound;
 
 use async_trait::async_trait;
 use mos_core::state::{check_key, checked_text};
-use mos_core::{Document, Expected, LogEntry, Scope, StateStore, StoreError};
+use mos_core::{ArchivedLog, Document, Expected, LogEntry, Scope, StateArchive, StateStore, StoreError};
 use serde_json::Value;
 
 use super::InMemoryStore;
@@ -77,6 +77,15 @@ impl KeptState {
         Ok(log.last)
     }
 
+    fn logs(&self, after: Option<&str>, limit: usize) -> Vec<ArchivedLog> {
+        let later = self.logs.iter().filter(|(name, _)| after.is_none_or(|after| name.as_str() > after));
+        let mut logs: Vec<ArchivedLog> =
+            later.map(|(name, log)| ArchivedLog { name: name.clone(), last: log.last }).collect();
+        logs.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        logs.truncate(limit);
+        logs
+    }
+
     fn entries(&self, log: &str, after: u64, limit: usize) -> Vec<LogEntry> {
         let Some(log) = self.logs.get(log) else { return Vec::new() };
         let before_first = log.last - log.entries.len() as u64;
@@ -144,5 +153,24 @@ impl StateStore for InMemoryStore {
             state.kept = KeptState::default();
         }
         Ok(())
+    }
+
+    fn state_archive(&self) -> Option<&dyn StateArchive> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl StateArchive for InMemoryStore {
+    async fn logs(&self, scope: &Scope, after: Option<&str>, limit: usize) -> Result<Vec<ArchivedLog>, StoreError> {
+        Ok(self.view(scope, |state| state.kept.logs(after, limit)))
+    }
+
+    async fn begin_log(&self, scope: &Scope, log: &str, last: u64) -> Result<(), StoreError> {
+        check_key(log)?;
+        self.change_state(scope, |kept| {
+            kept.logs.insert(log.to_owned(), Log { last, entries: VecDeque::new() });
+            Ok(())
+        })
     }
 }

@@ -1,5 +1,6 @@
 //! What every queue of jobs has in common: bounds, checks, wording, and how a consumer waits.
 
+pub(crate) mod archive;
 pub(crate) mod memory;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use mos_core::state::{check_key, checked_text};
-use mos_core::{Document, Expected, LogEntry, Scope, StateStore, StoreError};
+use mos_core::{ArchivedLog, Document, Expected, LogEntry, Scope, StateArchive, StateStore, StoreError};
 use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::Value;
 
@@ -141,6 +141,33 @@ fn entries(
     Ok(entries)
 }
 
+fn logs(connection: &Connection, scope: &Scope, after: Option<&str>, limit: usize) -> Result<Vec<ArchivedLog>, Fault> {
+    let Some(scope) = scope_key(connection, scope)? else { return Ok(Vec::new()) };
+    // No name is empty.
+    let mut statement = connection
+        .prepare_cached("SELECT name, last FROM state_logs WHERE scope = ?1 AND name > ?2 ORDER BY name LIMIT ?3")?;
+    let mut rows = statement.query(params![scope, after.unwrap_or_default(), bound(limit)])?;
+    let mut logs = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (name, last): (String, i64) = (row.get(0)?, row.get(1)?);
+        logs.push(ArchivedLog { name, last: last.unsigned_abs() });
+    }
+    Ok(logs)
+}
+
+fn begin_log(connection: &Connection, scope: &Scope, name: &str, last: u64) -> Result<(), Fault> {
+    let scope = ensure_scope(connection, scope)?;
+    let last = i64::try_from(last).unwrap_or(i64::MAX);
+    let log: i64 = connection
+        .prepare_cached(
+            "INSERT INTO state_logs (scope, name, last) VALUES (?1, ?2, ?3)
+             ON CONFLICT (scope, name) DO UPDATE SET last = excluded.last
+             RETURNING log_key",
+        )?
+        .query_row(params![scope, name, last], |row| row.get(0))?;
+    execute(connection, "DELETE FROM state_entries WHERE log = ?1", [log])
+}
+
 /// Erases what a scope holds, the numbers of its documents and logs too.
 pub(super) fn remove_all(connection: &Connection, scope: &Scope) -> Result<(), Fault> {
     let Some(scope) = scope_key(connection, scope)? else { return Ok(()) };
@@ -193,5 +220,23 @@ impl StateStore for SqliteStore {
     async fn remove_scope(&self, scope: &Scope) -> Result<(), StoreError> {
         let scope = scope.clone();
         self.writer.write(move |connection| remove_all(connection, &scope)).await
+    }
+
+    fn state_archive(&self) -> Option<&dyn StateArchive> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl StateArchive for SqliteStore {
+    async fn logs(&self, scope: &Scope, after: Option<&str>, limit: usize) -> Result<Vec<ArchivedLog>, StoreError> {
+        let (scope, after) = (scope.clone(), after.map(str::to_owned));
+        self.readers.read(move |connection| logs(connection, &scope, after.as_deref(), limit)).await
+    }
+
+    async fn begin_log(&self, scope: &Scope, log: &str, last: u64) -> Result<(), StoreError> {
+        check_key(log)?;
+        let (scope, log) = (scope.clone(), log.to_owned());
+        self.writer.write(move |connection| begin_log(connection, &scope, &log, last)).await
     }
 }

@@ -72,6 +72,12 @@ impl RedisOptions {
         Self::of(info.set_redis_settings(settings))
     }
 
+    /// Returns which queue it is, for people and to tell queues apart: address, number of the database and prefix. Two ways to
+    /// write an address are two places.
+    pub fn place(&self) -> String {
+        format!("Redis at {}, database {}, prefix `{}`", self.info.addr(), self.info.redis_settings().db(), self.prefix)
+    }
+
     fn of(info: ConnectionInfo) -> Self {
         Self {
             info,

@@ -9,6 +9,7 @@
 //! Invariant: every change is one script, which the server runs alone and whole. All keys begin with `{prefix}:queue`,
 //! so they lie in one slot of a cluster; names in them are encoded, so no name can reach another's keys.
 
+mod archive;
 mod connection;
 mod fault;
 mod key;
@@ -24,7 +25,7 @@ use jiff::Timestamp;
 use mos_core::queue::MAX_CLAIMED_AT_ONCE;
 use mos_core::{
     ClaimRequest, Claimed, Clock, DeadJob, Failed, Job, JobId, JobQueue, JobState, NewJob, Page, Paging, PushReceipt,
-    QueueStats, Scope, StoreError, Ticket,
+    QueueArchive, QueueStats, Scope, StoreError, Ticket,
 };
 use redis::{FromRedisValue, Value};
 
@@ -357,5 +358,9 @@ impl JobQueue for RedisQueue {
 
     async fn wait(&self, timeout: Duration) -> Result<(), StoreError> {
         self.bell.wait(self, &*self.clock, timeout).await
+    }
+
+    fn job_archive(&self) -> Option<&dyn QueueArchive> {
+        Some(self)
     }
 }

@@ -45,6 +45,10 @@ pub(super) struct Scripts {
     pub(super) tenants: Script,
     pub(super) remove_tenant: Script,
     pub(super) next_ready: Script,
+    pub(super) archived: Script,
+    pub(super) archived_finished: Script,
+    pub(super) import: Script,
+    pub(super) import_finished: Script,
 }
 
 impl Scripts {
@@ -65,6 +69,10 @@ impl Scripts {
             tenants: reading!("scripts/tenants.lua"),
             remove_tenant: draining!("scripts/remove_tenant.lua"),
             next_ready: reading!("scripts/next_ready.lua"),
+            archived: reading!("scripts/archived.lua"),
+            archived_finished: reading!("scripts/archived_finished.lua"),
+            import: adding!("scripts/import.lua"),
+            import_finished: adding!("scripts/import_finished.lua"),
         }
     }
 }

@@ -10,14 +10,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use mos_core::state::{check_key, checked_text};
-use mos_core::{Document, Expected, LogEntry, Scope, StateStore, StoreError};
+use mos_core::{ArchivedLog, Document, Expected, LogEntry, Scope, StateArchive, StateStore, StoreError};
 use redis::Script;
 use serde_json::Value;
 
 use super::RedisQueue;
 use super::connection::{Connection, RedisOptions, Repeat};
 use super::fault::BACKEND;
-use super::key::encode;
+use super::key::{decode, encode};
 use crate::state::{parse_kept, prepare_entries, unexpected_version};
 
 /// Part of the keys of documents and logs.
@@ -45,6 +45,8 @@ struct Scripts {
     append: Script,
     entries: Script,
     remove_scope: Script,
+    logs: Script,
+    begin_log: Script,
 }
 
 impl Scripts {
@@ -58,6 +60,8 @@ impl Scripts {
             append: script!("append", ""),
             entries: script!("entries", " flags=no-writes"),
             remove_scope: script!("remove_scope", " flags=allow-oom"),
+            logs: script!("logs", " flags=no-writes"),
+            begin_log: script!("begin_log", ""),
         }
     }
 }
@@ -188,5 +192,31 @@ impl StateStore for RedisState {
     async fn remove_scope(&self, scope: &Scope) -> Result<(), StoreError> {
         let done: bool = self.connection.call(&self.scripts.remove_scope, &[tenant(scope)], Repeat::Safe).await?;
         if done { Ok(()) } else { Err(unexpected("remove_scope")) }
+    }
+
+    fn state_archive(&self) -> Option<&dyn StateArchive> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl StateArchive for RedisState {
+    async fn logs(&self, scope: &Scope, after: Option<&str>, limit: usize) -> Result<Vec<ArchivedLog>, StoreError> {
+        let answer: Vec<String> = self.connection.call(&self.scripts.logs, &[tenant(scope)], Repeat::Safe).await?;
+        let mut logs = Vec::new();
+        for pair in answer.chunks_exact(2) {
+            logs.push(ArchivedLog { name: decode(&pair[0]), last: number("logs", &pair[1])? });
+        }
+        logs.retain(|log| after.is_none_or(|after| log.name.as_str() > after));
+        logs.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        logs.truncate(limit);
+        Ok(logs)
+    }
+
+    async fn begin_log(&self, scope: &Scope, log: &str, last: u64) -> Result<(), StoreError> {
+        check_key(log)?;
+        let arguments = [tenant(scope), encode(log), last.min(LARGEST).to_string()];
+        let done: bool = self.connection.call(&self.scripts.begin_log, &arguments, Repeat::Safe).await?;
+        if done { Ok(()) } else { Err(unexpected("begin_log")) }
     }
 }

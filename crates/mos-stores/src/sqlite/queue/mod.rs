@@ -7,6 +7,7 @@
 //! Invariant: of a group at most the first unfinished job is ready or delayed, and only while no consumer has a job of the
 //! group. A consumer may have several that follow each other.
 
+mod archive;
 mod claim;
 mod read;
 mod store;

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use mos_core::queue::MAX_CLAIMED_AT_ONCE;
 use mos_core::{
-    ClaimRequest, Claimed, DeadJob, Failed, JobId, JobQueue, JobState, NewJob, Page, Paging, PushReceipt, QueueStats,
-    Scope, StoreError, Ticket,
+    ClaimRequest, Claimed, DeadJob, Failed, JobId, JobQueue, JobState, NewJob, Page, Paging, PushReceipt, QueueArchive,
+    QueueStats, Scope, StoreError, Ticket,
 };
 use rusqlite::Connection;
 
@@ -16,12 +16,12 @@ use super::{claim, read};
 use crate::queue::{check_request, lease_ms, moment, prepare_jobs, round_up_to_ms};
 
 impl SqliteStore {
-    fn now_ms(&self) -> i64 {
+    pub(super) fn now_ms(&self) -> i64 {
         self.clock.now().as_millisecond()
     }
 
     /// Changes the queue, then wakes those who wait for it.
-    async fn change<T, F>(&self, work: F) -> Result<T, StoreError>
+    pub(super) async fn change<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: Fn(&Connection) -> Result<T, Fault> + Send + 'static,
@@ -121,5 +121,9 @@ impl JobQueue for SqliteStore {
 
     async fn wait(&self, timeout: Duration) -> Result<(), StoreError> {
         self.bell.wait(self, &*self.clock, timeout).await
+    }
+
+    fn job_archive(&self) -> Option<&dyn QueueArchive> {
+        Some(self)
     }
 }
