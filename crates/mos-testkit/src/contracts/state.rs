@@ -29,6 +29,7 @@ pub async fn run(make: impl AsyncFn() -> Arc<dyn StateStore>) {
     logs_and_documents_of_one_name_are_two_things(&*make().await).await;
     tenants_are_walls(&*make().await).await;
     a_removed_scope_begins_anew(&*make().await).await;
+    logs_move_with_their_numbers(&*make().await, &*make().await).await;
     nobody_loses_a_counted_write(make().await).await;
     nobody_loses_an_entry(make().await).await;
 }
@@ -114,6 +115,30 @@ fn assert_invalid<T: std::fmt::Debug>(result: Result<T, StoreError>) {
 fn assert_no_cube<T: std::fmt::Debug>(result: Result<T, StoreError>) {
     let error = result.expect_err("the cube was deleted");
     assert!(matches!(error, StoreError::NotFound { what: "cube", .. }), "{error}");
+}
+
+async fn logs_move_with_their_numbers(from: &dyn StateStore, to: &dyn StateStore) {
+    let (c, texts) = (scope("c"), ["a", "b", "c"].map(|text| json!(text)));
+    append(from, &c, "log: 记 %", &texts, 2).await;
+    append(from, &c, "emptied", &texts, 0).await;
+    append(from, &c, "a", &texts, 5).await;
+    append(from, &scope("d"), "of another", &texts, 5).await;
+    let archive = from.state_archive().expect("logs can move");
+    let all = archive.logs(&c, None, 10).await.expect("logs");
+    assert_eq!(all.iter().map(|log| log.name.as_str()).collect::<Vec<_>>(), ["a", "emptied", "log: 记 %"]);
+    assert!(all.iter().all(|log| log.last == 3), "{all:?}");
+    assert_eq!(archive.logs(&c, None, 2).await.expect("logs"), all[..2]);
+    assert_eq!(archive.logs(&c, Some("emptied"), 10).await.expect("logs"), all[2..]);
+    assert_eq!(archive.logs(&scope("e"), None, 10).await.expect("logs"), Vec::new());
+    let target = to.state_archive().expect("logs can move");
+    append(to, &c, "log: 记 %", &texts, 3).await;
+    target.begin_log(&c, "log: 记 %", 1).await.expect("the store takes a log");
+    assert_eq!(entries(to, &c, "log: 记 %").await, Vec::new(), "what was there is gone");
+    assert_eq!(append(to, &c, "log: 记 %", &texts[1..], usize::MAX).await, 3);
+    assert_eq!(entries(to, &c, "log: 记 %").await, numbered(2, &["b", "c"]));
+    target.begin_log(&c, "emptied", 3).await.expect("the store takes a log");
+    assert_eq!(append(to, &c, "emptied", &texts[..1], 5).await, 4, "numbers go on");
+    assert_invalid(target.begin_log(&c, "", 1).await);
 }
 
 async fn a_document_is_written_read_and_removed(store: &dyn StateStore) {

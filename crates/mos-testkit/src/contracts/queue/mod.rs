@@ -2,6 +2,7 @@
 
 mod failure;
 mod following;
+mod moving;
 mod order;
 mod record;
 mod tenants;
@@ -82,6 +83,10 @@ pub async fn run(make: impl AsyncFn(Arc<SetClock>, usize) -> Arc<dyn JobQueue>) 
     tenants::what_is_due_at_once_goes_in_the_order_it_was_pushed(&fresh().await).await;
     tenants::tenants_are_walls(&fresh().await).await;
     tenants::a_removed_tenant_is_gone(&fresh().await).await;
+    moving::a_queue_moves_as_it_is(&fresh().await, &fresh().await).await;
+    moving::moving_again_changes_nothing(&fresh().await, &fresh().await).await;
+    moving::pages_are_bounded_in_bytes(&fresh().await, &fresh().await).await;
+    moving::what_has_no_room_or_is_bad_comes_not_at_all(&fresh().await, &bench_of(2).await).await;
     workers::each_job_is_done_once(&fresh().await, 0).await;
     workers::each_job_is_done_once(&fresh().await, 3).await;
     workers::what_dead_workers_had_is_done_by_others(&fresh().await).await;
