@@ -40,7 +40,7 @@ pub(crate) struct MigrateArguments {
     #[arg(long)]
     pub(crate) dry_run: bool,
 
-    /// Move cubes that have jobs waiting, without their jobs.
+    /// Move cubes without their jobs: those that wait, those that were given up, and what is known of finished ones.
     #[arg(long)]
     pub(crate) leave_jobs: bool,
 }

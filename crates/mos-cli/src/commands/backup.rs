@@ -30,18 +30,14 @@ pub(super) async fn restore(context: &Context, file: &Path) -> anyhow::Result<()
 
 fn told(made: &BackedUp) -> String {
     let database = &made.database;
-    let mut text = format!(
+    format!(
         "{}\t{} bytes, read back and sound: {} users, {} cubes, {} memories",
         made.file.display(),
         made.bytes,
         database.n_users,
         database.n_cubes,
         database.n_memories
-    );
-    if made.n_jobs_left > 0 {
-        text.push_str(&format!("\n{} jobs that wait on a server are not in it", made.n_jobs_left));
-    }
-    text
+    )
 }
 
 fn told_of_restored(restored: &Restored) -> String {
@@ -59,6 +55,8 @@ fn told_of_restored(restored: &Restored) -> String {
         if report.n_new_keys > 0 {
             text.push_str("; a new one that was deleted there since the backup is good again: revoke it");
         }
+        let n_jobs: u64 = report.cubes.iter().map(|cube| cube.background.n_jobs()).sum();
+        text.push_str(&format!("\n{n_jobs} jobs came"));
     }
     if let Some(files) = &restored.files {
         let folder = restored.data_dir.display();

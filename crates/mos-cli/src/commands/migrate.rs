@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
-use mos::migrate::{Endpoint, MigrateOptions, MigrateReport, Missing, Outcome, migrate};
+use mos::migrate::{Background, Endpoint, MigrateOptions, MigrateReport, Missing, Outcome, migrate};
 use mos_config::{Secrets, Setting, Settings, process_environment};
 use mos_core::CubeId;
 use serde_json::{Value, json};
@@ -79,8 +79,25 @@ fn text(report: &MigrateReport) -> String {
         if let Some(n_vectors) = cube.n_vectors {
             lines.push(format!("  {n_vectors} vectors in Qdrant, equal to those of the store"));
         }
+        let background = &cube.background;
+        if *background != Background::default() {
+            lines.push(format!(
+                "  {} jobs that wait, {} dead ones, {} known as finished, {} documents, {} entries of logs",
+                background.jobs.count,
+                background.dead.count,
+                background.finished.count,
+                background.documents.count,
+                background.entries.count
+            ));
+        }
         if cube.n_jobs_left > 0 {
             lines.push(format!("  {} jobs of it stay behind", cube.n_jobs_left));
+        }
+        if cube.n_documents_left > 0 {
+            lines.push(format!(
+                "  {} documents and entries of logs of it stay behind: the target has no queue to keep them beside",
+                cube.n_documents_left
+            ));
         }
     }
     if report.dry_run {

@@ -9,8 +9,8 @@
 //! activation/       caches of activation memory, unless they were left out
 //! ```
 //!
-//! The database is always the embedded one. What servers keep is moved into one as `mos migrate` does it, without jobs that
-//! wait; restoring moves it back, or leaves an embedded installation.
+//! The database is always the embedded one. What servers keep is moved into one as `mos migrate` does it; restoring moves it back,
+//! or leaves an embedded installation.
 //!
 //! Invariants: a backup is read back before it has its name; a data folder has its database only after everything in it was
 //! compared with what the backup tells.
@@ -72,8 +72,6 @@ pub struct BackedUp {
     pub n_files: usize,
     /// What the database in it holds.
     pub database: DatabaseContents,
-    /// Jobs of servers' queues that are not in it.
-    pub n_jobs_left: usize,
 }
 
 /// What a database holds, in numbers that are the same wherever it is.
@@ -122,7 +120,7 @@ impl Mos {
         let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
         let staging = in_background(move || files::staging(&parent)).await?;
         let folder = staging.path().to_owned();
-        let n_jobs_left = self.copy_database(&folder).await?;
+        self.copy_database(&folder).await?;
         let database = describe(&folder.join(DATABASE)).await?;
         let about = About { kind: KIND.to_owned(), from: self.parts.store_name.clone(), database };
         let value = json!(about);
@@ -138,7 +136,7 @@ impl Mos {
         })
         .await?;
         drop(staging);
-        Ok(BackedUp { file, bytes, n_files, database: about.database, n_jobs_left })
+        Ok(BackedUp { file, bytes, n_files, database: about.database })
     }
 
     fn backup_file(&self, to: &Path) -> PathBuf {
@@ -149,18 +147,17 @@ impl Mos {
         to.join(format!("mos-{}.tar", time.replace(':', "")))
     }
 
-    /// Puts all users, cubes and memories into a new database in the folder; returns how many jobs are not in it.
-    async fn copy_database(&self, folder: &Path) -> Result<usize> {
+    /// Puts all users, cubes, memories, jobs and documents into a new database in the folder.
+    async fn copy_database(&self, folder: &Path) -> Result<()> {
         if let Some(store) = self.parts.sqlite.as_ref().filter(|_| !self.parts.has_users_apart) {
             store.copy_to(&folder.join(DATABASE)).await?;
-            return Ok(0);
+            return Ok(());
         }
         let own_folder = self.parts.sqlite.as_ref().and_then(|store| store.path().parent());
         let from = Endpoint::open(&self.parts.settings, own_folder, Missing::Refuse).await?;
         let to = Endpoint::open(&Settings::default(), Some(folder), Missing::Make).await?;
-        let options = MigrateOptions { leave_jobs: true, ..MigrateOptions::default() };
-        let report = migrate(&from, &to, &options, |_| ()).await?;
-        Ok(report.cubes.iter().map(|cube| cube.n_jobs_left).sum())
+        migrate(&from, &to, &MigrateOptions::default(), |_| ()).await?;
+        Ok(())
     }
 }
 

@@ -87,24 +87,31 @@ pub async fn restore_to(file: &Path, settings: &Settings, data_dir: &Path) -> Re
     let own_folder = matches!(settings.store, StoreConfig::Sqlite(_)).then_some(data_dir);
     let from = Endpoint::open(&Settings::default(), Some(&restored.data_dir), Missing::Refuse).await?;
     let to = Endpoint::open(settings, own_folder, Missing::Make).await?;
-    let options = MigrateOptions { leave_jobs: true, ..MigrateOptions::default() };
+    let options = MigrateOptions { leave_jobs: !to.keeps_jobs, ..MigrateOptions::default() };
     let moved = migrate(&from, &to, &options, |_| ()).await?;
     let (backed_up, data_dir) = (restored.data_dir, data_dir.to_owned());
     restored.data_dir = data_dir.clone();
     let files = in_background(move || bringing::bring(&backed_up, &data_dir)).await?;
-    restored.left = left(&moved, &files, &restored.data_dir);
+    restored.left = left(&moved, &files, &restored.data_dir, to.keeps_jobs);
     (restored.moved, restored.files) = (Some(moved), Some(files));
     Ok(restored)
 }
 
 /// Tells what stays in the backup.
-fn left(moved: &MigrateReport, files: &BroughtFiles, data_dir: &Path) -> Vec<String> {
-    let mut left =
-        vec!["documents and logs of events, which the scheduler keeps of cubes, are not moved to servers".to_owned()];
+fn left(moved: &MigrateReport, files: &BroughtFiles, data_dir: &Path, keeps_jobs: bool) -> Vec<String> {
+    let mut left = Vec::new();
+    if !keeps_jobs {
+        left.push(
+            "documents and logs of events, which the scheduler keeps of cubes: the settings name no queue (`queue`, backend `redis`), \
+             beside which they are kept"
+                .to_owned(),
+        );
+    }
     let n_jobs: usize = moved.cubes.iter().map(|cube| cube.n_jobs_left).sum();
     if n_jobs > 0 {
         left.push(format!(
-            "{n_jobs} jobs that were not done are not moved to servers; restore the backup to a folder to have them done"
+            "{n_jobs} jobs that were not done, or were given up: the settings name no queue; name one, or restore the backup to a folder \
+             to have them done"
         ));
     }
     if moved.n_keys_left > 0 {

@@ -17,7 +17,7 @@ pub struct Part {
 }
 
 impl Part {
-    fn add(&mut self, value: &Value) {
+    pub(super) fn add(&mut self, value: &Value) {
         let mut hasher = blake3::Hasher::new();
         hash(&mut hasher, value);
         self.count += 1;
@@ -59,27 +59,29 @@ pub struct Contents {
 impl Contents {
     /// Returns in what two scopes differ, in words; nothing when they are equal.
     pub(super) fn differences(&self, other: &Self) -> Vec<String> {
-        let parts = [
+        let mut differences = tell_apart([
             ("memories", &self.memories, &other.memories),
             ("edges", &self.edges, &other.edges),
             ("embeddings", &self.embeddings, &other.embeddings),
             ("earlier versions", &self.versions, &other.versions),
             ("idempotency keys", &self.keys, &other.keys),
-        ];
-        let mut differences: Vec<String> = parts
-            .into_iter()
-            .filter(|(_, here, there)| here != there)
-            .map(|(what, here, there)| match (here.count, there.count) {
-                (here, there) if here == there => format!("{here} {what}, but not the same ones"),
-                (here, there) => format!("{here} {what} here, {there} there"),
-            })
-            .collect();
+        ]);
         if self.space != other.space {
             let name = |space: &Option<EmbeddingSpace>| space.as_ref().map_or("none".to_owned(), ToString::to_string);
             differences.push(format!("embedding model {} here, {} there", name(&self.space), name(&other.space)));
         }
         differences
     }
+}
+
+/// Returns in words which parts differ, each named, here and there.
+pub(super) fn tell_apart<const N: usize>(parts: [(&str, &Part, &Part); N]) -> Vec<String> {
+    let differ = parts.into_iter().filter(|(_, here, there)| here != there);
+    let tell = |(what, here, there): (&str, &Part, &Part)| match (here.count, there.count) {
+        (here, there) if here == there => format!("{here} {what}, but not the same ones"),
+        (here, there) => format!("{here} {what} here, {there} there"),
+    };
+    differ.map(tell).collect()
 }
 
 /// Reads all of a scope.

@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mos_config::{Settings, StoreConfig};
-use mos_core::{JobQueue, RecordArchive, RecordStore, SystemClock, UserArchive, UserStore};
+use mos_config::{QueueConfig, Settings, StoreConfig};
+use mos_core::{JobQueue, RecordArchive, RecordStore, StateStore, SystemClock, UserArchive, UserStore};
 
 use mos_stores::{InMemoryStore, QdrantOptions};
 
-use crate::builder::{Stores, database_path, open_stores};
+use crate::builder::{Stores, database_path, open_stores, redis_place};
 use crate::error::{Error, Result};
 use crate::factories::{Factories, UserStoreParts, vectors};
 
@@ -33,6 +33,12 @@ pub struct Endpoint {
     pub(super) record: Arc<dyn RecordStore>,
     pub(super) users: Arc<dyn UserStore>,
     pub(super) queue: Option<Arc<dyn JobQueue>>,
+    /// Documents and logs; beside the queue.
+    pub(super) state: Option<Arc<dyn StateStore>>,
+    /// The server of the queue, when there is one, for people. Two endpoints of one name have the same queue.
+    pub(super) queue_place: Option<String>,
+    /// Whether jobs that are brought here are there when the program has ended.
+    pub(crate) keeps_jobs: bool,
     /// The server of the vectors, when there is one. Not connected: a source is only read.
     pub(super) qdrant: Option<QdrantOptions>,
 }
@@ -55,8 +61,17 @@ impl Endpoint {
             }
             StoreConfig::Sqlite(_) if missing == Missing::TakeForEmpty && !path.is_file() => {
                 let (store, name) = (InMemoryStore::new(clock), canonical(&path));
-                let (record, users, queue) = (store.clone(), store, None);
-                return Ok(Self { users_name: name.clone(), name, record, users, queue, qdrant: None });
+                return Ok(Self {
+                    users_name: name.clone(),
+                    name,
+                    record: store.clone(),
+                    users: store.clone(),
+                    queue: Some(store.clone()),
+                    state: Some(store),
+                    queue_place: None,
+                    keeps_jobs: true,
+                    qdrant: None,
+                });
             }
             StoreConfig::Sqlite(_) if missing == Missing::Refuse && !path.is_file() => {
                 return Err(Error::Invalid(format!(
@@ -67,8 +82,17 @@ impl Endpoint {
             }
             _ => {}
         }
-        let Stores { name, record, lifecycle, users, queue, .. } =
+        let Stores { name, record, lifecycle, users, queue, state, neo4j, .. } =
             open_stores(settings, path.clone(), clock.clone()).await?;
+        if let Some(neo4j) = &neo4j {
+            // Jobs that are on their way to the queue move with the others.
+            while neo4j.deliver_jobs().await? > 0 {}
+        }
+        let (queue_place, forgets_jobs) = match &settings.store {
+            StoreConfig::Sqlite(_) => (None, false),
+            _ => (redis_place(settings)?, matches!(settings.queue, Some(QueueConfig::Memory(_)))),
+        };
+        let keeps_jobs = queue.is_some() && !forgets_jobs;
         let name = if matches!(settings.store, StoreConfig::Sqlite(_)) { canonical(&path) } else { name };
         let config = settings.user_manager.clone();
         let parts = UserStoreParts { config, record: lifecycle, clock };
@@ -90,7 +114,7 @@ impl Endpoint {
             }
         };
         let qdrant = vectors::server(settings)?;
-        Ok(Self { name, users_name, record, users, queue, qdrant })
+        Ok(Self { name, users_name, record, users, queue, state, queue_place, keeps_jobs, qdrant })
     }
 
     /// Where the record is, for people.
@@ -106,6 +130,11 @@ impl Endpoint {
     pub(super) fn user_archive(&self) -> Result<&dyn UserArchive> {
         let archive = self.users.archive();
         archive.ok_or_else(|| Error::Invalid(format!("the users in {} cannot be moved", self.users_name)))
+    }
+
+    /// Whether both have one queue, and the documents and logs beside it: nothing of it moves then.
+    pub(super) fn shares_queue(&self, other: &Self) -> bool {
+        self.queue_place.is_some() && self.queue_place == other.queue_place
     }
 
     /// Refuses two endpoints that share a store: what is made in the target would change the source.

@@ -2,8 +2,8 @@
 //!
 //! A cube comes in pages: memories with their embeddings, earlier versions, idempotency keys, edges. Until it is whole it
 //! stands unregistered in the target, and its configuration says only how far it has come, so that nobody can use half a
-//! cube and whoever was interrupted goes on. In the end both sides are read again and compared; only then the cube is
-//! registered. The source is only read.
+//! cube and whoever was interrupted goes on. In the end both sides are read again and compared. Then comes what waits to be done for
+//! the cube, and what the scheduler has noted of it, compared as well; only then the cube is registered. The source is only read.
 //!
 //! Keys come last, when everything moves: a key opens more than single cubes.
 //!
@@ -11,6 +11,7 @@
 //!
 //! Not here: caches of activation memory (they are made from the texts anew).
 
+mod background;
 mod digest;
 mod endpoint;
 mod keys;
@@ -23,10 +24,12 @@ use mos_core::{Access, Cube, CubeId, RecordArchive, RecordStore, Scope, StoreErr
 use mos_stores::QdrantVectors;
 use serde::Serialize;
 
+pub use background::Background;
 pub use digest::{Contents, Part};
 pub use endpoint::{Endpoint, Missing};
 
 use crate::error::{Error, Result};
+use background::Moving;
 use digest::contents;
 use pages::{Copying, Mark};
 use plan::{Plan, Standing};
@@ -41,7 +44,7 @@ pub struct MigrateOptions {
     pub cubes: Vec<CubeId>,
     /// Looks what would be moved and whether it can be, and writes nothing.
     pub dry_run: bool,
-    /// Moves cubes that have jobs waiting, without their jobs.
+    /// Moves cubes without their jobs: neither those that wait, nor the dead, nor what is known of those that were done.
     pub leave_jobs: bool,
 }
 
@@ -105,8 +108,13 @@ pub struct MovedCube {
     pub outcome: Outcome,
     /// What it holds; of a cube that would be moved what the source holds.
     pub contents: Contents,
-    /// Jobs that were left behind.
+    /// What waits to be done for it, and what the scheduler has noted of it: what has come, or would be moved; nothing when both sides
+    /// have one queue. Of a cube that was there already, what had been missing.
+    pub background: Background,
+    /// Jobs that were left behind, because that was asked for or the target keeps none.
     pub n_jobs_left: usize,
+    /// Documents and entries of logs that were left behind, because the target has no queue to keep them beside.
+    pub n_documents_left: u64,
     /// Vectors that the target's Qdrant server holds, equal to those of the record; absent without such a server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub n_vectors: Option<usize>,
@@ -140,8 +148,8 @@ pub struct MigrateReport {
 /// anything is written.
 ///
 /// # Errors
-/// [`Error::Invalid`] when both sides share a store, a store cannot be moved, a cube is not known, has jobs waiting or is
-/// itself on its way, or both sides differ in the end; [`StoreError::Conflict`] when the target holds another cube or user
+/// [`Error::Invalid`] when both sides share a store, a store cannot be moved, a cube is not known, is itself on its way, or has
+/// jobs waiting and the target keeps none, or both sides differ in the end; [`StoreError::Conflict`] when the target holds another cube or user
 /// of the same id; errors of the stores.
 pub async fn migrate(
     from: &Endpoint,
@@ -171,18 +179,21 @@ pub async fn migrate(
     for (number, planned) in (1..).zip(plan.cubes) {
         tell.cube(&planned.cube.cube_id, number, n_cubes);
         let n_jobs_left = planned.n_jobs;
-        let (outcome, contents) = match planned.standing {
+        let moving = Moving::new(from, to, Scope::of(&planned.cube.cube_id), options);
+        let n_documents_left = moving.n_documents_left(&mut tell).await?;
+        let (outcome, contents, background) = match planned.standing {
+            Standing::Same(contents) if options.dry_run => (Outcome::SameAlready, contents, Background::default()),
             Standing::Same(contents) => {
-                if !options.dry_run {
-                    finish(users, to, &planned.cube, &planned.shares).await?;
-                }
-                (Outcome::SameAlready, contents)
+                let added = moving.add_missing(&mut tell).await?;
+                finish(users, to, &planned.cube, &planned.shares).await?;
+                (Outcome::SameAlready, contents, added)
             }
             standing if options.dry_run => {
                 tell.part("looking");
                 let scope = Scope::of(&planned.cube.cube_id);
                 let outcome = if standing == Standing::Absent { Outcome::ToMove } else { Outcome::ToGoOn };
-                (outcome, contents(source, &scope, &mut tell).await?)
+                let contents = contents(source, &scope, &mut tell).await?;
+                (outcome, contents, moving.look(&mut tell).await?)
             }
             standing => {
                 let mark = match standing {
@@ -194,13 +205,15 @@ pub async fn migrate(
                 let users_of_target = to.users.as_ref();
                 let copying = Copying { source, target, users: users_of_target, cube, scope, mark };
                 let contents = move_cube(copying, &mut tell).await?;
+                let background = moving.bring(&mut tell).await?;
                 finish(users, to, &planned.cube, &planned.shares).await?;
-                (Outcome::Moved, contents)
+                (Outcome::Moved, contents, background)
             }
         };
         let scope = Scope::of(&planned.cube.cube_id);
         let n_vectors = if options.dry_run { None } else { bring_vectors(to, &scope, &contents, &mut tell).await? };
-        done.cubes.push(MovedCube { cube: planned.cube.cube_id, outcome, contents, n_jobs_left, n_vectors });
+        let cube = planned.cube.cube_id;
+        done.cubes.push(MovedCube { cube, outcome, contents, background, n_jobs_left, n_documents_left, n_vectors });
     }
     if !options.dry_run {
         keys::bring(to, plan.keys).await?;

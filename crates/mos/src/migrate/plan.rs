@@ -60,13 +60,13 @@ pub(super) async fn look(
     for (number, cube) in (1..).zip(cubes) {
         tell.cube(&cube.cube_id, number, n_cubes);
         check_whole(&cube)?;
-        let n_jobs = check_jobs(from, &cube.cube_id, options).await?;
+        let n_jobs = check_jobs(from, to, &cube.cube_id, options).await?;
         let mut shares = from.user_archive()?.archived_shares(&cube.cube_id).await?;
         // Who was made since the users were read does not come along.
         shares.retain(|(id, _)| users.iter().any(|user| user.user_id == *id));
         wanted.extend(shares.iter().map(|(id, _)| id.clone()));
         wanted.insert(cube.owner_id.clone());
-        let standing = standing(from, to, &cube, tell).await?;
+        let standing = standing(from, to, &cube, options, tell).await?;
         planned.push(PlannedCube { cube, shares, standing, n_jobs });
     }
     // Users without cubes come along when everything moves.
@@ -99,20 +99,50 @@ async fn chosen_cubes(from: &Endpoint, options: &MigrateOptions) -> Result<Vec<C
 }
 
 /// Returns how many jobs are left behind.
-async fn check_jobs(from: &Endpoint, cube: &CubeId, options: &MigrateOptions) -> Result<usize> {
-    let Some(queue) = &from.queue else { return Ok(0) };
+async fn check_jobs(from: &Endpoint, to: &Endpoint, cube: &CubeId, options: &MigrateOptions) -> Result<usize> {
+    let Some(queue) = from.queue.as_ref().filter(|_| !from.shares_queue(to)) else { return Ok(0) };
+    if to.keeps_jobs && !options.leave_jobs {
+        return Ok(0);
+    }
     let stats = queue.stats(&Scope::of(cube)).await?;
     let n_open = stats.waiting + stats.claimed;
     if n_open > 0 && !options.leave_jobs {
         return Err(Error::Invalid(format!(
-            "cube `{cube}` has {n_open} jobs that are not done, and jobs do not move; let them be done first, or leave them \
-             behind with --leave-jobs"
+            "cube `{cube}` has {n_open} jobs that are not done, and {} keeps none: name a queue in its settings (`queue`, backend \
+             `redis`), let the jobs be done first, or leave them behind with --leave-jobs",
+            to.name
         )));
     }
     Ok(n_open + stats.dead)
 }
 
-async fn standing(from: &Endpoint, to: &Endpoint, cube: &Cube, tell: &mut Tell<'_>) -> Result<Standing> {
+/// Refuses jobs in the target that are not the source's: they would be lost.
+async fn check_no_jobs(from: &Endpoint, to: &Endpoint, scope: &Scope, options: &MigrateOptions) -> Result<()> {
+    let Some(queue) = to.queue.as_ref().filter(|_| !from.shares_queue(to) && !options.leave_jobs) else {
+        return Ok(());
+    };
+    let stats = queue.stats(scope).await?;
+    let n_jobs = stats.waiting + stats.claimed + stats.dead;
+    if n_jobs == 0 {
+        return Ok(());
+    }
+    let place = to.queue_place.as_ref().unwrap_or(&to.name);
+    Err(StoreError::Conflict(format!(
+        "{place} holds {n_jobs} jobs under the id `{}`, of a cube that its users do not know; they would be lost. Name another \
+         prefix for the queue of the target, or let them be done first. When it is the queue of the source, name its server the \
+         same way on both sides",
+        scope.cube
+    ))
+    .into())
+}
+
+async fn standing(
+    from: &Endpoint,
+    to: &Endpoint,
+    cube: &Cube,
+    options: &MigrateOptions,
+    tell: &mut Tell<'_>,
+) -> Result<Standing> {
     let scope = Scope::of(&cube.cube_id);
     let refused = |text: String| Error::from(StoreError::Conflict(text));
     let Some(there) = to.users.cube(&cube.cube_id).await? else {
@@ -124,6 +154,7 @@ async fn standing(from: &Endpoint, to: &Endpoint, cube: &Cube, tell: &mut Tell<'
                 to.name, cube.cube_id
             )));
         }
+        check_no_jobs(from, to, &scope, options).await?;
         return Ok(Standing::Absent);
     };
     if let Some(mark) = Mark::of(&there.config) {
