@@ -212,10 +212,32 @@ impl Settings {
         Self::load_over(path, environment.into_iter().collect(), None)
     }
 
+    /// As [`Settings::load`], but the environment sets nothing: it only tells what `${NAME}` in the file stands for. For a file that
+    /// is another installation's than the one that the environment means.
+    ///
+    /// # Errors
+    /// As [`Settings::load`].
+    pub fn load_alone(
+        path: &Path,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Loaded, ConfigError> {
+        Self::load_layers(Some(path), &[], &environment.into_iter().collect::<Vec<_>>(), None)
+    }
+
     /// As [`Settings::load`], with a layer between the defaults and the file; its names are no business of other layers then.
     pub(crate) fn load_over(
         path: Option<&Path>,
         environment: Vec<(String, String)>,
+        automatic: Option<AutomaticLayer>,
+    ) -> Result<Loaded, ConfigError> {
+        Self::load_layers(path, &environment, &environment, automatic)
+    }
+
+    /// `setting` sets keys, `told` is what the file may refer to.
+    fn load_layers(
+        path: Option<&Path>,
+        setting: &[(String, String)],
+        told: &[(String, String)],
         automatic: Option<AutomaticLayer>,
     ) -> Result<Loaded, ConfigError> {
         let file = path.map(layers::parse_file).transpose()?;
@@ -234,13 +256,13 @@ impl Settings {
         let below = layers::merge(&layers_below)?;
         // What the file says instead did not come from the environment.
         sources.retain(|path, _| at(&below, path) == at(&value, path));
-        let others = environment.iter().filter(|(name, _)| !(is_automatic && automatic::is_known(name)));
+        let others = setting.iter().filter(|(name, _)| !(is_automatic && automatic::is_known(name)));
         let mut variables = variables::Layers::read(others.cloned(), &below);
         sources.append(&mut variables.sources);
         variables.sources = sources;
         let mut merged = layers::merge(&[below, variables.flat, variables.nested])?;
         variables::fill(&mut merged, &variables.fills, &mut variables.sources);
-        let unset = references::resolve(&mut merged, &environment, &mut variables.sources);
+        let unset = references::resolve(&mut merged, told, &mut variables.sources);
         let mut reader = Reader::new(path, &variables.sources);
         for (at, name) in &unset {
             reader.refuse(at, format!("names the environment variable {name}, which is not set"));

@@ -148,12 +148,39 @@ fn by_path(context: &Context, path: &Path) -> anyhow::Result<Side> {
     Ok(Side { settings: embedded(&context.settings, None)?, data_dir: Some(path.to_owned()) })
 }
 
+/// Reads the settings of one side. What the environment sets means one installation, that of --config: a file of another side is
+/// read as it stands, or both sides would be put into one place.
 fn load(context: &Context, file: &Path) -> anyhow::Result<Settings> {
-    let loaded = Settings::load(Some(file), process_environment())?;
+    let is_same =
+        |known: &Path| matches!((known.canonicalize(), file.canonicalize()), (Ok(one), Ok(other)) if one == other);
+    if context.settings_file.as_deref().is_some_and(is_same) {
+        return Ok(context.settings.clone());
+    }
+    let environment = process_environment();
+    let loaded = Settings::load_alone(file, environment.clone())?;
     for warning in &loaded.warnings {
         context.output.note(&format!("warning: {warning}"));
     }
+    // What cannot be read with the environment is none of this file's faults.
+    let elsewhere =
+        Settings::load(Some(file), environment).is_ok_and(|set| !is_one_place(&set.settings, &loaded.settings));
+    if elsewhere {
+        context.output.note(&format!(
+            "warning: the environment sets keys (MOS_DATA_DIR, MOS__STORE__CONFIG__URI ...) that are not heeded for {}: they mean the \
+             installation of --config. Write what this side needs into the file, as it is or as ${{NAME}}",
+            file.display()
+        ));
+    }
     Ok(loaded.settings)
+}
+
+/// Whether two settings keep everything in the same stores.
+fn is_one_place(one: &Settings, other: &Settings) -> bool {
+    one.data_dir == other.data_dir
+        && one.store == other.store
+        && one.vectors == other.vectors
+        && one.queue == other.queue
+        && one.user_manager == other.user_manager
 }
 
 /// Settings with other stores, and without what belongs to the stores that they name.

@@ -152,3 +152,19 @@ fn what_is_meant_by_a_side_is_found_out_or_asked_back() {
     let error = failure(here.path(), &["migrate", "--from", "sqlite", "--to", target, "--cube", "nobody's"]);
     assert!(error.contains("nobody's"), "{error}");
 }
+
+#[test]
+fn the_environment_puts_no_side_elsewhere_that_has_a_file_of_its_own() {
+    let (here, there, other) =
+        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fill(here.path(), "notes", 3);
+    let settings = object!({"data_dir": "${TARGET}"});
+    let settings = write(here.path(), "there.json", &settings.to_string());
+    let mut command = mos(here.path(), &["migrate", "--from", "sqlite", "--to-config", &settings]);
+    command.env("MOS_DATA_DIR", other.path()).env("TARGET", there.path());
+    let output = command.output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && told.contains("not heeded"), "{told}");
+    assert!(there.path().join("mos.db").exists(), "the file says where, and what it refers to is heeded");
+    assert!(!other.path().join("mos.db").exists());
+}

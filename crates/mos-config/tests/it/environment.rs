@@ -46,6 +46,17 @@ fn nested_names_win_over_flat_names_and_both_over_the_file() {
 }
 
 #[test]
+fn a_file_that_is_read_alone_is_set_by_nothing_but_what_it_refers_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("settings.yaml");
+    fs::write(&path, "top_k: 3\nuser_id: ${WHO}\n").unwrap();
+    let pairs = [("MOS_TOP_K", "6"), ("MOS__USER_ID", "nested"), ("MOS_DATA_DIR", "/data"), ("WHO", "ann")];
+    let settings = Settings::load_alone(&path, environment(&pairs)).unwrap().settings;
+    assert_eq!((settings.top_k, settings.user_id.as_str(), settings.data_dir), (3, "ann", None));
+    assert!(Settings::load_alone(&path, []).unwrap_err().to_string().contains("WHO"), "it must be set");
+}
+
+#[test]
 fn the_names_of_memos_choose_remote_models() {
     let settings = load(&[
         ("MOS_CHAT_MODEL_PROVIDER", "openai"),
