@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 
+use futures::future::try_join_all;
 use mos_core::{
     ArchivedJob, ArchivedLog, Expected, FinishedJob, JobId, JobPlace, QueueArchive, Scope, StateArchive, StoreError,
 };
@@ -23,6 +24,9 @@ const MAX_ROUNDS: usize = 3;
 
 /// How many entries of a log are moved at a time: each can be large.
 const ENTRIES: usize = 16;
+
+/// How many documents are moved at a time: a store that makes each write durable does so for several at once.
+const DOCUMENTS: usize = 32;
 
 /// A document by which it is found out whether two sides are one place.
 const PROBE: &str = "migration/probe";
@@ -269,17 +273,31 @@ impl<'a> Moving<'a> {
             let keys = source.keys(&self.scope, "", after.as_deref(), PAGE).await?;
             let Some(last) = keys.last() else { return Ok(()) };
             after = Some(last.clone());
-            for key in &keys {
-                let Some(document) = source.read(&self.scope, key).await? else { continue };
-                match target.write(&self.scope, key, &document.value, expected).await {
-                    // What is there is in use, and newer.
-                    Err(StoreError::Conflict(_)) if expected == Expected::Absent => continue,
-                    written => {
-                        written?;
+            for part in keys.chunks(DOCUMENTS) {
+                let copying = part.iter().map(|key| self.copy_document(source, target, key, expected));
+                for (key, copied) in part.iter().zip(try_join_all(copying).await?) {
+                    if let Some(value) = copied {
+                        sent.add_document(key, &value);
                     }
                 }
-                sent.add_document(key, &document.value);
             }
+        }
+    }
+
+    /// Copies a document and returns what it says; nothing when it is gone, or another one is there that is not to be replaced.
+    async fn copy_document(
+        &self,
+        source: &dyn StateArchive,
+        target: &dyn StateArchive,
+        key: &str,
+        expected: Expected,
+    ) -> Result<Option<Value>> {
+        let Some(document) = source.read(&self.scope, key).await? else { return Ok(None) };
+        match target.write(&self.scope, key, &document.value, expected).await {
+            Ok(_) => Ok(Some(document.value)),
+            // What is there is in use, and newer.
+            Err(StoreError::Conflict(_)) if expected == Expected::Absent => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
 

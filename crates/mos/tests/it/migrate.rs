@@ -518,9 +518,15 @@ async fn work_on(folder: &Path, cube: &str) {
     store.complete(&claimed[0].ticket).await.unwrap();
     store.fail(&claimed[1].ticket, "it is broken", None).await.unwrap();
     let state: &dyn StateStore = &*store;
-    for number in 0..N_DOCUMENTS {
-        let (key, value) = (format!("monitor/{number} 记"), json!({"n": number}));
-        state.write(&scope, &key, &value, Expected::Absent).await.unwrap();
+    let write = |number: u64| {
+        let scope = &scope;
+        async move {
+            let (key, value) = (format!("monitor/{number} 记"), json!({"n": number}));
+            state.write(scope, &key, &value, Expected::Absent).await.unwrap()
+        }
+    };
+    for begin in (0..N_DOCUMENTS).step_by(64) {
+        futures::future::join_all((begin..(begin + 64).min(N_DOCUMENTS)).map(write)).await;
     }
     let entries: Vec<Value> = (1..=40).map(|number| json!({"event": number})).collect();
     state.append(&scope, "scheduler/events", &entries, 30).await.unwrap();
@@ -646,7 +652,5 @@ async fn jobs_go_to_redis_and_come_back() {
     assert_same(here.path(), back.path()).await;
     assert_goes_on(back.path(), &names.notes).await;
     let mos = mos::Mos::builder(settings).data_dir(back.path().join("unused")).build().await.unwrap();
-    for cube in [names.notes, names.strange] {
-        mos.delete_cube(&UserId::new("ann"), &CubeId::new(cube)).await.unwrap();
-    }
+    mos.delete_cube(&UserId::new("ann"), &CubeId::new(names.notes)).await.unwrap();
 }
