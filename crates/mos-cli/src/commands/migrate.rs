@@ -218,7 +218,8 @@ fn servers_of_environment(settings: &Settings, with_qdrant: bool) -> anyhow::Res
         find(name).with_context(|| {
             format!(
                 "no settings name a Neo4j server, and {name} is not set; give --config, --from-config or --to-config with \
-                 settings like configs/servers.yaml, or set NEO4J_URI, NEO4J_PASSWORD and DATABASE_URL (and QDRANT_URL)"
+                 settings like configs/servers.yaml, or set NEO4J_URI, NEO4J_PASSWORD and DATABASE_URL (and QDRANT_URL, \
+                 REDIS_URL)"
             )
         })
     };
@@ -234,6 +235,9 @@ fn servers_of_environment(settings: &Settings, with_qdrant: bool) -> anyhow::Res
             qdrant["api_key"] = json!(key);
         }
         whole["vectors"] = json!({"backend": "qdrant", "config": qdrant});
+    }
+    if let Some(url) = find("REDIS_URL") {
+        whole["queue"] = json!({"backend": "redis", "config": {"url": url}});
     }
     Ok(Settings::from_json(&whole)?)
 }
