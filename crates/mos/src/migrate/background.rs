@@ -65,9 +65,11 @@ impl Background {
     fn add_job(&mut self, archived: &ArchivedJob) {
         let ArchivedJob { job, not_before, death, .. } = archived;
         let not_before_ms = not_before.map(|at| at.as_millisecond());
+        // Not every queue tells an empty text from none.
+        let last_error = job.last_error.as_deref().filter(|error| !error.is_empty());
         let told = json!([
             [job.id, job.kind, job.payload, job.group, job.priority],
-            [job.attempt, job.max_attempts, job.pushed_at.as_millisecond(), job.last_error, not_before_ms],
+            [job.attempt, job.max_attempts, job.pushed_at.as_millisecond(), last_error, not_before_ms],
         ]);
         match death {
             None => self.jobs.add(&json!([self.jobs.count, told])),
@@ -86,7 +88,7 @@ impl Background {
 
 /// The stores of one side that keep it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Places<'a> {
+struct Places<'a> {
     queue: Option<&'a dyn QueueArchive>,
     state: Option<&'a dyn StateArchive>,
 }

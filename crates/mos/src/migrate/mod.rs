@@ -148,9 +148,9 @@ pub struct MigrateReport {
 /// anything is written.
 ///
 /// # Errors
-/// [`Error::Invalid`] when both sides share a store, a store cannot be moved, a cube is not known, is itself on its way, or has
-/// jobs waiting and the target keeps none, or both sides differ in the end; [`StoreError::Conflict`] when the target holds another cube or user
-/// of the same id; errors of the stores.
+/// [`Error::Invalid`] when both sides share a store, a store cannot be moved, a cube is not known or has jobs waiting and the target
+/// keeps none, or both sides differ in the end; [`StoreError::Conflict`] when the target holds another cube or user of the same id,
+/// or a cube is itself on its way; errors of the stores.
 pub async fn migrate(
     from: &Endpoint,
     to: &Endpoint,
