@@ -76,7 +76,7 @@ async fn a_text_alone_is_computed_at_once_and_what_comes_meanwhile_together() {
     let stopped = Stopped::new(100);
     let first = stopped.ask(Line::Short, &[1], 4);
     assert_eq!(stopped.run(), [1], "it waits for nobody");
-    let others = [2, 3, 4].map(|number| stopped.ask(Line::Short, &[number, number + 10], 4));
+    let _others = [2, 3, 4].map(|number| stopped.ask(Line::Short, &[number, number + 10], 4));
     stopped.go_on();
     assert_eq!(numbers(first.await.unwrap()), [1.0]);
     assert_eq!(stopped.run(), [2, 12, 3, 13, 4, 14]);

@@ -1,5 +1,6 @@
 //! The queue in memory: the same behaviour, forgotten at the end of the process.
 
+mod archive;
 mod claims;
 mod moves;
 mod reading;
@@ -88,10 +89,20 @@ impl QueueState {
         limits: &QueueLimits,
         now_ms: i64,
     ) -> Result<(), StoreError> {
+        self.check_room_of(scope, jobs.iter().map(|job| &job.id), limits, now_ms)
+    }
+
+    fn check_room_of<'a>(
+        &self,
+        scope: &Scope,
+        ids: impl Iterator<Item = &'a JobId>,
+        limits: &QueueLimits,
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
         let tenant = self.tenants.get(scope);
         let until_ms = limits.forgotten_until(now_ms);
         let is_known = |id: &JobId| tenant.is_some_and(|tenant| tenant.knows(id, until_ms));
-        let new: BTreeSet<&JobId> = jobs.iter().map(|job| &job.id).filter(|id| !is_known(id)).collect();
+        let new: BTreeSet<&JobId> = ids.filter(|id| !is_known(id)).collect();
         let n_held = tenant.map_or(0, |tenant| tenant.jobs.len());
         if !new.is_empty() && n_held + new.len() > limits.max_jobs_per_tenant {
             return Err(full(scope, limits.max_jobs_per_tenant, tenant.map_or(0, |tenant| tenant.dead.len())));

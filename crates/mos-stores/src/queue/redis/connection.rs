@@ -234,6 +234,7 @@ mod tests {
         assert!(!format!("{options:?}").contains("hunter2"));
         let options = RedisOptions::at("localhost", 6379, 0, Some("ann"), Some("hunter2"));
         assert!(!format!("{options:?}").contains("hunter2"));
+        assert_eq!(options.place(), "Redis at localhost:6379, database 0, prefix `mos`");
         let error = RedisOptions::from_url("redis://ann:hunter2@:x").unwrap_err();
         assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
     }
