@@ -1,8 +1,17 @@
 //! Files whose sizes are made up, and what is not written.
 
-use super::*;
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use mos_core::ActivationId;
-use mos_engine::{Fingerprint, RopeLayout};
+use mos_engine::{Fingerprint, KvSegment, KvShape, ModelIdentity, RopeLayout};
+use serde_json::{Map, Value, json};
+
+use super::layout::{NO_CHECKSUM, blocks, checksum_place};
+use super::{Stamp, decode, prepare};
+use crate::error::KvError;
+use crate::item::KvCacheItem;
+use crate::quantize::KvEncoding;
 
 const SHAPE: KvShape = KvShape { layers: 2, kv_heads: 2, head_dim: 16 };
 

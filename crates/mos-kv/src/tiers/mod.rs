@@ -7,91 +7,22 @@
 //! compared with the tokens it must have.
 
 mod disk;
+mod following;
+mod options;
 mod remote;
 mod state;
 
-use std::collections::HashSet;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mos_core::ActivationId;
-use object_store::ObjectStore;
 
 use crate::error::KvError;
 use crate::file::{Stamp, decode, encode, prepare};
 use crate::item::KvCacheItem;
-use crate::quantize::KvEncoding;
 use disk::Disk;
-use remote::{Found, Remote};
+pub use options::{DiskTier, RemoteTier, TierOptions, TierUsage, WhenFull};
+use remote::Remote;
 use state::{Entry, Key, Newcomer, Room, State};
-
-/// A folder of items.
-#[derive(Clone, Debug)]
-pub struct DiskTier {
-    /// The folder; nothing else may be in it. Several processes may use it: [`KvTiers::follow`] tells one what the
-    /// others did, and each keeps the budget by what it knows.
-    pub folder: PathBuf,
-    /// The most bytes of files.
-    pub bytes: u64,
-    /// How keys and values are written; anything but f16 is lossy.
-    pub encoding: KvEncoding,
-}
-
-/// A folder of an object store: a file system elsewhere, or, with the `s3` feature, an S3-compatible server.
-#[derive(Clone, Debug)]
-pub struct RemoteTier {
-    /// The store.
-    pub store: Arc<dyn ObjectStore>,
-    /// The folder within it; nothing else may be in it.
-    pub folder: String,
-    /// The most bytes of objects.
-    pub bytes: u64,
-    /// How keys and values are written; anything but f16 is lossy.
-    pub encoding: KvEncoding,
-}
-
-/// What to do when the last tier is full.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum WhenFull {
-    /// Refuse new items: nothing is ever lost.
-    #[default]
-    Refuse,
-    /// Drop what was used longest ago; it can be computed again from its text.
-    Evict,
-}
-
-/// Which tiers there are.
-#[derive(Clone, Debug)]
-pub struct TierOptions {
-    /// The most bytes of keys and values in RAM.
-    pub ram_bytes: u64,
-    /// The disk tier.
-    pub disk: Option<DiskTier>,
-    /// The remote tier.
-    pub remote: Option<RemoteTier>,
-    /// What to do when the last tier is full.
-    pub when_full: WhenFull,
-}
-
-impl Default for TierOptions {
-    /// 4 GiB of RAM and nothing else.
-    fn default() -> Self {
-        Self { ram_bytes: 4 << 30, disk: None, remote: None, when_full: WhenFull::Refuse }
-    }
-}
-
-/// What the tiers hold.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TierUsage {
-    /// Items, wherever they are.
-    pub n_items: usize,
-    /// Bytes in RAM.
-    pub ram_bytes: u64,
-    /// Bytes of files.
-    pub disk_bytes: u64,
-    /// Bytes of remote objects.
-    pub remote_bytes: u64,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Tier {
@@ -140,88 +71,6 @@ impl KvTiers {
             tiers.adopt(Tier::Remote, remote.scan()?)?;
         }
         Ok(Arc::new(tiers))
-    }
-
-    /// Looks at the disk tier again and takes over what other processes wrote, replaced and removed there. When
-    /// something is being written from here at this moment, nothing is done.
-    ///
-    /// # Errors
-    /// [`KvError::Io`].
-    pub fn follow(&self) -> Result<(), KvError> {
-        let Some(disk) = &self.disk else { return Ok(()) };
-        let _writing = match self.writing.try_lock() {
-            Ok(guard) => guard,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return Ok(()),
-        };
-        self.follow_disk(disk)
-    }
-
-    fn follow_disk(&self, disk: &Disk) -> Result<(), KvError> {
-        let names = disk.names()?;
-        let mut known = HashSet::new();
-        {
-            let mut state = self.state();
-            let mut gone = Vec::new();
-            for (key, entry) in state.entries.iter().filter(|(_, entry)| entry.is_in(Tier::Disk)) {
-                if !names.contains(&entry.name) {
-                    gone.push(key.clone());
-                }
-                known.insert(entry.name.clone());
-            }
-            gone.iter().for_each(|key| state.lose(Tier::Disk, key));
-        }
-        let new = disk.find(names.into_iter().filter(|name| !known.contains(name)))?;
-        self.adopt(Tier::Disk, new)
-    }
-
-    /// Takes over what a tier holds. Of several files of one id the one that was written last counts: others are left
-    /// by a crash, or are about to be removed by the process that replaced them.
-    fn adopt(&self, tier: Tier, mut found: Vec<(String, Found)>) -> Result<(), KvError> {
-        found.sort_by(|(a_name, a), (b_name, b)| {
-            (&a.head.item.records.timestamp, a_name).cmp(&(&b.head.item.records.timestamp, b_name))
-        });
-        for (name, Found { head, tokens, bytes }) in found {
-            let key = Key::new(&head.scope, &head.item.id);
-            let mut state = self.state();
-            let mut counts = name.clone();
-            let stale = match state.entries.get_mut(&key) {
-                Some(known) if known.name == name => {
-                    known.bytes[tier as usize] = Some(bytes);
-                    state.in_tier[tier as usize] += bytes;
-                    None
-                }
-                Some(known) if (known.written, &known.name) > (head.written, &name) => {
-                    counts.clone_from(&known.name);
-                    Some(name)
-                }
-                _ => {
-                    let number = state.next();
-                    let mut entry = Entry::new(head.item, name, tokens.into(), head.written, number);
-                    entry.bytes[tier as usize] = Some(bytes);
-                    state.in_tier[tier as usize] += bytes;
-                    state.note_change(&key.scope);
-                    state.insert(key, entry).map(|old| old.name)
-                }
-            };
-            drop(state);
-            // Others may share a remote folder: what looks stale from here need not be. Nor is it where that which counts
-            // has gone meanwhile, from all tiers: somebody has begun anew.
-            if let (Some(stale), Tier::Disk, Some(disk)) = (stale, tier, &self.disk)
-                && self.is_below_ram(disk, &counts)?
-            {
-                disk.remove(&stale)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Returns whether a tier below RAM has a file, whatever is known of it.
-    fn is_below_ram(&self, disk: &Disk, name: &str) -> Result<bool, KvError> {
-        if disk.has(name)? {
-            return Ok(true);
-        }
-        self.remote.as_ref().map_or(Ok(false), |remote| remote.has(name))
     }
 
     /// Returns a number that is another one when items of a tenant went, were replaced, or came from elsewhere.

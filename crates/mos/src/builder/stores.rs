@@ -1,0 +1,141 @@
+//! Opening the stores that the settings name.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mos_config::store::{Neo4jStore as Neo4jStoreConfig, RedisQueue as RedisQueueConfig};
+use mos_config::{QueueConfig, Settings, StoreConfig};
+use mos_core::{Clock, JobQueue, RecordStore, ScopeLifecycle, StateStore, StoreError, UserStore};
+use mos_stores::{
+    InMemoryStore, Neo4jOptions, Neo4jStore, RedisOptions, RedisQueue, SqliteOptions, SqliteStore, Tenancy,
+};
+
+use crate::error::Result;
+use crate::folders;
+use crate::scheduling;
+
+/// Returns where the database is when the record is in a file. A folder that was asked for wins over the settings: nobody
+/// expects a trial to touch other data.
+pub(crate) fn database_path(settings: &Settings, data_dir: Option<&Path>) -> Result<PathBuf> {
+    let configured = match &settings.store {
+        StoreConfig::Sqlite(config) => config.path.clone(),
+        StoreConfig::Memory(_) | StoreConfig::Neo4j(_) | StoreConfig::Neo4jCommunity(_) => None,
+    };
+    match (data_dir, configured) {
+        (Some(folder), _) => Ok(folder.join("mos.db")),
+        (None, Some(path)) => Ok(path),
+        (None, None) => Ok(folders::data_dir(settings)?.join("mos.db")),
+    }
+}
+
+/// The store, seen as record, as users when it keeps them, as what learns of cubes kept elsewhere, and (for its
+/// self-check) as what it is.
+pub(crate) struct Stores {
+    /// Where it is, for people.
+    pub(crate) name: String,
+    pub(crate) record: Arc<dyn RecordStore>,
+    pub(crate) lifecycle: Arc<dyn ScopeLifecycle>,
+    pub(crate) users: Option<Arc<dyn UserStore>>,
+    pub(crate) sqlite: Option<Arc<SqliteStore>>,
+    /// The jobs of its cubes, when it has a queue.
+    pub(crate) queue: Option<Arc<dyn JobQueue>>,
+    /// Documents and logs of its cubes; beside the queue.
+    pub(crate) state: Option<Arc<dyn StateStore>>,
+}
+
+pub(crate) async fn open_stores(settings: &Settings, path: PathBuf, clock: Arc<dyn Clock>) -> Result<Stores> {
+    match &settings.store {
+        StoreConfig::Memory(_) => {
+            let store = InMemoryStore::new(clock);
+            let (record, lifecycle) = (store.clone(), store.clone());
+            let (name, queue) = ("in memory".to_owned(), Some(store.clone() as Arc<dyn JobQueue>));
+            let state = Some(store.clone() as Arc<dyn StateStore>);
+            Ok(Stores { name, record, lifecycle, users: Some(store), sqlite: None, queue, state })
+        }
+        StoreConfig::Neo4j(config) => open_neo4j(config, settings, clock).await,
+        StoreConfig::Neo4jCommunity(config) => open_neo4j(&config.neo4j, settings, clock).await,
+        StoreConfig::Sqlite(_) => {
+            let opened = tokio::task::spawn_blocking(move || {
+                create_folder(&path)?;
+                SqliteStore::open(SqliteOptions::at(path), clock)
+            });
+            let store =
+                opened.await.map_err(|error| StoreError::Backend { backend: "sqlite", source: error.into() })??;
+            let (name, record, lifecycle) = (store.path().display().to_string(), store.clone(), store.clone());
+            let queue = Some(store.clone() as Arc<dyn JobQueue>);
+            let state = Some(store.clone() as Arc<dyn StateStore>);
+            Ok(Stores { name, record, lifecycle, users: Some(store.clone()), sqlite: Some(store), queue, state })
+        }
+    }
+}
+
+async fn open_neo4j(config: &Neo4jStoreConfig, settings: &Settings, clock: Arc<dyn Clock>) -> Result<Stores> {
+    let (queue, state) = queue_beside(settings, &clock).await?;
+    let store = match &queue {
+        Some(queue) => Neo4jStore::open_with_queue(neo4j_options(config), clock, Arc::clone(queue)).await?,
+        None => Neo4jStore::open(neo4j_options(config), clock).await?,
+    };
+    let database = config.db_name.as_ref().map_or(String::new(), |name| format!(", database {name}"));
+    let name = format!("Neo4j at {}{database}", config.uri);
+    Ok(Stores { name, record: store.clone(), lifecycle: store, users: None, sqlite: None, queue, state })
+}
+
+/// A queue, and the documents and logs beside it.
+type QueueBeside = (Option<Arc<dyn JobQueue>>, Option<Arc<dyn StateStore>>);
+
+/// The queue of a record that has none of its own.
+async fn queue_beside(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<QueueBeside> {
+    let clock = Arc::clone(clock);
+    let redis = match &settings.queue {
+        Some(QueueConfig::Redis(config)) => config.as_ref().clone(),
+        Some(QueueConfig::Memory(_)) => {
+            let store = InMemoryStore::new(clock);
+            return Ok((Some(store.clone()), Some(store)));
+        }
+        // The settings were checked: a record on a server has no queue of its own.
+        Some(QueueConfig::Sqlite(_)) => return Ok((None, None)),
+        None => match scheduling::redis_of(settings)? {
+            Some(config) => config,
+            None => return Ok((None, None)),
+        },
+    };
+    let queue = RedisQueue::open(redis_options(&redis)?, clock).await?;
+    let state = queue.state();
+    Ok((Some(queue), Some(state)))
+}
+
+pub(crate) fn redis_options(config: &RedisQueueConfig) -> Result<RedisOptions> {
+    let mut options = match &config.url {
+        Some(url) => RedisOptions::from_url(url.expose())?,
+        None => RedisOptions::at(
+            config.host.as_deref().unwrap_or("localhost"),
+            config.port.unwrap_or(6379),
+            config.db.unwrap_or(0),
+            config.username.as_deref(),
+            config.password.as_ref().map(mos_config::Secret::expose),
+        ),
+    };
+    options.prefix.clone_from(&config.prefix);
+    Ok(options)
+}
+
+pub(crate) fn neo4j_options(config: &Neo4jStoreConfig) -> Neo4jOptions {
+    Neo4jOptions {
+        database: config.db_name.clone(),
+        tenancy: if config.own_database { Tenancy::OwnDatabase } else { Tenancy::Shared },
+        ca_certificate: config.ca_certificate.clone(),
+        max_connections: config.max_connections,
+        connect_timeout: Duration::from_secs(config.connection_wait_timeout),
+        ..Neo4jOptions::at(config.uri.as_str(), config.user.as_str(), config.password.expose())
+    }
+}
+
+/// Makes the folder that a database is to be in.
+fn create_folder(database: &Path) -> std::result::Result<(), StoreError> {
+    let Some(folder) = database.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
+    folders::create_private(folder).map_err(|error| StoreError::Storage {
+        path: folder.display().to_string(),
+        detail: format!("{error}; choose another folder with --data-dir or MOS_DATA_DIR"),
+    })
+}
