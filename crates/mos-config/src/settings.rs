@@ -81,7 +81,7 @@ section! {
         default max_turns_window: usize = 15,
         /// Memories per question.
         default top_k: usize = 5,
-        /// Uses textual memory.
+        /// Uses textual memory. If not, nothing is remembered, listed or found, and what is there stays.
         default enable_textual_memory: bool = true,
         /// Uses activation memory.
         default enable_activation_memory: bool = false,

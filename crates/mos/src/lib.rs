@@ -65,11 +65,11 @@ pub use doctor::{Finding, Report};
 pub use environment::Environment;
 pub use error::{Error, Result};
 pub use facade::{
-    AccessibleCube, Add, Added, Chat, ChatReply, CubeActivation, CubeCaches, CubeGraph, CubeHandle, CubeHits,
+    AccessibleCube, Add, Added, Chat, ChatReply, CubeActivation, CubeCaches, CubeGraph, CubeHandle, CubeHits, CubeKept,
     CubeMemories, CubeShare, CubeSource, Decomposition, EraseOptions, Erased, FoundMemory, InShared, KeptCache,
-    KeptCaches, MAX_SUB_QUESTIONS, MemoryListing, Mos, NewCube, Organize, OrganizeModel, PREFERENCE_NOTE,
-    PromotedCache, Remember, Remembered, RewrittenQuery, Search, SearchResult, SkippedCube, SubAnswer, UserInfo,
-    default_cube_id,
+    KeptCaches, KeptItem, KeptState, MAX_SUB_QUESTIONS, MemoryListing, Mos, NewCube, Organize, OrganizeModel,
+    PREFERENCE_NOTE, PromotedCache, Remember, Remembered, RewrittenQuery, Search, SearchResult, SkippedCube, SubAnswer,
+    UserInfo, default_cube_id,
 };
 pub use factories::{
     ActivationMemoryFactory, Backend, ChatModelFactory, EmbedderFactory, Factories, InternetRetrieverFactory,

@@ -120,11 +120,13 @@ impl CubeView {
     /// # Errors
     /// As [`Mos::get_all`], of any of the cubes.
     pub async fn get_all(&self) -> Result<MemoryListing> {
-        let mut text_mem = Vec::with_capacity(self.cubes.len());
+        let (mut text_mem, mut act_mem) = (Vec::with_capacity(self.cubes.len()), Vec::new());
         for cube in &self.cubes {
-            text_mem.extend(self.mos.get_all(&self.user, Some(cube)).await?.text_mem);
+            let listing = self.mos.get_all(&self.user, Some(cube)).await?;
+            text_mem.extend(listing.text_mem);
+            act_mem.extend(listing.act_mem);
         }
-        Ok(MemoryListing { text_mem })
+        Ok(MemoryListing { text_mem, act_mem })
     }
 
     /// Refuses unless the user may write to every cube.

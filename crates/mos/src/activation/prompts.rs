@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use mos_core::{
     ActivationId, ActivationMemory, ActivationStats, ChatModel, Clock, IdSource, MemoryError, Message, Scope,
 };
-use mos_kv::{DEFAULT_LEAD_IN, DEFAULT_MEMORY_FILENAME, ExtractInput, VllmKvCacheMemory};
+use mos_kv::{DEFAULT_LEAD_IN, DEFAULT_MEMORY_FILENAME, ExtractInput, VllmKvCacheItem, VllmKvCacheMemory};
 use tokio::sync::Mutex;
 
 use super::ActivationParts;
@@ -99,6 +99,11 @@ impl ServerPrompts {
 
     pub(super) async fn has_items(&self, scope: &Scope) -> Result<bool, MemoryError> {
         Ok(!self.memory(scope).await?.get_all().is_empty())
+    }
+
+    /// Returns the prompts of a cube in the order in which they came.
+    pub(crate) async fn items(&self, scope: &Scope) -> Result<Vec<VllmKvCacheItem>, MemoryError> {
+        Ok(self.memory(scope).await?.get_all())
     }
 
     /// Returns the newest prompt as messages.

@@ -7,7 +7,7 @@ use mos_core::{
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
-use super::Mos;
+use super::{CubeHandle, CubeKept, Mos};
 use crate::error::{Error, Result};
 use crate::plugin::AddContent;
 
@@ -154,13 +154,15 @@ impl Serialize for CubeMemories {
 /// Everything a cube holds, in the shape of MemOS' `get_all`.
 #[derive(Clone, Debug)]
 pub struct MemoryListing {
-    /// Textual memories by cube.
+    /// Textual memories by cube; none when the settings switch textual memory off (`enable_textual_memory`).
     pub text_mem: Vec<CubeMemories>,
+    /// Activation memory by cube, where there is one and the settings switch it on (`enable_activation_memory`).
+    pub act_mem: Vec<CubeKept>,
 }
 
 impl Serialize for MemoryListing {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        json!({"para_mem": [], "act_mem": [], "text_mem": self.text_mem}).serialize(serializer)
+        json!({"para_mem": [], "act_mem": self.act_mem, "text_mem": self.text_mem}).serialize(serializer)
     }
 }
 
@@ -179,7 +181,8 @@ impl Mos {
     /// Preferences are learned from messages as by [`Mos::add_and_learn`]; a failure of that is told of in the log only.
     ///
     /// # Errors
-    /// Rights; [`Error::Invalid`] for an empty text or message; store and model errors. Nothing is stored then.
+    /// Rights; [`Error::Invalid`] for an empty text or message, and when the settings switch textual memory off; store and model
+    /// errors. Nothing is stored then.
     pub async fn add(&self, add: Add) -> Result<Vec<MemoryId>> {
         let added = self.add_and_learn(add).await?;
         if added.preferences.is_err() {
@@ -199,6 +202,7 @@ impl Mos {
     pub async fn add_and_learn(&self, mut add: Add) -> Result<Added> {
         let user = self.user_or_default(add.user.as_ref());
         let cube = self.target(&user, add.cube.as_ref()).await?;
+        self.check_remembering()?;
         let place = self.hook_context_of(&user, &cube, add.session.as_ref());
         if let Some(place) = &place {
             add.content = self.parts.plugins.before_add(place.clone(), add.content).await?;
@@ -257,6 +261,15 @@ impl Mos {
         Ok(Added { ids, preferences, quarantined })
     }
 
+    /// Refuses when the settings switch textual memory off: what is told would be lost.
+    pub(super) fn check_remembering(&self) -> Result<()> {
+        if self.parts.settings.enable_textual_memory {
+            return Ok(());
+        }
+        let why = "textual memory is off, so nothing can be remembered; set `enable_textual_memory: true`";
+        Err(Error::Invalid(why.to_owned()))
+    }
+
     fn new_item(
         &self,
         user: &UserId,
@@ -282,23 +295,17 @@ impl Mos {
         Ok(self.target_to_read(user, cube).await?.text_mem().get(id).await?)
     }
 
-    /// Returns every memory of a cube (without an id the default one); of a tree, the memories that are not marked as
-    /// deleted, working copies too, and the edges between them.
+    /// Returns every memory of a cube (without an id the default one): texts, and what is kept of the model's state. Of a tree,
+    /// the memories that are not marked as deleted, working copies too, and the edges between them.
     ///
     /// # Errors
     /// Rights.
     pub async fn get_all(&self, user: &UserId, cube: Option<&CubeId>) -> Result<MemoryListing> {
         let cube = self.target_to_read(user, cube).await?;
-        let cube_id = cube.info().cube_id.clone();
-        let listed = match cube.text_mem().as_tree() {
-            None => CubeMemories { cube_id, memories: cube.text_mem().get_all().await?, graph: None },
-            Some(tree) => {
-                let page = tree.graph(&Filter::Everything, Paging::ALL).await?;
-                let graph = CubeGraph { edges: page.graph.edges, n_nodes: page.n_nodes, n_edges: page.n_edges };
-                CubeMemories { cube_id, memories: page.graph.nodes, graph: Some(graph) }
-            }
-        };
-        Ok(MemoryListing { text_mem: vec![listed] })
+        let text_mem =
+            if self.parts.settings.enable_textual_memory { vec![texts_of(&cube).await?] } else { Vec::new() };
+        let act_mem = self.kept_of(user, &cube).await?.into_iter().collect();
+        Ok(MemoryListing { text_mem, act_mem })
     }
 
     /// Returns every state of a memory, oldest first: what it said, who changed it, when and why. Also of a memory that was
@@ -364,6 +371,17 @@ impl Mos {
         self.forget_in_monitors(&cube, None).await;
         Ok(n_deleted)
     }
+}
+
+/// The textual memories of a cube that may be read.
+async fn texts_of(cube: &CubeHandle) -> Result<CubeMemories> {
+    let cube_id = cube.info().cube_id.clone();
+    let Some(tree) = cube.text_mem().as_tree() else {
+        return Ok(CubeMemories { cube_id, memories: cube.text_mem().get_all().await?, graph: None });
+    };
+    let page = tree.graph(&Filter::Everything, Paging::ALL).await?;
+    let graph = CubeGraph { edges: page.graph.edges, n_nodes: page.n_nodes, n_edges: page.n_edges };
+    Ok(CubeMemories { cube_id, memories: page.graph.nodes, graph: Some(graph) })
 }
 
 /// Which message a memory came from: who spoke, when, and its id.

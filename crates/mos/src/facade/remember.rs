@@ -160,6 +160,7 @@ impl Mos {
     pub async fn remember(&self, what: Remember) -> Result<Remembered> {
         let user = self.user_or_default(what.input.user.as_ref());
         let cube = self.target(&user, what.cube.as_ref()).await?;
+        self.check_remembering()?;
         let cube_id = cube.info().cube_id.clone();
         let place = self.hook_context_of(&user, &cube, what.input.session.as_ref());
         let what = self.before_remember(place.as_ref(), what).await?;

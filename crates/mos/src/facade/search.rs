@@ -326,9 +326,12 @@ impl Mos {
         request: &SearchRequest,
         preferences: Option<&(Filter, usize)>,
     ) -> Result<(CubeHits, Option<CubeHits>)> {
+        let is_textual = self.parts.settings.enable_textual_memory;
         let now = self.searched_now(user, cube, request);
-        let (mut found, preferences) = search_cube(cube, &now, preferences).await?;
-        self.mix_prepared(user, cube, request, &mut found).await;
+        let (mut found, preferences) = search_cube(cube, &now, is_textual, preferences).await?;
+        if is_textual {
+            self.mix_prepared(user, cube, request, &mut found).await;
+        }
         Ok((found, preferences))
     }
 
@@ -371,10 +374,12 @@ fn skipped_cube(cube_id: &CubeId, error: &Error) -> SkippedCube {
     SkippedCube { cube_id: cube_id.clone(), reason: error.to_string() }
 }
 
-/// Returns what was found in one cube, and its preferences when it has a memory of them and they are asked for.
+/// Returns what was found in one cube, and its preferences when it has a memory of them and they are asked for. Without textual
+/// memory there is a note instead of texts.
 async fn search_cube(
     cube: &CubeHandle,
     request: &SearchRequest,
+    is_textual: bool,
     preferences: Option<&(Filter, usize)>,
 ) -> Result<(CubeHits, Option<CubeHits>)> {
     let preferences = async {
@@ -383,7 +388,15 @@ async fn search_cube(
             _ => Ok(None),
         }
     };
-    let (found, preferences) = try_join(cube.text_mem().search(request), preferences).await?;
+    let texts = async {
+        if is_textual {
+            return cube.text_mem().search(request).await;
+        }
+        let mut nothing = Found::default();
+        nothing.note("textual memory is off (enable_textual_memory)");
+        Ok(nothing)
+    };
+    let (found, preferences) = try_join(texts, preferences).await?;
     let preferences = preferences.map(|mut found| {
         let n_found = found.hits.len();
         found.hits.retain(|hit| hit.relativity >= request.relevance);

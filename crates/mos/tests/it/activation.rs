@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mos::kv::ExtractInput;
-use mos::{Chat, CubeSource, Mos, NewCube, Settings};
+use mos::{Add, Chat, CubeSource, Mos, NewCube, Settings};
 use mos_core::{ChatModel, ChatRequest, CubeId, Message, Sampling, UserId};
 use mos_testkit::embedder::WordEmbedder;
 use mos_testkit::model_server::{ModelServer, Reply};
@@ -18,7 +18,9 @@ fn settings(folder: &Path, mut more: Value) -> Settings {
         Path::new(&home).join(".cache/mos/models")
     });
     more["models_dir"] = json!(models);
-    more["enable_activation_memory"] = json!(true);
+    if more.get("enable_activation_memory").is_none() {
+        more["enable_activation_memory"] = json!(true);
+    }
     let file = folder.join("settings.json");
     std::fs::write(&file, more.to_string()).unwrap();
     Settings::load(Some(&file), []).unwrap().settings
@@ -109,6 +111,34 @@ async fn caches_outlive_the_process_and_are_seen_by_others_at_once() {
     assert_eq!(caches.remove(ids).await.unwrap(), 3);
     assert!(kept(&other, &ann(), "notes").await.is_empty());
     assert!(other.chat(ask("Hello?")).await.unwrap().activation.is_empty());
+}
+
+#[tokio::test]
+async fn a_listing_shows_caches_beside_the_texts_and_never_their_keys_and_values() {
+    let (folder, mos) = house().await;
+    let notes = CubeId::from("notes");
+    mos.add(Add::text("The launch pad is wet.").user("ann")).await.unwrap();
+    let listed = serde_json::to_value(mos.get_all(&ann(), Some(&notes)).await.unwrap()).unwrap();
+    assert_eq!(listed["text_mem"][0]["memories"][0]["memory"], "The launch pad is wet.");
+    assert_eq!((&listed["act_mem"][0]["cube_id"], &listed["para_mem"]), (&json!("notes"), &json!([])));
+    let items = listed["act_mem"][0]["memories"].as_array().unwrap();
+    assert_eq!(items.len(), 2);
+    assert_eq!(items[1]["records"]["composed_text_memory"], "The rocket flies on Tuesday.");
+    for item in items {
+        let keys: Vec<&str> = item.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(keys, ["id", "memory", "metadata", "records"]);
+        let memory = item["memory"].as_object().unwrap();
+        assert!(memory["size_bytes"].as_u64().unwrap() > 0 && memory.len() == 3, "{memory:?}");
+    }
+    let view = mos.view(&ann(), [notes.clone()]).await.unwrap();
+    assert_eq!(view.get_all().await.unwrap().act_mem[0].memories.len(), 2);
+    assert!(mos.get_all(&bob(), Some(&notes)).await.is_err());
+
+    // Switched off, it is not shown, and a cube that keeps nothing is an entry without items.
+    let off = open(folder.path(), json!({"enable_activation_memory": false})).await;
+    assert!(off.get_all(&ann(), Some(&notes)).await.unwrap().act_mem.is_empty());
+    mos.create_cube(&bob(), NewCube::new("own")).await.unwrap();
+    assert!(mos.get_all(&bob(), None).await.unwrap().act_mem[0].memories.is_empty());
 }
 
 #[tokio::test]
@@ -264,6 +294,8 @@ async fn a_server_computes_prompts_ahead_and_conversations_begin_with_them() {
 
     let handle = mos.cube(&ann(), &"notes".into()).await.unwrap();
     assert_eq!(handle.act_mem().unwrap().stats().await.unwrap().n_items, 1);
+    let listed = serde_json::to_value(mos.get_all(&ann(), Some(&"notes".into())).await.unwrap()).unwrap();
+    assert_eq!(listed["act_mem"][0]["memories"][0]["memory"], "The rocket is called Heron.");
     let dumped = folder.path().join("dumped");
     mos.dump(&ann(), Some(&"notes".into()), &dumped).await.unwrap();
     mos.register_mem_cube(&ann(), CubeSource::Directory(dumped), Some(&"copy".into())).await.unwrap();

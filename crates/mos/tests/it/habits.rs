@@ -1,9 +1,13 @@
 //! What programs that were written for MemOS do every day.
 
+use std::sync::Arc;
+
 use mos::config::GeneralMemCubeConfig;
-use mos::{Add, CubeSource, Error, GitSource, NewCube, Search};
-use mos_core::{CubeId, MemoryItem, Message, UserRole};
-use serde_json::Value;
+use mos::{Add, Chat, CubeSource, Error, GitSource, Mos, NewCube, Remember, Search, Settings};
+use mos_core::{CubeId, MemoryItem, Message, ReadInput, UserRole};
+use mos_testkit::embedder::WordEmbedder;
+use mos_testkit::model_server::{ModelServer, Reply};
+use serde_json::{Value, json};
 
 use crate::{ann, bob, house};
 
@@ -112,4 +116,44 @@ async fn a_dump_of_another_program_is_not_loaded_into_a_cube() {
     let error = mos.load(&ann(), None, &dump).await.unwrap_err().to_string();
     assert!(error.contains("Configuration schema mismatch"), "{error}");
     assert_eq!(mos.get_all(&ann(), None).await.unwrap().text_mem[0].memories.len(), 1, "nothing has changed");
+}
+
+#[tokio::test]
+async fn without_textual_memory_nothing_is_remembered_listed_found_or_told() {
+    let server = ModelServer::start().await;
+    let (folder, mos) = house().await;
+    mos.add(Add::text("my dog is called Max").user("ann")).await.unwrap();
+    drop(mos);
+    let file = folder.path().join("off.json");
+    let settings = json!({
+        "chat_model": {"backend": "openai", "config": {
+            "model_name_or_path": "scripted", "api_key": "sk-test", "api_base": server.openai_url(), "max_retries": 0}},
+        "enable_textual_memory": false,
+    });
+    std::fs::write(&file, settings.to_string()).unwrap();
+    let settings = Settings::load(Some(&file), []).unwrap().settings;
+    let embedder = Arc::new(WordEmbedder::new("words", 64));
+    let mos = Mos::builder(settings).data_dir(folder.path()).embedder(embedder).build().await.unwrap();
+
+    let read = Remember::new(ReadInput::text("my cat is called Tom")).user("ann");
+    for refused in [
+        mos.add(Add::text("my cat is called Tom").user("ann")).await.unwrap_err(),
+        mos.remember(read).await.unwrap_err(),
+    ] {
+        assert!(matches!(&refused, Error::Invalid(why) if why.contains("enable_textual_memory")), "{refused}");
+    }
+    assert!(mos.get_all(&ann(), None).await.unwrap().text_mem.is_empty());
+    let found = mos.search(Search::new("my dog").user("ann")).await.unwrap();
+    assert!(found.best().is_empty() && found.notes().any(|(_, note)| note.contains("enable_textual_memory")));
+    server.reply(Reply::text("Which dog?"));
+    let reply = mos.chat(Chat::new("My dog barks at the cat").user("ann").remember(true)).await.unwrap();
+    assert!(reply.memories.is_empty());
+    reply.complete().await.unwrap();
+    let sent = server.requests()[0].body["messages"].to_string();
+    assert!(sent.contains("barks") && !sent.contains("Max"), "{sent}");
+
+    drop(mos);
+    let mos = crate::open(folder.path()).await;
+    let kept = mos.get_all(&ann(), None).await.unwrap();
+    assert_eq!(kept.text_mem[0].memories.len(), 1, "what was there stays, and nothing came");
 }

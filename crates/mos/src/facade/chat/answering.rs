@@ -117,7 +117,10 @@ impl Mos {
         if let Some(session) = &chat.session {
             add = add.session(session.clone());
         }
-        self.add(add).await?;
+        // Without textual memory a chat goes on; it may learn preferences all the same.
+        if self.parts.settings.enable_textual_memory {
+            self.add(add).await?;
+        }
         if !self.parts.settings.enable_preference_memory {
             return Ok(None);
         }
