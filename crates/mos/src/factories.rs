@@ -14,7 +14,7 @@ use mos_core::{
     Reranker, TextMemory, UserId, UserStore,
 };
 use mos_memory::{
-    AddMode, DEFAULT_FILE_NAME, Extractor, GeneralText, GeneralTextParts, LoraPlaceholder, NaiveText,
+    AddMode, DEFAULT_FILE_NAME, Extractor, GeneralText, GeneralTextParts, LoraPlaceholder, NaiveText, NoText,
     PREFERENCE_FILE_NAME, PrefText, PrefTextParts, Shelf,
 };
 use serde_json::Value;
@@ -288,15 +288,11 @@ impl Factories {
         }
     }
 
-    /// Returns the textual memory that a cube's configuration names.
+    /// Returns the textual memory that a cube's configuration names; one that refuses texts when it names none.
     pub(crate) fn text_memory(&self, config: &Value, mut parts: TextMemoryParts) -> Result<Arc<dyn TextMemory>> {
-        let backend = config.pointer("/text_mem/backend").and_then(Value::as_str).unwrap_or("uninitialized");
-        if backend == "uninitialized" {
-            return Err(Error::Invalid(format!(
-                "cube `{}` has no textual memory; set text_mem in its configuration",
-                parts.scope.cube
-            )));
-        }
+        let Some(backend) = named_backend(config, "text_mem") else {
+            return Ok(Arc::new(NoText::new(parts.scope.cube)));
+        };
         let name =
             config.pointer("/text_mem/config/memory_filename").and_then(Value::as_str).unwrap_or(DEFAULT_FILE_NAME);
         let name = plain_file_name(name)?;
@@ -346,7 +342,7 @@ impl Factories {
 const PARAMETRIC_FILE_NAME: &str = "parametric_memory.adapter";
 
 /// The backend of one of a cube's memories; `None` for no memory.
-fn named_backend<'a>(config: &'a Value, slot: &str) -> Option<&'a str> {
+pub(crate) fn named_backend<'a>(config: &'a Value, slot: &str) -> Option<&'a str> {
     let backend = config.pointer(&format!("/{slot}/backend")).and_then(Value::as_str);
     backend.filter(|backend| *backend != "uninitialized")
 }

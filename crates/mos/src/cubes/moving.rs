@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use mos_core::{Cube, CubeId, MemoryError, Origin, StoreError, UserId};
+use mos_core::{Cube, CubeId, MemoryError, Origin, StoreError, TextMemory, UserId};
 use mos_cube::{ActivationPart, DumpRequest, Manifest, MemoryKind};
-use mos_memory::DEFAULT_FILE_NAME;
+use mos_memory::{DEFAULT_FILE_NAME, NoText};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -12,6 +12,7 @@ use super::source::{OpenedCube, RegisterOptions, temporary};
 use crate::activation::ActivationBackend;
 use crate::error::{Error, Result};
 use crate::facade::Mos;
+use crate::factories::named_backend;
 
 /// A cube that was written to one file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -191,7 +192,7 @@ impl Mos {
         let request = DumpRequest {
             cube_id: &cube.info().cube_id,
             config: &cube.info().config,
-            text: wants(MemoryKind::Text).then(|| cube.text_mem().as_ref()),
+            text: (wants(MemoryKind::Text) && has_texts(cube.text_mem().as_ref())).then(|| cube.text_mem().as_ref()),
             activation: activation.as_ref().map(|(memory, scope, file_name, backend)| ActivationPart {
                 memory: memory.as_ref(),
                 scope,
@@ -236,7 +237,8 @@ impl Mos {
         let file = match kind {
             MemoryKind::Text => {
                 let named = cube.config.pointer("/text_mem/config/memory_filename").and_then(Value::as_str);
-                Some(named.unwrap_or(DEFAULT_FILE_NAME).to_owned())
+                let file = named.unwrap_or(DEFAULT_FILE_NAME).to_owned();
+                Some(file).filter(|_| named_backend(&cube.config, "text_mem").is_some())
             }
             MemoryKind::Activation => match self.activation(cube)? {
                 Some(activation) => Some(activation.file_name()?.to_owned()),
@@ -251,9 +253,16 @@ impl Mos {
     }
 }
 
+/// The hash of what a dump says; of one without texts that of nothing.
 fn content_of(manifest: &Manifest) -> Result<String> {
-    let lacking = || Error::Invalid(format!("the dump of cube `{}` holds no texts", manifest.cube_id));
-    manifest.content.clone().ok_or_else(lacking)
+    match &manifest.content {
+        Some(content) => Ok(content.clone()),
+        None => Ok(mos_cube::content_hash(Path::new("."), &[])?),
+    }
+}
+
+fn has_texts(memory: &dyn TextMemory) -> bool {
+    memory.backend() != NoText::BACKEND
 }
 
 fn backend_key(backend: &ActivationBackend) -> &'static str {

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use mos::config::GeneralMemCubeConfig;
+use mos::config::{GeneralMemCubeConfig, Setting};
 use mos::{Add, Chat, CubeSource, Error, GitSource, Mos, NewCube, Remember, Search, Settings};
-use mos_core::{CubeId, MemoryItem, Message, ReadInput, UserRole};
+use mos_core::{CubeId, MemoryError, MemoryItem, Message, ReadInput, UserRole};
 use mos_testkit::embedder::WordEmbedder;
 use mos_testkit::model_server::{ModelServer, Reply};
 use serde_json::{Value, json};
@@ -156,4 +156,32 @@ async fn without_textual_memory_nothing_is_remembered_listed_found_or_told() {
     let mos = crate::open(folder.path()).await;
     let kept = mos.get_all(&ann(), None).await.unwrap();
     assert_eq!(kept.text_mem[0].memories.len(), 1, "what was there stays, and nothing came");
+}
+
+#[tokio::test]
+async fn a_cube_without_textual_memory_is_used_like_any_other_and_refuses_texts() {
+    let (folder, mos) = house().await;
+    let state = CubeId::from("state");
+    let config = GeneralMemCubeConfig::from_json(&json!({})).unwrap();
+    mos.create_cube(&ann(), NewCube { config: Some(config), ..NewCube::new(state.clone()) }).await.unwrap();
+    let error = mos.add(Add::text("a dog").user("ann").cube(state.clone())).await.unwrap_err();
+    let is_told =
+        |error: &Error| matches!(error, Error::Memory(MemoryError::Unsupported(why)) if why.contains("text_mem"));
+    assert!(is_told(&error), "{error}");
+    assert!(mos.get_all(&ann(), Some(&state)).await.unwrap().text_mem[0].memories.is_empty());
+    let found = mos.search(Search::new("a dog").user("ann").cubes([state.clone()])).await.unwrap();
+    assert!(found.notes().any(|(cube, note)| *cube == state && note.contains("no textual memory")));
+
+    let (dump, file) = (folder.path().join("dump"), folder.path().join("state.tar"));
+    mos.dump(&ann(), Some(&state), &dump).await.unwrap();
+    assert!(dump.join("config.json").is_file() && !dump.join("textual_memory.json").exists());
+    mos.register_mem_cube(&ann(), CubeSource::Directory(dump), Some(&"again".into())).await.unwrap();
+    mos.export_cube(&ann(), Some(&"again".into()), &file).await.unwrap();
+    assert!(mos.import_cube(&ann(), &file, Some(&"third".into())).await.unwrap().is_same());
+
+    // Texts that a dump holds are not passed over.
+    let texts = folder.path().join("texts");
+    mos.dump(&ann(), Some(&"notes".into()), &texts).await.unwrap();
+    let error = mos.load(&ann(), Some(&state), &texts).await.unwrap_err();
+    assert!(is_told(&error), "{error}");
 }
