@@ -1,9 +1,6 @@
 //! `mos add` of files, folders, addresses and conversations that a reader reads.
 
-use std::path::{Path, PathBuf};
-
-use anyhow::Context as _;
-use mos::{Mos, Remember};
+use mos::{Mos, Remember, document_files};
 use mos_core::{
     CubeId, FileData, ItemReport, MemoryItem, Outcome, RawFile, RawItem, ReadInput, ReadMode, ReadReport, Sources,
 };
@@ -13,9 +10,6 @@ use super::messages;
 use crate::arguments::AddArguments;
 use crate::context::Context;
 use crate::progress;
-
-/// The most files of one call.
-const MAX_FILES: usize = 100_000;
 
 /// How much of a memory a dry run shows, in characters.
 const MAX_SHOWN: usize = 160;
@@ -183,7 +177,7 @@ fn report_lines(report: &ReadReport) -> Vec<String> {
 
 fn sources(arguments: &AddArguments) -> anyhow::Result<Vec<Source>> {
     let mut sources = Vec::new();
-    for path in files(&arguments.file)? {
+    for path in document_files(&arguments.file)? {
         let shown = path.display().to_string();
         let file = RawFile { id: None, name: None, url: None, data: FileData::Path(path) };
         // Whoever may start this program may read the files that they name.
@@ -208,60 +202,4 @@ fn sources(arguments: &AddArguments) -> anyhow::Result<Vec<Source>> {
         sources.push(Source { shown: "the text".to_owned(), input: ReadInput::text(text.clone()) });
     }
     Ok(sources)
-}
-
-/// Returns the files, and those in the folders and what is below them, in the order of their names. What begins with a point
-/// is hidden, and links to folders are not followed.
-fn files(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for path in paths {
-        let metadata = std::fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
-        if metadata.is_dir() { below(path, &mut files)? } else { files.push(path.clone()) }
-    }
-    anyhow::ensure!(paths.is_empty() || !files.is_empty(), "there are no files in {}", paths[0].display());
-    Ok(files)
-}
-
-fn below(folder: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
-    let mut waiting = vec![folder.to_owned()];
-    let first = files.len();
-    while let Some(folder) = waiting.pop() {
-        let entries = std::fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
-        for entry in entries {
-            let entry = entry.with_context(|| format!("cannot read {}", folder.display()))?;
-            if entry.file_name().to_string_lossy().starts_with('.') {
-                continue;
-            }
-            let kind = entry.file_type().with_context(|| format!("cannot read {}", entry.path().display()))?;
-            if kind.is_dir() {
-                waiting.push(entry.path());
-            } else if kind.is_file() {
-                files.push(entry.path());
-            }
-            anyhow::ensure!(files.len() <= MAX_FILES, "more than {MAX_FILES} files; add folders one by one");
-        }
-    }
-    files[first..].sort();
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn folders_are_read_in_order_without_what_is_hidden() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir_all(folder.path().join("b/.git")).unwrap();
-        for name in ["c.md", "a.md", "b/x.txt", "b/.git/config", ".hidden"] {
-            std::fs::write(folder.path().join(name), "x").unwrap();
-        }
-        let found = files(&[folder.path().to_owned()]).unwrap();
-        let names: Vec<String> = found
-            .iter()
-            .map(|path| path.strip_prefix(folder.path()).unwrap().to_string_lossy().replace('\\', "/"))
-            .collect();
-        assert_eq!(names, ["a.md", "b/x.txt", "c.md"]);
-        assert!(files(&[folder.path().join("none")]).is_err());
-    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mos_config::ChatModelConfig;
 use mos_core::{
     ChatModel, CubeId, MemReader, MemoryId, MemoryItem, Message, Origin, RawItem, ReadInput, ReadMode, ReadReport,
-    Reading, Scope, SessionId, UserId,
+    Reading, Scope, SessionId, Sources, UserId,
 };
 use mos_reader::{Held, lasting_id, store_over};
 use serde_json::{Map, Value};
@@ -39,6 +39,13 @@ pub struct Remember {
     refined: Option<bool>,
     task: Option<String>,
     is_told_anew: bool,
+}
+
+impl Default for Remember {
+    /// Of nothing yet, for [`Mos::remember_documents`].
+    fn default() -> Self {
+        Self::new(ReadInput::default())
+    }
 }
 
 impl Remember {
@@ -104,6 +111,12 @@ impl Remember {
     #[must_use]
     pub fn refined_later(mut self, refined: bool) -> Self {
         self.refined = Some(refined);
+        self
+    }
+
+    /// The same of other input.
+    pub(super) fn instead(mut self, items: Vec<RawItem>, sources: Sources) -> Self {
+        (self.input.items, self.input.sources) = (items, sources);
         self
     }
 
@@ -210,6 +223,13 @@ impl Mos {
             self.parts.plugins.after_remember(place, remembered.clone()).await;
         }
         Ok(remembered)
+    }
+
+    /// Refuses unless the user may store what is to be read where it says.
+    pub(super) async fn check_remembers_to(&self, what: &Remember) -> Result<()> {
+        let user = self.user_or_default(what.input.user.as_ref());
+        self.target(&user, what.cube.as_ref()).await?;
+        self.check_remembering()
     }
 
     /// Lets plugins see raw input.

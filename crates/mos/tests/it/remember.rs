@@ -125,3 +125,32 @@ async fn strangers_and_empty_input_are_refused() {
     let empty = Remember::new(ReadInput::default()).user("ann").mode(ReadMode::Fast);
     assert!(mos.remember(empty).await.is_err());
 }
+
+#[tokio::test]
+async fn documents_of_a_folder_are_remembered_each_by_itself_by_who_may_write() {
+    let (folder, mos) = house().await;
+    let documents = folder.path().join("documents");
+    std::fs::create_dir_all(documents.join("sub")).unwrap();
+    std::fs::write(documents.join("a.md"), "# Keys\n\nThe key is under the mat.").unwrap();
+    std::fs::write(documents.join("broken.pdf"), "%PDF-1.4 garbage").unwrap();
+    std::fs::write(documents.join("sub/garden.txt"), "The tulips stand behind the house.").unwrap();
+    let paths = [documents];
+    let read = mos.remember_documents(&paths, Remember::default().user("ann")).await.unwrap();
+    let names: Vec<_> = read.iter().map(|one| one.path.file_name().unwrap().to_str().unwrap()).collect();
+    assert_eq!(names, ["a.md", "broken.pdf", "garden.txt"]);
+    let stored: Vec<&mos::Remembered> = read.iter().map(|one| one.stored.as_ref().unwrap()).collect();
+    let kept: Vec<bool> = stored.iter().map(|one| !one.ids.is_empty() || !one.raw_files.is_empty()).collect();
+    assert_eq!(kept, [true, false, true], "what is damaged does not keep the others out");
+    assert_eq!(stored[1].report.count(Outcome::NotKept), 1);
+    let found = mos.search(Search::new("where do the tulips stand?").user("ann")).await.unwrap();
+    assert!(found.best()[0].1.item.memory.contains("tulips"));
+
+    let before = n_memories(&mos).await;
+    mos.remember_documents(&paths, Remember::default().user("ann")).await.unwrap();
+    assert_eq!(n_memories(&mos).await, before, "what is known stays as it is");
+    let refused = mos.remember_documents(&paths, Remember::default().user("bob").cube("notes")).await.unwrap_err();
+    assert!(matches!(refused, mos::Error::NoAccess { .. }), "{refused}");
+    let nothing = [folder.path().join("none")];
+    let missing = mos.remember_documents(&nothing, Remember::default().user("ann")).await.unwrap_err();
+    assert!(missing.to_string().contains("none"), "{missing}");
+}
