@@ -51,6 +51,8 @@ pub(crate) enum Waiting {
 pub(crate) struct Organizing {
     /// By id and time of making: a cube that is made anew under an id knows nothing of the earlier one.
     cubes: Mutex<HashMap<(CubeId, String), Arc<CubeWork>>>,
+    /// What the program said of organising after adding; without it the cubes' configurations count.
+    switch: Mutex<Option<bool>>,
     tasks: Tasks,
     /// Turns of tasks in the background.
     pub(crate) at_once: Semaphore,
@@ -61,6 +63,7 @@ impl Default for Organizing {
     fn default() -> Self {
         Self {
             cubes: Mutex::default(),
+            switch: Mutex::default(),
             // One for each cube at most.
             tasks: Tasks::new(usize::MAX),
             at_once: Semaphore::new(MAX_AT_ONCE),
@@ -78,6 +81,16 @@ impl Organizing {
             cubes.retain(|_, work| Arc::strong_count(work) > 1);
         }
         Arc::clone(cubes.entry(key).or_default())
+    }
+
+    /// Switches organising after adding on or off for all cubes.
+    pub(crate) fn switch(&self, is_on: bool) {
+        *self.switch.lock().unwrap_or_else(PoisonError::into_inner) = Some(is_on);
+    }
+
+    /// Whether a cube is organised after adding whose configuration says so or not.
+    pub(crate) fn is_wanted(&self, is_configured: bool) -> bool {
+        self.switch.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or(is_configured)
     }
 
     /// Counts a task over a cube until what is returned is dropped.

@@ -163,7 +163,8 @@ impl Mos {
     }
 
     /// Returns what organising in the background has done and has to do for a cube (without an id the default one). It begins
-    /// when memories are added to a `tree_text` cube whose configuration says `reorganize: true`.
+    /// when memories are added to a `tree_text` cube whose configuration says `reorganize: true`, or after
+    /// [`Mos::mem_reorganizer_on`].
     ///
     /// # Errors
     /// Rights.
@@ -172,14 +173,31 @@ impl Mos {
         Ok(self.parts.organizing.of(cube.info()).status())
     }
 
-    /// Has new memories organised soon, when the cube's configuration asks for it.
-    pub(super) fn organize_added(&self, cube: &CubeHandle, ids: &[MemoryId]) {
+    /// Has new memories of every `tree_text` cube organised soon after they were added, in this program and whatever the
+    /// configurations of the cubes say. What is there already is organised by [`Mos::organize`].
+    pub fn mem_reorganizer_on(&self) {
+        self.parts.organizing.switch(true);
+    }
+
+    /// Has no memories organised because they were added, in this program and whatever the configurations of the cubes say.
+    /// What waits already is done; [`Mos::wait_for_organizing`] waits for it.
+    pub fn mem_reorganizer_off(&self) {
+        self.parts.organizing.switch(false);
+    }
+
+    /// Whether a tree is organised after memories were added: as the program says, else as the cube's configuration does.
+    pub(super) fn is_organised(&self, cube: &CubeHandle) -> bool {
         let configured = cube.info().config.pointer("/text_mem/config/reorganize").and_then(Value::as_bool);
+        cube.text_mem().as_tree().is_some() && self.parts.organizing.is_wanted(configured == Some(true))
+    }
+
+    /// Has new memories organised soon, when that is wanted.
+    pub(super) fn organize_added(&self, cube: &CubeHandle, ids: &[MemoryId]) {
         // The scheduler's job is in the queue since the memories are stored.
         if self.is_scheduled(mos_scheduler::label::MEM_ORGANIZE) {
             return;
         }
-        if configured != Some(true) || ids.is_empty() || cube.text_mem().as_tree().is_none() {
+        if ids.is_empty() || !self.is_organised(cube) {
             return;
         }
         let work = self.parts.organizing.of(cube.info());

@@ -84,7 +84,7 @@ impl Mos {
         let labels = [
             (label::ADD, true),
             (label::MEM_READ, is_refined && background_model(self, user, cube).is_some()),
-            (label::MEM_ORGANIZE, is_organised(cube)),
+            (label::MEM_ORGANIZE, self.is_organised(cube)),
         ];
         let mut messages = Vec::new();
         for (label, _) in labels.into_iter().filter(|(label, is_due)| *is_due && self.is_scheduled(label)) {
@@ -218,12 +218,6 @@ fn conversation_of_job(conversation: &[Message]) -> Option<String> {
 fn is_to_be_refined(cube: &CubeHandle) -> bool {
     let mode = cube.info().config.pointer("/text_mem/config/mode").and_then(Value::as_str);
     cube.text_mem().as_tree().is_some() && mode == Some("async")
-}
-
-/// Whether a tree is organised after memories were added.
-fn is_organised(cube: &CubeHandle) -> bool {
-    let configured = cube.info().config.pointer("/text_mem/config/reorganize").and_then(Value::as_bool);
-    cube.text_mem().as_tree().is_some() && configured == Some(true)
 }
 
 #[cfg(test)]

@@ -252,6 +252,22 @@ async fn a_tree_that_says_so_is_organised_after_memories_are_added() {
 }
 
 #[tokio::test]
+async fn the_program_switches_organising_on_and_off_whatever_the_cube_says() {
+    let server = contradicting().await;
+    let (_folder, mos) = house(Some(&server), words(), json!({})).await;
+    mos.mem_reorganizer_on();
+    let (paris, berlin) = tell_of_the_move(&mos).await;
+    mos.wait_for_organizing().await;
+    assert!(edges(&mos).await.contains(&edge(&berlin, kinds::SUPERSEDES, &paris)));
+    mos.mem_reorganizer_off();
+    let n_asked = server.requests().len();
+    tell(&mos, "I live in Oslo", "m3", "2026-01-01T09:00:00").await;
+    mos.wait_for_organizing().await;
+    assert_eq!(server.requests().len(), n_asked, "nobody was asked about it");
+    assert_eq!(mos.organize_status(&ann(), Some(&tree())).await.unwrap().n_waiting, 0);
+}
+
+#[tokio::test]
 async fn a_tree_that_does_not_say_so_is_left_alone() {
     let server = contradicting().await;
     let (_folder, mos) = house(Some(&server), words(), json!({})).await;
