@@ -97,6 +97,9 @@ pub(super) async fn add(context: &Context, arguments: AddArguments) -> anyhow::R
     if n_sources > 1 && !context.output.json {
         context.output.line(&all.summary(n_sources))?;
     }
+    if !arguments.dry_run {
+        super::organize::wait(context, &mos, Some(&cube)).await?;
+    }
     anyhow::ensure!(n_failed == 0, "{n_failed} of {n_sources} inputs could not be stored; the others are");
     let n_not_kept = if arguments.dry_run { 0 } else { all.n_not_kept };
     anyhow::ensure!(n_not_kept == 0, "{n_not_kept} items could not be kept, for the reasons above; everything else is");

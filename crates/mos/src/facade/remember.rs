@@ -207,6 +207,9 @@ impl Mos {
             conversation: if learns_now { &[] } else { messages.as_slice() },
         };
         self.tell_of_remembered(&cube, &user, told).await?;
+        if stored.n_known < stored.ids.len() + stored.raw_files.len() {
+            self.organize_added(&cube, &stored.ids);
+        }
         let mos_reader::Stored { ids, raw_files, n_known, removed } = stored;
         let quarantined = std::mem::take(&mut report.quarantined);
         report.quarantined = self.still_quarantined(&cube, quarantined).await?;

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use mos::config::{GeneralMemCubeConfig, Setting};
 use mos::{
-    Add, Error, Mos, NewCube, Organize, OrganizeModel, OrganizeOptions, OrganizeStatus, OrganizeStep, Search, Settings,
+    Add, Error, Mos, NewCube, Organize, OrganizeModel, OrganizeOptions, OrganizeStatus, OrganizeStep, Remember, Search,
+    Settings,
 };
 use mos_core::graph::kinds;
-use mos_core::{CubeId, Edge, Embedder, MemoryId, MemoryItem, Message, Version};
+use mos_core::{CubeId, Edge, Embedder, MemoryId, MemoryItem, Message, ReadInput, Version};
 use mos_testkit::embedder::WordEmbedder;
 use mos_testkit::model_server::{Fault, ModelServer, Reply};
 use serde_json::{Value, json};
@@ -249,6 +250,22 @@ async fn a_tree_that_says_so_is_organised_after_memories_are_added() {
     assert_eq!(get(&mos, &oslo).await.memory, "I live in Oslo");
     mos.organize(organize()).await.unwrap();
     assert!(edges(&mos).await.contains(&edge(&oslo, kinds::SUPERSEDES, &berlin)));
+}
+
+#[tokio::test]
+async fn what_a_reader_remembers_is_organised_too_and_what_it_knows_is_not() {
+    let server = contradicting().await;
+    let (_folder, mos) = house(Some(&server), words(), json!({"reorganize": true})).await;
+    let message = json!([{"role": "user", "content": "I live in Paris", "chat_time": "2024-01-01T09:00:00"}]);
+    let what = Remember::new(ReadInput::from_value(message)).user("ann").cube(tree());
+    mos.remember(what.clone()).await.unwrap();
+    mos.wait_for_organizing().await;
+    let status = mos.organize_status(&ann(), Some(&tree())).await.unwrap();
+    assert!(status.n_runs >= 1 && status.last_error.is_none(), "{status:?}");
+    mos.remember(what).await.unwrap();
+    mos.wait_for_organizing().await;
+    let again = mos.organize_status(&ann(), Some(&tree())).await.unwrap();
+    assert_eq!(again.n_runs, status.n_runs, "nothing new was stored");
 }
 
 #[tokio::test]
