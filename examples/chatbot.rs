@@ -68,7 +68,8 @@ async fn answer(mos: &Mos, user: &UserId, cube: &CubeId, line: &str) -> anyhow::
 
 async fn show_memories(mos: &Mos, user: &UserId, cube: &CubeId) -> anyhow::Result<()> {
     let listing = mos.get_all(user, Some(cube)).await?;
-    let memories = &listing.text_mem[0].memories;
+    // None where the settings switch textual memory off.
+    let memories: Vec<_> = listing.text_mem.iter().flat_map(|cube| &cube.memories).collect();
     println!("mos> I remember {}:", memories.len());
     for memory in memories {
         println!("  - {}", memory.memory);

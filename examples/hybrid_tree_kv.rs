@@ -31,8 +31,11 @@ async fn main() -> anyhow::Result<()> {
         })
         .await??;
         println!("[KVCache] {n_tokens} tokens: {STABLE}");
-        mos.add(Add::text("My sister Mia lives in Lisbon.").user(root.clone()).cube(cube.clone())).await?;
-        println!("[Tree] My sister Mia lives in Lisbon.");
+        // MemOS' settings for this story switch texts off: chats then begin with the cache and nothing else.
+        if mos.settings().enable_textual_memory {
+            mos.add(Add::text("My sister Mia lives in Lisbon.").user(root.clone()).cube(cube.clone())).await?;
+            println!("[Tree] My sister Mia lives in Lisbon.");
+        }
     }
 
     while let Some(line) = ask("[You] ").await? {

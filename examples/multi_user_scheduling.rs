@@ -78,7 +78,7 @@ async fn settle(mos: &Mos) -> anyhow::Result<()> {
 
 async fn show_memories(mos: &Mos, user: &UserId, cube: &CubeId) -> anyhow::Result<()> {
     let listing = mos.get_all(user, Some(cube)).await?;
-    for memory in &listing.text_mem[0].memories {
+    for memory in listing.text_mem.iter().flat_map(|cube| &cube.memories) {
         if memory.metadata.memory_type() == Some(MemoryType::Working) {
             println!("[WorkingMemory] {}", memory.memory);
         }
