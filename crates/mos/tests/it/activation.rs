@@ -11,13 +11,16 @@ use tempfile::TempDir;
 
 use crate::{ann, bob};
 
-/// The real chat model and activation memory in chats; without models nothing here could be tested.
-fn settings(folder: &Path, mut more: Value) -> Settings {
-    let models = std::env::var_os("MOS_MODELS_DIR").map(PathBuf::from).unwrap_or_else(|| {
+fn models() -> PathBuf {
+    std::env::var_os("MOS_MODELS_DIR").map(PathBuf::from).unwrap_or_else(|| {
         let home = std::env::var_os("HOME").or_else(|| std::env::var_os("USERPROFILE")).unwrap();
         Path::new(&home).join(".cache/mos/models")
-    });
-    more["models_dir"] = json!(models);
+    })
+}
+
+/// The real chat model and activation memory in chats; without models nothing here could be tested.
+fn settings(folder: &Path, mut more: Value) -> Settings {
+    more["models_dir"] = json!(models());
     if more.get("enable_activation_memory").is_none() {
         more["enable_activation_memory"] = json!(true);
     }
@@ -256,6 +259,42 @@ async fn the_caches_of_an_upstream_cube_are_computed_anew() {
     let items = memory.get_all();
     assert_eq!(items.len(), 1);
     items[0].check_model(memory.model().identity()).unwrap();
+}
+
+/// MemOS' story of a cube whose caches chats begin with, from its own two files; only the model is another.
+#[tokio::test]
+async fn the_hybrid_cube_of_memos_is_built_dumped_registered_and_begins_chats_with_its_cache() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("../../tests/fixtures/compat/configs");
+    let environment = [
+        ("MOS_MODELS_DIR", models().display().to_string()),
+        ("MOS__CHAT_MODEL__CONFIG__MODEL_NAME_OR_PATH", "smollm2-135m-instruct".to_owned()),
+    ];
+    let environment = environment.map(|(name, value)| (name.to_owned(), value));
+    let file = files.join("simple_treekvcache_memos_config.json");
+    let settings = Settings::load(Some(&file), environment).unwrap().settings;
+    let embedder = Arc::new(WordEmbedder::new("words", 64));
+    let mos = Mos::builder(settings).data_dir(folder.path()).embedder(embedder).build().await.unwrap();
+
+    let config = std::fs::read(files.join("simple_treekvcache_cube_config.json")).unwrap();
+    let config: Value = serde_json::from_slice(&config).unwrap();
+    let config = mos::config::Setting::from_json(&config).unwrap();
+    let root = UserId::from("root");
+    mos.create_cube(&root, NewCube { config: Some(config), ..NewCube::new("built") }).await.unwrap();
+    let dumped = folder.path().join("mem_cube_5");
+    mos.dump(&root, Some(&"built".into()), &dumped).await.unwrap();
+    let cube = CubeId::from("root/mem_cube_kv_cache");
+    mos.register_mem_cube(&root, CubeSource::Directory(dumped), Some(&cube)).await.unwrap();
+    let handle = mos.cube(&root, &cube).await.unwrap();
+    assert_eq!(handle.text_mem().backend(), "uninitialized", "the file names no textual memory");
+    assert!(handle.para_mem().is_some());
+    keep(&mos, &root, cube.as_str(), &["I like football"]).await;
+
+    let sampling = Sampling { max_tokens: 8, ..Sampling::default() };
+    let chat = Chat::new("Which sport do I like?").user("root").cubes([cube]).sampling(sampling);
+    let reply = mos.chat(chat).await.unwrap();
+    assert_eq!((reply.activation.len(), reply.memories.len()), (1, 0), "the settings switch texts off");
+    assert!(reply.complete().await.unwrap().1.cached_tokens > 0);
 }
 
 /// A cube whose activation memory is at the server.
