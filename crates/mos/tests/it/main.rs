@@ -10,6 +10,7 @@ mod cube_files;
 mod cubes;
 mod environment;
 mod erase;
+mod files_of_memos;
 mod full;
 mod habits;
 mod keys;
