@@ -42,6 +42,8 @@ pub(crate) struct Stores {
     pub(crate) queue: Option<Arc<dyn JobQueue>>,
     /// Documents and logs of its cubes; beside the queue.
     pub(crate) state: Option<Arc<dyn StateStore>>,
+    /// The record, when it brings jobs to a queue elsewhere.
+    pub(crate) neo4j: Option<Arc<Neo4jStore>>,
 }
 
 pub(crate) async fn open_stores(settings: &Settings, path: PathBuf, clock: Arc<dyn Clock>) -> Result<Stores> {
@@ -51,7 +53,7 @@ pub(crate) async fn open_stores(settings: &Settings, path: PathBuf, clock: Arc<d
             let (record, lifecycle) = (store.clone(), store.clone());
             let (name, queue) = ("in memory".to_owned(), Some(store.clone() as Arc<dyn JobQueue>));
             let state = Some(store.clone() as Arc<dyn StateStore>);
-            Ok(Stores { name, record, lifecycle, users: Some(store), sqlite: None, queue, state })
+            Ok(Stores { name, record, lifecycle, users: Some(store), sqlite: None, queue, state, neo4j: None })
         }
         StoreConfig::Neo4j(config) => open_neo4j(config, settings, clock).await,
         StoreConfig::Neo4jCommunity(config) => open_neo4j(&config.neo4j, settings, clock).await,
@@ -65,7 +67,8 @@ pub(crate) async fn open_stores(settings: &Settings, path: PathBuf, clock: Arc<d
             let (name, record, lifecycle) = (store.path().display().to_string(), store.clone(), store.clone());
             let queue = Some(store.clone() as Arc<dyn JobQueue>);
             let state = Some(store.clone() as Arc<dyn StateStore>);
-            Ok(Stores { name, record, lifecycle, users: Some(store.clone()), sqlite: Some(store), queue, state })
+            let (users, sqlite) = (Some(store.clone() as Arc<dyn UserStore>), Some(store));
+            Ok(Stores { name, record, lifecycle, users, sqlite, queue, state, neo4j: None })
         }
     }
 }
@@ -78,7 +81,8 @@ async fn open_neo4j(config: &Neo4jStoreConfig, settings: &Settings, clock: Arc<d
     };
     let database = config.db_name.as_ref().map_or(String::new(), |name| format!(", database {name}"));
     let name = format!("Neo4j at {}{database}", config.uri);
-    Ok(Stores { name, record: store.clone(), lifecycle: store, users: None, sqlite: None, queue, state })
+    let (record, lifecycle) = (store.clone(), store.clone());
+    Ok(Stores { name, record, lifecycle, users: None, sqlite: None, queue, state, neo4j: Some(store) })
 }
 
 /// A queue, and the documents and logs beside it.
@@ -103,6 +107,16 @@ async fn queue_beside(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Que
     let queue = RedisQueue::open(redis_options(&redis)?, clock).await?;
     let state = queue.state();
     Ok((Some(queue), Some(state)))
+}
+
+/// Returns which server keeps the jobs of a record that has no queue of its own, for people; `None` without one.
+pub(crate) fn redis_place(settings: &Settings) -> Result<Option<String>> {
+    let config = match &settings.queue {
+        Some(QueueConfig::Redis(config)) => Some(config.as_ref().clone()),
+        Some(_) => None,
+        None => scheduling::redis_of(settings)?,
+    };
+    config.map(|config| redis_options(&config).map(|options| options.place())).transpose()
 }
 
 pub(crate) fn redis_options(config: &RedisQueueConfig) -> Result<RedisOptions> {

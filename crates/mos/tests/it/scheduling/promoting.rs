@@ -83,6 +83,7 @@ async fn a_chat_begins_with_what_was_promoted_for_its_user_and_answers_as_withou
     let promoted = mos.promoted(&ann(), Some(&notes())).await.unwrap();
     assert_eq!((promoted.len(), promoted[0].is_used, promoted[0].n_chats), (1, true, 0));
     assert_eq!(promoted[0].memories, [TOLD]);
+    assert_eq!(promoted[0].recalls, [0], "no turn has retrieved it");
     // A listing shows it to its user, and to nobody else who reads the cube.
     let listed = mos.get_all(&ann(), Some(&notes())).await.unwrap();
     let ids: Vec<_> = listed.act_mem[0].memories.iter().map(|item| &item.id).collect();
