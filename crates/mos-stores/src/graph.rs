@@ -52,19 +52,19 @@ pub(crate) fn export_page<K>(mut nodes: Vec<(K, MemoryId, Option<String>)>, pagi
     nodes.into_iter().skip(paging.offset).take(paging.limit).map(|(key, id, _)| (key, id)).collect()
 }
 
-/// Returns those edges of a page that end at a memory of the graph, and how many edges the whole graph has.
-pub(crate) fn export_edges(
-    edges: impl IntoIterator<Item = Edge>,
-    passing: &HashSet<&MemoryId>,
+/// Returns, of edges, those among the chosen memories that start at one of a page, and how many are among the chosen.
+pub(crate) fn export_edges<'a>(
+    edges: impl IntoIterator<Item = &'a Edge>,
+    chosen: &HashSet<&MemoryId>,
     page: &HashSet<&MemoryId>,
 ) -> (Vec<Edge>, usize) {
     let mut n_edges = 0;
     let mut of_page = Vec::new();
     for edge in edges {
-        if passing.contains(&edge.source) && passing.contains(&edge.target) {
+        if chosen.contains(&edge.source) && chosen.contains(&edge.target) {
             n_edges += 1;
             if page.contains(&edge.source) {
-                of_page.push(edge);
+                of_page.push(edge.clone());
             }
         }
     }

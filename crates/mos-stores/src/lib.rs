@@ -25,6 +25,7 @@ mod events;
 mod exact;
 mod graph;
 mod keys;
+mod listed;
 mod memory;
 #[cfg(feature = "neo4j")]
 mod neo4j;

@@ -12,9 +12,12 @@ use serde_json::Value;
 use crate::error::StoreError;
 use crate::filter::Filter;
 use crate::id::MemoryId;
-use crate::memory::MemoryItem;
+use crate::memory::{MemoryItem, Status};
 use crate::record::Scope;
 use crate::vector::Scored;
+
+/// How many memories are looked through at a time where a store has no index for what is asked.
+const LOOKED_THROUGH: usize = 500;
 
 /// A typed connection from one memory to another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -150,6 +153,28 @@ pub trait GraphStore: fmt::Debug + Send + Sync {
         Ok(self.export(scope, filter, paging).await?.graph.nodes)
     }
 
+    /// Returns at most `limit` memories that are kept apart ([`MemoryItem::is_kept_apart`]), oldest first. Where a store has an
+    /// index of them, no others are read.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read.
+    async fn kept_apart(&self, scope: &Scope, limit: usize) -> Result<Vec<MemoryItem>, StoreError> {
+        let archived = Filter::equals("status", Status::Archived.as_str());
+        let (mut found, mut offset) = (Vec::new(), 0);
+        while found.len() < limit {
+            let paging = Paging { offset, limit: LOOKED_THROUGH };
+            let page = self.list(scope, &archived, paging).await?.entries;
+            let n_read = page.len();
+            offset += n_read;
+            found.extend(page.into_iter().filter(MemoryItem::is_kept_apart));
+            if n_read < LOOKED_THROUGH {
+                break;
+            }
+        }
+        found.truncate(limit);
+        Ok(found)
+    }
+
     /// Returns how many nodes pass the filter.
     ///
     /// # Errors
@@ -225,8 +250,8 @@ pub trait GraphStore: fmt::Debug + Send + Sync {
     /// [`StoreError`] when the store cannot be read.
     async fn count_by(&self, scope: &Scope, fields: &[String], filter: &Filter) -> Result<Vec<GroupCount>, StoreError>;
 
-    /// Returns a part of the graph of the nodes that pass the filter and the edges among them. Looks at the whole graph for
-    /// it; [`GraphStore::newest`] reads a page of nodes alone.
+    /// Returns a part of the graph of the nodes that pass the filter and the edges among them. Looks at the edges of all
+    /// nodes that pass for it; [`GraphStore::newest`] reads a page of nodes alone.
     ///
     /// Nodes come newest first: by the text of `metadata.created_at`, falling (those without one last), then by id,
     /// falling. `paging` counts nodes. The edges are those that start at the page's nodes, sorted, so that all pages

@@ -35,6 +35,11 @@ impl MemoryItem {
         reason.filter(|_| self.metadata.status == Some(Status::Archived))
     }
 
+    /// Whether the memory is kept apart by itself, not as the working copy of one that is.
+    pub fn is_kept_apart(&self) -> bool {
+        self.quarantine_reason().is_some() && self.working_copy_of().is_none()
+    }
+
     /// Lets a memory that is kept apart take part in searches; returns whether it was kept apart.
     pub fn release(&mut self) -> bool {
         if self.quarantine_reason().is_none() {

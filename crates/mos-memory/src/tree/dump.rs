@@ -3,12 +3,15 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use mos_core::{Edge, MemoryError, MemoryId, MemoryItem, MemoryType, Origin, WriteBatch};
+use mos_core::{Direction, Edge, MemoryError, MemoryId, MemoryItem, MemoryType, Origin, WriteBatch};
 use serde_json::{Map, Value, json};
 
 use super::TreeText;
 use super::shape::shape_loaded;
 use crate::file::{self, file_error};
+
+/// Of how many memories the edges are read at a time.
+const PORTION: usize = 1000;
 
 /// A file as it was read: the vectors stand beside the items.
 #[derive(Debug)]
@@ -26,15 +29,26 @@ impl TreeText {
             true => self.inner.vectors_of(&items).await?,
             false => HashMap::new(),
         };
-        let members: HashSet<&MemoryId> = items.iter().map(|item| &item.id).collect();
-        let mut edges = self.record().all_edges(self.scope()).await?;
-        // Those of memories that were added since have an end outside.
-        edges.retain(|edge| members.contains(&edge.source) && members.contains(&edge.target));
+        let edges = self.edges_among(&items).await?;
         let nodes: Vec<Value> = items.iter().map(|item| node(item, vectors.remove(&item.id))).collect();
         let (n_nodes, n_edges) = (nodes.len(), edges.len());
         let graph = json!({"nodes": nodes, "edges": edges, "total_nodes": n_nodes, "total_edges": n_edges});
         file::write_json(&dir.join(&self.shelf().file_name), graph).await?;
         Ok(items)
+    }
+
+    /// Returns the edges among some memories, sorted; edges of others are not read.
+    async fn edges_among(&self, items: &[MemoryItem]) -> Result<Vec<Edge>, MemoryError> {
+        let members: HashSet<&MemoryId> = items.iter().map(|item| &item.id).collect();
+        let mut edges = Vec::new();
+        for portion in items.chunks(PORTION) {
+            let ids: Vec<MemoryId> = portion.iter().map(|item| item.id.clone()).collect();
+            let found = self.record().edges(self.scope(), &ids, Direction::Outgoing, None).await?;
+            // Those to memories that were added since, or are none of a tree, have an end outside.
+            edges.extend(found.into_iter().filter(|edge| members.contains(&edge.target)));
+        }
+        edges.sort_unstable();
+        Ok(edges)
     }
 
     /// Reads the memory's file below `dir` in one write and returns how many memories it holds.

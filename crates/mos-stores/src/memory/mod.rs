@@ -111,6 +111,13 @@ impl GraphStore for InMemoryStore {
         }))
     }
 
+    async fn kept_apart(&self, scope: &Scope, limit: usize) -> Result<Vec<MemoryItem>, StoreError> {
+        Ok(self.view(scope, |state| {
+            let is_meant = |item: &&MemoryItem| item.is_kept_apart();
+            state.passing(&Filter::Everything).filter(is_meant).take(limit).cloned().collect()
+        }))
+    }
+
     async fn count(&self, scope: &Scope, filter: &Filter) -> Result<usize, StoreError> {
         Ok(self.view(scope, |state| state.passing(filter).count()))
     }
@@ -199,7 +206,7 @@ impl GraphStore for InMemoryStore {
             let passing: Vec<MemoryId> = keys.iter().map(|(_, id, _)| id.clone()).collect();
             let page = graph::export_page(keys, paging);
             let ids: HashSet<&MemoryId> = page.iter().map(|(_, id)| id).collect();
-            let (edges, n_edges) = graph::export_edges(state.edges().cloned(), &passing.iter().collect(), &ids);
+            let (edges, n_edges) = graph::export_edges(state.edges(), &passing.iter().collect(), &ids);
             let nodes = page.iter().filter_map(|(_, id)| state.item(id)).cloned().collect();
             Some(GraphPage { graph: Graph { nodes, edges }, n_nodes: passing.len(), n_edges })
         });

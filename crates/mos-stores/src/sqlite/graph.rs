@@ -1,6 +1,6 @@
 //! Questions about edges and groups of memories. Each function reads inside one transaction, that is, of one moment.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use mos_core::{Direction, Edge, Filter, Graph, GraphPage, GroupCount, MemoryId, MemoryItem, Paging, Scope, Tagged};
 use rusqlite::{Connection, Row, params};
@@ -10,7 +10,7 @@ use super::fault::Fault;
 use super::listing;
 use super::read::{each_passing, item, nodes};
 use crate::codec;
-use crate::graph::{GroupCounter, export_edges, n_shared};
+use crate::graph::{GroupCounter, n_shared};
 
 pub(super) fn edges(
     connection: &Connection,
@@ -145,12 +145,36 @@ pub(super) fn export(
     filter: &Filter,
     paging: Paging,
 ) -> Result<GraphPage, Fault> {
-    let passing = match scope_key(connection, scope)? {
+    let chosen = match scope_key(connection, scope)? {
         Some(scope) => listing::newest_ids(connection, scope, filter)?,
         None => Vec::new(),
     };
-    let page: Vec<MemoryId> = passing.iter().skip(paging.offset).take(paging.limit).cloned().collect();
-    let ids = page.iter().collect();
-    let (edges, n_edges) = export_edges(all_edges(connection, scope)?, &passing.iter().collect(), &ids);
-    Ok(GraphPage { graph: Graph { nodes: nodes(connection, scope, &page)?, edges }, n_nodes: passing.len(), n_edges })
+    let page: Vec<MemoryId> = chosen.iter().skip(paging.offset).take(paging.limit).map(|(_, id)| id.clone()).collect();
+    let (edges, n_edges) = edges_among(connection, &chosen, paging)?;
+    Ok(GraphPage { graph: Graph { nodes: nodes(connection, scope, &page)?, edges }, n_nodes: chosen.len(), n_edges })
+}
+
+/// Returns the edges among chosen memories that start at those of a page, sorted, and how many there are among all of the
+/// chosen. Edges of other memories are not read.
+fn edges_among(
+    connection: &Connection,
+    chosen: &[(i64, MemoryId)],
+    paging: Paging,
+) -> Result<(Vec<Edge>, usize), Fault> {
+    let ids: HashMap<i64, &MemoryId> = chosen.iter().map(|(node, id)| (*node, id)).collect();
+    let end = paging.offset.saturating_add(paging.limit);
+    let mut statement = connection.prepare_cached("SELECT target, kind FROM edges WHERE source = ?1")?;
+    let (mut edges, mut n_edges) = (Vec::new(), 0);
+    for (place, (node, source)) in chosen.iter().enumerate() {
+        let mut rows = statement.query(params![node])?;
+        while let Some(row) = rows.next()? {
+            let Some(target) = ids.get(&row.get::<_, i64>(0)?) else { continue };
+            n_edges += 1;
+            if (paging.offset..end).contains(&place) {
+                edges.push(Edge { source: source.clone(), target: (*target).clone(), kind: row.get(1)? });
+            }
+        }
+    }
+    edges.sort_unstable();
+    Ok((edges, n_edges))
 }

@@ -16,9 +16,7 @@ use super::fault::Fault;
 use super::read::item;
 use crate::codec;
 use crate::graph::GroupCounter;
-
-/// The fields of metadata that stand in the indexes, in the order of their columns.
-const LISTED: [&str; 3] = ["memory_type", "status", "user_id"];
+use crate::listed::{LISTED, is_listed, taken_apart};
 
 /// How many different combinations of listed values are remembered with what a filter says of them.
 const MAX_KNOWN: usize = 1000;
@@ -74,38 +72,15 @@ const GROUPS: &str = concat!(
     " FROM nodes INDEXED BY nodes_by_type WHERE scope = ?1 GROUP BY 3, 4, 5"
 );
 
+/// Memories that are kept apart, the oldest first.
+const KEPT_APART: &str = "SELECT node_key FROM nodes INDEXED BY nodes_kept_apart
+     WHERE scope = ?1 AND (CASE WHEN json_valid(metadata) THEN json_type(metadata, '$.quarantine') END) = 'text'
+     ORDER BY node_key";
+
 const ONE: &str = "SELECT id, memory, metadata FROM nodes WHERE node_key = ?1";
 
 /// The first column of listed values in the rows of every statement here.
 const FIRST_LISTED: usize = 2;
-
-/// Whether a filter asks for nothing but what stands in the indexes.
-pub(super) fn is_listed(filter: &Filter) -> bool {
-    match filter {
-        Filter::Everything => true,
-        Filter::Is(condition) => LISTED.contains(&condition.field.as_str()),
-        Filter::All(parts) | Filter::Any(parts) => parts.iter().all(is_listed),
-        Filter::Not(part) => is_listed(part),
-    }
-}
-
-/// Takes a filter apart: what indexes can answer, and what else must be so.
-fn taken_apart(filter: &Filter) -> (Filter, Filter) {
-    if is_listed(filter) {
-        return (filter.clone(), Filter::Everything);
-    }
-    match filter {
-        Filter::All(parts) => {
-            let mut both = (Filter::Everything, Filter::Everything);
-            for part in parts {
-                let (listed, rest) = taken_apart(part);
-                both = (both.0.and(listed), both.1.and(rest));
-            }
-            both
-        }
-        other => (Filter::Everything, other.clone()),
-    }
-}
 
 /// What a filter says of listed values: the same ones come again and again.
 #[derive(Debug)]
@@ -251,14 +226,30 @@ pub(super) fn latest(
     page(connection, scope, filter, paging, BY_ARRIVAL)
 }
 
-/// Returns the ids of the memories that pass, in the order of an export.
-pub(super) fn newest_ids(connection: &Connection, scope: i64, filter: &Filter) -> Result<Vec<MemoryId>, Fault> {
+/// Returns keys and ids of the memories that pass, in the order of an export.
+pub(super) fn newest_ids(connection: &Connection, scope: i64, filter: &Filter) -> Result<Vec<(i64, MemoryId)>, Fault> {
     let mut ids = Vec::new();
-    each_passing(connection, scope, filter, BY_TIME, |_, row| {
-        ids.push(MemoryId::new(row.get::<_, String>(1)?));
+    each_passing(connection, scope, filter, BY_TIME, |node, row| {
+        ids.push((node, MemoryId::new(row.get::<_, String>(1)?)));
         Ok(true)
     })?;
     Ok(ids)
+}
+
+/// Returns memories that are kept apart, the oldest first; no others are read.
+pub(super) fn kept_apart(connection: &Connection, scope: &Scope, limit: usize) -> Result<Vec<MemoryItem>, Fault> {
+    let Some(scope) = scope_key(connection, scope)? else { return Ok(Vec::new()) };
+    let mut statement = connection.prepare_cached(KEPT_APART)?;
+    let mut rows = statement.query([scope])?;
+    let mut found = Vec::new();
+    while found.len() < limit
+        && let Some(row) = rows.next()?
+    {
+        let node: i64 = row.get(0)?;
+        let kept = items(connection, &[node])?;
+        found.extend(kept.into_iter().filter(MemoryItem::is_kept_apart));
+    }
+    Ok(found)
 }
 
 /// Returns a page in the order of first writes, and how many memories pass a filter that [`is_listed`].

@@ -212,6 +212,11 @@ impl GraphStore for SqliteStore {
         self.read(move |connection| listing::newest(connection, &scope, &filter, paging)).await
     }
 
+    async fn kept_apart(&self, scope: &Scope, limit: usize) -> Result<Vec<MemoryItem>, StoreError> {
+        let scope = scope.clone();
+        self.read(move |connection| listing::kept_apart(connection, &scope, limit)).await
+    }
+
     async fn count(&self, scope: &Scope, filter: &Filter) -> Result<usize, StoreError> {
         let (scope, filter) = (scope.clone(), filter.clone());
         self.read(move |connection| read::count(connection, &scope, &filter)).await

@@ -13,6 +13,7 @@ use super::apply::{current_space, scope_key, space_key};
 use super::fault::Fault;
 use super::listing;
 use crate::codec;
+use crate::listed::is_listed;
 
 /// Columns that [`item`] reads, in its order.
 macro_rules! item_columns {
@@ -56,7 +57,7 @@ pub(super) fn list(
         return list_all(connection, scope, paging);
     }
     // All of them are read in one go below.
-    if paging != Paging::ALL && listing::is_listed(filter) {
+    if paging != Paging::ALL && is_listed(filter) {
         return listing::in_order(connection, scope, filter, paging);
     }
     let (mut entries, mut total) = (Vec::new(), 0);
@@ -88,7 +89,7 @@ pub(super) fn count(connection: &Connection, scope: &Scope, filter: &Filter) -> 
     if *filter == Filter::Everything {
         return n_documents(connection, scope);
     }
-    if listing::is_listed(filter) {
+    if is_listed(filter) {
         return listing::count(connection, scope, filter);
     }
     let mut n_passing = 0;

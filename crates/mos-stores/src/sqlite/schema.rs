@@ -9,7 +9,7 @@ use rusqlite::{Connection, TransactionBehavior, params};
 use super::fault::{Fault, store_error};
 
 /// The newest format of the database this program knows; it is kept in the file's `user_version`.
-pub const SCHEMA_VERSION: i64 = 10;
+pub const SCHEMA_VERSION: i64 = 11;
 
 /// One step from the version before to `to`.
 #[derive(Debug)]
@@ -30,6 +30,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { to: 8, sql: include_str!("schema_v8.sql") },
     Migration { to: 9, sql: include_str!("schema_v9.sql") },
     Migration { to: 10, sql: include_str!("schema_v10.sql") },
+    Migration { to: 11, sql: include_str!("schema_v11.sql") },
 ];
 
 /// Brings the database to the newest version: makes a new one, copies an older one aside and migrates it, refuses a

@@ -8,6 +8,7 @@ use mos_core::{
 };
 use serde_json::{Value, json};
 
+use super::chosen;
 use super::samples::{apply, batch, deletes, edge, embedded, ids, item, puts, scope, space};
 
 /// Runs the suite; `make` returns a fresh, empty store.
@@ -29,10 +30,11 @@ pub async fn run(make: impl AsyncFn() -> Arc<dyn RecordStore>) {
     a_deletion_can_be_taken_back(&*make().await).await;
     a_status_that_comes_late_is_refused(&*make().await).await;
     questions_see_their_own_scope_only(&*make().await).await;
+    chosen::run(make).await;
 }
 
 /// A memory whose metadata is told.
-fn node(id: &str, metadata: Value) -> MemoryItem {
+pub(super) fn node(id: &str, metadata: Value) -> MemoryItem {
     let value = json!({"id": "11111111-2222-4333-8444-555555555555", "memory": format!("text of {id}"),
         "metadata": metadata});
     let mut item = MemoryItem::from_value(value, String::new).expect("a good item");
@@ -40,7 +42,7 @@ fn node(id: &str, metadata: Value) -> MemoryItem {
     item
 }
 
-fn filter(value: Value) -> Filter {
+pub(super) fn filter(value: Value) -> Filter {
     Filter::from_value(&value).expect("a good filter")
 }
 

@@ -12,6 +12,7 @@ pub mod state;
 pub mod users;
 pub mod vectors;
 
+mod chosen;
 mod followed;
 mod full_text;
 pub mod graph;

@@ -1,13 +1,10 @@
 //! Memories that are kept apart, because strangers wrote them in the manner of instructions: looking at them, releasing them.
 
-use mos_core::memory::{QUARANTINE, Quarantined};
-use mos_core::{CubeId, Filter, MemoryError, MemoryId, MemoryItem, Origin, Paging, Status, UserId};
+use mos_core::memory::Quarantined;
+use mos_core::{CubeId, MemoryError, MemoryId, MemoryItem, Origin, UserId};
 
 use super::{CubeHandle, Mos};
 use crate::error::{Error, Result};
-
-/// How many archived memories are looked through at a time.
-const PAGE: usize = 500;
 
 impl Mos {
     /// Returns at most `limit` memories of a cube (without an id the default one) that are kept apart;
@@ -17,20 +14,7 @@ impl Mos {
     /// Rights; store errors.
     pub async fn quarantined(&self, user: &UserId, cube: Option<&CubeId>, limit: usize) -> Result<Vec<MemoryItem>> {
         let cube = self.target_to_read(user, cube).await?;
-        let archived = Filter::equals("status", Status::Archived.as_str());
-        let (mut found, mut offset) = (Vec::new(), 0);
-        while found.len() < limit {
-            let page = self.parts.record.list(&cube.scope(), &archived, Paging { offset, limit: PAGE }).await?.entries;
-            let n_read = page.len();
-            offset += n_read;
-            let is_original = |item: &MemoryItem| item.working_copy_of().is_none();
-            found.extend(page.into_iter().filter(|item| item.quarantine_reason().is_some() && is_original(item)));
-            if n_read < PAGE {
-                break;
-            }
-        }
-        found.truncate(limit);
-        Ok(found)
+        Ok(self.parts.record.kept_apart(&cube.scope(), limit).await?)
     }
 
     /// Lets a memory that is kept apart take part in searches, and returns it. Its history tells who released it.

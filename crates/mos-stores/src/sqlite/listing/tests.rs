@@ -105,3 +105,21 @@ async fn nothing_is_read_but_the_memories_of_a_page() {
     let with_it = store.newest(&scope, &alive, Paging { offset: 10, limit: 10 }).await;
     assert!(matches!(with_it, Err(StoreError::Corrupt { .. })), "{with_it:?}");
 }
+
+#[tokio::test]
+async fn nothing_is_read_but_what_is_kept_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mos.db");
+    let store = cube_of(&path, 40).await;
+    let mut apart = made(7);
+    apart.quarantine("gives orders");
+    let batch = WriteBatch { put: vec![apart.clone()], ..WriteBatch::new(Origin::new("ann", "add")) };
+    store.apply(&scope(), batch).await.unwrap();
+    // Whoever reads another one fails.
+    let damage = "UPDATE nodes SET metadata = json_set(metadata, '$.tags', 7, '$.status', 'archived') WHERE id <> 'm0007'";
+    assert_eq!(Connection::open(&path).unwrap().execute(damage, []).unwrap(), 39);
+    assert_eq!(store.kept_apart(&scope(), 10).await.unwrap(), [apart]);
+    let connection = Connection::open(&path).unwrap();
+    let plan = plan(&connection, KEPT_APART);
+    assert!(plan.contains("INDEX nodes_kept_apart (scope=?)") && !plan.contains("TEMP B-TREE"), "{plan}");
+}
