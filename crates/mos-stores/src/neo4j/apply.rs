@@ -18,6 +18,7 @@ use super::draft::{Counters, Draft, KnownRow, Rows};
 use super::fault::Fault;
 use super::graph::EdgeRow;
 use super::layout::{OneItem, Place, node_row};
+use super::listing;
 use super::outbox;
 use super::read::{MAX_IDS, ScopeRow, space_text, unexpected};
 use super::statements::{self, query};
@@ -415,6 +416,26 @@ impl<'a> Writing<'a> {
         self.write_parts(statements::ADOPT, "rows", rows).await?;
         Ok(n_foreign)
     }
+
+    /// Writes beside memories what lists are answered from, where an older program has not. Returns how many there were.
+    async fn fill_lists(&mut self) -> Result<usize, Fault> {
+        let mut n_filled = 0;
+        loop {
+            let statement = self.query(statements::UNLISTED).param("limit", integer(MAX_IDS));
+            let unlisted: Vec<OneItem> = self.transaction.rows(statement).await?;
+            if unlisted.is_empty() {
+                return Ok(n_filled);
+            }
+            n_filled += unlisted.len();
+            let mut rows = Vec::with_capacity(unlisted.len());
+            for OneItem { item } in unlisted {
+                let properties = listing::properties(&item.id, &item.metadata()?).into_iter();
+                let properties: BoltMap = properties.map(|(key, value)| (key.into(), value)).collect();
+                rows.push(row([("id", item.id.as_str().into()), ("properties", BoltType::Map(properties))]));
+            }
+            self.write_parts(statements::ADOPT, "rows", rows).await?;
+        }
+    }
 }
 
 fn edge_row(edge: &Edge) -> BoltType {
@@ -446,7 +467,7 @@ fn named(batch: &PreparedBatch) -> Vec<&str> {
     ids
 }
 
-/// Takes over the memories of a scope that MemOS wrote. Returns how many there were.
+/// Takes over the memories of a scope that MemOS wrote, and completes those of an older program. Returns how many there were.
 #[derive(Debug)]
 pub(super) struct Adopt {
     pub(super) scope: Scope,
@@ -461,7 +482,7 @@ impl Work for Adopt {
 
     async fn run(&self, transaction: &mut Transaction) -> Result<usize, Fault> {
         let mut writing = Writing::begin(transaction, &self.scope, &self.tenant, &self.at).await?;
-        let n_adopted = writing.adopt(&self.analyzer).await?;
+        let n_adopted = writing.adopt(&self.analyzer).await? + writing.fill_lists().await?;
         let (counters, n_receipts) = (writing.counters()?, writing.scope_row.n_receipts);
         writing.finish(&counters, n_receipts).await?;
         Ok(n_adopted)

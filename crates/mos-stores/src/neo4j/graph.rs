@@ -9,10 +9,13 @@ use serde::Deserialize;
 
 use super::connection::Connection;
 use super::layout::{ItemRow, necessary};
-use super::read::{MAX_IDS, as_texts, candidates, items};
+use super::read::{MAX_IDS, as_texts, candidates, items, nodes};
 use super::statements::{self, query};
 use super::values::texts;
 use crate::graph::{GroupCounter, created_at, export_edges, export_page, n_shared};
+
+/// Of how many memories the edges are read at a time.
+const EDGES_OF: usize = 1000;
 
 /// An edge as a statement returns it.
 #[derive(Debug, Deserialize)]
@@ -132,8 +135,7 @@ pub(super) async fn count_by(
     Ok(counter.finish())
 }
 
-/// Returns a page of memories, newest first. Times lie in nodes as moments, but are compared as the texts that they came as:
-/// the order is made here.
+/// Returns a page of memories, newest first, of a cube that is looked through whole: the order is made here.
 pub(super) async fn newest(
     connection: &Connection,
     tenant: &str,
@@ -142,6 +144,16 @@ pub(super) async fn newest(
 ) -> Result<Vec<MemoryItem>, StoreError> {
     let passing = passing(connection, tenant, filter).await?;
     export_page(passing, paging).into_iter().map(|(row, _)| row.item()).collect()
+}
+
+/// Returns the ids of the memories that pass a filter in the order of an export, of a cube that is looked through whole.
+pub(super) async fn newest_ids(
+    connection: &Connection,
+    tenant: &str,
+    filter: &Filter,
+) -> Result<Vec<MemoryId>, StoreError> {
+    let passing = passing(connection, tenant, filter).await?;
+    Ok(export_page(passing, Paging::ALL).into_iter().map(|(_, id)| id).collect())
 }
 
 /// Returns the memories that pass a filter, with what their order is made of.
@@ -161,20 +173,25 @@ async fn passing(
     Ok(passing)
 }
 
+/// Returns a page of the graph of chosen memories, which come in its order. Edges of others are not read.
 pub(super) async fn export(
     connection: &Connection,
     tenant: &str,
-    filter: &Filter,
+    chosen: &[MemoryId],
     paging: Paging,
 ) -> Result<GraphPage, StoreError> {
-    let passing = passing(connection, tenant, filter).await?;
-    let ids: Vec<MemoryId> = passing.iter().map(|(_, id, _)| id.clone()).collect();
-    let mut nodes = Vec::new();
-    for (row, _) in export_page(passing, paging) {
-        nodes.push(row.item()?);
+    let page: Vec<MemoryId> = chosen.iter().skip(paging.offset).take(paging.limit).cloned().collect();
+    let nodes = nodes(connection, tenant, &page).await?;
+    let (members, of_page) = (chosen.iter().collect(), nodes.iter().map(|item| &item.id).collect());
+    let (mut edges, mut n_edges) = (Vec::new(), 0);
+    for portion in chosen.chunks(EDGES_OF) {
+        let statement = query(statements::EDGES_FROM).param("tenant", tenant).param("ids", as_texts(portion));
+        let rows: Vec<EdgeRow> = connection.read(statement).await?;
+        let from: Vec<Edge> = rows.into_iter().map(EdgeRow::edge).collect();
+        let (found, n_found) = export_edges(&from, &members, &of_page);
+        edges.extend(found);
+        n_edges += n_found;
     }
-    let of_page: HashSet<&MemoryId> = nodes.iter().map(|item| &item.id).collect();
-    let all = all_edges(connection, tenant, None).await?;
-    let (edges, n_edges) = export_edges(all, &ids.iter().collect(), &of_page);
-    Ok(GraphPage { graph: Graph { nodes, edges }, n_nodes: ids.len(), n_edges })
+    edges.sort_unstable();
+    Ok(GraphPage { graph: Graph { nodes, edges }, n_nodes: chosen.len(), n_edges })
 }

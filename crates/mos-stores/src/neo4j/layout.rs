@@ -15,6 +15,7 @@ use neo4rs::{BoltMap, BoltString, BoltType};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::listing;
 use super::values::{json, list, map, property, row, texts};
 use crate::codec;
 
@@ -129,7 +130,7 @@ pub(super) fn node_row(
         ("mos_reason", origin.reason.as_str().into()),
         ("mos_message_id", origin.message_id.clone().into()),
     ];
-    for (key, value) in own {
+    for (key, value) in own.into_iter().chain(listing::properties(id, metadata)) {
         properties.put(key.into(), value);
     }
     let moments = MOMENTS.map(|key| metadata.get(key).and_then(Value::as_str).and_then(moment));

@@ -7,8 +7,8 @@
 //! their way to the queue), `MosMeta` (the layout's version).
 //!
 //! One write is one transaction; the feed of changes is written with it, so an index elsewhere that follows the feed
-//! misses nothing. Filters are evaluated here, over what the server sends of the cube; the server leaves out what cannot
-//! pass. Vectors are compared exactly, by the server, with all of the cube's: beyond some ten thousand memories of a cube
+//! misses nothing. Lists are ordered and cut by the server (see `listing`). Filters on other fields than the listed ones are
+//! evaluated here, over what the server sends of the cube; the server leaves out what cannot pass. Vectors are compared exactly, by the server, with all of the cube's: beyond some ten thousand memories of a cube
 //! use an index of vectors that follows the record.
 //!
 //! Invariant: every statement names its tenant and finds its nodes by an index; nothing that a caller sends becomes part
@@ -21,6 +21,7 @@ mod draft;
 mod fault;
 mod graph;
 mod layout;
+mod listing;
 mod nearest;
 mod options;
 mod outbox;
@@ -40,7 +41,7 @@ use async_trait::async_trait;
 use mos_core::{
     ArchiveBatch, ArchivedMemory, ArchivedReceipt, Change, Clock, Direction, Edge, EmbeddingSpace, Filter, GraphPage,
     GraphStore, GroupCount, JobQueue, MemoryId, MemoryItem, Page, Paging, PastVersion, Receipt, RecordArchive,
-    RecordStore, Scope, ScopeLifecycle, Scored, StoreError, Tagged, VectorStore, Version, WriteBatch,
+    RecordStore, Scope, ScopeLifecycle, Scored, Status, StoreError, Tagged, VectorStore, Version, WriteBatch,
 };
 use serde::Deserialize;
 
@@ -56,6 +57,7 @@ use apply::{Adopt, AdoptSpace, Apply, KeyLimits};
 use archive::Import;
 use connection::Connection;
 use fault::BACKEND;
+use listing::{Groups, Listed, Listing, Order};
 use outbox::Outbox;
 use read::{ReadChanges, ScopeRow};
 use scopes::Lifecycle;
@@ -83,8 +85,8 @@ impl std::fmt::Debug for Neo4jStore {
 }
 
 #[derive(Debug, Deserialize)]
-struct ForeignRow {
-    is_foreign: bool,
+struct UnfilledRow {
+    is_unfilled: bool,
 }
 
 impl Neo4jStore {
@@ -152,20 +154,66 @@ impl Neo4jStore {
         if self.is_adopted(&tenant) {
             return Ok(tenant);
         }
-        let statement = query(statements::IS_FOREIGN).param("tenant", tenant.as_str());
-        let rows: Vec<ForeignRow> = self.connection.read(statement).await?;
-        if rows.first().is_some_and(|row| row.is_foreign) {
-            let work = Adopt {
-                scope: scope.clone(),
-                tenant: tenant.clone(),
-                at: self.clock.now_text(),
-                analyzer: Arc::clone(&self.analyzer),
-            };
-            let n_adopted = self.connection.transact(work).await?;
-            tracing::info!(%scope.cube, n_adopted, "took over the memories that MemOS wrote");
+        if self.is_unfilled(&tenant).await? {
+            self.take_over(scope, &tenant).await?;
         }
         self.set_adopted(tenant.clone());
         Ok(tenant)
+    }
+
+    /// Whether nodes lack what this store writes beside a memory: MemOS wrote them, or an older program.
+    async fn is_unfilled(&self, tenant: &str) -> Result<bool, StoreError> {
+        let statement = query(statements::IS_UNFILLED).param("tenant", tenant);
+        let rows: Vec<UnfilledRow> = self.connection.read(statement).await?;
+        Ok(rows.first().is_some_and(|row| row.is_unfilled))
+    }
+
+    /// Writes beside memories what this store does.
+    async fn take_over(&self, scope: &Scope, tenant: &str) -> Result<(), StoreError> {
+        let work = Adopt {
+            scope: scope.clone(),
+            tenant: tenant.to_owned(),
+            at: self.clock.now_text(),
+            analyzer: Arc::clone(&self.analyzer),
+        };
+        let n_adopted = self.connection.transact(work).await?;
+        tracing::info!(%scope.cube, n_adopted, "took over the memories that MemOS or an older program wrote");
+        Ok(())
+    }
+
+    /// Whether every memory of a scope says what lists are answered from; those that do not are completed first. Where that
+    /// cannot be (the database takes no writes), a list is only slower.
+    async fn can_list(&self, scope: &Scope, tenant: &str) -> Result<bool, StoreError> {
+        if !self.is_unfilled(tenant).await? {
+            return Ok(true);
+        }
+        match self.take_over(scope, tenant).await {
+            Ok(()) => Ok(true),
+            Err(error) => {
+                tracing::warn!(%scope.cube, %error, "memories of a cube cannot be completed; its lists are read whole");
+                Ok(false)
+            }
+        }
+    }
+
+    /// Returns the listed fields of a scope; `None` when the server cannot list by them.
+    async fn groups(&self, scope: &Scope, tenant: &str) -> Result<Option<Groups>, StoreError> {
+        match Listing::read(&self.connection, tenant).await? {
+            Listing::Told(groups) => return Ok(Some(groups)),
+            Listing::Untold => return Ok(None),
+            Listing::Unfilled => {}
+        }
+        if !self.can_list(scope, tenant).await? {
+            return Ok(None);
+        }
+        match Listing::read(&self.connection, tenant).await? {
+            Listing::Told(groups) => Ok(Some(groups)),
+            Listing::Untold | Listing::Unfilled => Ok(None),
+        }
+    }
+
+    fn listed<'a>(&'a self, tenant: &'a str, groups: &'a Groups) -> Listed<'a> {
+        Listed { connection: &self.connection, tenant, groups }
     }
 
     async fn lifecycle(&self, scope: &Scope, generation: u64, change: scopes::Change) -> Result<bool, StoreError> {
@@ -205,15 +253,50 @@ impl GraphStore for Neo4jStore {
     }
 
     async fn list(&self, scope: &Scope, filter: &Filter, paging: Paging) -> Result<Page<MemoryItem>, StoreError> {
-        read::list(&self.connection, &self.tenant(scope), filter, paging).await
+        let tenant = self.tenant(scope);
+        match self.groups(scope, &tenant).await? {
+            Some(groups) => self.listed(&tenant, &groups).list(filter, paging).await,
+            None => read::list(&self.connection, &tenant, filter, paging).await,
+        }
+    }
+
+    async fn latest(&self, scope: &Scope, filter: &Filter, paging: Paging) -> Result<Vec<MemoryItem>, StoreError> {
+        let tenant = self.tenant(scope);
+        match self.groups(scope, &tenant).await? {
+            Some(groups) => self.listed(&tenant, &groups).page(filter, paging, Order::Latest).await,
+            None => read::latest(&self.connection, &tenant, filter, paging).await,
+        }
     }
 
     async fn newest(&self, scope: &Scope, filter: &Filter, paging: Paging) -> Result<Vec<MemoryItem>, StoreError> {
-        graph::newest(&self.connection, &self.tenant(scope), filter, paging).await
+        let tenant = self.tenant(scope);
+        match self.groups(scope, &tenant).await? {
+            Some(groups) => self.listed(&tenant, &groups).page(filter, paging, Order::Newest).await,
+            None => graph::newest(&self.connection, &tenant, filter, paging).await,
+        }
+    }
+
+    async fn kept_apart(&self, scope: &Scope, limit: usize) -> Result<Vec<MemoryItem>, StoreError> {
+        let tenant = self.tenant(scope);
+        if self.can_list(scope, &tenant).await? {
+            return listing::kept_apart(&self.connection, &tenant, limit).await;
+        }
+        let archived = Filter::equals("status", Status::Archived.as_str());
+        let mut found = read::list(&self.connection, &tenant, &archived, Paging::ALL).await?.entries;
+        found.retain(MemoryItem::is_kept_apart);
+        found.truncate(limit);
+        Ok(found)
     }
 
     async fn count(&self, scope: &Scope, filter: &Filter) -> Result<usize, StoreError> {
-        read::count(&self.connection, &self.tenant(scope), filter).await
+        let tenant = self.tenant(scope);
+        if *filter == Filter::Everything {
+            return read::count(&self.connection, &tenant, filter).await;
+        }
+        match self.groups(scope, &tenant).await? {
+            Some(groups) => self.listed(&tenant, &groups).count(filter).await,
+            None => read::count(&self.connection, &tenant, filter).await,
+        }
     }
 
     async fn edges(
@@ -265,11 +348,20 @@ impl GraphStore for Neo4jStore {
     }
 
     async fn count_by(&self, scope: &Scope, fields: &[String], filter: &Filter) -> Result<Vec<GroupCount>, StoreError> {
-        graph::count_by(&self.connection, &self.tenant(scope), fields, filter).await
+        let tenant = self.tenant(scope);
+        match self.groups(scope, &tenant).await? {
+            Some(groups) => self.listed(&tenant, &groups).count_by(fields, filter).await,
+            None => graph::count_by(&self.connection, &tenant, fields, filter).await,
+        }
     }
 
     async fn export(&self, scope: &Scope, filter: &Filter, paging: Paging) -> Result<GraphPage, StoreError> {
-        graph::export(&self.connection, &self.tenant(scope), filter, paging).await
+        let tenant = self.tenant(scope);
+        let chosen = match self.groups(scope, &tenant).await? {
+            Some(groups) => self.listed(&tenant, &groups).newest_ids(filter).await?,
+            None => graph::newest_ids(&self.connection, &tenant, filter).await?,
+        };
+        graph::export(&self.connection, &tenant, &chosen, paging).await
     }
 }
 

@@ -196,6 +196,9 @@ fn parameters() -> Pack {
         ("offset", Pack::Integer(0)),
         ("limit", Pack::Integer(10)),
         ("after", Pack::Integer(0)),
+        ("before", Pack::Integer(9)),
+        ("made_at", text("u")),
+        ("listed", Pack::List(vec![text("l")])),
         ("at", text("now")),
         ("at_s", Pack::Integer(1)),
         ("number", Pack::Integer(1)),
@@ -250,6 +253,13 @@ async fn no_statement_looks_at_all_nodes() {
         }
     }
     assert!(faults.is_empty(), "{faults:#?}");
+    for (name, statement) in ALL.iter().filter(|(name, _)| ["OLDEST", "LATEST", "NEWEST", "NEWEST_IDS"].contains(name))
+    {
+        let found = plan(&mut stream, statement);
+        // `PartialTop` sorts memories of the same moment only.
+        let sorts_all = |operator: &String| operator.starts_with("Sort") || operator.starts_with("Top");
+        assert!(!found.iter().any(sorts_all), "{name} is read in the order of an index: {found:?}");
+    }
     let scan = plan(&mut stream, "MATCH (n:Memory) WHERE n.key = $key RETURN n");
     assert!(scan.contains(&"NodeByLabelScan".to_owned()), "the test knows a scan when it sees one: {scan:?}");
 }

@@ -108,6 +108,17 @@ pub(super) async fn list(
     Ok(Page { entries, total })
 }
 
+/// Returns a page of the list turned round, of a cube that is looked through whole.
+pub(super) async fn latest(
+    connection: &Connection,
+    tenant: &str,
+    filter: &Filter,
+    paging: Paging,
+) -> Result<Vec<MemoryItem>, StoreError> {
+    let nodes = list(connection, tenant, filter, Paging::ALL).await?.entries;
+    Ok(nodes.into_iter().rev().skip(paging.offset).take(paging.limit).collect())
+}
+
 pub(super) async fn count(connection: &Connection, tenant: &str, filter: &Filter) -> Result<usize, StoreError> {
     if *filter == Filter::Everything {
         return count_all(connection, tenant).await;
@@ -119,7 +130,7 @@ pub(super) async fn count(connection: &Connection, tenant: &str, filter: &Filter
     Ok(n_passing)
 }
 
-/// Returns every memory that may pass a filter, in order.
+/// Returns every memory that may pass a filter, in order: for questions that need a look at the whole cube.
 pub(super) async fn candidates(
     connection: &Connection,
     tenant: &str,

@@ -30,7 +30,7 @@ const CREATE_VECTOR_INDEX: &str =
     "CREATE VECTOR INDEX memory_vector_index IF NOT EXISTS FOR (n:Memory) ON n.embedding OPTIONS $options";
 
 /// Names of constraints and indexes, and how each is made. A constraint brings an index of its name.
-const SCHEMA: [(&str, &str); 16] = [
+const SCHEMA: [(&str, &str); 18] = [
     (
         "mos_memory_id",
         "CREATE CONSTRAINT mos_memory_id IF NOT EXISTS FOR (n:Memory) REQUIRE (n.user_name, n.id) IS UNIQUE",
@@ -55,6 +55,8 @@ const SCHEMA: [(&str, &str); 16] = [
     ("mos_memory_tenant", "CREATE INDEX mos_memory_tenant IF NOT EXISTS FOR (n:Memory) ON (n.user_name)"),
     ("mos_memory_feed", "CREATE INDEX mos_memory_feed IF NOT EXISTS FOR (n:Memory) ON (n.user_name, n.mos_sequence)"),
     ("mos_memory_order", "CREATE INDEX mos_memory_order IF NOT EXISTS FOR (n:Memory) ON (n.user_name, n.mos_order)"),
+    ("mos_memory_time", "CREATE INDEX mos_memory_time IF NOT EXISTS FOR (n:Memory) ON (n.user_name, n.mos_made_at)"),
+    ("mos_memory_apart", "CREATE INDEX mos_memory_apart IF NOT EXISTS FOR (n:Memory) ON (n.user_name, n.mos_is_apart)"),
     (
         "mos_tombstone_feed",
         "CREATE INDEX mos_tombstone_feed IF NOT EXISTS FOR (t:MosTombstone) ON (t.tenant, t.sequence)",

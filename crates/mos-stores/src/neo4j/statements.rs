@@ -31,6 +31,21 @@ macro_rules! in_order {
     };
 }
 
+/// Where a memory is in the orders of lists, and the memory.
+macro_rules! placed {
+    () => {
+        concat!("coalesce(n.mos_made_at, '') AS made_at, coalesce(n.mos_order, -1) AS place, ", item!())
+    };
+}
+
+/// Whether the listed fields of `n` are among those that are wanted, and what else the server compares holds.
+macro_rules! is_wanted {
+    () => {
+        "($listed IS NULL OR n.mos_listed IN $listed)
+               AND all(pair IN $necessary WHERE n[pair.field] = pair.value)"
+    };
+}
+
 macro_rules! statements {
     ($($(#[$doc:meta])* $name:ident = $text:expr;)+) => {
         $($(#[$doc])* pub(super) const $name: &str = $text;)+
@@ -54,11 +69,46 @@ statements! {
         "MATCH (n:Memory {user_name: $tenant}) WHERE all(pair IN $necessary WHERE n[pair.field] = pair.value)
          WITH n ", in_order!(), " SKIP $offset LIMIT $limit RETURN ", item!());
     COUNT = "MATCH (n:Memory {user_name: $tenant}) RETURN count(n) AS count";
+
+    // Pages. The tenant stands in the order, too: without it the server does not see that the index has this order, and
+    // sorts all of the tenant's memories.
+
+    LISTED = "MATCH (n:Memory {user_name: $tenant}) RETURN n.mos_listed AS listed, count(*) AS count LIMIT $limit";
+    OLDEST = concat!(
+        "MATCH (n:Memory) USING INDEX SEEK n:Memory(user_name, mos_order)
+         WHERE n.user_name = $tenant AND n.mos_order > $after AND ", is_wanted!(), "
+         WITH n ORDER BY n.user_name, n.mos_order SKIP $offset LIMIT $limit RETURN ", placed!());
+    LATEST = concat!(
+        "MATCH (n:Memory) USING INDEX SEEK n:Memory(user_name, mos_order)
+         WHERE n.user_name = $tenant AND n.mos_order < $before AND ", is_wanted!(), "
+         WITH n ORDER BY n.user_name DESC, n.mos_order DESC SKIP $offset LIMIT $limit RETURN ", placed!());
+    NEWEST = concat!(
+        "MATCH (n:Memory) USING INDEX SEEK n:Memory(user_name, mos_made_at)
+         WHERE n.user_name = $tenant AND n.mos_made_at <= $made_at
+               AND (n.mos_made_at < $made_at OR n.id < $id) AND ", is_wanted!(), "
+         WITH n ORDER BY n.user_name DESC, n.mos_made_at DESC, n.id DESC SKIP $offset LIMIT $limit RETURN ", placed!());
+    NEWEST_IDS = "MATCH (n:Memory) USING INDEX SEEK n:Memory(user_name, mos_made_at)
+         WHERE n.user_name = $tenant AND n.mos_made_at <= $made_at
+               AND (n.mos_made_at < $made_at OR n.id < $id) AND ($listed IS NULL OR n.mos_listed IN $listed)
+         WITH n ORDER BY n.user_name DESC, n.mos_made_at DESC, n.id DESC LIMIT $limit
+         RETURN n.mos_made_at AS made_at, n.id AS id";
+    KEPT_APART = concat!(
+        "MATCH (n:Memory) USING INDEX SEEK n:Memory(user_name, mos_is_apart)
+         WHERE n.user_name = $tenant AND n.mos_is_apart = true AND n.mos_order > $after
+         WITH n ORDER BY n.mos_order LIMIT $limit RETURN ", placed!());
+
+    // Edges.
+
     EDGES = "UNWIND $ids AS id
          MATCH (n:Memory {user_name: $tenant, id: id}) USING INDEX SEEK n:Memory(user_name, id)
          MATCH (n)-[edge]-(other:Memory)
          WHERE other.user_name = $tenant AND ($kind IS NULL OR type(edge) = $kind)
          RETURN DISTINCT startNode(edge).id AS source, endNode(edge).id AS target, type(edge) AS kind";
+    EDGES_FROM = "UNWIND $ids AS id
+         MATCH (n:Memory {user_name: $tenant, id: id}) USING INDEX SEEK n:Memory(user_name, id)
+         MATCH (n)-[edge]->(other:Memory)
+         WHERE other.user_name = $tenant
+         RETURN DISTINCT n.id AS source, other.id AS target, type(edge) AS kind";
     ALL_EDGES = "MATCH (n:Memory {user_name: $tenant})-[edge]->(other:Memory)
          USING INDEX SEEK n:Memory(user_name)
          WHERE other.user_name = $tenant AND ($kind IS NULL OR type(edge) = $kind)
@@ -155,7 +205,12 @@ statements! {
     GONE = "UNWIND $ids AS id MATCH (t:MosTombstone {tenant: $tenant, id: id}) RETURN t.id AS id, t.number AS number";
     FOREIGN = concat!(
         "MATCH (n:Memory {user_name: $tenant}) WHERE n.mos_metadata IS NULL WITH n ", in_order!(), " RETURN ", item!());
-    IS_FOREIGN = "MATCH (n:Memory {user_name: $tenant}) WHERE n.mos_metadata IS NULL RETURN true AS is_foreign LIMIT 1";
+    /// Those that an older program wrote do not say yet what lists are answered from.
+    UNLISTED = concat!(
+        "MATCH (n:Memory {user_name: $tenant}) WHERE n.mos_metadata IS NOT NULL AND n.mos_listed IS NULL
+         WITH n LIMIT $limit RETURN ", item!());
+    IS_UNFILLED = "MATCH (n:Memory {user_name: $tenant}) WHERE n.mos_metadata IS NULL OR n.mos_listed IS NULL
+         RETURN true AS is_unfilled LIMIT 1";
 
     // Writing: changes.
 
