@@ -61,9 +61,6 @@ pub(crate) async fn handle(shared: Arc<Shared>, claims: Vec<Claimed>, stop: watc
             Outcome::Lost => tracing::warn!("the lease was over before the handler was done; the job is done again"),
         }
         tell_tasks(&shared, &messages).await;
-        if let Err(error) = shared.cubes.ended(&messages[0].mem_cube_id).await {
-            tracing::warn!(%error, "whether the cube of a job was deleted meanwhile could not be asked; documents of it may be left");
-        }
     }
     .instrument(span)
     .await;

@@ -141,23 +141,6 @@ pub trait Cubes: fmt::Debug + Send + Sync {
     /// [`OpenError::Gone`] when the cube or the right is gone: the message is given up. [`OpenError::Failed`] when it may
     /// work later.
     async fn open(&self, user: &UserId, cube: &CubeId) -> Result<Arc<SchedulerCube>, OpenError>;
-
-    /// As [`Cubes::open`], for somebody who only searches: the right to read is enough. Whoever calls this writes nothing to it.
-    ///
-    /// # Errors
-    /// As [`Cubes::open`].
-    async fn open_to_read(&self, user: &UserId, cube: &CubeId) -> Result<Arc<SchedulerCube>, OpenError> {
-        self.open(user, cube).await
-    }
-
-    /// Called when a handler of this cube has ended, whatever became of its work: removes what it may have written after the
-    /// cube was deleted. Nothing to do where documents refuse to be written for a cube that is gone.
-    ///
-    /// # Errors
-    /// Store errors; they are told in the program's log.
-    async fn ended(&self, _cube: &CubeId) -> Result<(), MemoryError> {
-        Ok(())
-    }
 }
 
 /// Why a cube cannot be used.

@@ -10,6 +10,7 @@
 //!   machines.
 //! - `PostgresUsers` (feature `postgres`): users, cubes and shares in a PostgreSQL server, beside any record.
 //! - `RabbitPublisher` (feature `rabbitmq`): what happened, told to a RabbitMQ broker.
+//! - [`RecordAndState`]: a record and the documents beside it, which learn of cubes together.
 //! - [`TextAnalyzer`]: how text becomes the terms that full-text search compares.
 //!
 //! Invariant: every query of every store names its scope; nothing that a caller sends becomes part of an SQL or Cypher
@@ -42,6 +43,7 @@ mod similar;
 mod sqlite;
 mod state;
 mod text;
+mod together;
 
 #[cfg(feature = "rabbitmq")]
 pub use events::rabbitmq::{Delivered, ExchangeType, RabbitOptions, RabbitPublisher};
@@ -58,3 +60,4 @@ pub use queue::QueueLimits;
 pub use queue::redis::{RedisOptions, RedisQueue, RedisState};
 pub use sqlite::{Finding, SCHEMA_VERSION, SqliteOptions, SqliteStore, Statistics, Traces, UNKNOWN_CUBE};
 pub use text::TextAnalyzer;
+pub use together::{RecordAndState, StateWithScopes};

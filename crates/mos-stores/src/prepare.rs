@@ -216,6 +216,14 @@ pub(crate) fn closed(scope: &Scope) -> StoreError {
     StoreError::NotFound { what: "cube", id: scope.cube.to_string() }
 }
 
+/// Returns the error for a cube that was made or deleted in the meantime by somebody else.
+pub(crate) fn late(scope: &Scope) -> StoreError {
+    StoreError::Conflict(format!(
+        "the memories of cube `{}` belong to a cube that was made later; look again, and make it anew if it is gone",
+        scope.cube
+    ))
+}
+
 /// What opening a scope means for its present state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Opening {
@@ -232,10 +240,7 @@ pub(crate) enum Opening {
 pub(crate) fn opening(scope: &Scope, known: (u64, bool), generation: u64) -> Result<Opening, StoreError> {
     match known {
         (open, false) if open == generation => Ok(Opening::Done),
-        (other, _) if other >= generation => Err(StoreError::Conflict(format!(
-            "the memories of cube `{}` belong to a cube that was made later; look again, and make it anew if it is gone",
-            scope.cube
-        ))),
+        (other, _) if other >= generation => Err(late(scope)),
         _ => Ok(Opening::Erase),
     }
 }

@@ -16,7 +16,10 @@ use mos_core::{
 };
 use mos_memory::Recall;
 use mos_scheduler::{EventSink, Registration};
-use mos_stores::TextAnalyzer;
+use mos_stores::{
+    InMemoryStore, Neo4jOptions, Neo4jStore, RecordAndState, RedisOptions, RedisQueue, SqliteOptions, SqliteStore,
+    StateWithScopes, Tenancy, TextAnalyzer,
+};
 
 use crate::activation::{ActivationBackend, ActivationParts, Activations};
 use crate::embed_cache::CachedEmbedder;
@@ -188,8 +191,8 @@ impl MosBuilder {
     }
 
     /// A store of users of your own, instead of the one that the settings name. Deleting a cube in it has to erase the
-    /// cube's memories; one that must tell the record so is better added to [`Factories::add_user_store`], whose
-    /// constructors are given the record.
+    /// cube's memories, and what is kept beside them; one that must tell the record so is better added to
+    /// [`Factories::add_user_store`], whose constructors are given the record.
     #[must_use]
     pub fn users(mut self, users: Arc<dyn UserStore>) -> Self {
         self.users = Some(users);
@@ -349,7 +352,6 @@ impl MosBuilder {
             qdrant: vectors.qdrant,
             queue: stores.queue,
             state: stores.state,
-            forgetting: tokio::sync::Mutex::default(),
             embedder,
             embed_cache,
             chat_model,
@@ -386,5 +388,204 @@ impl Mos {
     /// The user that the settings name exists from the start, as `root` does.
     async fn ensure_configured_user(&self) -> Result<()> {
         self.ensure_user(&self.user_or_default(None)).await.map(drop)
+    }
+}
+
+/// Up to how many memories all of them are ranked when their vectors are on a server: each search brings them here.
+const MAX_EXHAUSTIVE_FAR: usize = 1000;
+
+/// The settings' words for what ranks memories.
+fn recall_options(config: &RecallConfig, is_far: bool) -> RecallOptions {
+    let weights = &config.weights;
+    let defaults = RecallOptions::default();
+    RecallOptions {
+        max_exhaustive: if is_far { MAX_EXHAUSTIVE_FAR } else { defaults.max_exhaustive },
+        max_bytes: usize::try_from(config.max_bytes).unwrap_or(usize::MAX),
+        weights: Weights {
+            words: weights.words as f32,
+            context: weights.context as f32,
+            vector: weights.vector as f32,
+            speaker: weights.speaker as f32,
+            date: weights.date as f32,
+            time: weights.time as f32,
+            question: weights.question as f32,
+            drawn: weights.drawn as f32,
+            graph: weights.graph as f32,
+            session_priority: weights.session_priority as f32,
+        },
+        graph: GraphOptions { n_hops: config.graph_hops, ..defaults.graph },
+        session_penalty: config.session_penalty as f32,
+        ..defaults
+    }
+}
+
+/// Returns where the database is when the record is in a file. A folder that was asked for wins over the settings: nobody
+/// expects a trial to touch other data.
+pub(crate) fn database_path(settings: &Settings, data_dir: Option<&Path>) -> Result<PathBuf> {
+    let configured = match &settings.store {
+        StoreConfig::Sqlite(config) => config.path.clone(),
+        StoreConfig::Memory(_) | StoreConfig::Neo4j(_) | StoreConfig::Neo4jCommunity(_) => None,
+    };
+    match (data_dir, configured) {
+        (Some(folder), _) => Ok(folder.join("mos.db")),
+        (None, Some(path)) => Ok(path),
+        (None, None) => Ok(folders::data_dir(settings)?.join("mos.db")),
+    }
+}
+
+/// The store, seen as record, as users when it keeps them, as what learns of cubes kept elsewhere, and (for its
+/// self-check) as what it is.
+pub(crate) struct Stores {
+    /// Where it is, for people.
+    pub(crate) name: String,
+    pub(crate) record: Arc<dyn RecordStore>,
+    pub(crate) lifecycle: Arc<dyn ScopeLifecycle>,
+    pub(crate) users: Option<Arc<dyn UserStore>>,
+    pub(crate) sqlite: Option<Arc<SqliteStore>>,
+    /// The jobs of its cubes, when it has a queue.
+    pub(crate) queue: Option<Arc<dyn JobQueue>>,
+    /// Documents and logs of its cubes; beside the queue.
+    pub(crate) state: Option<Arc<dyn StateStore>>,
+}
+
+pub(crate) async fn open_stores(settings: &Settings, path: PathBuf, clock: Arc<dyn Clock>) -> Result<Stores> {
+    match &settings.store {
+        StoreConfig::Memory(_) => {
+            let store = InMemoryStore::new(clock);
+            let (record, lifecycle) = (store.clone(), store.clone());
+            let (name, queue) = ("in memory".to_owned(), Some(store.clone() as Arc<dyn JobQueue>));
+            let state = Some(store.clone() as Arc<dyn StateStore>);
+            Ok(Stores { name, record, lifecycle, users: Some(store), sqlite: None, queue, state })
+        }
+        StoreConfig::Neo4j(config) => open_neo4j(config, settings, clock).await,
+        StoreConfig::Neo4jCommunity(config) => open_neo4j(&config.neo4j, settings, clock).await,
+        StoreConfig::Sqlite(_) => {
+            let opened = tokio::task::spawn_blocking(move || {
+                create_folder(&path)?;
+                SqliteStore::open(SqliteOptions::at(path), clock)
+            });
+            let store =
+                opened.await.map_err(|error| StoreError::Backend { backend: "sqlite", source: error.into() })??;
+            let (name, record, lifecycle) = (store.path().display().to_string(), store.clone(), store.clone());
+            let queue = Some(store.clone() as Arc<dyn JobQueue>);
+            let state = Some(store.clone() as Arc<dyn StateStore>);
+            Ok(Stores { name, record, lifecycle, users: Some(store.clone()), sqlite: Some(store), queue, state })
+        }
+    }
+}
+
+async fn open_neo4j(config: &Neo4jStoreConfig, settings: &Settings, clock: Arc<dyn Clock>) -> Result<Stores> {
+    let QueueBeside { queue, kept } = queue_beside(settings, &clock).await?;
+    let store = match &queue {
+        Some(queue) => Neo4jStore::open_with_queue(neo4j_options(config), clock, Arc::clone(queue)).await?,
+        None => Neo4jStore::open(neo4j_options(config), clock).await?,
+    };
+    let database = config.db_name.as_ref().map_or(String::new(), |name| format!(", database {name}"));
+    let name = format!("Neo4j at {}{database}", config.uri);
+    let (record, users, sqlite) = (store.clone(), None, None);
+    let Some(kept) = kept else {
+        return Ok(Stores { name, record, lifecycle: store, users, sqlite, queue, state: None });
+    };
+    let together = Arc::new(RecordAndState::new(store, kept));
+    Ok(Stores { name, record, lifecycle: together.clone(), users, sqlite, queue, state: Some(together) })
+}
+
+/// A queue, and the documents and logs beside it.
+#[derive(Default)]
+struct QueueBeside {
+    queue: Option<Arc<dyn JobQueue>>,
+    kept: Option<Arc<dyn StateWithScopes>>,
+}
+
+/// The queue of a record that has none of its own.
+async fn queue_beside(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<QueueBeside> {
+    let clock = Arc::clone(clock);
+    let redis = match &settings.queue {
+        Some(QueueConfig::Redis(config)) => config.as_ref().clone(),
+        Some(QueueConfig::Memory(_)) => {
+            let store = InMemoryStore::new(clock);
+            return Ok(QueueBeside { queue: Some(store.clone()), kept: Some(store) });
+        }
+        // The settings were checked: a record on a server has no queue of its own.
+        Some(QueueConfig::Sqlite(_)) => return Ok(QueueBeside::default()),
+        None => match scheduling::redis_of(settings)? {
+            Some(config) => config,
+            None => return Ok(QueueBeside::default()),
+        },
+    };
+    let queue = RedisQueue::open(redis_options(&redis)?, clock).await?;
+    let kept = queue.state();
+    Ok(QueueBeside { queue: Some(queue), kept: Some(kept) })
+}
+
+pub(crate) fn redis_options(config: &RedisQueueConfig) -> Result<RedisOptions> {
+    let mut options = match &config.url {
+        Some(url) => RedisOptions::from_url(url.expose())?,
+        None => RedisOptions::at(
+            config.host.as_deref().unwrap_or("localhost"),
+            config.port.unwrap_or(6379),
+            config.db.unwrap_or(0),
+            config.username.as_deref(),
+            config.password.as_ref().map(mos_config::Secret::expose),
+        ),
+    };
+    options.prefix.clone_from(&config.prefix);
+    Ok(options)
+}
+
+pub(crate) fn neo4j_options(config: &Neo4jStoreConfig) -> Neo4jOptions {
+    Neo4jOptions {
+        database: config.db_name.clone(),
+        tenancy: if config.own_database { Tenancy::OwnDatabase } else { Tenancy::Shared },
+        ca_certificate: config.ca_certificate.clone(),
+        max_connections: config.max_connections,
+        connect_timeout: Duration::from_secs(config.connection_wait_timeout),
+        ..Neo4jOptions::at(config.uri.as_str(), config.user.as_str(), config.password.expose())
+    }
+}
+
+/// Makes the folder that a database is to be in.
+fn create_folder(database: &Path) -> std::result::Result<(), StoreError> {
+    let Some(folder) = database.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
+    folders::create_private(folder).map_err(|error| StoreError::Storage {
+        path: folder.display().to_string(),
+        detail: format!("{error}; choose another folder with --data-dir or MOS_DATA_DIR"),
+    })
+}
+
+fn lazy_embedder(settings: &Settings, factories: &Factories, context: &ModelContext) -> Arc<dyn Embedder> {
+    let (config, factories, context) = (settings.embedder.clone(), factories.clone(), context.clone());
+    Arc::new(LazyEmbedder(Lazy::new(Arc::new(move || {
+        let (config, factories, context) = (config.clone(), factories.clone(), context.clone());
+        Box::pin(async move { factories.embedder(config, context).await })
+    }))))
+}
+
+fn lazy_chat_model(
+    given: Option<Arc<dyn ChatModel>>,
+    settings: &Settings,
+    factories: &Factories,
+    context: &ModelContext,
+) -> Lazy<dyn ChatModel> {
+    let (config, factories, context) = (settings.chat_model.clone(), factories.clone(), context.clone());
+    Lazy::new(Arc::new(move || {
+        let (given, config) = (given.clone(), config.clone());
+        let (factories, context) = (factories.clone(), context.clone());
+        Box::pin(async move {
+            match given {
+                Some(model) => Ok(model),
+                None => factories.chat_model(config, context).await,
+            }
+        })
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_and_ranking_agree_on_what_is_usual() {
+        assert_eq!(recall_options(&RecallConfig::default(), false), RecallOptions::default());
     }
 }

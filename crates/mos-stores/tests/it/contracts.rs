@@ -6,7 +6,9 @@ use std::time::Duration;
 use mos_core::{
     ClaimRequest, JobQueue, NewJob, RecordStore, Scope, ScopeLifecycle, StateStore, UserStore, VectorStore,
 };
-use mos_stores::{ExactVectors, ExactVectorsOptions, InMemoryStore, QueueLimits, SqliteOptions, SqliteStore};
+use mos_stores::{
+    ExactVectors, ExactVectorsOptions, InMemoryStore, QueueLimits, RecordAndState, SqliteOptions, SqliteStore,
+};
 use mos_testkit::clock::SetClock;
 use mos_testkit::contracts;
 
@@ -168,6 +170,39 @@ async fn sqlite_keeps_the_state_contract() {
 async fn in_memory_keeps_the_state_contract() {
     contracts::state::run(async || in_memory() as Arc<dyn StateStore>).await;
     contracts::state::run_with_cubes(async || in_memory()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_and_memory_are_told_of_cubes() {
+    let folder = tempfile::tempdir().unwrap();
+    let in_sqlite = async || {
+        let store = sqlite(&folder);
+        (Arc::clone(&store) as Arc<dyn StateStore>, store as Arc<dyn ScopeLifecycle>)
+    };
+    contracts::state_scopes::run(in_sqlite).await;
+    let within_memory = async || {
+        let store = in_memory();
+        (Arc::clone(&store) as Arc<dyn StateStore>, store as Arc<dyn ScopeLifecycle>)
+    };
+    contracts::state_scopes::run(within_memory).await;
+}
+
+/// A record on one server and documents on another are told of cubes as one store is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_and_documents_beside_it_keep_the_contracts() {
+    let beside = |record: Arc<InMemoryStore>| Arc::new(RecordAndState::new(record, in_memory()));
+    contracts::state::run(async || beside(in_memory()) as Arc<dyn StateStore>).await;
+    let told = async || {
+        let both = beside(in_memory());
+        (Arc::clone(&both) as Arc<dyn StateStore>, both as Arc<dyn ScopeLifecycle>)
+    };
+    contracts::state_scopes::run(told).await;
+    let scopes = async || {
+        let record = in_memory();
+        let both: Arc<dyn ScopeLifecycle> = beside(Arc::clone(&record));
+        (both, Arc::clone(&record) as Arc<dyn RecordStore>, record as Arc<dyn JobQueue>)
+    };
+    contracts::scopes::run(scopes).await;
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use mos_core::{Expected, JobQueue, NewJob, Scope, StateStore, StoreError};
+use mos_core::{Expected, JobQueue, NewJob, Scope, ScopeLifecycle, StateStore, StoreError};
 use mos_stores::{RedisOptions, RedisQueue, RedisState};
 use mos_testkit::clock::SetClock;
 use mos_testkit::contracts;
@@ -35,6 +35,13 @@ async fn redis_keeps_the_state_contract() {
         RedisState::open(options).await.unwrap() as Arc<dyn StateStore>
     };
     contracts::state::run(make).await;
+    let told = async || {
+        let mut options = RedisOptions::from_url(&url).unwrap();
+        options.prefix = format!("{run}-told-{}", n_made.fetch_add(1, Ordering::SeqCst));
+        let state = RedisState::open(options).await.unwrap();
+        (Arc::clone(&state) as Arc<dyn StateStore>, state as Arc<dyn ScopeLifecycle>)
+    };
+    contracts::state_scopes::run(told).await;
     let reopened = async || {
         let mut options = RedisOptions::from_url(&url).unwrap();
         options.prefix = format!("{run}-reopened");

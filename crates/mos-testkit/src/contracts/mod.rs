@@ -9,6 +9,7 @@ pub mod record;
 pub mod rerank;
 pub mod scopes;
 pub mod state;
+pub mod state_scopes;
 pub mod users;
 pub mod vectors;
 

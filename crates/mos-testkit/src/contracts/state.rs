@@ -74,15 +74,15 @@ pub async fn survives_reopening(open: impl AsyncFn() -> Arc<dyn StateStore>) {
     assert_eq!(append(&*store, &c, "emptied", &[json!("b")], 2).await, 2);
 }
 
-fn document(value: Value, version: u64) -> Option<Document> {
+pub(super) fn document(value: Value, version: u64) -> Option<Document> {
     Some(Document { value, version })
 }
 
-fn numbered(first: u64, texts: &[&str]) -> Vec<LogEntry> {
+pub(super) fn numbered(first: u64, texts: &[&str]) -> Vec<LogEntry> {
     (first..).zip(texts).map(|(sequence, text)| LogEntry { sequence, value: json!(text) }).collect()
 }
 
-async fn read(store: &dyn StateStore, scope: &Scope, key: &str) -> Option<Document> {
+pub(super) async fn read(store: &dyn StateStore, scope: &Scope, key: &str) -> Option<Document> {
     store.read(scope, key).await.expect("read")
 }
 
@@ -90,7 +90,7 @@ async fn write(store: &dyn StateStore, scope: &Scope, key: &str, value: Value) -
     store.write(scope, key, &value, Expected::Anything).await.expect("the store takes a good document")
 }
 
-async fn keys(store: &dyn StateStore, scope: &Scope, prefix: &str) -> Vec<String> {
+pub(super) async fn keys(store: &dyn StateStore, scope: &Scope, prefix: &str) -> Vec<String> {
     store.keys(scope, prefix, None, 1000).await.expect("keys")
 }
 
@@ -98,7 +98,7 @@ async fn append(store: &dyn StateStore, scope: &Scope, log: &str, entries: &[Val
     store.append(scope, log, entries, keep).await.expect("the store takes good entries")
 }
 
-async fn entries(store: &dyn StateStore, scope: &Scope, log: &str) -> Vec<LogEntry> {
+pub(super) async fn entries(store: &dyn StateStore, scope: &Scope, log: &str) -> Vec<LogEntry> {
     store.entries(scope, log, 0, 1000).await.expect("entries")
 }
 
@@ -444,7 +444,7 @@ async fn make_cube(users: &dyn UserStore, name: &str, is_registered: bool) {
     users.create_cube(&cube).await.expect("a new cube");
 }
 
-async fn fill(store: &dyn StateStore, scope: &Scope) {
+pub(super) async fn fill(store: &dyn StateStore, scope: &Scope) {
     write(store, scope, "a", json!(1)).await;
     append(store, scope, "log", &[json!("a"), json!("b")], 5).await;
 }
@@ -455,7 +455,7 @@ async fn assert_holds_nothing(store: &dyn StateStore, scope: &Scope) {
     assert_eq!(entries(store, scope, "log").await, []);
 }
 
-async fn assert_takes_nothing(store: &dyn StateStore, scope: &Scope) {
+pub(super) async fn assert_takes_nothing(store: &dyn StateStore, scope: &Scope) {
     assert_no_cube(store.write(scope, "a", &json!(1), Expected::Anything).await);
     assert_no_cube(store.write(scope, "a", &json!(1), Expected::Absent).await);
     assert_no_cube(store.append(scope, "log", &[json!("late")], 5).await);
@@ -494,7 +494,7 @@ async fn a_discarded_cube_takes_its_state_along(store: &dyn StateStore, users: &
     assert_takes_nothing(store, &c).await;
 }
 
-async fn a_closed_scope_holds_and_takes_nothing(store: &dyn StateStore, scopes: &dyn ScopeLifecycle) {
+pub(super) async fn a_closed_scope_holds_and_takes_nothing(store: &dyn StateStore, scopes: &dyn ScopeLifecycle) {
     let (c, d) = (scope("c"), scope("d"));
     fill(store, &c).await;
     scopes.open_scope(&c, 1).await.expect("open");

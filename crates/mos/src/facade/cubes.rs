@@ -81,7 +81,7 @@ impl Mos {
         self.text_memory(&cube)?;
         self.preference_memory(&cube)?;
         self.parametric_memory(&cube)?;
-        self.make_cube(&cube).await?;
+        self.parts.users.create_cube(&cube).await?;
         Ok(cube)
     }
 
@@ -132,8 +132,6 @@ impl Mos {
         self.parts.activation.forget(cube).await?;
         self.parts.users.delete_cube(&cube.cube_id).await?;
         self.has_changed(&cube.cube_id);
-        // Unless somebody has made another one of this id, who forgot it first.
-        self.forget_work_of_deleted(&cube.cube_id).await?;
         // Again, for what was being computed meanwhile.
         self.parts.activation.forget(cube).await
     }

@@ -96,7 +96,6 @@ impl Mos {
     /// Removes what belongs to a cube that is gone itself: what an interrupted call had not come to.
     async fn remove_rest_of(&self, cube: &Cube) -> Result<()> {
         self.has_changed(&cube.cube_id);
-        self.forget_work_of_deleted(&cube.cube_id).await?;
         self.parts.activation.forget(cube).await
     }
 

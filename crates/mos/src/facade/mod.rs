@@ -145,8 +145,6 @@ pub(crate) struct Parts {
     pub(crate) queue: Option<Arc<dyn JobQueue>>,
     /// What work in the background must know after a restart; where there is a queue.
     pub(crate) state: Option<Arc<dyn StateStore>>,
-    /// Held while it is looked whether there is a cube, and then made, or forgotten in `state`.
-    pub(crate) forgetting: tokio::sync::Mutex<()>,
     pub(crate) vectors: Arc<dyn VectorStore>,
     pub(crate) recall: Arc<Recall>,
     pub(crate) shelves: Arc<TreeShelves>,

@@ -133,7 +133,7 @@ impl Mos {
         self.text_memory(&cube)?;
         // Not registered until its memories are in: whoever looks in between sees no half cube.
         cube.is_registered = false;
-        self.make_cube(&cube).await?;
+        self.parts.users.create_cube(&cube).await?;
         if let Err(error) = self.load_all(user, &cube, &opened.directory, options).await {
             // Another process may have finished what failed here; then the cube stays. The first error is the one to tell.
             if let Err(left) = self.parts.users.discard_cube(&cube.cube_id).await {

@@ -1,9 +1,5 @@
 //! Work in the background: the scheduler starts and stops, and cubes begin and end with it.
 
-use std::sync::Arc;
-
-use mos_config::StoreConfig;
-use mos_core::{Cube, CubeId, Scope, StateStore};
 use mos_scheduler::{Scheduler, Stopped};
 
 use super::Mos;
@@ -92,41 +88,5 @@ impl Mos {
         if let Some(scheduler) = self.parts.scheduler.get() {
             scheduler.wake();
         }
-    }
-}
-
-/// What is kept of the work for cubes that come and go.
-impl Mos {
-    /// Makes a cube whose work begins with nothing: what an earlier one of its id left behind is forgotten.
-    pub(super) async fn make_cube(&self, cube: &Cube) -> Result<()> {
-        let Some(state) = self.state_that_knows_no_cubes() else {
-            return Ok(self.parts.users.create_cube(cube).await?);
-        };
-        // Nobody finds that there is no such cube, and forgets its work, when there is one.
-        let _forgetting = self.parts.forgetting.lock().await;
-        self.forget_unless_known(state, &cube.cube_id).await?;
-        Ok(self.parts.users.create_cube(cube).await?)
-    }
-
-    /// Forgets the work for a cube when there is no such cube: documents and events that are kept beside the record, which erases
-    /// its own (and all jobs); also what a handler wrote while the cube was deleted.
-    pub(crate) async fn forget_work_of_deleted(&self, cube: &CubeId) -> Result<()> {
-        let Some(state) = self.state_that_knows_no_cubes() else { return Ok(()) };
-        let _forgetting = self.parts.forgetting.lock().await;
-        self.forget_unless_known(state, cube).await
-    }
-
-    /// The caller lets nobody else make or forget meanwhile.
-    async fn forget_unless_known(&self, state: &Arc<dyn StateStore>, cube: &CubeId) -> Result<()> {
-        if self.parts.users.cube(cube).await?.is_some() {
-            return Ok(());
-        }
-        Ok(state.remove_scope(&Scope::of(cube)).await?)
-    }
-
-    /// Documents on a server, which take what is written for a cube that is gone; embedded stores do not.
-    fn state_that_knows_no_cubes(&self) -> Option<&Arc<dyn StateStore>> {
-        let is_embedded = matches!(self.parts.settings.store, StoreConfig::Sqlite(_) | StoreConfig::Memory(_));
-        self.parts.state.as_ref().filter(|_| !is_embedded)
     }
 }

@@ -3,21 +3,23 @@
 //! Invariant: every call is one script, which the server runs alone and whole. All keys begin with `{prefix}:state`, so
 //! they lie in one slot of a cluster; names of cubes and logs in them are encoded, so no name can reach another's keys.
 //!
-//! The server does not know which cubes there are: whoever deletes one calls [`StateStore::remove_scope`].
+//! The server learns of cubes as a record does ([`ScopeLifecycle`]): what is written for one that was deleted is refused, by
+//! whichever program it was deleted, and what comes late touches no later cube of the same id.
 
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use mos_core::state::{check_key, checked_text};
-use mos_core::{ArchivedLog, Document, Expected, LogEntry, Scope, StateArchive, StateStore, StoreError};
+use mos_core::{Document, Expected, LogEntry, Scope, ScopeLifecycle, StateStore, StoreError};
 use redis::Script;
 use serde_json::Value;
 
 use super::RedisQueue;
 use super::connection::{Connection, RedisOptions, Repeat};
 use super::fault::BACKEND;
-use super::key::{decode, encode};
+use super::key::encode;
+use crate::prepare::{closed, late};
 use crate::state::{parse_kept, prepare_entries, unexpected_version};
 
 /// Part of the keys of documents and logs.
@@ -45,8 +47,8 @@ struct Scripts {
     append: Script,
     entries: Script,
     remove_scope: Script,
-    logs: Script,
-    begin_log: Script,
+    generation: Script,
+    own: Script,
 }
 
 impl Scripts {
@@ -60,8 +62,8 @@ impl Scripts {
             append: script!("append", ""),
             entries: script!("entries", " flags=no-writes"),
             remove_scope: script!("remove_scope", " flags=allow-oom"),
-            logs: script!("logs", " flags=no-writes"),
-            begin_log: script!("begin_log", ""),
+            generation: script!("generation", " flags=no-writes"),
+            own: script!("own", " flags=allow-oom"),
         }
     }
 }
@@ -146,6 +148,7 @@ impl StateStore for RedisState {
             [1, version] => Ok(version),
             [0, 0] => Err(unexpected_version(key, None)),
             [0, version] => Err(unexpected_version(key, Some(version))),
+            [2, _] => Err(closed(scope)),
             _ => Err(unexpected("write")),
         }
     }
@@ -174,7 +177,8 @@ impl StateStore for RedisState {
         let prepared = prepare_entries(log, entries, keep)?;
         let mut arguments = vec![tenant(scope), encode(log), bound(keep), bound(prepared.n_added)];
         arguments.extend(prepared.kept);
-        self.connection.call(&self.scripts.append, &arguments, Repeat::Never).await
+        let last: i64 = self.connection.call(&self.scripts.append, &arguments, Repeat::Never).await?;
+        u64::try_from(last).map_err(|_| closed(scope))
     }
 
     async fn entries(&self, scope: &Scope, log: &str, after: u64, limit: usize) -> Result<Vec<LogEntry>, StoreError> {
@@ -218,5 +222,35 @@ impl StateArchive for RedisState {
         let arguments = [tenant(scope), encode(log), last.min(LARGEST).to_string()];
         let done: bool = self.connection.call(&self.scripts.begin_log, &arguments, Repeat::Safe).await?;
         if done { Ok(()) } else { Err(unexpected("begin_log")) }
+    }
+}
+
+impl RedisState {
+    /// Opens or closes a scope; returns whether it could.
+    async fn own(&self, scope: &Scope, what: &str, generation: u64) -> Result<bool, StoreError> {
+        let arguments = [tenant(scope), what.to_owned(), generation.to_string()];
+        self.connection.call(&self.scripts.own, &arguments, Repeat::Safe).await
+    }
+}
+
+/// Generations up to 2^53 are told apart, which is as far as the server counts.
+#[async_trait]
+impl ScopeLifecycle for RedisState {
+    async fn generation(&self, scope: &Scope) -> Result<u64, StoreError> {
+        let text: String = self.connection.call(&self.scripts.generation, &[tenant(scope)], Repeat::Safe).await?;
+        number("generation", &text)
+    }
+
+    async fn open_scope(&self, scope: &Scope, generation: u64) -> Result<(), StoreError> {
+        if self.own(scope, "open", generation).await? { Ok(()) } else { Err(late(scope)) }
+    }
+
+    async fn close_scope(&self, scope: &Scope, generation: u64) -> Result<(), StoreError> {
+        if self.own(scope, "close", generation).await? { Ok(()) } else { Err(unexpected("own")) }
+    }
+
+    /// Documents and logs are no memories: they keep no scope open.
+    async fn close_empty_scope(&self, scope: &Scope, generation: u64) -> Result<bool, StoreError> {
+        self.close_scope(scope, generation).await.map(|()| true)
     }
 }

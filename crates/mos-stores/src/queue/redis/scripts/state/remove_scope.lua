@@ -1,4 +1,3 @@
--- ARGV: tenant.
-for _, log in ipairs(redis.call('HKEYS', key('last'))) do redis.call('UNLINK', log_key(log)) end
-for _, kind in ipairs({'values', 'versions', 'keys', 'last'}) do redis.call('UNLINK', key(kind)) end
+-- ARGV: tenant. Whose it is stays known.
+erase()
 return 1

@@ -1,0 +1,146 @@
+//! A record, and the documents that are kept beside it on another server: both learn of cubes together.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use mos_core::{Document, Expected, LogEntry, Scope, ScopeLifecycle, StateStore, StoreError};
+use serde_json::Value;
+
+/// Documents and logs of cubes that come and go in another store.
+pub trait StateWithScopes: StateStore + ScopeLifecycle {}
+
+impl<S: StateStore + ScopeLifecycle> StateWithScopes for S {}
+
+/// Tells a record and the documents beside it of every cube that is made and deleted. Whoever calls it repeats what broke
+/// off, as with a record alone: each step does nothing the second time.
+///
+/// A program that knows the record alone may make a cube, too: documents for it are refused at first when an earlier cube of
+/// its id was deleted, and are taken as soon as the record says whose the id is by now.
+#[derive(Clone, Debug)]
+pub struct RecordAndState {
+    record: Arc<dyn ScopeLifecycle>,
+    state: Arc<dyn StateWithScopes>,
+}
+
+impl RecordAndState {
+    /// Returns both as one.
+    pub fn new(record: Arc<dyn ScopeLifecycle>, state: Arc<dyn StateWithScopes>) -> Self {
+        Self { record, state }
+    }
+
+    /// Opens the documents of a scope that is open in the record for a later cube; returns whether there is one.
+    async fn catch_up(&self, scope: &Scope) -> Result<bool, StoreError> {
+        let generation = self.record.generation(scope).await?;
+        if generation <= self.state.generation(scope).await? {
+            return Ok(false);
+        }
+        // The first changes nothing when the record is open for this cube, and is refused otherwise.
+        let opened = match self.record.open_scope(scope, generation).await {
+            Ok(()) => self.state.open_scope(scope, generation).await,
+            refused => refused,
+        };
+        match opened {
+            Ok(()) => Ok(true),
+            Err(StoreError::Conflict(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[async_trait]
+impl ScopeLifecycle for RecordAndState {
+    async fn generation(&self, scope: &Scope) -> Result<u64, StoreError> {
+        Ok(self.record.generation(scope).await?.max(self.state.generation(scope).await?))
+    }
+
+    async fn open_scope(&self, scope: &Scope, generation: u64) -> Result<(), StoreError> {
+        self.record.open_scope(scope, generation).await?;
+        self.state.open_scope(scope, generation).await
+    }
+
+    async fn close_scope(&self, scope: &Scope, generation: u64) -> Result<(), StoreError> {
+        self.record.close_scope(scope, generation).await?;
+        self.state.close_scope(scope, generation).await
+    }
+
+    async fn close_empty_scope(&self, scope: &Scope, generation: u64) -> Result<bool, StoreError> {
+        if !self.record.close_empty_scope(scope, generation).await? {
+            return Ok(false);
+        }
+        self.state.close_scope(scope, generation).await?;
+        Ok(true)
+    }
+}
+
+#[async_trait]
+impl StateStore for RecordAndState {
+    async fn read(&self, scope: &Scope, key: &str) -> Result<Option<Document>, StoreError> {
+        self.state.read(scope, key).await
+    }
+
+    async fn write(&self, scope: &Scope, key: &str, value: &Value, expected: Expected) -> Result<u64, StoreError> {
+        let done = self.state.write(scope, key, value, expected).await;
+        if matches!(done, Err(StoreError::NotFound { .. })) && self.catch_up(scope).await? {
+            return self.state.write(scope, key, value, expected).await;
+        }
+        done
+    }
+
+    async fn remove(&self, scope: &Scope, key: &str) -> Result<bool, StoreError> {
+        self.state.remove(scope, key).await
+    }
+
+    async fn keys(
+        &self,
+        scope: &Scope,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        self.state.keys(scope, prefix, after, limit).await
+    }
+
+    async fn append(&self, scope: &Scope, log: &str, entries: &[Value], keep: usize) -> Result<u64, StoreError> {
+        let done = self.state.append(scope, log, entries, keep).await;
+        if matches!(done, Err(StoreError::NotFound { .. })) && self.catch_up(scope).await? {
+            return self.state.append(scope, log, entries, keep).await;
+        }
+        done
+    }
+
+    async fn entries(&self, scope: &Scope, log: &str, after: u64, limit: usize) -> Result<Vec<LogEntry>, StoreError> {
+        self.state.entries(scope, log, after, limit).await
+    }
+
+    async fn remove_scope(&self, scope: &Scope) -> Result<(), StoreError> {
+        self.state.remove_scope(scope).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mos_core::{CubeId, SystemClock};
+    use serde_json::json;
+
+    use super::*;
+    use crate::InMemoryStore;
+
+    #[tokio::test]
+    async fn a_cube_that_only_the_record_knows_gets_documents() {
+        let (record, state) = (InMemoryStore::new(Arc::new(SystemClock)), InMemoryStore::new(Arc::new(SystemClock)));
+        let both = RecordAndState::new(record.clone(), state);
+        let scope = Scope::of(&CubeId::new("c"));
+        let write = async || both.write(&scope, "a", &json!(1), Expected::Anything).await;
+        both.open_scope(&scope, 1).await.unwrap();
+        both.close_scope(&scope, 1).await.unwrap();
+        assert!(matches!(write().await, Err(StoreError::NotFound { .. })));
+        record.close_scope(&scope, 2).await.unwrap();
+        assert!(matches!(write().await, Err(StoreError::NotFound { .. })), "a later one that is gone, too");
+        record.open_scope(&scope, 3).await.unwrap();
+        assert_eq!(write().await.unwrap(), 1);
+        both.close_scope(&scope, 3).await.unwrap();
+        record.open_scope(&scope, 4).await.unwrap();
+        assert_eq!(both.append(&scope, "log", &[json!(1)], 5).await.unwrap(), 1);
+        assert_eq!(both.generation(&scope).await.unwrap(), 4);
+    }
+}
