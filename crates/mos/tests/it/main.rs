@@ -38,6 +38,7 @@ mod servers;
 mod skills;
 mod traces;
 mod trees;
+mod two_programs;
 mod usage;
 mod users;
 mod views;

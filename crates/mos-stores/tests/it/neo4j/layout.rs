@@ -147,6 +147,33 @@ async fn what_memos_writes_later_is_taken_over_with_the_next_write() {
     assert_eq!(store.apply(&ours, WriteBatch { clear: true, ..batch(Vec::new()) }).await.unwrap().n_deleted, 3);
 }
 
+/// As an older program leaves them, and as one does that writes while this store is open.
+#[tokio::test]
+async fn nodes_without_what_lists_need_are_completed() {
+    let Some(server) = Neo4jServer::given() else { return };
+    let (store, ours) = (server.store().await, scope("older"));
+    let mut apart = item("b", "an order");
+    apart.quarantine("gives orders");
+    store.apply(&ours, batch(vec![item("a", "one"), apart, item("c", "three")])).await.unwrap();
+    let (archived, page) = (Filter::equals("status", "archived"), Paging { offset: 1, limit: 1 });
+    let asked = async || {
+        (
+            store.newest(&ours, &Filter::Everything, page).await.unwrap(),
+            store.list(&ours, &archived, Paging::ALL).await.unwrap(),
+            store.kept_apart(&ours, 5).await.unwrap(),
+        )
+    };
+    let before = asked().await;
+    assert_eq!((before.0[0].id.as_str(), before.1.total, before.2.len()), ("b", 1, 1));
+    let is_said = "MATCH (n:Memory {user_name: $tenant}) WHERE n.mos_listed IS NOT NULL RETURN count(n) AS value";
+    for id in ["a", "b"] {
+        let forget = "MATCH (n:Memory {user_name: $tenant, id: $id}) REMOVE n.mos_listed, n.mos_made_at, n.mos_is_apart";
+        server.run(&ours, query(forget).param("id", id)).await;
+        assert_eq!(asked().await, before, "{id}");
+        assert_eq!(server.value::<u32>(&ours, query(is_said)).await, 3, "{id}");
+    }
+}
+
 /// The model of MemOS' vectors is not known: they must not be compared with those of another one.
 #[tokio::test]
 async fn vectors_of_an_unknown_model_are_not_searched() {
@@ -225,7 +252,15 @@ async fn the_indexes_that_statements_need_are_online() {
     server.store().await;
     let statement = "SHOW INDEXES YIELD name, state WHERE state = 'ONLINE' RETURN collect(name) AS value";
     let names: Vec<String> = server.value(&scope("c"), query(statement)).await;
-    for wanted in ["mos_memory_id", "mos_memory_tenant", "mos_memory_feed", "mos_memory_order", "mos_memory_terms"] {
+    for wanted in [
+        "mos_memory_id",
+        "mos_memory_tenant",
+        "mos_memory_feed",
+        "mos_memory_order",
+        "mos_memory_time",
+        "mos_memory_apart",
+        "mos_memory_terms",
+    ] {
         assert!(names.iter().any(|name| name == wanted), "{wanted}: {names:?}");
     }
 }
