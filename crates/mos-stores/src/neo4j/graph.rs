@@ -182,7 +182,8 @@ pub(super) async fn export(
 ) -> Result<GraphPage, StoreError> {
     let page: Vec<MemoryId> = chosen.iter().skip(paging.offset).take(paging.limit).cloned().collect();
     let nodes = nodes(connection, tenant, &page).await?;
-    let (members, of_page) = (chosen.iter().collect(), nodes.iter().map(|item| &item.id).collect());
+    let members: HashSet<&MemoryId> = chosen.iter().collect();
+    let of_page: HashSet<&MemoryId> = nodes.iter().map(|item| &item.id).collect();
     let (mut edges, mut n_edges) = (Vec::new(), 0);
     for portion in chosen.chunks(EDGES_OF) {
         let statement = query(statements::EDGES_FROM).param("tenant", tenant).param("ids", as_texts(portion));

@@ -7,9 +7,10 @@
 //! their way to the queue), `MosMeta` (the layout's version).
 //!
 //! One write is one transaction; the feed of changes is written with it, so an index elsewhere that follows the feed
-//! misses nothing. Lists are ordered and cut by the server (see `listing`). Filters on other fields than the listed ones are
-//! evaluated here, over what the server sends of the cube; the server leaves out what cannot pass. Vectors are compared exactly, by the server, with all of the cube's: beyond some ten thousand memories of a cube
-//! use an index of vectors that follows the record.
+//! misses nothing. Lists are ordered and cut by the server; filters on other fields than the listed ones are evaluated
+//! here, over what the server sends of the cube, and it leaves out what cannot pass. Vectors are compared exactly, by the
+//! server, with all of the cube's: beyond some ten thousand memories of a cube use an index of vectors that follows the
+//! record.
 //!
 //! Invariant: every statement names its tenant and finds its nodes by an index; nothing that a caller sends becomes part
 //! of a statement's text.
@@ -31,11 +32,12 @@ mod read;
 mod schema;
 mod scopes;
 mod statements;
+mod taking_over;
 mod terms;
 mod values;
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use mos_core::{
@@ -43,7 +45,6 @@ use mos_core::{
     GraphStore, GroupCount, JobQueue, MemoryId, MemoryItem, Page, Paging, PastVersion, Receipt, RecordArchive,
     RecordStore, Scope, ScopeLifecycle, Scored, Status, StoreError, Tagged, VectorStore, Version, WriteBatch,
 };
-use serde::Deserialize;
 
 pub use options::{Neo4jOptions, Tenancy};
 pub use schema::SCHEMA_VERSION as NEO4J_SCHEMA_VERSION;
@@ -53,18 +54,14 @@ use crate::bm25::query_terms;
 use crate::prepare::{PreparedBatch, check_space, prepare};
 use crate::queue::QueueLimits;
 use crate::similar::similarities_by_record;
-use apply::{Adopt, AdoptSpace, Apply, KeyLimits};
+use apply::{AdoptSpace, Apply, KeyLimits};
 use archive::Import;
 use connection::Connection;
 use fault::BACKEND;
-use listing::{Groups, Listed, Listing, Order};
+use listing::Order;
 use outbox::Outbox;
 use read::{ReadChanges, ScopeRow};
 use scopes::Lifecycle;
-use statements::query;
-
-/// The most cubes that are remembered as looked through for memories of MemOS.
-const MAX_ADOPTED: usize = 10_000;
 
 /// The record on a Neo4j server.
 pub struct Neo4jStore {
@@ -82,11 +79,6 @@ impl std::fmt::Debug for Neo4jStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Neo4jStore").field("options", &self.options).finish_non_exhaustive()
     }
-}
-
-#[derive(Debug, Deserialize)]
-struct UnfilledRow {
-    is_unfilled: bool,
 }
 
 impl Neo4jStore {
@@ -133,87 +125,6 @@ impl Neo4jStore {
     /// The mark of a scope's nodes.
     fn tenant(&self, scope: &Scope) -> String {
         format!("{}{}", self.options.tenant_prefix, scope.cube)
-    }
-
-    fn is_adopted(&self, tenant: &str) -> bool {
-        self.adopted.lock().unwrap_or_else(PoisonError::into_inner).contains(tenant)
-    }
-
-    fn set_adopted(&self, tenant: String) {
-        let mut adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
-        if adopted.len() >= MAX_ADOPTED {
-            adopted.clear();
-        }
-        adopted.insert(tenant);
-    }
-
-    /// Returns the mark of a scope's nodes, once the memories that MemOS wrote have their place in the feed and the
-    /// full-text index. They are looked for once per cube and opened store.
-    async fn adopted(&self, scope: &Scope) -> Result<String, StoreError> {
-        let tenant = self.tenant(scope);
-        if self.is_adopted(&tenant) {
-            return Ok(tenant);
-        }
-        if self.is_unfilled(&tenant).await? {
-            self.take_over(scope, &tenant).await?;
-        }
-        self.set_adopted(tenant.clone());
-        Ok(tenant)
-    }
-
-    /// Whether nodes lack what this store writes beside a memory: MemOS wrote them, or an older program.
-    async fn is_unfilled(&self, tenant: &str) -> Result<bool, StoreError> {
-        let statement = query(statements::IS_UNFILLED).param("tenant", tenant);
-        let rows: Vec<UnfilledRow> = self.connection.read(statement).await?;
-        Ok(rows.first().is_some_and(|row| row.is_unfilled))
-    }
-
-    /// Writes beside memories what this store does.
-    async fn take_over(&self, scope: &Scope, tenant: &str) -> Result<(), StoreError> {
-        let work = Adopt {
-            scope: scope.clone(),
-            tenant: tenant.to_owned(),
-            at: self.clock.now_text(),
-            analyzer: Arc::clone(&self.analyzer),
-        };
-        let n_adopted = self.connection.transact(work).await?;
-        tracing::info!(%scope.cube, n_adopted, "took over the memories that MemOS or an older program wrote");
-        Ok(())
-    }
-
-    /// Whether every memory of a scope says what lists are answered from; those that do not are completed first. Where that
-    /// cannot be (the database takes no writes), a list is only slower.
-    async fn can_list(&self, scope: &Scope, tenant: &str) -> Result<bool, StoreError> {
-        if !self.is_unfilled(tenant).await? {
-            return Ok(true);
-        }
-        match self.take_over(scope, tenant).await {
-            Ok(()) => Ok(true),
-            Err(error) => {
-                tracing::warn!(%scope.cube, %error, "memories of a cube cannot be completed; its lists are read whole");
-                Ok(false)
-            }
-        }
-    }
-
-    /// Returns the listed fields of a scope; `None` when the server cannot list by them.
-    async fn groups(&self, scope: &Scope, tenant: &str) -> Result<Option<Groups>, StoreError> {
-        match Listing::read(&self.connection, tenant).await? {
-            Listing::Told(groups) => return Ok(Some(groups)),
-            Listing::Untold => return Ok(None),
-            Listing::Unfilled => {}
-        }
-        if !self.can_list(scope, tenant).await? {
-            return Ok(None);
-        }
-        match Listing::read(&self.connection, tenant).await? {
-            Listing::Told(groups) => Ok(Some(groups)),
-            Listing::Untold | Listing::Unfilled => Ok(None),
-        }
-    }
-
-    fn listed<'a>(&'a self, tenant: &'a str, groups: &'a Groups) -> Listed<'a> {
-        Listed { connection: &self.connection, tenant, groups }
     }
 
     async fn lifecycle(&self, scope: &Scope, generation: u64, change: scopes::Change) -> Result<bool, StoreError> {

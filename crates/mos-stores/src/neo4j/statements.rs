@@ -209,8 +209,9 @@ statements! {
     UNLISTED = concat!(
         "MATCH (n:Memory {user_name: $tenant}) WHERE n.mos_metadata IS NOT NULL AND n.mos_listed IS NULL
          WITH n LIMIT $limit RETURN ", item!());
+    IS_FOREIGN = "MATCH (n:Memory {user_name: $tenant}) WHERE n.mos_metadata IS NULL RETURN true AS is_lacking LIMIT 1";
     IS_UNFILLED = "MATCH (n:Memory {user_name: $tenant}) WHERE n.mos_metadata IS NULL OR n.mos_listed IS NULL
-         RETURN true AS is_unfilled LIMIT 1";
+         RETURN true AS is_lacking LIMIT 1";
 
     // Writing: changes.
 

@@ -167,7 +167,8 @@ async fn nodes_without_what_lists_need_are_completed() {
     assert_eq!((before.0[0].id.as_str(), before.1.total, before.2.len()), ("b", 1, 1));
     let is_said = "MATCH (n:Memory {user_name: $tenant}) WHERE n.mos_listed IS NOT NULL RETURN count(n) AS value";
     for id in ["a", "b"] {
-        let forget = "MATCH (n:Memory {user_name: $tenant, id: $id}) REMOVE n.mos_listed, n.mos_made_at, n.mos_is_apart";
+        let forget =
+            "MATCH (n:Memory {user_name: $tenant, id: $id}) REMOVE n.mos_listed, n.mos_made_at, n.mos_is_apart";
         server.run(&ours, query(forget).param("id", id)).await;
         assert_eq!(asked().await, before, "{id}");
         assert_eq!(server.value::<u32>(&ours, query(is_said)).await, 3, "{id}");
