@@ -116,7 +116,8 @@ async fn nothing_is_read_but_what_is_kept_apart() {
     let batch = WriteBatch { put: vec![apart.clone()], ..WriteBatch::new(Origin::new("ann", "add")) };
     store.apply(&scope(), batch).await.unwrap();
     // Whoever reads another one fails.
-    let damage = "UPDATE nodes SET metadata = json_set(metadata, '$.tags', 7, '$.status', 'archived') WHERE id <> 'm0007'";
+    let damage =
+        "UPDATE nodes SET metadata = json_set(metadata, '$.tags', 7, '$.status', 'archived') WHERE id <> 'm0007'";
     assert_eq!(Connection::open(&path).unwrap().execute(damage, []).unwrap(), 39);
     assert_eq!(store.kept_apart(&scope(), 10).await.unwrap(), [apart]);
     let connection = Connection::open(&path).unwrap();
