@@ -141,6 +141,14 @@ pub trait Cubes: fmt::Debug + Send + Sync {
     /// [`OpenError::Gone`] when the cube or the right is gone: the message is given up. [`OpenError::Failed`] when it may
     /// work later.
     async fn open(&self, user: &UserId, cube: &CubeId) -> Result<Arc<SchedulerCube>, OpenError>;
+
+    /// As [`Cubes::open`], for somebody who only searches: the right to read is enough. Whoever calls this writes nothing to it.
+    ///
+    /// # Errors
+    /// As [`Cubes::open`].
+    async fn open_to_read(&self, user: &UserId, cube: &CubeId) -> Result<Arc<SchedulerCube>, OpenError> {
+        self.open(user, cube).await
+    }
 }
 
 /// Why a cube cannot be used.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use mos_core::{Document, Expected, LogEntry, Scope, ScopeLifecycle, StateStore, StoreError};
+use mos_core::{Document, Expected, LogEntry, Scope, ScopeLifecycle, StateArchive, StateStore, StoreError};
 use serde_json::Value;
 
 /// Documents and logs of cubes that come and go in another store.
@@ -114,6 +114,10 @@ impl StateStore for RecordAndState {
 
     async fn remove_scope(&self, scope: &Scope) -> Result<(), StoreError> {
         self.state.remove_scope(scope).await
+    }
+
+    fn state_archive(&self) -> Option<&dyn StateArchive> {
+        self.state.state_archive()
     }
 }
 

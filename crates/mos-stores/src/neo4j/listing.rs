@@ -127,7 +127,7 @@ fn group(row: GroupRow) -> Result<Group, StoreError> {
 
 impl Groups {
     fn passing<'a>(&'a self, filter: &'a Filter) -> impl Iterator<Item = &'a Group> {
-        self.0.iter().filter(|group| filter.matches("", &group.metadata))
+        self.0.iter().filter(move |group| filter.matches("", &group.metadata))
     }
 
     /// Returns how many memories pass a filter that asks for listed fields only.

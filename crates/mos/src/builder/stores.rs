@@ -8,7 +8,8 @@ use mos_config::store::{Neo4jStore as Neo4jStoreConfig, RedisQueue as RedisQueue
 use mos_config::{QueueConfig, Settings, StoreConfig};
 use mos_core::{Clock, JobQueue, RecordStore, ScopeLifecycle, StateStore, StoreError, UserStore};
 use mos_stores::{
-    InMemoryStore, Neo4jOptions, Neo4jStore, RedisOptions, RedisQueue, SqliteOptions, SqliteStore, Tenancy,
+    InMemoryStore, Neo4jOptions, Neo4jStore, RecordAndState, RedisOptions, RedisQueue, SqliteOptions, SqliteStore,
+    StateWithScopes, Tenancy,
 };
 
 use crate::error::Result;
@@ -74,19 +75,27 @@ pub(crate) async fn open_stores(settings: &Settings, path: PathBuf, clock: Arc<d
 }
 
 async fn open_neo4j(config: &Neo4jStoreConfig, settings: &Settings, clock: Arc<dyn Clock>) -> Result<Stores> {
-    let (queue, state) = queue_beside(settings, &clock).await?;
+    let QueueBeside { queue, kept } = queue_beside(settings, &clock).await?;
     let store = match &queue {
         Some(queue) => Neo4jStore::open_with_queue(neo4j_options(config), clock, Arc::clone(queue)).await?,
         None => Neo4jStore::open(neo4j_options(config), clock).await?,
     };
     let database = config.db_name.as_ref().map_or(String::new(), |name| format!(", database {name}"));
     let name = format!("Neo4j at {}{database}", config.uri);
-    let (record, lifecycle) = (store.clone(), store.clone());
-    Ok(Stores { name, record, lifecycle, users: None, sqlite: None, queue, state, neo4j: Some(store) })
+    let (record, users, sqlite, neo4j) = (store.clone(), None, None, Some(store.clone()));
+    let Some(kept) = kept else {
+        return Ok(Stores { name, record, lifecycle: store, users, sqlite, queue, state: None, neo4j });
+    };
+    let together = Arc::new(RecordAndState::new(store, kept));
+    Ok(Stores { name, record, lifecycle: together.clone(), users, sqlite, queue, state: Some(together), neo4j })
 }
 
 /// A queue, and the documents and logs beside it.
-type QueueBeside = (Option<Arc<dyn JobQueue>>, Option<Arc<dyn StateStore>>);
+#[derive(Default)]
+struct QueueBeside {
+    queue: Option<Arc<dyn JobQueue>>,
+    kept: Option<Arc<dyn StateWithScopes>>,
+}
 
 /// The queue of a record that has none of its own.
 async fn queue_beside(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<QueueBeside> {
@@ -95,18 +104,18 @@ async fn queue_beside(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Que
         Some(QueueConfig::Redis(config)) => config.as_ref().clone(),
         Some(QueueConfig::Memory(_)) => {
             let store = InMemoryStore::new(clock);
-            return Ok((Some(store.clone()), Some(store)));
+            return Ok(QueueBeside { queue: Some(store.clone()), kept: Some(store) });
         }
         // The settings were checked: a record on a server has no queue of its own.
-        Some(QueueConfig::Sqlite(_)) => return Ok((None, None)),
+        Some(QueueConfig::Sqlite(_)) => return Ok(QueueBeside::default()),
         None => match scheduling::redis_of(settings)? {
             Some(config) => config,
-            None => return Ok((None, None)),
+            None => return Ok(QueueBeside::default()),
         },
     };
     let queue = RedisQueue::open(redis_options(&redis)?, clock).await?;
-    let state = queue.state();
-    Ok((Some(queue), Some(state)))
+    let kept = queue.state();
+    Ok(QueueBeside { queue: Some(queue), kept: Some(kept) })
 }
 
 /// Returns which server keeps the jobs of a record that has no queue of its own, for people; `None` without one.

@@ -1,7 +1,7 @@
 //! Memories that are kept apart, because strangers wrote them in the manner of instructions: looking at them, releasing them.
 
-use mos_core::memory::Quarantined;
-use mos_core::{CubeId, MemoryError, MemoryId, MemoryItem, Origin, UserId};
+use mos_core::memory::{QUARANTINE, Quarantined};
+use mos_core::{CubeId, MemoryError, MemoryId, MemoryItem, Origin, Status, UserId};
 
 use super::{CubeHandle, Mos};
 use crate::error::{Error, Result};

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mos_config::{QueueConfig, Settings, StoreConfig};
-use mos_core::{JobQueue, RecordArchive, RecordStore, StateStore, SystemClock, UserArchive, UserStore};
+use mos_core::{JobQueue, RecordArchive, RecordStore, ScopeLifecycle, StateStore, SystemClock, UserArchive, UserStore};
 
 use mos_stores::{InMemoryStore, QdrantOptions};
 
@@ -95,7 +95,9 @@ impl Endpoint {
         let keeps_jobs = queue.is_some() && !forgets_jobs;
         let name = if matches!(settings.store, StoreConfig::Sqlite(_)) { canonical(&path) } else { name };
         let config = settings.user_manager.clone();
-        let parts = UserStoreParts { config, record: lifecycle, clock };
+        // A cube that is made in the target may have its documents already: both sides may share their server.
+        let record_alone = neo4j.map_or(lifecycle, |store| store as Arc<dyn ScopeLifecycle>);
+        let parts = UserStoreParts { config, record: record_alone, clock };
         let (users, users_name) = match Factories::default().user_store(parts).await? {
             Some(apart) => {
                 let facts = apart.facts().await?;

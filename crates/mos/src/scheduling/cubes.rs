@@ -39,6 +39,12 @@ impl Cubes for FacadeCubes {
         let handle = mos.cube(user, cube).await.map_err(open_error)?;
         scheduler_cube(&mos, user, handle).map(Arc::new).map_err(open_error)
     }
+
+    async fn open_to_read(&self, user: &UserId, cube: &CubeId) -> std::result::Result<Arc<SchedulerCube>, OpenError> {
+        let mos = self.mos()?;
+        let handle = mos.readable_cube(user, cube).await.map_err(open_error)?;
+        scheduler_cube(&mos, user, handle).map(Arc::new).map_err(open_error)
+    }
 }
 
 /// What is forbidden, deleted or misconfigured does not come back by itself.

@@ -11,14 +11,16 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use mos_core::state::{check_key, checked_text};
-use mos_core::{Document, Expected, LogEntry, Scope, ScopeLifecycle, StateStore, StoreError};
+use mos_core::{
+    ArchivedLog, Document, Expected, LogEntry, Scope, ScopeLifecycle, StateArchive, StateStore, StoreError,
+};
 use redis::Script;
 use serde_json::Value;
 
 use super::RedisQueue;
 use super::connection::{Connection, RedisOptions, Repeat};
 use super::fault::BACKEND;
-use super::key::encode;
+use super::key::{decode, encode};
 use crate::prepare::{closed, late};
 use crate::state::{parse_kept, prepare_entries, unexpected_version};
 
@@ -47,6 +49,8 @@ struct Scripts {
     append: Script,
     entries: Script,
     remove_scope: Script,
+    logs: Script,
+    begin_log: Script,
     generation: Script,
     own: Script,
 }
@@ -62,6 +66,8 @@ impl Scripts {
             append: script!("append", ""),
             entries: script!("entries", " flags=no-writes"),
             remove_scope: script!("remove_scope", " flags=allow-oom"),
+            logs: script!("logs", " flags=no-writes"),
+            begin_log: script!("begin_log", ""),
             generation: script!("generation", " flags=no-writes"),
             own: script!("own", " flags=allow-oom"),
         }
