@@ -3,6 +3,7 @@
 pub(crate) mod data;
 mod pictures;
 mod read;
+mod summary;
 mod version;
 
 pub(crate) use pictures::Looking;

@@ -2,29 +2,26 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 
 use futures::StreamExt;
-use mos_core::ask::ask_json;
-use mos_core::language::detect;
 use mos_core::memory::{SourceKind, SourceMessage};
 use mos_core::reader::CHUNK;
-use mos_core::{FileVersion, MemoryId, MemoryItem, MemoryType, Message, Outcome, answer};
-use serde::Deserialize;
+use mos_core::{FileVersion, MemoryId, MemoryItem, MemoryType, Outcome};
 use serde_json::{Map, Value, json};
 
 use super::data::{Loaded, Loader, NotLoaded};
 use super::pictures::{Looking, image_name, image_value};
+use super::summary::{Summary, evidence, summary};
 use super::version::{chunk_names, lasting_id};
 use crate::chunk::{Chunk, Chunker};
 use crate::fine::Asking;
-use crate::fine::support::{self, Evidence};
+use crate::fine::support;
 use crate::identity::content_name;
 use crate::image::media_type;
 use crate::item::{Draft, FAST, Maker};
 use crate::parse::{self, Document, DocumentImage, DocumentKind, ImageSource, ParseLimits, Position};
 use crate::place::Log;
-use crate::prompts::Prompt;
 use crate::sorted::FilePart;
 
 /// The tag of memories of files.
@@ -32,9 +29,6 @@ pub(super) const FILE: &str = "multimodal:file";
 
 /// The tag of chunks that a model failed to refine.
 const FALLBACK: &str = "fallback";
-
-/// After so many failures in a row a model is not asked about the rest of a file.
-const MAX_FAILURES: usize = 3;
 
 /// Reads files.
 pub(crate) struct FileReader<'a> {
@@ -71,7 +65,7 @@ pub(super) struct Read {
     pub(super) name: Option<String>,
     pub(super) url: Option<String>,
     content: String,
-    title: Option<String>,
+    pub(super) title: Option<String>,
     pub(super) chunks: Vec<Chunk>,
     /// The names of the chunks, in their order.
     names: Vec<String>,
@@ -424,73 +418,6 @@ fn host_of(url: &str) -> Option<String> {
     let host = place.rsplit('@').next()?;
     let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
     Some(name.map_or(host, |(name, _)| name).to_ascii_lowercase())
-}
-
-fn evidence(read: &Read, chunk: &Chunk) -> Evidence {
-    let names = [read.name.as_deref().unwrap_or_default(), read.title.as_deref().unwrap_or_default()];
-    Evidence {
-        text: chunk.text.clone(),
-        names: format!("{}\n{}", names.join("\n"), chunk.position.headings.join("\n")),
-        has_time: false,
-        hidden: Vec::new(),
-    }
-}
-
-/// Asks about one chunk; `None` when it says nothing.
-async fn summary(
-    asking: Asking<'_>,
-    read: &Read,
-    chunk: &Chunk,
-    failures: &AtomicUsize,
-) -> Result<Option<Summary>, String> {
-    if failures.load(Ordering::Relaxed) >= MAX_FAILURES {
-        return Err("the model failed too often".to_owned());
-    }
-    let instructions = Prompt::Document.instructions(detect(&chunk.text), asking.tags, asking.with_example);
-    let name = read.name.as_deref().or(read.title.as_deref()).unwrap_or(&read.id);
-    let text = format!("{name}\n{}\n\n{}", chunk.position.headings.join(" > "), chunk.text);
-    let question = vec![Message::system(instructions), Message::user(text)];
-    let schema = Prompt::Document.schema();
-    match ask_json::<Answer>(asking.model, question, Some(&schema), asking.attempts).await {
-        Ok(answer) => {
-            failures.store(0, Ordering::Relaxed);
-            Ok(answer.0)
-        }
-        Err(error) => {
-            failures.fetch_add(1, Ordering::Relaxed);
-            Err(error.to_string())
-        }
-    }
-}
-
-/// What a model says about a chunk.
-#[derive(Debug)]
-struct Summary {
-    key: Option<String>,
-    value: String,
-    tags: Vec<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(try_from = "Value")]
-struct Answer(Option<Summary>);
-
-impl TryFrom<Value> for Answer {
-    type Error = String;
-
-    fn try_from(value: Value) -> Result<Self, String> {
-        let elements = answer::elements(value, &["memory list", "memory_list", "memories"])?;
-        let Some(map) = elements.first() else { return Ok(Self(None)) };
-        if !map.contains_key("value") && !map.contains_key("memory") {
-            return Err("it has no `value`".to_owned());
-        }
-        let summary = answer::text(map, &["value", "memory"]).map(|value| Summary {
-            key: answer::text(map, &["key"]),
-            value,
-            tags: answer::texts(map, "tags"),
-        });
-        Ok(Self(summary))
-    }
 }
 
 #[cfg(test)]
