@@ -4,7 +4,8 @@ use crate::read::Fields;
 
 section! {
     /// Limits of the tokens (of questions and answers together) that language models may use. A call that begins below a
-    /// limit may end above it; the next one is refused. Days are those of UTC.
+    /// limit may end above it; the next one is refused. Near a limit, calls at the same time wait for each other. Days are
+    /// those of UTC.
     pub struct BudgetConfig {
         /// For each user, in a day.
         omitted user_tokens_per_day: Option<u64>,

@@ -10,7 +10,11 @@ use mos_core::{
     ChatEvent, ChatModel, ChatRequest, ChatStream, ChatUsage, EmbedUse, Embedded, Embedder, EmbeddingSpace, ModelError,
 };
 
+use super::in_flight::Reservation;
 use super::{Payer, TokenSums, UsageMeter};
+
+/// How long an answer is expected to be when the request does not bound it, in tokens.
+const EXPECTED_ANSWER_TOKENS: usize = 1_024;
 
 /// Counts what a model's answers took, and refuses when that was too much.
 #[derive(Debug)]
@@ -41,14 +45,18 @@ impl ChatModel for MeteredChat {
     }
 
     async fn stream(&self, request: ChatRequest) -> Result<ChatStream, ModelError> {
-        self.meter.check(&self.payer)?;
         let prompt_tokens = request.messages.iter().map(|message| estimated_tokens(&message.text())).sum();
+        let longest_answer = request.sampling.as_ref().map_or(EXPECTED_ANSWER_TOKENS, |sampling| sampling.max_tokens);
+        let expected_tokens = u64::try_from(longest_answer).unwrap_or(u64::MAX).saturating_add(prompt_tokens);
+        let reservation = self.meter.reserve(&self.payer, expected_tokens).await?;
         let stream = self.model.stream(request).await?;
         let tally = Tally {
             meter: Arc::clone(&self.meter),
             payer: self.payer.clone(),
             model: self.model.name().to_owned(),
             so_far: TokenSums { calls: 1, prompt_tokens, ..TokenSums::default() },
+            is_counted: false,
+            reservation,
         };
         Ok(Counted { stream, tally }.boxed())
     }
@@ -66,6 +74,8 @@ struct Tally {
     model: String,
     /// An estimate until the model tells.
     so_far: TokenSums,
+    is_counted: bool,
+    reservation: Option<Reservation>,
 }
 
 impl Tally {
@@ -81,9 +91,20 @@ impl Tally {
     }
 }
 
+impl Tally {
+    /// Counts the answer, once, and lets others have what was reserved for it: whoever holds an answer that is over may ask
+    /// for the next.
+    fn count(&mut self) {
+        if !std::mem::replace(&mut self.is_counted, true) {
+            self.meter.record(&self.payer, &self.model, self.so_far);
+        }
+        self.reservation = None;
+    }
+}
+
 impl Drop for Tally {
     fn drop(&mut self) {
-        self.meter.record(&self.payer, &self.model, self.so_far);
+        self.count();
     }
 }
 
@@ -101,8 +122,12 @@ impl Stream for Counted {
             Poll::Ready(Some(Ok(ChatEvent::Text(more)))) => {
                 self.tally.so_far.completion_tokens += estimated_tokens(more);
             }
-            Poll::Ready(Some(Ok(ChatEvent::Done(usage)))) => self.tally.learn(usage),
-            _ => {}
+            Poll::Ready(Some(Ok(ChatEvent::Done(usage)))) => {
+                self.tally.learn(usage);
+                self.tally.count();
+            }
+            Poll::Ready(Some(Err(_)) | None) => self.tally.count(),
+            Poll::Pending => {}
         }
         next
     }

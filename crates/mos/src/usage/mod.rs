@@ -2,10 +2,11 @@
 //!
 //! Invariants: every answer of a model that a user or a cube asked for is counted, also one that was left before its end
 //! (by an estimate then), and every text that an encoder was given for them; a spent budget refuses before a model is
-//! asked.
+//! asked; answers of one process that are asked for at once do not spend together what is left for one.
 //!
 //! Not here: what a model costs.
 
+mod in_flight;
 mod ledger;
 mod metered;
 
@@ -13,14 +14,20 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use mos_config::BudgetConfig;
 use mos_core::{ChatModel, Clock, CubeId, Embedder, MemoryError, ModelError, UserId};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
+use in_flight::{InFlight, Reservation};
 use ledger::Ledger;
 use metered::{MeteredChat, MeteredEmbedder};
+
+/// How long an answer waits for others that may spend the budget.
+const MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// Tokens of models.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,6 +123,9 @@ pub(crate) struct UsageMeter {
     clock: Arc<dyn Clock>,
     budget: Option<BudgetConfig>,
     ledger: Mutex<Ledger>,
+    in_flight: Mutex<InFlight>,
+    /// Told when an answer is over.
+    freed: Notify,
     /// Answers since the beginning of the program that a kept state made shorter.
     n_cached_calls: AtomicU64,
 }
@@ -137,7 +147,14 @@ impl UsageMeter {
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, MemoryError> {
         let ledger = Ledger::open(folder, &today(&*clock))?;
-        Ok(Arc::new(Self { clock, budget, ledger: Mutex::new(ledger), n_cached_calls: AtomicU64::new(0) }))
+        Ok(Arc::new(Self {
+            clock,
+            budget,
+            ledger: Mutex::new(ledger),
+            in_flight: Mutex::default(),
+            freed: Notify::new(),
+            n_cached_calls: AtomicU64::new(0),
+        }))
     }
 
     /// Returns a model whose answers are counted.
@@ -150,23 +167,80 @@ impl UsageMeter {
         Arc::new(MeteredEmbedder::new(embedder, Arc::clone(self), payer))
     }
 
+    /// Returns the right to one more answer; `None` without a budget. Near a limit it waits until what others take is known,
+    /// so that they do not spend together what is left for one.
+    ///
+    /// # Errors
+    /// [`ModelError::BudgetSpent`], when the tokens are used up, or may be by answers that are long on their way.
+    async fn reserve(self: &Arc<Self>, payer: &Payer, expected_tokens: u64) -> Result<Option<Reservation>, ModelError> {
+        if self.budget.is_none() {
+            return Ok(None);
+        }
+        let give_up = tokio::time::sleep(MAX_WAIT);
+        tokio::pin!(give_up);
+        loop {
+            let freed = self.freed.notified();
+            tokio::pin!(freed);
+            // Before the look at the budget: what is freed after it is not missed.
+            freed.as_mut().enable();
+            let too_much = match self.admitted(payer, expected_tokens)? {
+                Ok(reservation) => return Ok(Some(reservation)),
+                Err(too_much) => too_much,
+            };
+            tokio::select! {
+                () = freed => {}
+                () = &mut give_up => return Err(too_much),
+            }
+        }
+    }
+
+    /// Returns the right to one more answer; inside, an error when those on their way may spend the budget.
+    ///
+    /// # Errors
+    /// [`ModelError::BudgetSpent`], when the tokens are used up.
+    fn admitted(
+        self: &Arc<Self>,
+        payer: &Payer,
+        expected_tokens: u64,
+    ) -> Result<Result<Reservation, ModelError>, ModelError> {
+        let day = today(&*self.clock);
+        let ledger = self.caught_up(&day);
+        self.check_all(&ledger, &day, &InFlight::default(), payer)?;
+        let mut in_flight = self.in_flight();
+        if let Err(too_much) = self.check_all(&ledger, &day, &in_flight, payer) {
+            return Ok(Err(too_much));
+        }
+        let number = in_flight.begin(payer.clone(), expected_tokens);
+        Ok(Ok(Reservation::new(Arc::clone(self), number)))
+    }
+
     /// Refuses when the tokens of the user or the cube are used up.
     ///
     /// # Errors
     /// [`ModelError::BudgetSpent`].
+    #[cfg(test)]
     fn check(&self, payer: &Payer) -> Result<(), ModelError> {
-        let Some(budget) = &self.budget else { return Ok(()) };
         let day = today(&*self.clock);
-        let ledger = self.caught_up(&day);
+        self.check_all(&self.caught_up(&day), &day, &InFlight::default(), payer)
+    }
+
+    /// Refuses when what is used and what is on its way reaches a limit of the user or the cube.
+    ///
+    /// # Errors
+    /// [`ModelError::BudgetSpent`].
+    fn check_all(&self, ledger: &Ledger, day: &str, in_flight: &InFlight, payer: &Payer) -> Result<(), ModelError> {
+        let Some(budget) = &self.budget else { return Ok(()) };
         let user = || format!("user `{}`", payer.user);
         let of_user = |account: &Account| account.user == payer.user;
-        check_limit(&ledger, &day, DAILY_USER, budget.user_tokens_per_day, user, of_user)?;
-        check_limit(&ledger, &day, TOTAL_USER, budget.user_tokens_total, user, of_user)?;
+        let expected = in_flight.sum(|other| other.user == payer.user);
+        check_limit(ledger, day, DAILY_USER, budget.user_tokens_per_day, expected, user, of_user)?;
+        check_limit(ledger, day, TOTAL_USER, budget.user_tokens_total, expected, user, of_user)?;
         let Some(cube) = &payer.cube else { return Ok(()) };
         let name = || format!("cube `{cube}`");
         let of_cube = |account: &Account| account.cube.as_ref() == Some(cube);
-        check_limit(&ledger, &day, DAILY_CUBE, budget.cube_tokens_per_day, name, of_cube)?;
-        check_limit(&ledger, &day, TOTAL_CUBE, budget.cube_tokens_total, name, of_cube)
+        let expected = in_flight.sum(|other| other.cube.as_ref() == Some(cube));
+        check_limit(ledger, day, DAILY_CUBE, budget.cube_tokens_per_day, expected, name, of_cube)?;
+        check_limit(ledger, day, TOTAL_CUBE, budget.cube_tokens_total, expected, name, of_cube)
     }
 
     /// Counts an answer.
@@ -238,13 +312,18 @@ impl UsageMeter {
         })
     }
 
-    fn locked(&self) -> std::sync::MutexGuard<'_, Ledger> {
+    fn in_flight(&self) -> MutexGuard<'_, InFlight> {
+        // As with the sums.
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Ledger> {
         // Sums are whole between any two operations: a panic elsewhere does not spoil them.
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The ledger with all that was counted here, and what other processes have counted meanwhile.
-    fn caught_up(&self, day: &str) -> std::sync::MutexGuard<'_, Ledger> {
+    fn caught_up(&self, day: &str) -> MutexGuard<'_, Ledger> {
         let mut ledger = self.locked();
         ledger.write_held();
         ledger.catch_up(day);
@@ -275,6 +354,7 @@ fn check_limit(
     day: &str,
     what: Limit,
     limit: Option<u64>,
+    expected: u64,
     whose: impl Fn() -> String,
     is_counted: impl Fn(&Account) -> bool,
 ) -> Result<(), ModelError> {
@@ -282,7 +362,7 @@ fn check_limit(
     let accounts = ledger.accounts().filter(|(account, _)| is_counted(account));
     let used = accounts
         .filter(|(account, _)| !what.is_daily || account.day == day)
-        .fold(0_u64, |sum, (_, tokens)| sum.saturating_add(tokens.total()));
+        .fold(expected, |sum, (_, tokens)| sum.saturating_add(tokens.total()));
     if used < limit {
         return Ok(());
     }

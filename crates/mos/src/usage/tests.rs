@@ -152,6 +152,50 @@ async fn answers_are_counted_also_when_they_are_left() {
     assert_eq!(inner.requests().len(), 1, "no model is asked");
 }
 
+fn asked() -> ChatRequest {
+    ChatRequest { messages: vec![Message::user("123")], ..ChatRequest::default() }
+}
+
+#[tokio::test]
+async fn two_answers_at_once_do_not_both_spend_what_is_left_for_one() {
+    for (n_events, is_spent) in [(0, false), (1, true)] {
+        let meter = meter(None, BudgetConfig { user_tokens_total: Some(5), ..unlimited() }, START_S);
+        let inner = Arc::new(ScriptedChat::new(["123456789012", "the second"]));
+        let model = meter.metered(inner.clone(), payer("ann", None));
+        let mut first = model.stream(asked()).await.unwrap();
+        let mut second = model.stream(asked());
+        assert!(futures::poll!(&mut second).is_pending(), "what the first one takes is not known");
+        let other = meter.metered(Arc::new(ScriptedChat::new(["x"])), payer("bob", None));
+        other.complete(asked()).await.unwrap();
+        assert_eq!(inner.requests().len(), 1, "the model was not asked a second time");
+        for _ in 0..n_events {
+            first.next().await.unwrap().unwrap();
+        }
+        drop(first);
+        let refused = second.await.err();
+        let is_refused = matches!(refused, Some(ModelError::BudgetSpent { used: 5, limit: 5, .. }));
+        assert_eq!((is_refused, refused.is_some()), (is_spent, is_spent), "{refused:?}");
+        assert_eq!(inner.requests().len(), if is_spent { 1 } else { 2 });
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_over_keeps_nobody_waiting() {
+    let meter = meter(None, BudgetConfig { cube_tokens_per_day: Some(5), ..unlimited() }, START_S);
+    let inner = Arc::new(ScriptedChat::new(["one"; 20]));
+    let model = meter.metered(inner.clone(), payer("ann", Some("a")));
+    let mut first = model.stream(asked()).await.unwrap();
+    while let Some(event) = first.next().await {
+        event.unwrap();
+    }
+    model.complete(asked()).await.unwrap();
+    drop(first);
+    let all = futures::future::join_all((0..10).map(|_| model.complete(asked()))).await;
+    assert!(all.iter().all(Result::is_ok), "near a limit they wait for each other: {all:?}");
+    let usage = meter.of_user(&UserId::from("ann"));
+    assert_eq!((usage.total.calls, inner.requests().len()), (12, 12), "each is counted once");
+}
+
 /// An encoder whose tokens are words.
 #[derive(Debug)]
 struct Telling;
