@@ -1,5 +1,6 @@
 //! One way to ask a server: bounded waits, bounded retries, sorted errors, masked secrets.
 
+use std::cmp::Reverse;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
@@ -17,15 +18,21 @@ use crate::secret::Secret;
 pub(crate) struct Refusal {
     pub(crate) error: ModelError,
     pub(crate) may_pass: bool,
+    /// How long the server asks to be left alone.
+    pub(crate) retry_after: Option<Duration>,
 }
 
 impl Refusal {
     pub(crate) fn lasting(error: ModelError) -> Self {
-        Self { error, may_pass: false }
+        Self { error, may_pass: false, retry_after: None }
     }
 
     pub(crate) fn passing(error: ModelError) -> Self {
-        Self { error, may_pass: true }
+        let retry_after = match &error {
+            ModelError::RateLimited { retry_after } => *retry_after,
+            _ => None,
+        };
+        Self { error, may_pass: true, retry_after }
     }
 }
 
@@ -35,7 +42,8 @@ pub(crate) struct Server {
     base: Url,
     headers: HeaderMap,
     parameters: Vec<(String, String)>,
-    /// Texts that must not be shown, wherever they turn up.
+    /// Texts that must not be shown, wherever they turn up; the longest first, so that of one that holds another nothing is
+    /// left over.
     secrets: Vec<Secret>,
     pub(crate) options: HttpOptions,
     /// What to do when the model is unknown.
@@ -95,6 +103,7 @@ impl Server {
             .build()
             .map_err(|error| ModelError::Internal { context: "preparing HTTP", source: error.into() })?;
         secrets.retain(|secret| !secret.is_empty());
+        longest_first(&mut secrets);
         let parameters = options.parameters.clone();
         Ok(Self { client, base, headers, parameters, secrets, options: options.http.clone(), missing_model })
     }
@@ -103,6 +112,7 @@ impl Server {
     pub(crate) fn hide(&mut self, secret: Secret) {
         if !secret.is_empty() {
             self.secrets.push(secret);
+            longest_first(&mut self.secrets);
         }
     }
 
@@ -187,6 +197,7 @@ impl Server {
                 error: ModelError::Unavailable(format!("{place} failed with status {status}: {said}")),
                 // What is not implemented now will not be soon.
                 may_pass: status != 501 && status != 505,
+                retry_after,
             },
             _ if code.is_some_and(|code| code.is_redirection()) => Refusal::lasting(ModelError::Invalid(format!(
                 "{place} answers with a redirect (status {status}); configure the address that it leads to"
@@ -297,19 +308,14 @@ impl Retries<'_> {
     /// # Errors
     /// The refusal's own error, when a repetition would not help, or the repetitions or the time are used up.
     pub(crate) async fn wait_after(&mut self, refusal: Refusal) -> Result<(), ModelError> {
-        let Refusal { error, may_pass } = refusal;
+        let Refusal { error, may_pass, retry_after } = refusal;
         let options = &self.server.options;
-        let asked = match &error {
+        let asked = match retry_after {
             // A little more than asked for: others were told the same moment.
-            ModelError::RateLimited { retry_after: Some(asked) } => {
-                asked.saturating_add(spread(self.wait).min(Duration::from_secs(1)))
-            }
-            _ => spread(self.wait),
+            Some(asked) => asked.saturating_add(spread(self.wait).min(Duration::from_secs(1))),
+            None => spread(self.wait),
         };
-        let is_patient = match &error {
-            ModelError::RateLimited { retry_after: Some(asked) } => *asked <= options.max_backoff,
-            _ => true,
-        };
+        let is_patient = retry_after.is_none_or(|asked| asked <= options.max_backoff);
         let is_worth_it = may_pass && self.n_repeated < options.max_retries && is_patient;
         if !is_worth_it || self.started.elapsed() + asked >= options.total_timeout {
             return Err(error);
@@ -325,6 +331,10 @@ impl Retries<'_> {
         self.wait = (self.wait * 2).min(options.max_backoff);
         Ok(())
     }
+}
+
+fn longest_first(secrets: &mut [Secret]) {
+    secrets.sort_by_key(|secret| Reverse(secret.expose().len()));
 }
 
 /// Returns `wait` without up to half of it, by chance.
@@ -372,6 +382,18 @@ pub(crate) fn is_media(response: &Response, media: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_secret_that_holds_another_nothing_is_shown() {
+        let mut options = ServerOptions::new("http://localhost:1/v1");
+        options.headers = vec![("x-tenant".to_owned(), Secret::new("acme-key"))];
+        options.api_key = Some(Secret::new("acme-key-7f3a"));
+        let mut server = Server::open(&options, String::new()).unwrap();
+        server.hide(Secret::new("acme-key-7f3a-more"));
+        let said = "keys acme-key-7f3a-more, acme-key-7f3a and acme-key are unknown";
+        let shown = server.message(&Value::Null, said.as_bytes());
+        assert_eq!(shown, "keys ********, ******** and ******** are unknown");
+    }
 
     #[test]
     fn waits_are_spread_over_the_second_half() {

@@ -85,6 +85,8 @@ pub enum Fault {
     Status(u16, Value),
     /// 429, with this `Retry-After` when given.
     RateLimited(Option<u64>),
+    /// 503, with this `Retry-After`.
+    Busy(u64),
     /// Nothing is sent for this long.
     SlowFirstByte(Duration),
     /// This long between any two pieces of a stream.

@@ -209,6 +209,10 @@ async fn retries_end() {
         let limited = error(&model).await;
         assert!(matches!(limited, ModelError::RateLimited { retry_after: Some(wait) } if wait.as_secs() == 3600));
         assert_eq!(at.requests().len(), 4);
+        // Whether it calls that too many requests or too much to do.
+        at.fault(Fault::Busy(3600));
+        assert!(matches!(error(&model).await, ModelError::Unavailable(text) if text.contains("overloaded")));
+        assert_eq!(at.requests().len(), 5, "{format:?}");
         let body = json!({"error": {"code": "insufficient_quota"}});
         at.fault(Fault::Status(429, body));
         assert!(matches!(error(&model).await, ModelError::Denied(_)));

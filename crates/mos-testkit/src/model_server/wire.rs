@@ -47,6 +47,12 @@ pub(super) async fn refuse(fault: Option<&Fault>) -> Option<Response> {
             }
             Some(response)
         }
+        Fault::Busy(after) => {
+            let body = Json(json!({"error": {"message": "overloaded", "type": "server_error"}}));
+            let mut response = (StatusCode::SERVICE_UNAVAILABLE, body).into_response();
+            response.headers_mut().insert(header::RETRY_AFTER, (*after).into());
+            Some(response)
+        }
         Fault::SlowFirstByte(wait) => {
             tokio::time::sleep(*wait).await;
             None
