@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use mos::{Environment, Mos};
-use mos_config::{Purpose, Settings, process_environment};
+use mos_config::store::MemoryStore;
+use mos_config::{Purpose, Settings, StoreConfig, process_environment};
 use mos_core::{CubeId, UserId};
 
 use crate::arguments::{Arguments, Command};
@@ -12,6 +13,9 @@ use crate::output::Output;
 
 /// The name that tells where the settings are.
 const CONFIG_VARIABLE: &str = "MOS_CONFIG";
+
+/// The file of the record in the data folder.
+const DATABASE: &str = "mos.db";
 
 /// Who asks, about what, and how to answer.
 #[derive(Clone, Debug)]
@@ -50,11 +54,72 @@ impl Context {
     /// Opens the facade on the data directory. A scheduler that the settings ask for takes messages and handles none: most
     /// commands end before it would have begun.
     pub(crate) async fn open(&self) -> anyhow::Result<Mos> {
-        let mut builder = Mos::builder(self.settings.clone()).start_scheduler(false);
+        self.open_with(self.settings.clone()).await
+    }
+
+    async fn open_with(&self, settings: Settings) -> anyhow::Result<Mos> {
+        let mut builder = Mos::builder(settings).start_scheduler(false);
         if let Some(folder) = &self.data_dir {
             builder = builder.data_dir(folder);
         }
         builder.build().await.context("cannot open the memories")
+    }
+
+    /// Opens the facade for a look that stores nothing, and returns the cube that is meant; where that does not exist yet, an
+    /// empty one in memory.
+    pub(crate) async fn open_to_look(&self) -> anyhow::Result<(Mos, CubeId)> {
+        if self.has_records()? {
+            let mos = self.open().await?;
+            if let Some(cube) = self.known_cube(&mos).await? {
+                return Ok((mos, cube));
+            }
+        }
+        let defaults = Settings::default();
+        let settings = Settings {
+            store: StoreConfig::Memory(Box::new(MemoryStore {})),
+            vectors: defaults.vectors,
+            user_manager: defaults.user_manager,
+            queue: None,
+            mem_scheduler: None,
+            enable_mem_scheduler: false,
+            ..self.settings.clone()
+        };
+        let mos = self.open_with(settings).await?;
+        mos.ensure_user(&self.user).await?;
+        let cube = match &self.cube {
+            Some(cube) => {
+                mos.ensure_cube(&self.user, cube).await?;
+                cube.clone()
+            }
+            None => mos.ensure_default_cube(&self.user).await?,
+        };
+        Ok((mos, cube))
+    }
+
+    /// Whether anything was stored yet. What a server keeps is not known before it is asked.
+    fn has_records(&self) -> anyhow::Result<bool> {
+        let StoreConfig::Sqlite(store) = &self.settings.store else { return Ok(true) };
+        let file = match (&self.data_dir, &store.path) {
+            (Some(folder), _) => folder.join(DATABASE),
+            (None, Some(file)) => file.clone(),
+            (None, None) => mos::data_dir(&self.settings)?.join(DATABASE),
+        };
+        Ok(file.exists())
+    }
+
+    /// Returns the cube that is meant, when it exists and the user may read it.
+    async fn known_cube(&self, mos: &Mos) -> anyhow::Result<Option<CubeId>> {
+        if !mos.has_user(&self.user).await? {
+            return Ok(None);
+        }
+        let Some(cube) = &self.cube else {
+            return match mos.default_cube(&self.user).await {
+                Err(mos::Error::NoCube(_)) => Ok(None),
+                found => Ok(Some(found?)),
+            };
+        };
+        let readable = mos.user_info(&self.user).await?.accessible_cubes;
+        Ok(readable.iter().any(|known| known.cube_id == *cube).then(|| cube.clone()))
     }
 
     /// Makes the user and the cube that are meant, when they do not exist yet, and returns the cube.

@@ -265,7 +265,8 @@ fn a_folder_of_files_is_read_once() {
     let shown = stdout(data, &["add", "--dry-run", "--file", &path]);
     assert!(shown.contains("would remember") && shown.contains("Central Park"), "{shown}");
     assert!(shown.contains("broken.pdf") && shown.contains("not kept"), "{shown}");
-    assert_eq!(json(data, &["list"])["text_mem"][0]["memories"].as_array().unwrap().len(), 0);
+    let made: Vec<_> = std::fs::read_dir(data).unwrap().collect();
+    assert!(made.is_empty(), "a look stores nothing: {made:?}");
     let refused = failure(data, &["add", "--file", &path]);
     assert!(refused.contains("1 items could not be kept"), "{refused}");
     std::fs::remove_file(folder.join("broken.pdf")).unwrap();
@@ -277,6 +278,9 @@ fn a_folder_of_files_is_read_once() {
     let n_memories = count();
     let again = stdout(data, &["add", "--file", &path]);
     assert!(again.contains("known before") && count() == n_memories, "{again}");
+    let seen = stdout(data, &["add", "--dry-run", "--file", &path, "--user", "bob", "--cube", "new"]);
+    assert!(seen.contains("would remember"), "{seen}");
+    assert!(!json(data, &["user", "list"]).to_string().contains("bob"), "a look makes no users");
     let found = json(data, &["search", "what is the name of my pet"]);
     assert!(found["text_mem"][0]["memories"][0]["memory"].as_str().unwrap().contains("Max"), "{found}");
     let refused = failure(data, &["add", "--file", &folder.join("none.md").display().to_string()]);
