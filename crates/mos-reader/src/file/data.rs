@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use mos_core::{Fetcher, FileData, Sources};
+use tokio::io::AsyncReadExt as _;
 
 use crate::fetch::{base64_bytes, data_url};
 
@@ -118,8 +119,11 @@ impl Loader<'_> {
             return Err(NotLoaded::because(format!("{} is no file", path.display())));
         }
         self.check_size(usize::try_from(metadata.len()).unwrap_or(usize::MAX))?;
-        let bytes = tokio::fs::read(path).await.map_err(failed)?;
-        // It may have grown meanwhile.
+        // It may grow meanwhile, and some files hold more than they tell: reading ends one byte beyond the limit.
+        let most = u64::try_from(self.max_bytes).unwrap_or(u64::MAX).saturating_add(1);
+        let mut bytes = Vec::new();
+        let file = tokio::fs::File::open(path).await.map_err(failed)?;
+        file.take(most).read_to_end(&mut bytes).await.map_err(failed)?;
         self.check_size(bytes.len())?;
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
         Ok(Loaded { bytes, name, url: None })
@@ -238,6 +242,16 @@ mod tests {
         std::fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
         let refused = loader(true).load(&FileData::Path(path)).await.unwrap_err();
         assert_eq!(refused.reason, "it has 1099511627776 bytes; at most 1000 are read, so give it in parts");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_file_that_holds_more_than_it_tells_is_not_read_whole() {
+        // It tells that it is empty, and holds a line for every area of the memory of this process.
+        let path = PathBuf::from("/proc/self/maps");
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
+        let refused = loader(true).load(&FileData::Path(path)).await.unwrap_err();
+        assert_eq!(refused.reason, "it has 1001 bytes; at most 1000 are read, so give it in parts");
     }
 
     #[tokio::test]
