@@ -5,7 +5,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use mos_core::language::detect;
 use mos_core::memory::SourceMessage;
 use mos_core::{
     ChatModel, Clock, Fetcher, MemReader, MemoryError, MemoryItem, MemoryType, Outcome, ReadInput, ReadMode, Reading,
@@ -27,7 +26,7 @@ use crate::quarantine::{checked, kept_apart, reason_of_turn};
 use crate::skill::{SkillLimits, SkillReader, UPLOADED, read_archive};
 use crate::sorted::{FilePart, Sorted, sort};
 use crate::tools::{TrajectoryReader, check_calls, tool_schemas};
-use crate::turn::{Turn, language_code};
+use crate::turn::{Turn, language_code, language_of};
 use crate::window::{Window, windows};
 
 /// The most windows of one input that a model is asked about.
@@ -275,12 +274,11 @@ impl Reader {
     }
 
     async fn images(&self, work: &Work<'_>, reading: &mut Reading, log: &mut Log) {
-        let said: Vec<&str> = work.sorted.turns.iter().map(|turn| turn.text.as_str()).collect();
         let reader = ImageReader {
             loader: self.loader(work.input),
             maker: work.maker,
             asking: self.asking(self.parts.image_model.as_ref(), work.input),
-            language: detect(&said.join("\n")),
+            language: language_of(&work.sorted.turns),
         };
         for image in &work.sorted.images {
             reading.raw.push(reader.reference(image));

@@ -1,7 +1,8 @@
 //! One message of a conversation, ready to be cut into windows.
 
+use mos_core::Role;
+use mos_core::language::{self, Language};
 use mos_core::memory::SourceMessage;
-use mos_core::{Role, language};
 use serde_json::Value;
 
 use crate::place::Place;
@@ -97,6 +98,34 @@ impl Turn {
     }
 }
 
+/// Returns the language in which people talk in these turns. Calls of tools, what tools return, and addresses are in no
+/// language, unless there is nothing else.
+pub(crate) fn language_of<'a>(turns: impl IntoIterator<Item = &'a Turn>) -> Language {
+    let (mut spoken, mut all) = (String::new(), String::new());
+    for turn in turns {
+        let is_spoken = |source: &&SourceMessage| turn.role != Role::Tool && source.kind != "tool_calls";
+        for text in turn.sources.iter().filter(is_spoken).filter_map(|source| source.content.as_deref()) {
+            push_without_addresses(&mut spoken, text);
+        }
+        all.push_str(&turn.text);
+        all.push('\n');
+    }
+    let has_words = spoken.chars().any(char::is_alphabetic);
+    language::detect(if has_words { &spoken } else { &all })
+}
+
+fn push_without_addresses(spoken: &mut String, text: &str) {
+    let mut parts = text.split("://");
+    spoken.push_str(parts.next().unwrap_or_default());
+    for part in parts {
+        // The scheme stands before the mark, the rest of the address behind it.
+        let end = spoken.trim_end_matches(|letter: char| letter.is_ascii_alphanumeric()).len();
+        spoken.truncate(end);
+        spoken.push_str(part.trim_start_matches(|letter: char| letter.is_ascii_graphic()));
+    }
+    spoken.push('\n');
+}
+
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -104,8 +133,8 @@ fn one_line(text: &str) -> String {
 /// The code of a text's language in sources.
 pub(crate) fn language_code(text: &str) -> Value {
     Value::from(match language::detect(text) {
-        language::Language::English => "en",
-        language::Language::Chinese => "zh",
+        Language::English => "en",
+        Language::Chinese => "zh",
     })
 }
 
@@ -229,6 +258,27 @@ mod tests {
         assert_eq!(turn(0, Role::Tool, "{}").line(), "tool: {}\n");
         said.text = "Hi.".to_owned();
         assert_eq!(said.line(), "user Ann [3]: [2 May 2026]: Hi.\n");
+    }
+
+    #[test]
+    fn the_language_is_that_of_people_and_not_of_their_tools() {
+        let asked = turn(0, Role::User, "帮我查一下北京明天的天气");
+        let quoted = "[tool_calls]: [{\"name\": \"get_weather_forecast\", \"arguments\": {\"city\": \"Beijing\"}}]";
+        let mut call = turn(1, Role::Assistant, quoted);
+        call.sources[0].kind = "tool_calls".to_owned();
+        let result = turn(2, Role::Tool, "{\"forecast\": \"sunny with a light breeze from the north\"}");
+        assert_eq!(language_of([&asked, &call, &result]), Language::Chinese);
+        let (english, page) = (turn(0, Role::User, "What does it say?"), turn(1, Role::Tool, "明天北京晴，气温十五度"));
+        assert_eq!(language_of([&english, &page]), Language::English);
+        assert_eq!(language_of([&call, &page]), Language::English, "there is nothing else to go by");
+        assert_eq!(language_of([&page]), Language::Chinese);
+        let address = turn(
+            0,
+            Role::User,
+            "请看https://example.org/a/very/long/path?with=words，还有 http://b.example.org/more 谢谢",
+        );
+        assert_eq!(language_of([&address]), Language::Chinese);
+        assert_eq!(language_of(std::iter::empty()), Language::English);
     }
 
     #[test]

@@ -2,9 +2,11 @@
 
 use std::ops::Range;
 
+use mos_core::language::Language;
+
 use crate::chunk::{Chunker, TokenCounter};
 use crate::options::ConversationCut;
-use crate::turn::Turn;
+use crate::turn::{Turn, language_of};
 
 /// Turns that become one memory, and that a model is shown together.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +24,11 @@ impl Window {
     pub(crate) fn numbered(&self) -> String {
         let lines = self.turns.iter().enumerate().map(|(index, turn)| turn.numbered(index + 1));
         lines.collect::<Vec<_>>().join("\n")
+    }
+
+    /// The language in which people talk in it.
+    pub(crate) fn language(&self) -> Language {
+        language_of(&self.turns)
     }
 
     /// What was said, without who and when.

@@ -2,7 +2,6 @@
 
 use futures::StreamExt;
 use mos_core::ask::ask_json;
-use mos_core::language::detect;
 use mos_core::memory::{SourceKind, SourceMessage};
 use mos_core::{ChatModel, MemoryItem, MemoryType, Message, Role, answer};
 use serde::Deserialize;
@@ -57,7 +56,7 @@ async fn draw_window(
     checking: Option<Asking<'_>>,
 ) -> Drawn {
     let mut drawn = Drawn::default();
-    let language = detect(&window.said());
+    let language = window.language();
     let instructions = Prompt::Conversation.instructions(language, asking.tags, asking.with_example);
     let question = vec![Message::system(instructions), Message::user(window.numbered())];
     let schema = Prompt::Conversation.schema();

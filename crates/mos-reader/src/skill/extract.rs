@@ -1,7 +1,6 @@
 //! Skills that a model finds in a conversation.
 
 use mos_core::ask::ask_json;
-use mos_core::language::detect;
 use mos_core::{MemoryItem, Message, answer};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -62,7 +61,7 @@ impl SkillReader<'_> {
     }
 
     async fn ask(&self, window: &Window) -> Result<Vec<Found>, String> {
-        let language = detect(&window.said());
+        let language = window.language();
         let instructions = Prompt::Skill.instructions(language, self.asking.tags, self.asking.with_example);
         let question = vec![Message::system(instructions), Message::user(window.numbered())];
         let schema = Prompt::Skill.schema();

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use mos_core::ask::ask_json;
-use mos_core::language::detect;
+use mos_core::language::Language;
 use mos_core::memory::SourceKind;
 use mos_core::{MemoryItem, MemoryType, Message, Outcome, Role, answer};
 use serde::Deserialize;
@@ -14,7 +14,7 @@ use crate::fine::support::{self, Evidence};
 use crate::item::{Draft, Maker};
 use crate::place::Log;
 use crate::prompts::Prompt;
-use crate::turn::Turn;
+use crate::turn::{Turn, language_of};
 
 /// The most characters of one call, result or message in a trajectory.
 const MAX_STEP_CHARS: usize = 2_000;
@@ -55,7 +55,7 @@ impl TrajectoryReader<'_> {
         let mut items = Vec::new();
         for trajectory in trajectories(turns) {
             let text = text(&trajectory);
-            let lesson = match self.lesson(&text).await {
+            let lesson = match self.lesson(&text, language_of(trajectory.iter().copied())).await {
                 Ok(lesson) => supported(lesson, &text, log),
                 Err(reason) => {
                     let place = trajectory.first().map(|turn| turn.place);
@@ -70,8 +70,8 @@ impl TrajectoryReader<'_> {
         items
     }
 
-    async fn lesson(&self, text: &str) -> Result<Lesson, String> {
-        let instructions = Prompt::Trajectory.instructions(detect(text), self.asking.tags, self.asking.with_example);
+    async fn lesson(&self, text: &str, language: Language) -> Result<Lesson, String> {
+        let instructions = Prompt::Trajectory.instructions(language, self.asking.tags, self.asking.with_example);
         let question = vec![Message::system(instructions), Message::user(text)];
         let schema = Prompt::Trajectory.schema();
         let asked = ask_json(self.asking.model, question, Some(&schema), self.asking.attempts).await;
