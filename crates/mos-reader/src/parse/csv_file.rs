@@ -68,7 +68,7 @@ pub(super) fn parse(text: &str, limits: &ParseLimits) -> Result<Document, ParseE
         .flexible(true)
         .from_reader(text.as_bytes());
     let mut tables = Tables::new(Position::default());
-    let (mut number, mut n_cells, mut n_bytes) = (0_u32, 0, 0);
+    let (mut number, mut n_cells, mut n_bytes, mut n_told) = (0_u32, 0, 0, 0);
     for record in reader.records() {
         number = number.saturating_add(1);
         let record = record.map_err(|error| ParseError::corrupt(kind, format!("row {number}: {error}")))?;
@@ -76,7 +76,8 @@ pub(super) fn parse(text: &str, limits: &ParseLimits) -> Result<Document, ParseE
         n_bytes += record.as_slice().len();
         limits.check_text(kind, n_bytes)?;
         let cells = record.iter().take(MAX_COLUMNS).map(str::to_owned).collect();
-        tables.row(number, cells, &mut document);
+        n_told += tables.row(number, cells, &mut document);
+        limits.check_text(kind, n_told)?;
     }
     tables.finish(&mut document);
     Ok(document)
@@ -100,6 +101,14 @@ mod tests {
         let document = parse("name,says\nAnn,\"hi, \"\"you\"\"\"\n", &ParseLimits::default()).unwrap();
         assert_eq!(document.blocks[0].text, "| name | says |\n| --- | --- |\n| Ann | hi, \"you\" |");
         assert_eq!(document.blocks[0].position.row, Some(2));
+    }
+
+    #[test]
+    fn a_long_head_over_many_rows_is_refused_before_it_fills_the_memory() {
+        // Repeated over every 20 rows, the head would take gigabytes.
+        let text = format!("{},b\n{}", "a".repeat(1 << 20), "1,2\n".repeat(200_000));
+        let error = parse(&text, &ParseLimits::default()).unwrap_err();
+        assert!(matches!(error, ParseError::TooMuch { what: "bytes of text", .. }), "{error}");
     }
 
     #[test]

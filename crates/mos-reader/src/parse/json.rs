@@ -3,12 +3,13 @@
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
+use super::markdown::Outline;
 use super::{Document, DocumentKind, ParseError, ParseLimits, Position};
 
 const KIND: DocumentKind = DocumentKind::Json;
 
 /// How deep objects and lists are taken apart into blocks; what lies deeper stays with what it is in.
-const BLOCK_DEPTH: usize = 3;
+const BLOCK_DEPTH: u8 = 3;
 
 /// Lines that are tried to tell lists of lines from other texts.
 const SAMPLE_LINES: usize = 5;
@@ -31,11 +32,12 @@ fn is_list_of_lines(text: &str) -> bool {
 /// # Errors
 /// [`ParseError::Corrupt`] for a damaged line or too many levels, [`ParseError::TooMuch`] for too much text.
 pub(super) fn parse(text: &str, limits: &ParseLimits) -> Result<Document, ParseError> {
-    let mut blocks = Blocks { document: Document::new(KIND), n_bytes: 0, limits };
+    let outline = Outline::of(text.len());
+    let mut blocks = Blocks { document: Document::new(KIND), outline, n_bytes: 0, limits };
     if is_value(text.trim_start()) {
         let value: Value = serde_json::from_str(text).map_err(|error| ParseError::corrupt(KIND, error.to_string()))?;
         blocks.document.title = value.get("title").and_then(Value::as_str).map(str::to_owned);
-        blocks.value(&value, &[], 0)?;
+        blocks.value(&value, 0)?;
         return Ok(blocks.document);
     }
     for (number, line) in (1_u32..).zip(text.lines()) {
@@ -51,17 +53,19 @@ pub(super) fn parse(text: &str, limits: &ParseLimits) -> Result<Document, ParseE
 
 struct Blocks<'a> {
     document: Document,
+    /// The keys that lead to a value.
+    outline: Outline,
     n_bytes: usize,
     limits: &'a ParseLimits,
 }
 
 impl Blocks<'_> {
-    fn value(&mut self, value: &Value, path: &[String], depth: usize) -> Result<(), ParseError> {
-        let position = Position { headings: path.to_vec(), ..Position::default() };
+    fn value(&mut self, value: &Value, depth: u8) -> Result<(), ParseError> {
         match value {
             Value::Array(entries) if depth < BLOCK_DEPTH && entries.iter().any(is_nested) => {
                 for (number, entry) in (1_u32..).zip(entries) {
-                    self.push(entry, Position { row: Some(number), ..position.clone() })?;
+                    let position = Position { row: Some(number), ..self.position() };
+                    self.push(entry, position)?;
                 }
                 Ok(())
             }
@@ -69,20 +73,28 @@ impl Blocks<'_> {
                 let (nested, plain): (Vec<_>, Vec<_>) = fields.iter().partition(|(_, value)| is_nested(value));
                 let plain: Map<String, Value> =
                     plain.into_iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+                let position = self.position();
                 self.push(&Value::Object(plain), position)?;
                 for (key, value) in nested {
-                    let path: Vec<String> = path.iter().cloned().chain([key.clone()]).collect();
-                    self.value(value, &path, depth + 1)?;
+                    self.outline.enter(depth + 1, key);
+                    self.value(value, depth + 1)?;
                 }
                 Ok(())
             }
-            _ => self.push(value, position),
+            _ => {
+                let position = self.position();
+                self.push(value, position)
+            }
         }
+    }
+
+    fn position(&self) -> Position {
+        Position { headings: self.outline.headings(), ..Position::default() }
     }
 
     fn push(&mut self, value: &Value, position: Position) -> Result<(), ParseError> {
         let mut text = String::new();
-        flatten(value, "", &mut text);
+        flatten(value, "", &mut text, self.limits.max_text_bytes);
         self.n_bytes += text.len();
         self.limits.check_text(KIND, self.n_bytes)?;
         self.document.push(&text, position, false);
@@ -99,17 +111,25 @@ fn is_nested(value: &Value) -> bool {
     }
 }
 
-fn flatten(value: &Value, path: &str, out: &mut String) {
+/// Adds a line for each value in `value`; no more once these are longer than `most` bytes. Every line begins with its path, so
+/// that a long key over many values is much longer than the file.
+fn flatten(value: &Value, path: &str, out: &mut String, most: usize) {
     match value {
         Value::Object(fields) => {
             for (key, value) in fields {
+                if out.len() > most {
+                    return;
+                }
                 let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-                flatten(value, &path, out);
+                flatten(value, &path, out, most);
             }
         }
         Value::Array(entries) if is_nested(value) => {
             for (index, entry) in entries.iter().enumerate() {
-                flatten(entry, &format!("{path}[{index}]"), out);
+                if out.len() > most {
+                    return;
+                }
+                flatten(entry, &format!("{path}[{index}]"), out, most);
             }
         }
         Value::Array(entries) => {
@@ -171,6 +191,20 @@ mod tests {
             blocks(text),
             [(String::new(), "a: 1".to_owned(), Some(1)), (String::new(), "a[0]: 1, 2\na[1]: 3".to_owned(), Some(3))]
         );
+    }
+
+    #[test]
+    fn a_long_key_over_many_values_does_not_fill_the_memory() {
+        let key = "k".repeat(1 << 20);
+        let entries = vec!["{\"a\":1}"; 20_000].join(",");
+        let document = parse(&format!("{{\"{key}\":[{entries}]}}"), &ParseLimits::default()).unwrap();
+        assert_eq!(document.blocks.len(), 20_000);
+        let n_bytes: usize = document.blocks.iter().flat_map(|block| &block.position.headings).map(String::len).sum();
+        assert!(n_bytes > 0 && n_bytes < 32 << 20, "{n_bytes}");
+        let fields: Vec<String> = (0..20_000).map(|number| format!("\"f{number}\":1")).collect();
+        let text = format!("[{{\"{key}\":{{{}}}}}]", fields.join(","));
+        let error = parse(&text, &ParseLimits::default()).unwrap_err();
+        assert!(matches!(error, ParseError::TooMuch { what: "bytes of text", .. }), "{error}");
     }
 
     #[test]

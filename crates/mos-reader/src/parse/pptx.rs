@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::archive::Archive;
 use super::guard::Stop;
 use super::images::mark;
+use super::markdown::Outline;
 use super::package::{self, Relation};
 use super::xml::{Grids, Node, attribute, attribute_with_prefix, grid_markdown, walk};
 use super::{Document, DocumentImage, DocumentKind, ImageSource, ParseError, ParseLimits, Position};
@@ -12,9 +13,14 @@ use super::{Document, DocumentImage, DocumentKind, ImageSource, ParseError, Pars
 const KIND: DocumentKind = DocumentKind::Pptx;
 const PRESENTATION: &str = "ppt/presentation.xml";
 
+/// Slides stand beside each other.
+const TITLE_LEVEL: u8 = 1;
+
 /// # Errors
 /// [`ParseError`] for a damaged, locked or oversized file.
 pub(super) fn parse(bytes: Vec<u8>, limits: &ParseLimits, stop: &Stop) -> Result<Document, ParseError> {
+    // Titles stand beside all that is on their slides: together they take no more than some times the file.
+    let mut outline = Outline::of(bytes.len());
     let mut archive = Archive::open(KIND, bytes, limits)?;
     let mut document = Document::new(KIND);
     document.title = package::title(&mut archive, KIND)?;
@@ -30,16 +36,18 @@ pub(super) fn parse(bytes: Vec<u8>, limits: &ParseLimits, stop: &Stop) -> Result
         };
         let n_before = document.blocks.len();
         let relations = package::relations(&mut archive, KIND, name)?;
-        let mut headings = Vec::new();
+        outline.enter(TITLE_LEVEL, "");
+        let mut has_title = false;
         for shape in shapes(&xml)? {
-            if shape.is_title && headings.is_empty() {
-                headings.push(shape.text.replace('\n', " "));
-                document.title.get_or_insert_with(|| headings[0].clone());
-                let position = Position { slide: Some(slide), headings: headings.clone(), ..Position::default() };
-                document.push(&format!("## {}", headings[0]), position, true);
+            if shape.is_title && !has_title {
+                has_title = true;
+                let title = shape.text.replace('\n', " ");
+                outline.enter(TITLE_LEVEL, &title);
+                document.push(&format!("## {title}"), position(slide, &outline), true);
+                document.title.get_or_insert(title);
                 continue;
             }
-            let position = Position { slide: Some(slide), headings: headings.clone(), ..Position::default() };
+            let position = position(slide, &outline);
             match &shape.image {
                 None => document.push(&shape.text, position, false),
                 Some(id) => {
@@ -50,12 +58,16 @@ pub(super) fn parse(bytes: Vec<u8>, limits: &ParseLimits, stop: &Stop) -> Result
                 }
             }
         }
-        notes(&mut archive, relations, slide, &headings, &mut document)?;
+        notes(&mut archive, relations, position(slide, &outline), &mut document)?;
         if document.blocks.len() == n_before {
             document.note(format!("slide {slide} has no text"));
         }
     }
     Ok(document)
+}
+
+fn position(slide: u32, outline: &Outline) -> Position {
+    Position { slide: Some(slide), headings: outline.headings(), ..Position::default() }
 }
 
 /// Returns the slides' names in their order.
@@ -77,8 +89,7 @@ fn slides(archive: &mut Archive<'_>) -> Result<Vec<String>, ParseError> {
 fn notes(
     archive: &mut Archive<'_>,
     relations: BTreeMap<String, Relation>,
-    slide: u32,
-    headings: &[String],
+    position: Position,
     document: &mut Document,
 ) -> Result<(), ParseError> {
     let Some(Relation { target, .. }) = relations.into_values().find(|relation| relation.what == "notesSlide") else {
@@ -88,7 +99,6 @@ fn notes(
     let with_text = shapes(&xml)?.into_iter().filter(|shape| shape.image.is_none());
     let texts: Vec<String> = with_text.map(|shape| shape.text).collect();
     if !texts.is_empty() {
-        let position = Position { slide: Some(slide), headings: headings.to_vec(), ..Position::default() };
         document.push(&format!("Notes: {}", texts.join("\n")), position, false);
     }
     Ok(())

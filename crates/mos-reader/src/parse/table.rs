@@ -28,42 +28,46 @@ impl Tables {
         Self { position, head: None, first: 0, rows: Vec::new(), n_bytes: 0 }
     }
 
-    /// Adds a row; the first that has text is the head. `number` counts from 1.
-    pub(super) fn row(&mut self, number: u32, cells: Vec<String>, document: &mut Document) {
+    /// Adds a row; the first that has text is the head. `number` counts from 1. Returns how many bytes of text the document has
+    /// more: a head that is repeated can be much more than its rows.
+    pub(super) fn row(&mut self, number: u32, cells: Vec<String>, document: &mut Document) -> usize {
         if cells.iter().all(|cell| cell.trim().is_empty()) {
-            return;
+            return 0;
         }
         if self.head.is_none() {
             self.head = Some(cells);
-            return;
+            return 0;
         }
         if self.rows.is_empty() {
             self.first = number;
         }
         self.n_bytes += cells.iter().map(|cell| cell.len() + 3).sum::<usize>();
         self.rows.push(cells);
-        if self.rows.len() >= ROWS_PER_TABLE || self.n_bytes >= TABLE_BYTES {
-            self.flush(document);
-        }
+        if self.rows.len() >= ROWS_PER_TABLE || self.n_bytes >= TABLE_BYTES { self.flush(document) } else { 0 }
     }
 
-    fn flush(&mut self, document: &mut Document) {
-        let Some(head) = self.head.as_deref().filter(|_| !self.rows.is_empty()) else { return };
+    fn flush(&mut self, document: &mut Document) -> usize {
+        let Some(head) = self.head.as_deref().filter(|_| !self.rows.is_empty()) else { return 0 };
         let position = Position { row: Some(self.first), ..self.position.clone() };
-        document.push(&markdown(head, &self.rows), position, false);
+        let table = markdown(head, &self.rows);
+        document.push(&table, position, false);
         self.rows.clear();
         self.n_bytes = 0;
+        table.len()
     }
 
-    /// Adds what is left. A head without rows is a table too.
-    pub(super) fn finish(mut self, document: &mut Document) {
-        self.flush(document);
+    /// Adds what is left, and returns as [`Tables::row`]. A head without rows is a table too.
+    pub(super) fn finish(mut self, document: &mut Document) -> usize {
+        let n_bytes = self.flush(document);
         if self.first == 0
             && let Some(head) = &self.head
         {
             let position = Position { row: Some(1), ..self.position.clone() };
-            document.push(&markdown(head, &[]), position, false);
+            let table = markdown(head, &[]);
+            document.push(&table, position, false);
+            return n_bytes + table.len();
         }
+        n_bytes
     }
 }
 

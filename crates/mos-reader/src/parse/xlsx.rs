@@ -46,7 +46,10 @@ pub(super) fn parse(bytes: Vec<u8>, limits: &ParseLimits, stop: &Stop) -> Result
 #[derive(Default)]
 struct Size {
     n_cells: usize,
+    /// What its cells hold.
     n_bytes: usize,
+    /// What its tables hold, in which heads are repeated.
+    n_told: usize,
 }
 
 fn sheet(
@@ -70,7 +73,8 @@ fn sheet(
         }
         let (at_row, at_column) = cell.get_position();
         if at_row != number {
-            tables.row(number.saturating_add(1), std::mem::take(&mut row), document);
+            size.n_told += tables.row(number.saturating_add(1), std::mem::take(&mut row), document);
+            limits.check_text(KIND, size.n_told)?;
             number = at_row;
         }
         let text = text(cell.get_value());
@@ -86,8 +90,9 @@ fn sheet(
             row[column] = text;
         }
     }
-    tables.row(number.saturating_add(1), row, document);
-    tables.finish(document);
+    size.n_told += tables.row(number.saturating_add(1), row, document);
+    size.n_told += tables.finish(document);
+    limits.check_text(KIND, size.n_told)?;
     if is_cut {
         document.note(format!("sheet `{name}`: only the first {MAX_COLUMNS} columns were read"));
     }
