@@ -23,7 +23,7 @@ fn bombs_are_refused_before_they_unpack() {
     let by_ratio = error(&packed(&[("word/document.xml", &document)]), &ParseLimits::default());
     assert!(matches!(by_ratio, ParseError::TooMuch { kind: DocumentKind::Docx, .. }), "{by_ratio}");
     let limits = ParseLimits { max_unpacked_bytes: 1 << 20, max_ratio: 100_000, ..ParseLimits::default() };
-    for name in ["word/document.xml", "xl/workbook.xml"] {
+    for name in ["word/document.xml", "xl/workbook.xml", "ppt/presentation.xml", "META-INF/container.xml"] {
         let by_size = error(&packed(&[(name, &document)]), &limits);
         assert!(matches!(by_size, ParseError::TooMuch { limit: 0x10_0000, .. }), "{by_size}");
     }
@@ -42,6 +42,26 @@ fn many_parts_count_together() {
         vec![("xl/workbook.xml", &half[..]), ("xl/styles.xml", &half[..]), ("xl/sharedStrings.xml", &half[..])];
     let limits = ParseLimits { max_unpacked_bytes: 1 << 20, max_ratio: 100_000, ..ParseLimits::default() };
     assert!(matches!(error(&packed(&parts), &limits), ParseError::TooMuch { kind: DocumentKind::Xlsx, .. }));
+}
+
+#[test]
+fn a_long_title_over_many_shapes_does_not_fill_the_memory() {
+    let presentation = "<p:presentation><p:sldIdLst><p:sldId r:id=\"r1\"/></p:sldIdLst></p:presentation>";
+    let relations =
+        "<Relationships><Relationship Id=\"r1\" Type=\"http://x/slide\" Target=\"slides/slide1.xml\"/></Relationships>";
+    let title = format!("<p:sp><p:ph type=\"title\"/><a:p><a:t>{}</a:t></a:p></p:sp>", "t".repeat(1 << 20));
+    let shapes = "<p:sp><a:p><a:t>x</a:t></a:p></p:sp>".repeat(20_000);
+    let slide = format!("<p:sld>{title}{shapes}</p:sld>");
+    let limits = ParseLimits { max_ratio: 100_000, ..ParseLimits::default() };
+    let parts = [
+        ("ppt/presentation.xml", presentation.as_bytes()),
+        ("ppt/_rels/presentation.xml.rels", relations.as_bytes()),
+        ("ppt/slides/slide1.xml", slide.as_bytes()),
+    ];
+    let document = parse(Some("a"), &packed(&parts), &limits).unwrap();
+    assert_eq!(document.blocks.len(), 20_001);
+    let n_bytes: usize = document.blocks.iter().flat_map(|block| &block.position.headings).map(String::len).sum();
+    assert!(n_bytes > 0 && n_bytes < 8 << 20, "{n_bytes}");
 }
 
 #[test]

@@ -31,6 +31,21 @@ fn encodings_are_recognised() {
 }
 
 #[test]
+fn texts_of_china_and_japan_are_read_in_the_encodings_of_their_systems() {
+    let chinese = "今天天气很好，我们去公园散步。晚上一起吃饭，然后回家看电视，最后给妈妈打了一个电话。";
+    let japanese = "吾輩は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。何でも薄暗いじめじめした所でニャーニャー泣いていた事だけは記憶している。";
+    for (encoding, text) in [(encoding_rs::GBK, chinese), (encoding_rs::SHIFT_JIS, japanese)] {
+        let (bytes, _, is_lossy) = encoding.encode(text);
+        assert!(!is_lossy);
+        let document = read("a.txt", &bytes);
+        assert_eq!(document.text(), text);
+        assert!(document.notes[0].contains(encoding.name()), "a guess is told: {:?}", document.notes);
+    }
+    let big: Vec<u8> = [0xfe, 0xff].into_iter().chain(chinese.encode_utf16().flat_map(u16::to_be_bytes)).collect();
+    assert_eq!(read("a.md", &big).text(), chinese);
+}
+
+#[test]
 fn empty_files_are_no_errors() {
     for name in ["a.txt", "a.md", "a.csv", "a.json", "a.html", "a"] {
         let document = read(name, b" \r\n ");
