@@ -14,6 +14,31 @@ const ANY_RATIO_BELOW: usize = 1 << 20;
 /// How much is unpacked at once.
 const STEP_BYTES: usize = 64 << 10;
 
+/// The end of an archive stands in so many bytes: its record, and a comment of at most 64 KiB.
+const END_WITHIN: usize = (64 << 10) + 64;
+
+/// Returns how many parts the end of an archive tells, without reading the list of them, which may fill the memory. Where several
+/// records may be the end, the most that one of them tells; `u64::MAX` when the record that counts is not where it should be.
+pub(crate) fn n_told_parts(bytes: &[u8]) -> u64 {
+    let first = bytes.len().saturating_sub(END_WITHIN);
+    let ends = (first..bytes.len()).filter(|at| bytes[*at..].starts_with(b"PK\x05\x06"));
+    let counts = ends.map(|at| {
+        let short = bytes.get(at + 10..at + 12).map_or(0, number);
+        // Large archives have a longer record, and before their end where that is.
+        let locator = at.checked_sub(20).map(|start| &bytes[start..at]).filter(|part| part.starts_with(b"PK\x06\x07"));
+        let Some(locator) = locator else { return short };
+        let place = usize::try_from(number(&locator[8..16])).ok();
+        let record = place.and_then(|place| bytes.get(place..)).filter(|record| record.starts_with(b"PK\x06\x06"));
+        record.and_then(|record| record.get(32..40)).map_or(u64::MAX, |count| number(count).max(short))
+    });
+    counts.max().unwrap_or(0)
+}
+
+/// A number of at most eight bytes, the lowest first.
+fn number(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |sum, byte| (sum << 8) | u64::from(*byte))
+}
+
 /// Returns the names of the parts, or `None` when the list of parts cannot be read.
 pub(super) fn names(bytes: &[u8]) -> Option<Vec<String>> {
     let archive = ZipArchive::new(Cursor::new(bytes)).ok()?;
@@ -33,6 +58,9 @@ impl<'a> Archive<'a> {
     /// # Errors
     /// [`ParseError::Corrupt`] when the list of parts cannot be read, [`ParseError::TooMuch`] when it is too long.
     pub(super) fn open(kind: DocumentKind, bytes: Vec<u8>, limits: &'a ParseLimits) -> Result<Self, ParseError> {
+        if n_told_parts(&bytes) > limits.max_entries as u64 {
+            return Err(ParseError::TooMuch { kind, what: "parts", limit: limits.max_entries });
+        }
         let zip = ZipArchive::new(Cursor::new(bytes)).map_err(|error| damaged(kind, "its list of parts", &error))?;
         if zip.len() > limits.max_entries {
             return Err(ParseError::TooMuch { kind, what: "parts", limit: limits.max_entries });
@@ -113,4 +141,48 @@ impl<'a> Archive<'a> {
 
 fn damaged(kind: DocumentKind, what: &str, error: &ZipError) -> ParseError {
     ParseError::corrupt(kind, format!("{what} cannot be read ({error})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use zip::write::SimpleFileOptions;
+    use zip::{CompressionMethod, ZipWriter};
+
+    use super::*;
+
+    fn packed(n_parts: usize, comment: &str) -> Vec<u8> {
+        let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
+        let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+        for number in 0..n_parts {
+            writer.start_file(format!("word/{number}"), options).unwrap();
+        }
+        let mut bytes = writer.finish().unwrap().into_inner();
+        // The length of the comment is the last of the record.
+        let at = bytes.len() - 2;
+        bytes[at..].copy_from_slice(&u16::try_from(comment.len()).unwrap().to_le_bytes());
+        bytes.extend(comment.bytes());
+        bytes
+    }
+
+    #[test]
+    fn parts_are_counted_without_the_list_of_them() {
+        for (n_parts, comment) in [(0, ""), (3, ""), (300, "a comment"), (70_000, "")] {
+            let bytes = packed(n_parts, comment);
+            assert_eq!(n_told_parts(&bytes), n_parts as u64, "{comment}");
+            assert_eq!(names(&bytes).unwrap().len(), n_parts);
+        }
+        assert_eq!(n_told_parts(b"PK"), 0);
+        let limits = ParseLimits { max_entries: 2, ..ParseLimits::default() };
+        let error = Archive::open(DocumentKind::Docx, packed(3, ""), &limits).unwrap_err();
+        assert!(matches!(error, ParseError::TooMuch { what: "parts", limit: 2, .. }), "{error}");
+    }
+
+    #[test]
+    fn a_record_that_is_not_where_it_should_be_counts_as_too_many() {
+        let mut bytes = packed(70_000, "");
+        // Where the longer record is told to be.
+        let at = bytes.len() - 22 - 20 + 8;
+        bytes[at..at + 8].copy_from_slice(&1_u64.to_le_bytes());
+        assert_eq!(n_told_parts(&bytes), u64::MAX);
+    }
 }

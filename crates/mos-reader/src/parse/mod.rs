@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use archive::n_told_parts;
 pub use error::ParseError;
 
 use guard::Stop;

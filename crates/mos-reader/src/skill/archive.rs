@@ -8,6 +8,7 @@ use mos_core::MemoryId;
 use zip::ZipArchive;
 
 use super::Skill;
+use crate::parse::n_told_parts;
 
 pub(super) const SKILL_FILE: &str = "SKILL.md";
 
@@ -93,13 +94,15 @@ struct Files {
 
 fn unpacked(bytes: &[u8], limits: &SkillLimits) -> Result<Files, SkillError> {
     let unreadable = |error: zip::result::ZipError| SkillError::NotZip(error.to_string());
+    let too_many =
+        |n: u64| SkillError::TooLarge(format!("it has {n} entries; at most {} are read", limits.max_entries));
+    let n_told = n_told_parts(bytes);
+    if n_told > limits.max_entries as u64 {
+        return Err(too_many(n_told));
+    }
     let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(unreadable)?;
     if archive.len() > limits.max_entries {
-        return Err(SkillError::TooLarge(format!(
-            "it has {} entries; at most {} are read",
-            archive.len(),
-            limits.max_entries
-        )));
+        return Err(too_many(archive.len() as u64));
     }
     let mut files = Files::default();
     let mut room = limits.max_total_bytes;
