@@ -145,7 +145,14 @@ impl Answer {
     /// Adds a piece to the tool call that it belongs to.
     fn collect(&mut self, piece: ToolCallPiece) -> Result<(), Refusal> {
         self.estimated_answer += estimate_tokens(&piece.arguments);
-        let at = piece.index.unwrap_or(self.tool_calls.len());
+        // Servers that number nothing begin one more call by another id.
+        let has_id = |call: &ToolCallPiece| call.id == piece.id;
+        let is_other = |call: &ToolCallPiece| call.id.is_some() && piece.id.is_some() && !has_id(call);
+        let at = match piece.index {
+            Some(place) if !self.tool_calls.get(place).is_some_and(is_other) => place,
+            Some(_) => self.tool_calls.iter().position(has_id).unwrap_or(self.tool_calls.len()),
+            None => self.tool_calls.len(),
+        };
         if at >= MAX_TOOL_CALLS {
             return Err(Refusal::lasting(ModelError::BadAnswer(format!(
                 "the answer of {} calls more than {MAX_TOOL_CALLS} tools",
@@ -173,11 +180,13 @@ impl Answer {
         let rest = self.think.finish();
         self.show(rest);
         self.is_done = true;
-        let prompt_tokens = self.prompt.unwrap_or(self.estimated_prompt);
+        // Some servers tell of no tokens where they have not counted.
+        let told = |count: Option<usize>| count.filter(|count| *count > 0);
+        let prompt_tokens = told(self.prompt).unwrap_or(self.estimated_prompt);
         self.ready.push_back(ChatEvent::Done(ChatUsage {
             prompt_tokens,
             cached_tokens: self.cached.unwrap_or(0).min(prompt_tokens),
-            completion_tokens: self.completion.unwrap_or(self.estimated_answer),
+            completion_tokens: told(self.completion).unwrap_or(self.estimated_answer),
             time_to_first_token: self.first_text.unwrap_or_else(|| self.started.elapsed()),
             finish: self.finish.unwrap_or(reason),
             tool_calls: tool_calls(std::mem::take(&mut self.tool_calls)),

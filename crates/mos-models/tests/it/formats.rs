@@ -258,3 +258,34 @@ async fn a_service_that_takes_top_k_is_sent_it() {
     OpenAiChat::open(options).unwrap().complete(ask("hi")).await.unwrap();
     assert_eq!(at.requests()[0].body["top_k"], 20);
 }
+
+#[tokio::test]
+async fn a_count_of_no_tokens_is_an_estimate() {
+    let at = JsonServer::start().await;
+    let answer = json!({"choices": [{"message": {"role": "assistant", "content": "123456"}, "finish_reason": "stop"}],
+                        "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}});
+    at.answer(Answer::json(&answer));
+    let model = OpenAiChat::open(OpenAiOptions::new(server(at.url("/v1")), "m")).unwrap();
+    let (text, usage) = model.complete(ask("123456789")).await.unwrap();
+    assert_eq!((text.as_str(), usage.completion_tokens), ("123456", 2));
+    assert!(usage.prompt_tokens >= 3, "{usage:?}");
+}
+
+#[tokio::test]
+async fn calls_that_are_not_numbered_are_told_apart_by_their_ids() {
+    let at = JsonServer::start().await;
+    let call = |id: &str, arguments: &str| {
+        json!({"choices": [{"delta": {"tool_calls": [
+            {"id": id, "type": "function", "function": {"name": "look", "arguments": arguments}}]}}]})
+    };
+    let end = json!({"choices": [{"delta": {}, "finish_reason": "tool_calls"}]});
+    let events = [call("a", "{\"at\": 1}"), call("b", "{\"at\":"), call("b", " 2}"), end];
+    let events: Vec<String> = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+    let stream = format!("{}data: [DONE]\n\n", events.concat());
+    at.answer(Answer::text(stream).with_header("content-type", "text/event-stream"));
+    let model = OpenAiChat::open(OpenAiOptions::new(server(at.url("/v1")), "m")).unwrap();
+    let (_, usage) = model.complete(ask("Look twice.")).await.unwrap();
+    let arguments: Vec<&str> =
+        usage.tool_calls.iter().filter_map(|call| call["function"]["arguments"].as_str()).collect();
+    assert_eq!(arguments, ["{\"at\": 1}", "{\"at\": 2}"]);
+}

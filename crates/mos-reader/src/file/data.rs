@@ -144,8 +144,8 @@ fn given(text: &str, max_bytes: usize) -> Given {
         return Given::Url(url.to_owned());
     }
     let trimmed = text.trim();
-    if let Some(rest) = trimmed.strip_prefix("data:")
-        && rest.split_once(',').is_some_and(|(kind, _)| is_media_type(kind))
+    if trimmed.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:"))
+        && trimmed[5..].split_once(',').is_some_and(|(kind, _)| is_media_type(kind))
     {
         return match data_url(trimmed, max_bytes) {
             Ok(file) => Given::Bytes(file.bytes),
@@ -213,6 +213,7 @@ mod tests {
         for (given, expected) in [
             ("# Title\n\nBody".to_owned(), "# Title\n\nBody"),
             (format!("data:text/plain;base64,{encoded}"), long),
+            (format!("DATA:text/plain;base64,{encoded}"), long),
             ("data:text/plain,a%20b%zz".to_owned(), "a b%zz"),
             (encoded, long),
             ("data: one, two".to_owned(), "data: one, two"),
