@@ -17,6 +17,7 @@
 //!
 //! Not here: how memories are kept (`mos-memory`), rights and choosing a reader (the facade).
 
+mod breaker;
 pub mod chunk;
 pub mod fetch;
 mod file;

@@ -12,6 +12,7 @@ use mos_core::{
 };
 use serde_json::{Map, json};
 
+use crate::breaker::Breaker;
 use crate::chunk::{Chunker, EstimatedTokens, TokenCounter};
 use crate::file::data::Loader;
 use crate::file::{FileReader, FileReading, Looking};
@@ -107,6 +108,43 @@ impl Reader {
     pub fn new(kind: ReaderKind, options: ReaderOptions, mut parts: ReaderParts) -> Self {
         Arc::make_mut(&mut parts.parse_limits).max_images = options.max_document_images;
         Self { kind, options, parts }
+    }
+
+    /// Returns the reader with models that are given up when they fail again and again, for one input: thousands of questions
+    /// may be asked about it.
+    fn for_one_input(&self) -> Self {
+        let mut reader = self.clone();
+        let parts = &mut reader.parts;
+        let models = [&mut parts.model, &mut parts.document_model, &mut parts.general_model, &mut parts.image_model];
+        for model in models.into_iter().flatten() {
+            *model = Breaker::around(Arc::clone(model));
+        }
+        reader
+    }
+
+    async fn read_all(&self, input: ReadInput, mode: ReadMode) -> Result<Reading, MemoryError> {
+        self.check(&input, mode)?;
+        let mut log = Log::default();
+        let sorted = sort(&input, self.kind, self.parts.clock.as_ref(), &mut log);
+        let reasons = self.reasons_to_part(&sorted.turns);
+        let windows = self.windows_of(&sorted, &reasons)?;
+        let maker = Maker::new(&input, self.parts.clock.as_ref());
+        let work = Work { input: &input, mode, sorted: &sorted, reasons: &reasons, maker: &maker };
+        let mut reading = Reading::default();
+        let mut contents = Vec::new();
+        self.texts(&work, &mut reading, &mut log).await;
+        self.files(&work, &mut reading, &mut contents, &mut log).await;
+        self.images(&work, &mut reading, &mut log).await;
+        self.conversation(&work, &windows, &mut reading, &mut log).await;
+        self.parted(&work, &mut reading);
+        if self.kind == ReaderKind::MultiModal {
+            self.tools(&work, &windows, &mut reading, &mut log).await;
+        }
+        self.archives(&work, &mut reading, &mut contents, &mut log).await;
+        distinct(&mut reading);
+        reading.idempotency_key = request_key(self.kind.key(), &input, mode, &contents);
+        reading.report = log.into_report();
+        if self.options.quarantine { checked(reading).await } else { Ok(reading) }
     }
 
     fn loader(&self, input: &ReadInput) -> Loader<'_> {
@@ -405,28 +443,7 @@ impl MemReader for Reader {
     }
 
     async fn read(&self, input: ReadInput, mode: ReadMode) -> Result<Reading, MemoryError> {
-        self.check(&input, mode)?;
-        let mut log = Log::default();
-        let sorted = sort(&input, self.kind, self.parts.clock.as_ref(), &mut log);
-        let reasons = self.reasons_to_part(&sorted.turns);
-        let windows = self.windows_of(&sorted, &reasons)?;
-        let maker = Maker::new(&input, self.parts.clock.as_ref());
-        let work = Work { input: &input, mode, sorted: &sorted, reasons: &reasons, maker: &maker };
-        let mut reading = Reading::default();
-        let mut contents = Vec::new();
-        self.texts(&work, &mut reading, &mut log).await;
-        self.files(&work, &mut reading, &mut contents, &mut log).await;
-        self.images(&work, &mut reading, &mut log).await;
-        self.conversation(&work, &windows, &mut reading, &mut log).await;
-        self.parted(&work, &mut reading);
-        if self.kind == ReaderKind::MultiModal {
-            self.tools(&work, &windows, &mut reading, &mut log).await;
-        }
-        self.archives(&work, &mut reading, &mut contents, &mut log).await;
-        distinct(&mut reading);
-        reading.idempotency_key = request_key(self.kind.key(), &input, mode, &contents);
-        reading.report = log.into_report();
-        if self.options.quarantine { checked(reading).await } else { Ok(reading) }
+        self.for_one_input().read_all(input, mode).await
     }
 }
 

@@ -88,6 +88,21 @@ async fn a_model_that_is_gone_is_not_asked_for_ever() {
 }
 
 #[tokio::test]
+async fn a_long_conversation_does_not_wait_for_a_model_that_is_gone() {
+    let gone = Arc::new(ScriptedChat::new(Vec::<String>::new()));
+    let mut parts = parts();
+    parts.model = Some(gone.clone());
+    let turns: Vec<Value> =
+        (0..300).map(|n| json!({"role": "user", "content": format!("Fact {n} about my dog Max.")})).collect();
+    let input = ReadInput::from_value(Value::Array(turns));
+    let reading = read(&reader(ReaderKind::Simple, parts), input, ReadMode::Fine).await;
+    assert!(reading.raw.len() > 30 && reading.memories.is_empty(), "{}", reading.raw.len());
+    assert!(reading.raw.iter().any(|item| item.memory.contains("Fact 299 ")));
+    assert_eq!(reading.report.count(Outcome::Raw), 300, "each turn says that it is as it was given");
+    assert!(gone.requests().len() <= 10, "{}", gone.requests().len());
+}
+
+#[tokio::test]
 async fn what_a_model_invents_is_dropped_and_told() {
     let mut parts = parts();
     parts.model = Some(model(|_, _| {
