@@ -8,6 +8,7 @@
 
 mod reader;
 
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use reader::Reader;
@@ -39,7 +40,11 @@ const NO_JSON: &str = "the answer holds no JSON object or list";
 /// # Errors
 /// As [`parse_json`].
 pub fn candidates(text: &str) -> Result<Vec<Value>, String> {
-    let text = without_thoughts(text).trim_start_matches('\u{feff}').trim();
+    let text = text.trim_start_matches('\u{feff}').trim();
+    let is_whole = || text.starts_with(['{', '[']) && serde_json::from_str::<IgnoredAny>(text).is_ok();
+    // A text inside the JSON may speak of thoughts.
+    let is_all_json = text.len() <= MAX_TEXT_BYTES && is_whole();
+    let text = if is_all_json { text } else { without_thoughts(text).trim_start_matches('\u{feff}').trim() };
     if text.is_empty() {
         return Err("the answer is empty".to_owned());
     }
@@ -194,6 +199,13 @@ mod tests {
         ] {
             assert_eq!(read(text), wanted, "{text}");
         }
+    }
+
+    #[test]
+    fn a_text_may_speak_of_thoughts() {
+        let text = r#"{"value": "models end their thoughts with </think>"}"#;
+        assert_eq!(read(text)["value"], "models end their thoughts with </think>");
+        assert_eq!(read(&format!("<think>hm</think>{text}")), read(text));
     }
 
     #[test]
