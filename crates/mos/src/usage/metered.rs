@@ -45,7 +45,7 @@ impl ChatModel for MeteredChat {
     }
 
     async fn stream(&self, request: ChatRequest) -> Result<ChatStream, ModelError> {
-        let prompt_tokens = request.messages.iter().map(|message| estimated_tokens(&message.text())).sum();
+        let prompt_tokens: u64 = request.messages.iter().map(|message| estimated_tokens(&message.text())).sum();
         let longest_answer = request.sampling.as_ref().map_or(EXPECTED_ANSWER_TOKENS, |sampling| sampling.max_tokens);
         let expected_tokens = u64::try_from(longest_answer).unwrap_or(u64::MAX).saturating_add(prompt_tokens);
         let reservation = self.meter.reserve(&self.payer, expected_tokens).await?;
@@ -89,9 +89,7 @@ impl Tally {
             embedded_tokens: 0,
         };
     }
-}
 
-impl Tally {
     /// Counts the answer, once, and lets others have what was reserved for it: whoever holds an answer that is over may ask
     /// for the next.
     fn count(&mut self) {
