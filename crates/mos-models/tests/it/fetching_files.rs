@@ -152,7 +152,22 @@ async fn nothing_is_asked_that_is_not_allowed() {
         let said = refused(&open, &format!("http://{host}:{port}/?token=hidden")).await;
         assert!(said.contains("leads to") && !said.contains("hidden"), "{host}: {said}");
     }
-    for host in ["169.254.169.254", "10.0.0.1", "192.168.1.1", "100.64.0.1", "[fd00::1]", "[fe80::1]", "224.0.0.1"] {
+    for host in [
+        "169.254.169.254",
+        "10.0.0.1",
+        "192.168.1.1",
+        "100.64.0.1",
+        "[fd00::1]",
+        "[fe80::1]",
+        "224.0.0.1",
+        // Behind a translator, in another writing, through a tunnel.
+        "[64:ff9b::7f00:1]",
+        "[64:ff9b::a9fe:a9fe]",
+        "[::ffff:a9fe:a9fe]",
+        "[2002:7f00:1::]",
+        "0",
+        "0251.0376.0251.0376",
+    ] {
         let said = refused(&open, &format!("http://{host}/latest/meta-data")).await;
         assert!(said.contains("leads to"), "{host}: {said}");
     }

@@ -6,6 +6,13 @@ use super::ChunkSize;
 use super::boundary::{Level, cuts};
 use super::protect::{addresses, is_inside};
 
+/// Words that are longer, in bytes, are cut between groups of letters: a piece for each letter would take many times the memory
+/// of the text.
+const LONG_WORD: usize = 64 << 10;
+
+/// So many groups of letters fit into a chunk.
+const GROUPS_PER_CHUNK: usize = 16;
+
 /// A piece that is not cut further.
 #[derive(Clone, Debug)]
 struct Piece {
@@ -52,7 +59,7 @@ impl<'a> Packer<'a> {
             return;
         };
         let (mut start, mut looked_at, mut is_space) = (range.start, range.start, true);
-        for cut in cuts(&self.text[range.clone()], *level) {
+        for cut in self.cuts(&self.text[range.clone()], *level) {
             let end = range.start + cut;
             is_space = is_space && self.text[looked_at..end].trim().is_empty();
             looked_at = end;
@@ -75,6 +82,16 @@ impl<'a> Packer<'a> {
             }
             is_space = true;
         }
+    }
+
+    /// Returns the bytes after which a text can be cut, in order; its end is the last.
+    fn cuts(&self, text: &str, level: Level) -> Vec<usize> {
+        let n_letters = self.size.size / GROUPS_PER_CHUNK;
+        if level != Level::Letter || text.len() <= LONG_WORD || n_letters < 2 {
+            return cuts(text, level);
+        }
+        let groups = text.char_indices().step_by(n_letters).skip(1).map(|(at, _)| at);
+        groups.chain([text.len()]).collect()
     }
 
     /// The largest size of a chunk of so many pieces.
@@ -139,5 +156,34 @@ impl<'a> Packer<'a> {
         let start = range.start + (text.len() - text.trim_start().len());
         let end = start + text.trim().len();
         (end > start).then_some(start..end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::EstimatedTokens;
+    use super::*;
+
+    #[test]
+    fn a_word_of_megabytes_has_few_pieces() {
+        let size = ChunkSize::new(Arc::new(EstimatedTokens), 512, 128);
+        let address = "https://example.org/a/long/path";
+        let text = format!("{}{address}", "x".repeat(2 << 20));
+        let packer = Packer::new(&text, &size);
+        let levels = &[Level::Word, Level::Letter];
+        let mut pieces = Vec::new();
+        packer.cut(0..text.len(), levels, &mut pieces);
+        assert!(pieces.len() < text.len() / 8, "{} pieces of {} bytes", pieces.len(), text.len());
+        let chunks = packer.ranges(0..text.len(), levels, &[]);
+        let mut covered = 0;
+        for chunk in &chunks {
+            assert!(chunk.start <= covered && packer.count(chunk) <= 512, "{chunk:?}");
+            covered = chunk.end;
+            let is_cut = |at: usize| packer.addresses.iter().any(|one| one.start < at && at < one.end);
+            assert!(!is_cut(chunk.start) && !is_cut(chunk.end), "{chunk:?}");
+        }
+        assert_eq!(covered, text.len());
     }
 }
