@@ -42,6 +42,9 @@ pub const BLOCK_SEPARATOR: &str = "\n\n";
 /// The most notes of one document; what is left out is counted in the last one.
 const MAX_NOTES: usize = 20;
 
+/// The longest title that is kept.
+const MAX_TITLE_BYTES: usize = 1_000;
+
 /// What a file turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -201,7 +204,9 @@ impl Document {
     }
 
     fn finish(mut self) -> Self {
-        self.title = self.title.map(|title| title.trim().to_owned()).filter(|title| !title.is_empty());
+        // It stands in every question about the document.
+        let short = |title: &str| title[..title.floor_char_boundary(MAX_TITLE_BYTES)].to_owned();
+        self.title = self.title.map(|title| short(title.trim())).filter(|title| !title.is_empty());
         if self.blocks.is_empty() {
             self.note(format!("there is no text in this {} file", self.kind));
         }

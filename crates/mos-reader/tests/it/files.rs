@@ -55,6 +55,16 @@ fn empty_files_are_no_errors() {
 }
 
 #[test]
+fn titles_are_not_longer_than_titles() {
+    let json = format!("{{\"title\": \"{}\", \"a\": 1}}", "题".repeat(5_000));
+    let html = format!("<html><head><title>{}</title></head><body><p>Text.</p></body></html>", "t".repeat(5_000));
+    for (name, text) in [("a.json", json), ("a.html", html)] {
+        let title = read(name, text.as_bytes()).title.unwrap();
+        assert!((900..=1_000).contains(&title.len()), "{name}: {}", title.len());
+    }
+}
+
+#[test]
 fn offsets_of_blocks_are_those_of_the_text() {
     let document = read("a.md", b"# A\n\none\n\ntwo\n");
     assert_eq!(document.text(), "# A\n\none\n\ntwo");
