@@ -91,7 +91,9 @@ fn encoding<'d>(pdf: &'d Pdf, font: &'d Dictionary, is_wide: bool, max_bytes: us
     if is_wide && is_identity {
         return None;
     }
-    font.get_font_encoding_with_limit(pdf, max_bytes).ok()
+    let encoding = font.get_font_encoding_with_limit(pdf, max_bytes).ok()?;
+    // The table of letters is read here, with bounds.
+    (!matches!(encoding, Encoding::UnicodeMapEncoding(_))).then_some(encoding)
 }
 
 /// Encodings of whole scripts that fonts name without bringing them.

@@ -9,6 +9,13 @@ const MAX_CODES: usize = 200_000;
 /// The longest code.
 const MAX_CODE_BYTES: usize = 4;
 
+/// The longest text that a code stands for, in bytes of the table: letters that are drawn as one need a few. A longer one that
+/// stands for thousands of codes, or is shown thousands of times, takes thousands of times the file.
+const MAX_LETTERS_BYTES: usize = 64;
+
+/// The most ranges of codes that exist; every code that is shown is looked for in all of them.
+const MAX_SPACES: usize = 64;
+
 /// Codes of a length, and the letters they stand for.
 #[derive(Debug, Default)]
 pub(super) struct LetterTable {
@@ -62,7 +69,9 @@ impl LetterTable {
         let (len, start) = (first.len(), number(first));
         let second = tokens.next()?;
         match (group, second) {
-            (Group::Spaces, Token::Code(last)) => self.spaces.push((len, start, number(&last))),
+            (Group::Spaces, Token::Code(last)) if self.spaces.len() < MAX_SPACES => {
+                self.spaces.push((len, start, number(&last)));
+            }
             (Group::Single, Token::Code(letters)) => self.set(len, start, text(&letters, 0)),
             (Group::Ranges, Token::Code(last)) => {
                 let end = number(&last).min(start.saturating_add(0xffff));
@@ -127,6 +136,7 @@ fn number(code: &[u8]) -> u32 {
 
 /// Returns letters whose last one is `step` further.
 fn text(bytes: &[u8], step: usize) -> String {
+    let bytes = &bytes[..bytes.len().min(MAX_LETTERS_BYTES)];
     let mut units: Vec<u16> =
         bytes.chunks(2).map(|pair| pair.iter().fold(0_u16, |unit, byte| (unit << 8) | u16::from(*byte))).collect();
     if let Some(last) = units.last_mut() {
@@ -194,6 +204,17 @@ mod tests {
         let read = |bytes: &[u8]| table.text(bytes, 2, |_| Some("?".to_owned()));
         assert_eq!(read(&[0, 1, 0, 2, 0, 0x10, 0, 0x12]), "你fiAC");
         assert_eq!(read(&[0, 0x20, 0, 0x21, 0, 0x99, 0]), "a😀??");
+    }
+
+    #[test]
+    fn what_a_code_stands_for_is_short() {
+        let long = "0041".repeat(100_000);
+        let table = LetterTable::read(format!("beginbfrange <0000> <ffff> <{long}>").as_bytes()).unwrap();
+        let n_bytes: usize = table.letters.values().map(String::len).sum();
+        assert!(table.letters.len() == 0x1_0000 && n_bytes < 8 << 20, "{n_bytes}");
+        let spaces = format!("begincodespacerange {}", "<00> <ff> ".repeat(100_000));
+        let table = LetterTable::read(format!("{spaces} beginbfchar <41> <0042>").as_bytes()).unwrap();
+        assert_eq!((table.spaces.len(), table.text(b"A", 1, |_| None).as_str()), (MAX_SPACES, "B"));
     }
 
     #[test]

@@ -24,6 +24,9 @@ const OPERATIONS_PER_CHECK: usize = 4_096;
 /// Graphics states that are put away at once.
 const MAX_SAVED: usize = 256;
 
+/// The longest string that is shown at once; the format asks writers to keep to half of it.
+const MAX_SHOWN_BYTES: usize = 64 << 10;
+
 /// The table of letters of one font.
 const MAX_TABLE_BYTES: usize = 16 << 20;
 
@@ -113,7 +116,7 @@ impl<'d> Pages<'d> {
         let left = self.limits.max_unpacked_bytes.saturating_sub(self.n_unpacked);
         let content = self.pdf.get_page_content_with_limit(id, left).map_err(|error| self.sorted(&error))?;
         self.n_unpacked += content.len();
-        let mut page = PageText::default();
+        let mut page = PageText { most: self.limits.max_text_bytes, ..PageText::default() };
         let resources = self.resources(id);
         self.run(&content, &resources, State::new(), 0, &mut page)?;
         Ok(Reading { paragraphs: page.layout.paragraphs(), has_unknown_letters: page.has_unknown_letters })
@@ -185,6 +188,7 @@ impl<'d> Pages<'d> {
                 _ => writer.step(&operation),
             }
         }
+        self.limits.check_text(KIND, writer.page.layout.len())?;
         Ok(())
     }
 
@@ -228,6 +232,8 @@ impl<'d> Pages<'d> {
 #[derive(Default)]
 struct PageText {
     layout: Layout,
+    /// More text than this, in bytes, is not read: one operator can show very much.
+    most: usize,
     has_unknown_letters: bool,
 }
 
@@ -319,6 +325,10 @@ impl Writer<'_, '_> {
     }
 
     fn show(&mut self, bytes: &[u8]) {
+        if self.page.layout.len() > self.page.most {
+            return;
+        }
+        let bytes = &bytes[..bytes.len().min(MAX_SHOWN_BYTES)];
         let Some(font) = self.state.font.clone() else {
             self.page.has_unknown_letters |= !bytes.is_empty();
             return;
