@@ -16,6 +16,9 @@ const KIND: DocumentKind = DocumentKind::Docx;
 /// The part that is read first.
 const BODY: &str = "word/document.xml";
 
+/// The most images whose places are noted.
+const MAX_PICTURES: usize = 10_000;
+
 /// The deepest level of a heading.
 const MAX_LEVEL: u8 = 6;
 
@@ -203,6 +206,10 @@ impl<'a> Walker<'a> {
     fn picture(&mut self, id: Option<String>) {
         let relation = id.and_then(|id| self.relations?.get(&id));
         let Some(relation) = relation.filter(|relation| relation.what == "image") else { return };
+        if self.pictures.len() >= MAX_PICTURES {
+            self.document.n_images_left_out += 1;
+            return;
+        }
         let part = relation.target.clone();
         let alt = std::mem::take(&mut self.alt);
         let mark = mark(&alt, self.pictures.len() + 1);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::archive::Archive;
 use super::guard::Stop;
-use super::package::{self, text_of};
+use super::package::{self, MAX_NAME_BYTES, text_of};
 use super::xml::{Node, attribute, walk};
 use super::{Document, DocumentKind, ParseError, ParseLimits, Position, html};
 
@@ -22,10 +22,7 @@ pub(super) fn parse(bytes: Vec<u8>, limits: &ParseLimits, stop: &Stop) -> Result
     let contents = package::required_part(&mut archive, KIND, &root)?;
     let mut document = Document::new(KIND);
     document.title = text_of(KIND, &contents, "title");
-    let chapters = chapters(&contents, &root)?;
-    if chapters.len() > limits.max_pages {
-        return Err(ParseError::TooMuch { kind: KIND, what: "chapters", limit: limits.max_pages });
-    }
+    let chapters = chapters(&contents, &root, limits)?;
     let mut n_bytes = 0;
     for name in chapters {
         stop.check(KIND)?;
@@ -54,7 +51,7 @@ fn root(container: &str) -> Result<String, ParseError> {
         if let Node::Open("rootfile", tag) = node
             && root.is_none()
         {
-            root = attribute(tag, "full-path");
+            root = attribute(tag, "full-path").filter(|root| root.len() <= MAX_NAME_BYTES);
         }
         Ok(())
     })?;
@@ -62,18 +59,28 @@ fn root(container: &str) -> Result<String, ParseError> {
 }
 
 /// Returns the names of the chapters in reading order.
-fn chapters(contents: &str, root: &str) -> Result<Vec<String>, ParseError> {
+///
+/// # Errors
+/// [`ParseError`] for a damaged list, and for too many chapters, as soon as there are.
+fn chapters(contents: &str, root: &str, limits: &ParseLimits) -> Result<Vec<String>, ParseError> {
     let folder = root.rsplit_once('/').map_or("", |(folder, _)| folder);
     let mut names: BTreeMap<String, String> = BTreeMap::new();
     let mut order: Vec<String> = Vec::new();
     walk(KIND, contents, |node| {
         match node {
             Node::Open("item", tag) => {
-                if let (Some(id), Some(target)) = (attribute(tag, "id"), attribute(tag, "href")) {
+                if let (Some(id), Some(target)) = (attribute(tag, "id"), attribute(tag, "href"))
+                    && target.len() <= MAX_NAME_BYTES
+                {
                     names.insert(id, package::join(folder, &unescaped(&target)));
                 }
             }
-            Node::Open("itemref", tag) => order.extend(attribute(tag, "idref")),
+            Node::Open("itemref", tag) => {
+                if order.len() >= limits.max_pages {
+                    return Err(ParseError::TooMuch { kind: KIND, what: "chapters", limit: limits.max_pages });
+                }
+                order.extend(attribute(tag, "idref"));
+            }
             _ => {}
         }
         Ok(())

@@ -6,6 +6,9 @@ use super::archive::Archive;
 use super::xml::{Node, attribute, walk};
 use super::{DocumentKind, ParseError, text};
 
+/// The longest name of a part that is followed. It stands wherever the part is referred to.
+pub(super) const MAX_NAME_BYTES: usize = 1_000;
+
 /// What a part refers to.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Relation {
@@ -48,6 +51,7 @@ pub(super) fn relations(
         if let Node::Open("Relationship", tag) = node
             && attribute(tag, "TargetMode").as_deref() != Some("External")
             && let (Some(id), Some(target)) = (attribute(tag, "Id"), attribute(tag, "Target"))
+            && target.len() <= MAX_NAME_BYTES
         {
             let what = attribute(tag, "Type").unwrap_or_default();
             let what = what.rsplit('/').next().unwrap_or_default().to_owned();

@@ -24,10 +24,7 @@ pub(super) fn parse(bytes: Vec<u8>, limits: &ParseLimits, stop: &Stop) -> Result
     let mut archive = Archive::open(KIND, bytes, limits)?;
     let mut document = Document::new(KIND);
     document.title = package::title(&mut archive, KIND)?;
-    let slides = slides(&mut archive)?;
-    if slides.len() > limits.max_pages {
-        return Err(ParseError::TooMuch { kind: KIND, what: "slides", limit: limits.max_pages });
-    }
+    let slides = slides(&mut archive, limits)?;
     for (slide, name) in (1_u32..).zip(&slides) {
         stop.check(KIND)?;
         let Some(xml) = package::part(&mut archive, name)? else {
@@ -71,7 +68,10 @@ fn position(slide: u32, outline: &Outline) -> Position {
 }
 
 /// Returns the slides' names in their order.
-fn slides(archive: &mut Archive<'_>) -> Result<Vec<String>, ParseError> {
+///
+/// # Errors
+/// [`ParseError`] for a damaged file, and for too many slides, as soon as there are.
+fn slides(archive: &mut Archive<'_>, limits: &ParseLimits) -> Result<Vec<String>, ParseError> {
     let xml = package::required_part(archive, KIND, PRESENTATION)?;
     let relations = package::relations(archive, KIND, PRESENTATION)?;
     let mut slides = Vec::new();
@@ -79,6 +79,9 @@ fn slides(archive: &mut Archive<'_>) -> Result<Vec<String>, ParseError> {
         if let Node::Open("sldId", tag) = node
             && let Some(relation) = attribute_with_prefix(tag, "r:id").and_then(|id| relations.get(&id))
         {
+            if slides.len() >= limits.max_pages {
+                return Err(ParseError::TooMuch { kind: KIND, what: "slides", limit: limits.max_pages });
+            }
             slides.push(relation.target.clone());
         }
         Ok(())
@@ -155,7 +158,7 @@ fn shapes(xml: &str) -> Result<Vec<Shape>, ParseError> {
             Node::Open("cNvPr", tag) if alt.is_some() => alt = attribute(tag, "descr").or(Some(String::new())),
             Node::Open("blip", tag) if alt.is_some() => {
                 if let Some(id) = attribute(tag, "embed") {
-                    let text = alt.clone().unwrap_or_default();
+                    let text = alt.as_mut().map(std::mem::take).unwrap_or_default();
                     shapes.push(Shape { text, is_title: false, image: Some(id) });
                 }
             }

@@ -65,6 +65,30 @@ fn a_long_title_over_many_shapes_does_not_fill_the_memory() {
 }
 
 #[test]
+fn lists_that_name_one_part_very_often_are_refused() {
+    let limits = ParseLimits { max_ratio: 100_000, ..ParseLimits::default() };
+    let often = 400_000;
+    let long = "a/".repeat(400);
+    let presentation =
+        format!("<p:presentation><p:sldIdLst>{}</p:sldIdLst></p:presentation>", "<p:sldId r:id=\"r\"/>".repeat(often));
+    let relations = format!(
+        "<Relationships><Relationship Id=\"r\" Type=\"http://x/slide\" Target=\"{long}s.xml\"/></Relationships>"
+    );
+    let slides = packed(&[
+        ("ppt/presentation.xml", presentation.as_bytes()),
+        ("ppt/_rels/presentation.xml.rels", relations.as_bytes()),
+    ]);
+    assert!(matches!(error(&slides, &limits), ParseError::TooMuch { what: "slides", limit: 5_000, .. }));
+    let contents = format!(
+        "<package><manifest><item id=\"c\" href=\"{long}c.xhtml\"/></manifest><spine>{}</spine></package>",
+        "<itemref idref=\"c\"/>".repeat(often)
+    );
+    let container = "<container><rootfiles><rootfile full-path=\"c.opf\"/></rootfiles></container>";
+    let book = packed(&[("META-INF/container.xml", container.as_bytes()), ("c.opf", contents.as_bytes())]);
+    assert!(matches!(error(&book, &limits), ParseError::TooMuch { what: "chapters", limit: 5_000, .. }));
+}
+
+#[test]
 fn packed_files_of_other_things_are_named() {
     let zip = packed(&[("a.txt", b"text")]);
     assert!(matches!(error(&zip, &ParseLimits::default()), ParseError::Unsupported { what: "a zip archive", .. }));
