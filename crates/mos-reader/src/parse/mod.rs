@@ -42,6 +42,9 @@ pub const BLOCK_SEPARATOR: &str = "\n\n";
 /// The most notes of one document; what is left out is counted in the last one.
 const MAX_NOTES: usize = 20;
 
+/// The most blocks that stand by themselves.
+const MAX_BLOCKS: usize = 500_000;
+
 /// The longest title that is kept.
 const MAX_TITLE_BYTES: usize = 1_000;
 
@@ -178,11 +181,20 @@ impl Document {
         Self { title: None, kind, blocks: Vec::new(), images: Vec::new(), n_images_left_out: 0, notes: Vec::new() }
     }
 
-    /// Adds a block, unless it is empty.
+    /// Adds a block, unless it is empty. After very many the last one takes what follows: a block takes much more memory than a
+    /// short text.
     fn push(&mut self, text: &str, position: Position, is_heading: bool) {
         let text = text.trim();
-        if !text.is_empty() {
-            self.blocks.push(Block { text: text.to_owned(), position, is_heading });
+        if text.is_empty() {
+            return;
+        }
+        let is_full = self.blocks.len() >= MAX_BLOCKS;
+        match self.blocks.last_mut().filter(|_| is_full) {
+            Some(last) => {
+                last.text.push_str(BLOCK_SEPARATOR);
+                last.text.push_str(text);
+            }
+            None => self.blocks.push(Block { text: text.to_owned(), position, is_heading }),
         }
     }
 

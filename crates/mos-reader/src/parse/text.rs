@@ -191,6 +191,14 @@ mod tests {
     }
 
     #[test]
+    fn very_many_paragraphs_share_the_last_block() {
+        let n_paragraphs = super::super::MAX_BLOCKS + 3;
+        let document = parse(&"a\n\n".repeat(n_paragraphs));
+        assert_eq!(document.blocks.len(), super::super::MAX_BLOCKS);
+        assert_eq!(document.text(), vec!["a"; n_paragraphs].join("\n\n"));
+    }
+
+    #[test]
     fn paragraphs_are_what_empty_lines_separate() {
         let found: Vec<&str> = paragraphs("\n\na\nb\n \t\n\nc").collect();
         assert_eq!(found, ["a\nb\n", "c"]);
