@@ -66,10 +66,10 @@ pub use environment::Environment;
 pub use error::{Error, Result};
 pub use facade::{
     AccessibleCube, Add, Added, Chat, ChatReply, CubeActivation, CubeCaches, CubeGraph, CubeHandle, CubeHits, CubeKept,
-    CubeMemories, CubeShare, CubeSource, Decomposition, EraseOptions, Erased, FoundMemory, InShared, KeptCache,
-    KeptCaches, KeptItem, KeptState, MAX_SUB_QUESTIONS, MemoryListing, Mos, NewCube, Organize, OrganizeModel,
-    PREFERENCE_NOTE, PromotedCache, ReadDocument, Remember, Remembered, RewrittenQuery, Search, SearchResult,
-    SkippedCube, SubAnswer, UserInfo, default_cube_id, document_files,
+    CubeMemories, CubeShare, CubeSource, Decomposition, DocumentFiles, EraseOptions, Erased, FoundMemory, InShared,
+    KeptCache, KeptCaches, KeptItem, KeptState, MAX_SUB_QUESTIONS, MemoryListing, Mos, NewCube, Organize,
+    OrganizeModel, PREFERENCE_NOTE, PromotedCache, ReadDocument, ReadDocuments, Remember, Remembered, RewrittenQuery,
+    Search, SearchResult, SkippedCube, SubAnswer, UserInfo, default_cube_id, document_files,
 };
 pub use factories::{
     ActivationMemoryFactory, Backend, ChatModelFactory, EmbedderFactory, Factories, InternetRetrieverFactory,

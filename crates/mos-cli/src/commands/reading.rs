@@ -1,10 +1,6 @@
 //! `mos add` of files, folders, addresses and conversations that a reader reads.
 
-use std::collections::HashSet;
-use std::path::{Path, PathBuf};
-
-use anyhow::Context as _;
-use mos::{Mos, Remember};
+use mos::{DocumentFiles, Mos, Remember, document_files};
 use mos_core::{
     CubeId, FileData, ItemReport, MemoryItem, Outcome, RawFile, RawItem, ReadInput, ReadMode, ReadReport, Sources,
 };
@@ -192,7 +188,7 @@ fn report_lines(report: &ReadReport) -> Vec<String> {
 /// Returns what is read, and what the folders hold besides, a sentence each.
 fn sources(arguments: &AddArguments) -> anyhow::Result<(Vec<Source>, Vec<String>)> {
     let mut sources = Vec::new();
-    let Files { files, left_out } = files(&arguments.file)?;
+    let DocumentFiles { files, left_out } = document_files(&arguments.file)?;
     for path in files {
         let shown = path.display().to_string();
         let file = RawFile { id: None, name: None, url: None, data: FileData::Path(path) };
@@ -218,106 +214,4 @@ fn sources(arguments: &AddArguments) -> anyhow::Result<(Vec<Source>, Vec<String>
         sources.push(Source { shown: "the text".to_owned(), input: ReadInput::text(text.clone()) });
     }
     Ok((sources, left_out))
-}
-
-/// The files of folders.
-#[derive(Debug, Default)]
-struct Files {
-    files: Vec<PathBuf>,
-    /// What is not read, and why, a sentence each.
-    left_out: Vec<String>,
-}
-
-/// Returns the files, and those in the folders and what is below them, in the order of their names; each once. What begins with
-/// a point is hidden, and links in folders are not followed. A folder below that cannot be read does not stand in the way of
-/// the others.
-fn files(paths: &[PathBuf]) -> anyhow::Result<Files> {
-    let mut found = Files::default();
-    for path in paths {
-        let metadata = std::fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
-        if metadata.is_dir() { below(path, &mut found)? } else { found.files.push(path.clone()) }
-    }
-    let mut seen = HashSet::new();
-    found.files.retain(|file| seen.insert(file.clone()));
-    anyhow::ensure!(paths.is_empty() || !found.files.is_empty(), "there are no files in {}", paths[0].display());
-    Ok(found)
-}
-
-fn below(folder: &Path, found: &mut Files) -> anyhow::Result<()> {
-    let mut waiting = vec![folder.to_owned()];
-    let (first, mut n_links) = (found.files.len(), 0);
-    while let Some(inner) = waiting.pop() {
-        let entries = match std::fs::read_dir(&inner) {
-            Ok(entries) => entries,
-            Err(error) if inner != folder => {
-                found.left_out.push(format!("{} is left out: it cannot be read: {error}", inner.display()));
-                continue;
-            }
-            Err(error) => return Err(error).with_context(|| format!("cannot read {}", inner.display())),
-        };
-        for entry in entries {
-            let entry = entry.with_context(|| format!("cannot read {}", inner.display()))?;
-            if entry.file_name().to_string_lossy().starts_with('.') {
-                continue;
-            }
-            let kind = entry.file_type().with_context(|| format!("cannot read {}", entry.path().display()))?;
-            if kind.is_dir() {
-                waiting.push(entry.path());
-            } else if kind.is_file() {
-                found.files.push(entry.path());
-            } else if kind.is_symlink() {
-                n_links += 1;
-            }
-            let n = found.files.len().max(waiting.len());
-            anyhow::ensure!(n <= MAX_FILES, "more than {MAX_FILES} files or folders; add folders one by one");
-        }
-    }
-    if n_links > 0 {
-        found.left_out.push(format!("{}: {n_links} links are left out; name what they lead to", folder.display()));
-    }
-    found.files[first..].sort();
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn folders_are_read_in_order_without_what_is_hidden() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir_all(folder.path().join("b/.git")).unwrap();
-        for name in ["c.md", "a.md", "b/x.txt", "b/.git/config", ".hidden"] {
-            std::fs::write(folder.path().join(name), "x").unwrap();
-        }
-        let again = folder.path().join("a.md");
-        let found = files(&[folder.path().to_owned(), again]).unwrap();
-        assert!(found.left_out.is_empty(), "{found:?}");
-        let names: Vec<String> = found
-            .files
-            .iter()
-            .map(|path| path.strip_prefix(folder.path()).unwrap().to_string_lossy().replace('\\', "/"))
-            .collect();
-        assert_eq!(names, ["a.md", "b/x.txt", "c.md"]);
-        assert!(files(&[folder.path().join("none")]).is_err());
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn links_are_told_and_not_followed() {
-        use std::os::unix::fs::symlink;
-
-        let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let secret = elsewhere.path().join("secret.md");
-        for path in [&secret, &folder.path().join("a.md")] {
-            std::fs::write(path, "x").unwrap();
-        }
-        symlink(&secret, folder.path().join("link.md")).unwrap();
-        symlink(elsewhere.path(), folder.path().join("linked")).unwrap();
-        symlink(folder.path(), folder.path().join("round")).unwrap();
-        let found = files(&[folder.path().to_owned()]).unwrap();
-        assert_eq!(found.files, [folder.path().join("a.md")]);
-        assert!(found.left_out.len() == 1 && found.left_out[0].contains("3 links"), "{found:?}");
-        assert_eq!(files(&[folder.path().join("link.md")]).unwrap().files.len(), 1, "named itself, it is read");
-    }
 }

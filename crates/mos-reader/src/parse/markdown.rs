@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::ops::Range;
 
-use super::{Document, DocumentKind, Position};
+use super::{Document, DocumentKind, MAX_BLOCKS, Position};
 
 /// The deepest level of a heading.
 const MAX_LEVEL: u8 = 6;
@@ -169,13 +169,24 @@ impl Cutter {
     fn close(&mut self) {
         self.n_lines = 0;
         if let Some(range) = self.open.take() {
-            self.blocks.push(MarkdownBlock { range, level: None, headings: self.outline.headings() });
+            let headings = self.outline.headings();
+            self.add(MarkdownBlock { range, level: None, headings });
+        }
+    }
+
+    /// Adds a block; after very many the last one reaches over what follows.
+    fn add(&mut self, block: MarkdownBlock) {
+        let is_full = self.blocks.len() >= MAX_BLOCKS;
+        match self.blocks.last_mut().filter(|_| is_full) {
+            Some(last) => last.range.end = block.range.end,
+            None => self.blocks.push(block),
         }
     }
 
     fn heading(&mut self, range: Range<usize>, level: u8, text: &str) {
         self.outline.enter(level, text);
-        self.blocks.push(MarkdownBlock { range, level: Some(level), headings: self.outline.headings() });
+        let headings = self.outline.headings();
+        self.add(MarkdownBlock { range, level: Some(level), headings });
     }
 }
 
@@ -242,6 +253,16 @@ mod tests {
             assert!(found.iter().all(|block| block.level.is_none() && block.headings.is_empty()), "no heading");
             assert_eq!(found.iter().map(|block| block.range.len()).sum::<usize>(), line.len(), "and nothing is lost");
         }
+    }
+
+    #[test]
+    fn very_many_headings_share_the_last_block() {
+        let text = "# a\n".repeat(MAX_BLOCKS + 3);
+        let found = blocks(&text);
+        assert_eq!(
+            (found.len(), found[MAX_BLOCKS - 1].range.clone()),
+            (MAX_BLOCKS, 4 * (MAX_BLOCKS - 1)..text.len() - 1)
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Documents of this machine: files, and folders with everything below them.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use mos_core::{FileData, MemoryError, RawFile, RawItem, Sources};
@@ -19,30 +20,60 @@ pub struct ReadDocument {
     pub stored: Result<Remembered>,
 }
 
-/// Returns files, and those in folders and what is below them: path after path, those of a folder in the order of their names.
-/// What begins with a point is hidden, and links to folders are not followed.
+/// The files of folders.
+#[derive(Clone, Debug, Default)]
+pub struct DocumentFiles {
+    /// Path after path, those of a folder in the order of their names; each once.
+    pub files: Vec<PathBuf>,
+    /// What is not read, and why, a sentence each.
+    pub left_out: Vec<String>,
+}
+
+/// What became of documents, and of what lies beside them.
+#[derive(Debug, Default)]
+pub struct ReadDocuments {
+    /// One by one, as [`DocumentFiles::files`].
+    pub documents: Vec<ReadDocument>,
+    /// What was not read, and why, a sentence each.
+    pub left_out: Vec<String>,
+}
+
+/// Returns files, and those in folders and what is below them. What begins with a point is hidden, and links in folders are not
+/// followed. A folder below that cannot be read does not stand in the way of the others.
 ///
 /// # Errors
 /// [`MemoryError::File`] for a path that cannot be read; [`Error::Invalid`] when there are no files, and when there are more
 /// than 100,000.
-pub fn document_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
+pub fn document_files(paths: &[PathBuf]) -> Result<DocumentFiles> {
+    let mut found = DocumentFiles::default();
     for path in paths {
         let metadata = std::fs::metadata(path).map_err(|error| unreadable(path, &error))?;
-        if metadata.is_dir() { below(path, &mut files)? } else { files.push(path.clone()) }
+        if metadata.is_dir() { below(path, &mut found)? } else { found.files.push(path.clone()) }
     }
+    let mut seen = HashSet::new();
+    found.files.retain(|file| seen.insert(file.clone()));
     match paths.first() {
-        Some(first) if files.is_empty() => Err(Error::Invalid(format!("there are no files in {}", first.display()))),
-        _ => Ok(files),
+        Some(first) if found.files.is_empty() => {
+            Err(Error::Invalid(format!("there are no files in {}", first.display())))
+        }
+        _ => Ok(found),
     }
 }
 
-fn below(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+fn below(folder: &Path, found: &mut DocumentFiles) -> Result<()> {
     let mut waiting = vec![folder.to_owned()];
-    let first = files.len();
-    while let Some(folder) = waiting.pop() {
-        for entry in std::fs::read_dir(&folder).map_err(|error| unreadable(&folder, &error))? {
-            let entry = entry.map_err(|error| unreadable(&folder, &error))?;
+    let (first, mut n_links) = (found.files.len(), 0);
+    while let Some(inner) = waiting.pop() {
+        let entries = match std::fs::read_dir(&inner) {
+            Ok(entries) => entries,
+            Err(error) if inner != folder => {
+                found.left_out.push(format!("{} is left out: it cannot be read: {error}", inner.display()));
+                continue;
+            }
+            Err(error) => return Err(unreadable(&inner, &error)),
+        };
+        for entry in entries {
+            let entry = entry.map_err(|error| unreadable(&inner, &error))?;
             if entry.file_name().to_string_lossy().starts_with('.') {
                 continue;
             }
@@ -50,14 +81,19 @@ fn below(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
             if kind.is_dir() {
                 waiting.push(entry.path());
             } else if kind.is_file() {
-                files.push(entry.path());
+                found.files.push(entry.path());
+            } else if kind.is_symlink() {
+                n_links += 1;
             }
-            if files.len() > MAX_FILES {
-                return Err(Error::Invalid(format!("more than {MAX_FILES} files; add folders one by one")));
+            if found.files.len().max(waiting.len()) > MAX_FILES {
+                return Err(Error::Invalid(format!("more than {MAX_FILES} files or folders; add folders one by one")));
             }
         }
     }
-    files[first..].sort();
+    if n_links > 0 {
+        found.left_out.push(format!("{}: {n_links} links are left out; name what they lead to", folder.display()));
+    }
+    found.files[first..].sort();
     Ok(())
 }
 
@@ -76,7 +112,8 @@ impl Mos {
     /// ```no_run
     /// # use mos::{Mos, Remember};
     /// # async fn run(mos: Mos) -> mos::Result<()> {
-    /// for document in mos.remember_documents(&["./notes".into()], Remember::default().user("ann")).await? {
+    /// let read = mos.remember_documents(&["./notes".into()], Remember::default().user("ann")).await?;
+    /// for document in read.documents {
     ///     match document.stored {
     ///         Ok(stored) => println!("{}: {} memories", document.path.display(), stored.ids.len()),
     ///         Err(error) => println!("{}: {error}", document.path.display()),
@@ -88,20 +125,20 @@ impl Mos {
     ///
     /// # Errors
     /// Rights; those of [`document_files`]. Nothing is stored then.
-    pub async fn remember_documents(&self, paths: &[PathBuf], how: Remember) -> Result<Vec<ReadDocument>> {
+    pub async fn remember_documents(&self, paths: &[PathBuf], how: Remember) -> Result<ReadDocuments> {
         self.check_remembers_to(&how).await?;
         let paths = paths.to_vec();
-        let files = tokio::task::spawn_blocking(move || document_files(&paths))
+        let DocumentFiles { files, left_out } = tokio::task::spawn_blocking(move || document_files(&paths))
             .await
             .map_err(|error| Error::Invalid(format!("looking for the documents broke off: {error}")))??;
-        let mut read = Vec::with_capacity(files.len());
+        let mut documents = Vec::with_capacity(files.len());
         for path in files {
             let file = RawFile { id: None, name: None, url: None, data: FileData::Path(path.clone()) };
             // Whoever holds the facade may read the files that they name.
             let what = how.clone().instead(vec![RawItem::File(file)], Sources::of_owner());
-            read.push(ReadDocument { path, stored: self.remember(what).await });
+            documents.push(ReadDocument { path, stored: self.remember(what).await });
         }
-        Ok(read)
+        Ok(ReadDocuments { documents, left_out })
     }
 }
 
@@ -116,14 +153,40 @@ mod tests {
         for name in ["c.md", "a.md", "b/x.txt", "b/.git/config", ".hidden"] {
             std::fs::write(folder.path().join(name), "x").unwrap();
         }
-        let found = document_files(&[folder.path().to_owned()]).unwrap();
+        let again = folder.path().join("a.md");
+        let found = document_files(&[folder.path().to_owned(), again]).unwrap();
+        assert!(found.left_out.is_empty(), "{found:?}");
         let names: Vec<String> = found
+            .files
             .iter()
             .map(|path| path.strip_prefix(folder.path()).unwrap().to_string_lossy().replace('\\', "/"))
             .collect();
         assert_eq!(names, ["a.md", "b/x.txt", "c.md"]);
         assert!(document_files(&[folder.path().join("none")]).unwrap_err().to_string().contains("none"));
-        assert!(matches!(document_files(&[folder.path().join("b/.git/..")]), Ok(files) if files.len() == 1));
-        assert!(document_files(&[]).unwrap().is_empty());
+        assert!(matches!(document_files(&[folder.path().join("b/.git/..")]), Ok(found) if found.files.len() == 1));
+        assert!(document_files(&[]).unwrap().files.is_empty());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_told_and_not_followed() {
+        use std::os::unix::fs::symlink;
+
+        let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let secret = elsewhere.path().join("secret.md");
+        for path in [&secret, &folder.path().join("a.md")] {
+            std::fs::write(path, "x").unwrap();
+        }
+        symlink(&secret, folder.path().join("link.md")).unwrap();
+        symlink(elsewhere.path(), folder.path().join("linked")).unwrap();
+        symlink(folder.path(), folder.path().join("round")).unwrap();
+        let found = document_files(&[folder.path().to_owned()]).unwrap();
+        assert_eq!(found.files, [folder.path().join("a.md")]);
+        assert!(found.left_out.len() == 1 && found.left_out[0].contains("3 links"), "{found:?}");
+        assert_eq!(
+            document_files(&[folder.path().join("link.md")]).unwrap().files.len(),
+            1,
+            "named itself, it is read"
+        );
     }
 }

@@ -51,7 +51,7 @@ pub use activation::{CubeActivation, CubeCaches};
 pub use chat::{Chat, ChatReply};
 pub use cubes::{CubeShare, NewCube};
 pub(crate) use cubes::{KNOWLEDGE_BASE, is_knowledge_base};
-pub use documents::{ReadDocument, document_files};
+pub use documents::{DocumentFiles, ReadDocument, ReadDocuments, document_files};
 pub use erase::{EraseOptions, Erased, InShared};
 pub use found::{CubeHits, FoundMemory, SearchResult, SkippedCube};
 pub use kept::{CubeKept, KeptItem, KeptState};

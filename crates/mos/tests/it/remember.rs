@@ -136,9 +136,9 @@ async fn documents_of_a_folder_are_remembered_each_by_itself_by_who_may_write() 
     std::fs::write(documents.join("sub/garden.txt"), "The tulips stand behind the house.").unwrap();
     let paths = [documents];
     let read = mos.remember_documents(&paths, Remember::default().user("ann")).await.unwrap();
-    let names: Vec<_> = read.iter().map(|one| one.path.file_name().unwrap().to_str().unwrap()).collect();
+    let names: Vec<_> = read.documents.iter().map(|one| one.path.file_name().unwrap().to_str().unwrap()).collect();
     assert_eq!(names, ["a.md", "broken.pdf", "garden.txt"]);
-    let stored: Vec<&mos::Remembered> = read.iter().map(|one| one.stored.as_ref().unwrap()).collect();
+    let stored: Vec<&mos::Remembered> = read.documents.iter().map(|one| one.stored.as_ref().unwrap()).collect();
     let kept: Vec<bool> = stored.iter().map(|one| !one.ids.is_empty() || !one.raw_files.is_empty()).collect();
     assert_eq!(kept, [true, false, true], "what is damaged does not keep the others out");
     assert_eq!(stored[1].report.count(Outcome::NotKept), 1);

@@ -46,12 +46,13 @@ async fn what_is_made_meanwhile_stays(one: &Mos, other: &Mos, state: &dyn StateS
             state.append(&scope, "events", &[json!(round)], 5).await.unwrap();
             making.add(Add::text(format!("memory of round {round}")).user("ann").cube(cube.clone())).await.unwrap();
         };
-        let (deleted, ()) = tokio::join!(deleting.delete_cube(&ann(), cube), fill);
+        let ann = ann();
+        let (deleted, ()) = tokio::join!(deleting.delete_cube(&ann, cube), fill);
         deleted.unwrap();
         assert_eq!(state.read(&scope, "diary").await.unwrap().map(|document| document.value), Some(json!(round)));
         let events = state.entries(&scope, "events", 0, 9).await.unwrap();
         assert_eq!(events.len(), 1, "those of earlier cubes are gone: {events:?}");
-        let page = deleting.memory_page(&ann(), cube, &Filter::Everything, Paging::ALL).await.unwrap();
+        let page = deleting.memory_page(&ann, cube, &Filter::Everything, Paging::ALL).await.unwrap();
         let texts: Vec<&str> = page.entries.iter().map(|item| item.memory.as_str()).collect();
         assert_eq!(texts, [format!("memory of round {round}")]);
     }
