@@ -81,6 +81,15 @@ pub trait VectorStore: fmt::Debug + Send + Sync {
         Ok(found)
     }
 
+    /// Returns whether [`VectorStore::nearest`] may find anything with this filter; `false` only when no point passes. For
+    /// callers that save themselves a vector for the question.
+    ///
+    /// # Errors
+    /// As [`VectorStore::nearest`].
+    async fn may_find(&self, _scope: &Scope, _space: &EmbeddingSpace, _filter: &Filter) -> Result<bool, StoreError> {
+        Ok(true)
+    }
+
     /// Returns the cosine similarity of `query` with the vector of each of `ids`, in the order asked; `None` for a memory
     /// without a vector.
     ///

@@ -22,6 +22,11 @@ impl PrefText {
             return Ok(Found::default());
         };
         let space = self.space_beside(Some(have)).await?;
+        // Most cubes have no preferences: then the question needs no vector, which would cost more than all else here.
+        let any = activated(&Filter::Everything);
+        if !self.parts.vectors.may_find(&self.shelf().scope, &space, &any).await? {
+            return Ok(Found::default());
+        }
         let embedded = self.parts.embedder.embed_queries(&[query.to_owned()]).await?;
         let vector = embedded.first().map(Vec::as_slice).unwrap_or_default();
         let of_type = |kind: PreferenceType| {

@@ -1,13 +1,15 @@
 //! Preferences over a real store.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use async_trait::async_trait;
 use mos_core::graph::{Direction, Paging, kinds};
 use mos_core::memory::{MetadataForm, PreferenceFields, SourceMessage, TreeFields};
 use mos_core::{
-    AddRequest, ChatModel, Filter, Hit, MemoryError, MemoryId, MemoryItem, MemoryType, Message, ModelError,
-    PreferenceMemory, PreferenceType, Ranked, RecordStore, RerankCandidate, RerankQuery, Reranker, Scope,
-    SearchRequest, Status, StoreError, TextMemory,
+    AddRequest, ChatModel, Embedder, EmbeddingSpace, Filter, Hit, MemoryError, MemoryId, MemoryItem, MemoryType,
+    Message, ModelError, PreferenceMemory, PreferenceType, Ranked, RecordStore, RerankCandidate, RerankQuery, Reranker,
+    Scope, SearchRequest, Status, StoreError, TextMemory,
 };
 use mos_memory::{
     AddLocks, AddMode, GeneralText, GeneralTextParts, NaiveText, PrefText, PrefTextParts, Recall, RecallOptions,
@@ -86,6 +88,48 @@ async fn all(memory: &PrefText) -> Vec<MemoryItem> {
 fn message_ids(item: &MemoryItem) -> Vec<&str> {
     let sources = item.metadata.tree().unwrap().sources.as_ref().unwrap();
     sources.iter().map(|source| source.message_id.as_deref().unwrap()).collect()
+}
+
+/// Counts the questions that are embedded.
+#[derive(Debug)]
+struct Counted {
+    embedder: WordEmbedder,
+    n_questions: AtomicUsize,
+}
+
+#[async_trait]
+impl Embedder for Counted {
+    async fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, ModelError> {
+        self.embedder.embed(texts).await
+    }
+
+    async fn embed_queries(&self, queries: &[String]) -> Result<Vec<Vec<f32>>, ModelError> {
+        self.n_questions.fetch_add(queries.len(), Ordering::SeqCst);
+        self.embedder.embed(queries).await
+    }
+
+    async fn space(&self) -> Result<EmbeddingSpace, ModelError> {
+        self.embedder.space().await
+    }
+}
+
+#[tokio::test]
+async fn a_question_to_a_cube_without_preferences_is_not_embedded() {
+    let (_folder, record) = store();
+    let counted = Arc::new(Counted { embedder: WordEmbedder::new("words", 256), n_questions: AtomicUsize::new(0) });
+    let memory = PrefText::new(PrefTextParts { embedder: counted.clone(), ..parts(&record, None) });
+    let asked = async || {
+        let before = counted.n_questions.load(Ordering::SeqCst);
+        let found = found(&memory, "trains").await;
+        (found.len(), counted.n_questions.load(Ordering::SeqCst) - before)
+    };
+    assert_eq!(asked().await, (0, 0));
+    general(&record).add(vec![item(9, "trains are late")], origin().into()).await.unwrap();
+    assert_eq!(asked().await, (0, 0), "memories of other kinds are no preferences");
+    let id = add(&memory, concluded(1, "The user prefers trains.")).await;
+    assert_eq!(asked().await, (1, 1), "it is found as soon as it is there");
+    memory.delete(&[id], origin()).await.unwrap();
+    assert_eq!(asked().await, (0, 0));
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use super::dot::dot_with;
 use super::payload::Payload;
 use super::scan::Scan;
 use super::select::{RowFilter, columns_of};
-use super::vectors::Vectors;
+use super::vectors::{BLOCK_ROWS, Vectors};
 
 /// Vectors of one scope. A row has the same place in `vectors`, `ids`, `payloads` and `columns`.
 #[derive(Debug, Default)]
@@ -126,6 +126,16 @@ impl Index {
     /// The columns are there that [`columns_of`] names.
     pub(super) fn nearest(&self, query: &[f32], limit: usize, filter: &Filter) -> Result<Vec<Scored>, StoreError> {
         self.nearest_with(query, limit, filter, Instructions::best())
+    }
+
+    /// Whether a row passes the part of a filter that is looked up; no payload is read. The columns are there that
+    /// [`columns_of`] names.
+    pub(super) fn may_find(&self, filter: &Filter) -> bool {
+        let filter = RowFilter::new(filter, &self.columns, &self.payloads);
+        let mut rows = [0_u16; BLOCK_ROWS];
+        (0..self.ids.len())
+            .step_by(BLOCK_ROWS)
+            .any(|first| filter.select(first, BLOCK_ROWS.min(self.ids.len() - first), &mut rows) > 0)
     }
 
     /// Returns the cosine of a query of unit length with the vector of each memory; `None` for one without a vector.

@@ -290,6 +290,13 @@ impl VectorStore for ExactVectors {
         Ok(found)
     }
 
+    async fn may_find(&self, scope: &Scope, space: &EmbeddingSpace, filter: &Filter) -> Result<bool, StoreError> {
+        let Some(index) = self.settled(scope, space).await? else { return Ok(false) };
+        let index = self.with_columns(scope, index, filter).await?;
+        let filter = filter.clone();
+        blocking(move || index.may_find(&filter)).await
+    }
+
     async fn similarities(
         &self,
         scope: &Scope,

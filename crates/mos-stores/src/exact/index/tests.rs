@@ -69,6 +69,9 @@ impl Pair {
     fn check(&mut self, query: &[f32], filter: &Filter) {
         let n = self.plain.len();
         assert_eq!(self.index.len(), n);
+        self.index.make_columns(&columns_of(filter)).unwrap();
+        let passes = self.plain.values().any(|(_, text, metadata)| filter.matches(text, metadata));
+        assert!(self.index.may_find(filter) || !passes, "{filter:?}");
         for instructions in Instructions::available() {
             for limit in [0, 1, 2, 10, n / 2, n, n + 1, usize::MAX] {
                 let expected = naive(&self.plain, query, limit, filter, instructions);
@@ -239,6 +242,21 @@ fn a_field_of_many_values_is_asked_row_by_row() {
     ] {
         pair.check(&query, &filter);
     }
+}
+
+#[test]
+fn what_is_looked_up_and_not_there_is_known_not_to_be_found() {
+    let (mut pair, filter) = (Pair::default(), Filter::equals("kind", "a"));
+    assert!(!pair.index.may_find(&Filter::Everything));
+    for id in 0..600 {
+        pair.put(&id.to_string(), vec![1.0], "text", json!({"kind": "b"}));
+    }
+    pair.index.make_columns(&columns_of(&filter)).unwrap();
+    assert!(pair.index.may_find(&Filter::Everything) && !pair.index.may_find(&filter));
+    pair.put("last", vec![1.0], "text", json!({"kind": "a"}));
+    assert!(pair.index.may_find(&filter), "in the last of several blocks");
+    pair.delete("last");
+    assert!(!pair.index.may_find(&filter));
 }
 
 #[test]
