@@ -173,11 +173,16 @@ impl Mos {
     pub async fn remember(&self, what: Remember) -> Result<Remembered> {
         let user = self.user_or_default(what.input.user.as_ref());
         let cube = self.target(&user, what.cube.as_ref()).await?;
-        self.check_remembering()?;
+        self.remember_in(&cube, what).await
+    }
+
+    /// As [`Mos::remember`], in a cube that was made ready for the user that is meant; the one that is named is not looked up.
+    pub(crate) async fn remember_in(&self, cube: &CubeHandle, what: Remember) -> Result<Remembered> {
+        let user = self.user_or_default(what.input.user.as_ref());
         let cube_id = cube.info().cube_id.clone();
-        let place = self.hook_context_of(&user, &cube, what.input.session.as_ref());
+        let place = self.hook_context_of(&user, cube, what.input.session.as_ref());
         let what = self.before_remember(place.as_ref(), what).await?;
-        let held = self.held(&user, &cube, &what.input).await?;
+        let held = self.held(&user, cube, &what.input).await?;
         let session = what.input.session.clone().or_else(|| self.session_of_settings());
         let learns_now = what.mode == ReadMode::Fine;
         let learns = self.parts.settings.enable_preference_memory && (learns_now || what.refined == Some(true));
@@ -187,13 +192,11 @@ impl Mos {
         let mut reading = self.read_for(&user, &cube_id, what, &held).await?;
         self.before_store_reading(place.as_ref(), &mut reading).await?;
         let origin = Origin::new(user.as_str(), "remember");
-        if is_told_anew {
-            self.name_anew_what_returns(&cube, &mut reading, &origin).await?;
-        }
+        let is_whole = is_told_anew && self.name_anew_what_returns(cube, &mut reading, &origin).await?;
         let mut report = std::mem::take(&mut reading.report);
         let mut told_key = reading.idempotency_key.clone();
         let stored = match is_told_anew {
-            true => self.store_anew(&cube, reading, &held, &origin, &mut told_key).await?,
+            true => self.store_anew(cube, reading, &held, &origin, &mut told_key, is_whole).await?,
             false => store_over(reading, cube.text_mem().as_ref(), &held, &origin).await?,
         };
         self.has_changed(&cube_id);
@@ -206,17 +209,14 @@ impl Mos {
             tags: &tags,
             conversation: if learns_now { &[] } else { messages.as_slice() },
         };
-        self.tell_of_remembered(&cube, &user, told).await?;
-        if stored.n_known < stored.ids.len() + stored.raw_files.len() {
-            self.organize_added(&cube, &stored.ids);
-        }
+        self.tell_of_remembered(cube, &user, told).await?;
         let mos_reader::Stored { ids, raw_files, n_known, removed } = stored;
         let quarantined = std::mem::take(&mut report.quarantined);
-        report.quarantined = self.still_quarantined(&cube, quarantined).await?;
+        report.quarantined = self.still_quarantined(cube, quarantined).await?;
         let mut preferences = Vec::new();
         if learns_now && !messages.is_empty() {
             let key = format!("{told_key}-preferences");
-            match self.learn(&cube, &user, session.as_ref(), &messages, Some(key)).await {
+            match self.learn(cube, &user, session.as_ref(), &messages, Some(key)).await {
                 Ok(learned) => preferences = learned,
                 Err(error) => report.warnings.push(format!("no preferences could be learned: {error}")),
             }

@@ -1,5 +1,7 @@
 //! What was removed, or marked as deleted, and is told again.
 
+use std::collections::HashSet;
+
 use mos_core::{MemoryError, MemoryId, MemoryItem, Origin, Reading, Status, StoreError};
 use mos_reader::{Held, Stored, store_over};
 
@@ -29,22 +31,25 @@ fn ids_of(reading: &Reading) -> Vec<MemoryId> {
 
 impl Mos {
     /// What was removed, or marked as deleted, and is told again is no repetition of a request: it gets a key of its own, the same
-    /// whenever that is repeated; and what is marked is found again.
+    /// whenever that is repeated; and what is marked is found again. Returns whether all of it is known to be there, or to be told
+    /// for the first time.
     pub(super) async fn name_anew_what_returns(
         &self,
         cube: &CubeHandle,
         reading: &mut Reading,
         origin: &Origin,
-    ) -> Result<()> {
-        let n_versions = self.bring_back(cube, &ids_of(reading), is_of_files(reading), origin).await?;
+    ) -> Result<bool> {
+        let ids = ids_of(reading);
+        let n_versions = self.bring_back(cube, &ids, is_of_files(reading), origin).await?;
         if n_versions > 0 {
             reading.idempotency_key = format!("{}-again-{n_versions}", reading.idempotency_key);
         }
-        Ok(())
+        Ok(n_versions == 0 && ids.len() <= MAX_LOOKED_BACK)
     }
 
     /// Stores what is told anew. When it was told first it may have been taken for a memory that said the same and is gone by now:
-    /// then it is stored once more, under a key of its own, which `key` gets to hold.
+    /// then it is stored once more, under a key of its own, which `key` gets to hold. `is_whole` is what
+    /// [`Mos::name_anew_what_returns`] has returned.
     pub(super) async fn store_anew(
         &self,
         cube: &CubeHandle,
@@ -52,11 +57,17 @@ impl Mos {
         held: &Held,
         origin: &Origin,
         key: &mut String,
+        is_whole: bool,
     ) -> Result<Stored> {
         let is_of_files = is_of_files(&reading);
+        let looked_at: HashSet<MemoryId> = ids_of(&reading).into_iter().collect();
         let again = (!is_of_files).then(|| reading.clone());
         let stored = store_over(reading, cube.text_mem().as_ref(), held, origin).await?;
         let ids: Vec<MemoryId> = stored.ids.iter().chain(&stored.raw_files).cloned().collect();
+        // The usual case: none of these was stored before and removed since, so that each is there now.
+        if is_whole && ids.iter().all(|id| looked_at.contains(id)) {
+            return Ok(stored);
+        }
         let n_versions = self.bring_back(cube, &ids, is_of_files, origin).await?;
         let Some(mut again) = again.filter(|_| n_versions > 0) else { return Ok(stored) };
         *key = format!("{key}-again-{n_versions}");

@@ -17,7 +17,7 @@ use super::hits::memory_type;
 use super::read::{Field, RequestFields};
 use super::reply::Reply;
 use super::shared_types::{AsyncMode, DEFAULT_SESSION, cubes_of, refuse_body, session_of};
-use crate::facade::Remember;
+use crate::facade::{CubeHandle, Remember};
 
 /// What clients look for when something was added.
 const ADDED: &str = "Memory added successfully";
@@ -133,7 +133,7 @@ impl Product {
         }
         let cubes = cubes_of(request.writable_cube_ids.as_deref(), request.mem_cube_id.as_ref());
         let (user, cubes) = self.to_write(&request.user_id, cubes.as_deref()).await?;
-        self.check_all(&user, &cubes).await?;
+        let cubes = self.check_all(&user, &cubes).await?;
         let is_sync = request.async_mode == AsyncMode::Sync;
         let adding = Adding {
             user,
@@ -153,12 +153,13 @@ impl Product {
         Ok(Reply::new(ADDED, rows))
     }
 
-    /// Refuses unless the user may write to every one of some cubes, before the first of them is changed.
-    pub(super) async fn check_all(&self, user: &UserId, cubes: &[CubeId]) -> ProductResult<()> {
+    /// Returns some cubes, in order. Refuses unless the user may write to every one of them, before the first of them is changed.
+    pub(super) async fn check_all(&self, user: &UserId, cubes: &[CubeId]) -> ProductResult<Vec<CubeHandle>> {
+        let mut checked = Vec::with_capacity(cubes.len());
         for cube in cubes {
-            self.mos().target(user, Some(cube)).await?;
+            checked.push(self.mos().cube(user, cube).await?);
         }
-        Ok(())
+        Ok(checked)
     }
 
     /// What is read: everything that came with the request, and a file of this machine by itself.
@@ -186,10 +187,11 @@ impl Product {
         Ok(inputs)
     }
 
-    async fn add_input(&self, adding: &Adding, cube: &CubeId, input: ReadInput) -> ProductResult<Vec<Value>> {
+    async fn add_input(&self, adding: &Adding, cube: &CubeHandle, input: ReadInput) -> ProductResult<Vec<Value>> {
+        let cube_id = &cube.info().cube_id;
         let mut what = Remember::new(input)
             .user(adding.user.clone())
-            .cube(cube.clone())
+            .cube(cube_id.clone())
             .session(adding.session.clone())
             .mode(adding.mode)
             .custom_tags(adding.tags.iter().cloned())
@@ -199,7 +201,7 @@ impl Product {
         if let Some(task) = &adding.task {
             what = what.task(task.as_str());
         }
-        let remembered = self.mos().remember(what).await?;
+        let remembered = self.mos().remember_in(cube, what).await?;
         let report = &remembered.report;
         if remembered.ids.is_empty() && remembered.raw_files.is_empty() && report.count(Outcome::NotKept) > 0 {
             let why: Vec<&str> = report.items.iter().filter_map(|item| item.reason.as_deref()).collect();
@@ -211,9 +213,8 @@ impl Product {
                 ids.push(id);
             }
         }
-        let handle = self.mos().cube(&adding.user, cube).await?;
-        let items = handle.text_mem().get_by_ids(&ids).await?;
-        Ok(items.iter().map(|item| row(item, cube)).collect())
+        let items = cube.text_mem().get_by_ids(&ids).await?;
+        Ok(items.iter().map(|item| row(item, cube_id)).collect())
     }
 }
 

@@ -36,8 +36,13 @@ impl Product {
         let is_named = cubes.is_some_and(|cubes| !cubes.is_empty());
         let cubes = self.named(&user, cubes)?;
         for cube in &cubes {
-            self.ensure_product_cube(&user, cube).await?;
-            if !is_named && let Some(known) = self.mos().parts.users.cube(cube).await? {
+            let mut known = self.mos().parts.users.cube(cube).await?;
+            if known.is_none() {
+                self.make_product_cube(&user, cube).await?;
+                // Another call may have made it for somebody else.
+                known = if is_named { None } else { self.mos().parts.users.cube(cube).await? };
+            }
+            if let Some(known) = known.filter(|_| !is_named) {
                 self.check_usual(&user, &known)?;
             }
         }
@@ -113,15 +118,12 @@ impl Product {
         Ok(())
     }
 
-    /// Makes a cube of the product API, unless it exists.
-    pub(super) async fn ensure_product_cube(&self, user: &UserId, cube: &CubeId) -> ProductResult<()> {
-        if self.mos().has_cube(cube).await? {
-            return Ok(());
-        }
+    /// Makes a cube of the product API that was not there just now.
+    async fn make_product_cube(&self, user: &UserId, cube: &CubeId) -> ProductResult<()> {
         self.check_cube_name(cube).await?;
         let new = NewCube { config: Some(self.cube_config(user, cube)?), ..NewCube::new(cube.clone()) };
         match self.mos().create_cube(user, new).await {
-            // Or another call made it since the question above.
+            // Or another call has made it since.
             Ok(_) | Err(Error::Memory(mos_core::MemoryError::Store(mos_core::StoreError::Conflict(_)))) => Ok(()),
             Err(error) => Err(error.into()),
         }

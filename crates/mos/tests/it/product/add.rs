@@ -1,7 +1,12 @@
 //! Adding.
 
-use mos::product::{AddMode, AddRequest, AsyncMode, Caller, Request, SearchRequest};
+use std::sync::{Arc, OnceLock};
+
+use mos::plugin::{HookContext, HookError, HookResult, PluginContext, async_trait};
+use mos::product::{AddMode, AddRequest, App, AsyncMode, Caller, ProductOptions, Request, SearchRequest};
+use mos::{Mos, Plugin, Remembered, Settings};
 use mos_core::{CubeId, MemoryId, Scope};
+use mos_testkit::embedder::WordEmbedder;
 use mos_testkit::model_server::{ModelServer, Reply};
 use serde_json::{Value, json};
 
@@ -236,4 +241,37 @@ async fn what_cannot_be_kept_at_all_is_refused_with_the_reason() {
     let error = app.product().add(add).await.unwrap_err();
     assert_eq!(error.status, 400);
     assert!(error.message.starts_with("nothing could be kept: "), "{error}");
+}
+
+/// Takes a cube out of use as soon as something is remembered in it.
+#[derive(Debug, Default)]
+struct Closing(OnceLock<PluginContext>);
+
+#[async_trait]
+impl Plugin for Closing {
+    fn name(&self) -> &str {
+        "closing"
+    }
+
+    async fn on_load(&self, context: PluginContext) -> HookResult<()> {
+        self.0.set(context).map_err(|_| HookError::failed("it was loaded twice"))
+    }
+
+    async fn after_remember(&self, context: &HookContext, _: &Remembered) -> HookResult<()> {
+        let mos = self.0.get().and_then(PluginContext::mos).ok_or_else(|| HookError::failed("it was not loaded"))?;
+        let closed = mos.unregister_mem_cube(&context.user, &context.cubes[0]).await;
+        closed.map_err(HookError::failed)
+    }
+}
+
+#[tokio::test]
+async fn what_was_stored_is_told_although_the_cube_was_taken_out_of_use_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let builder = Mos::builder(Settings::default()).data_dir(folder.path()).plugin(Arc::new(Closing::default()));
+    let mos = builder.embedder(Arc::new(WordEmbedder::new("words", 64))).build().await.unwrap();
+    let app = App::new(mos, ProductOptions::default());
+    let told = app.product().add(given("ann", json!("Rights are asked for once."))).await.unwrap();
+    assert_eq!(told.data[0]["memory"], "Rights are asked for once.");
+    let (status, message) = failure(app.product().add(given("ann", json!("The next addition is refused."))).await);
+    assert!(status >= 400 && message.contains("ann"), "{status} {message}");
 }
