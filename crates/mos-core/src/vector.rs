@@ -60,6 +60,22 @@ pub trait VectorStore: fmt::Debug + Send + Sync {
         filter: &Filter,
     ) -> Result<Vec<Scored>, StoreError>;
 
+    /// Returns what [`VectorStore::nearest`] does, in any order: for callers that want most of what there is and put it in an
+    /// order of their own.
+    ///
+    /// # Errors
+    /// As [`VectorStore::nearest`].
+    async fn near(
+        &self,
+        scope: &Scope,
+        space: &EmbeddingSpace,
+        query: &[f32],
+        limit: usize,
+        filter: &Filter,
+    ) -> Result<Vec<Scored>, StoreError> {
+        self.nearest(scope, space, query, limit, filter).await
+    }
+
     /// Returns for each of several queries what [`VectorStore::nearest`] returns for it, in the order asked. A store asks its
     /// record once for many of them, or a server several at a time.
     ///

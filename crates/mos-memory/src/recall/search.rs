@@ -124,7 +124,7 @@ impl Recall {
         let is_exhaustive = n_memories <= self.options.max_exhaustive;
         let n_candidates = if is_exhaustive { n_memories } else { self.options.n_candidates };
         let target = Target { scope, space, query: asked.query, filter };
-        let near = self.vectors.nearest(scope, space, asked.query, n_candidates, filter).await?;
+        let near = self.vectors.near(scope, space, asked.query, n_candidates, filter).await?;
         let worded = match is_exhaustive {
             true => Vec::new(),
             false => self.record.full_text(scope, &asked.question.nameless, n_candidates, filter).await?,

@@ -125,7 +125,12 @@ impl Index {
     /// Returns the `limit` rows nearest to a query of unit length that pass the filter, best first, ties by id.
     /// The columns are there that [`columns_of`] names.
     pub(super) fn nearest(&self, query: &[f32], limit: usize, filter: &Filter) -> Result<Vec<Scored>, StoreError> {
-        self.nearest_with(query, limit, filter, Instructions::best())
+        self.found(query, limit, filter, Instructions::best(), true)
+    }
+
+    /// As [`Index::nearest`], in any order.
+    pub(super) fn near(&self, query: &[f32], limit: usize, filter: &Filter) -> Result<Vec<Scored>, StoreError> {
+        self.found(query, limit, filter, Instructions::best(), false)
     }
 
     /// Whether a row passes the part of a filter that is looked up; no payload is read. The columns are there that
@@ -151,12 +156,13 @@ impl Index {
         Ok(ids.iter().map(similarity).collect())
     }
 
-    fn nearest_with(
+    fn found(
         &self,
         query: &[f32],
         limit: usize,
         filter: &Filter,
         instructions: Instructions,
+        is_ordered: bool,
     ) -> Result<Vec<Scored>, StoreError> {
         let Some(vectors) = self.vectors.as_ref().filter(|_| limit > 0 && !self.ids.is_empty()) else {
             return Ok(Vec::new());
@@ -166,7 +172,8 @@ impl Index {
         }
         debug_assert!(self.has_columns(&columns_of(filter)), "the columns of a filter are made before it is used");
         let filter = RowFilter::new(filter, &self.columns, &self.payloads);
-        let best = Scan::new(vectors, &self.ids, filter, query, limit, instructions).run()?;
+        let scan = Scan::new(vectors, &self.ids, filter, query, limit, instructions);
+        let best = if is_ordered { scan.run()? } else { scan.run_unordered()? };
         let scored =
             |found: super::scan::Candidate<'_>| Scored { id: found.id.clone(), score: found.score.clamp(-1.0, 1.0) };
         Ok(best.into_iter().map(scored).collect())

@@ -261,6 +261,22 @@ impl VectorStore for ExactVectors {
         blocking(move || index.nearest(&query, limit, &filter)).await?
     }
 
+    async fn near(
+        &self,
+        scope: &Scope,
+        space: &EmbeddingSpace,
+        query: &[f32],
+        limit: usize,
+        filter: &Filter,
+    ) -> Result<Vec<Scored>, StoreError> {
+        check_dimension(space, query.len())?;
+        let query = codec::unit("the query", query.to_vec())?;
+        let Some(index) = self.settled(scope, space).await? else { return Ok(Vec::new()) };
+        let index = self.with_columns(scope, index, filter).await?;
+        let filter = filter.clone();
+        blocking(move || index.near(&query, limit, &filter)).await?
+    }
+
     async fn nearest_each(
         &self,
         scope: &Scope,

@@ -52,19 +52,64 @@ impl<'a> Scan<'a> {
     /// # Errors
     /// [`StoreError::Corrupt`] when a payload that the filter asks about cannot be read.
     pub(super) fn run(&self) -> Result<Vec<Candidate<'a>>, StoreError> {
-        let blocks = self.vectors.blocks();
-        let mut best: Vec<Candidate<'a>> = if self.ids.len() * self.vectors.dimension() < PARALLEL_FROM {
-            self.scan(0, blocks)?.into_vec()
-        } else {
-            let part_blocks = blocks.len().div_ceil(4 * rayon::current_num_threads());
-            let parts = blocks.par_chunks(part_blocks).enumerate();
-            let scan = |(part, blocks)| self.scan(part * part_blocks * BLOCK_ROWS, blocks);
-            let parts: Vec<BinaryHeap<_>> = parts.map(scan).collect::<Result<_, _>>()?;
-            parts.into_iter().flatten().collect()
-        };
+        let mut best = self.in_parts(|first, blocks| Ok(self.scan(first, blocks)?.into_vec()))?;
         best.sort_unstable();
         best.truncate(self.limit);
         Ok(best)
+    }
+
+    /// Returns what [`Scan::run`] does, in any order. Where most rows are wanted, no row is ruled out, and none is put in its
+    /// place among the best.
+    ///
+    /// # Errors
+    /// As [`Scan::run`].
+    pub(super) fn run_unordered(&self) -> Result<Vec<Candidate<'a>>, StoreError> {
+        if self.limit < self.ids.len().div_ceil(2) {
+            return self.run();
+        }
+        let mut found = self.in_parts(|first, blocks| self.all(first, blocks))?;
+        if self.limit < found.len() {
+            // The one at this place is the first that is left out.
+            found.select_nth_unstable(self.limit);
+            found.truncate(self.limit);
+        }
+        Ok(found)
+    }
+
+    /// Returns what a scan finds in all blocks, in any order; where that is faster, in parts on several threads. The scan is
+    /// given the number of the first row.
+    fn in_parts(
+        &self,
+        scan: impl Fn(usize, &'a [Block]) -> Result<Vec<Candidate<'a>>, StoreError> + Sync,
+    ) -> Result<Vec<Candidate<'a>>, StoreError> {
+        let blocks = self.vectors.blocks();
+        if self.ids.len() * self.vectors.dimension() < PARALLEL_FROM {
+            return scan(0, blocks);
+        }
+        let part_blocks = blocks.len().div_ceil(4 * rayon::current_num_threads());
+        let parts = blocks.par_chunks(part_blocks).enumerate();
+        let parts: Vec<Vec<Candidate<'a>>> =
+            parts.map(|(part, blocks)| scan(part * part_blocks * BLOCK_ROWS, blocks)).collect::<Result<_, _>>()?;
+        Ok(parts.into_iter().flatten().collect())
+    }
+
+    /// Returns all that pass of some blocks, the first of which begins with row `first`.
+    fn all(&self, first: usize, blocks: &'a [Block]) -> Result<Vec<Candidate<'a>>, StoreError> {
+        let mut found = Vec::new();
+        let mut rows = [0_u16; BLOCK_ROWS];
+        for (number, block) in blocks.iter().enumerate() {
+            let first = first + number * BLOCK_ROWS;
+            let n_rows = BLOCK_ROWS.min(self.ids.len() - first);
+            let n_selected = self.filter.select(first, n_rows, &mut rows);
+            for row in &rows[..n_selected] {
+                let at = usize::from(*row);
+                if self.filter.passes(first + at)? {
+                    let score = (self.dot)(self.query, block.row(at, self.vectors.dimension()));
+                    found.push(Candidate { score, id: &self.ids[first + at] });
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// Returns the best of some blocks, the first of which begins with row `first`.

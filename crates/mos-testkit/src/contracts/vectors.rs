@@ -58,6 +58,14 @@ async fn nearest_is_by_cosine_and_ties_by_id(record: &dyn RecordStore, index: &d
     assert_eq!(names(&nearest(2).await), ["a", "z"]);
     assert_eq!(names(&nearest(1).await), ["a"], "the tie is broken before the list is cut");
     assert_eq!(nearest(0).await, []);
+    for limit in [0, 1, 4, 9] {
+        let near = index.near(&scope, &mini, &[9.0, 0.0, 0.0], limit, &Filter::Everything).await.expect("near");
+        let (mut near, nearest) = (names(&near), nearest(limit).await);
+        let mut nearest = names(&nearest);
+        near.sort_unstable();
+        nearest.sort_unstable();
+        assert_eq!(near, nearest, "the same, in any order");
+    }
     assert_eq!(nearest(usize::MAX).await.len(), 5);
     assert_eq!(index.count(&scope).await.expect("count"), 5);
 }

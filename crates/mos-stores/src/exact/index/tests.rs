@@ -61,8 +61,7 @@ impl Pair {
 
     fn found(&mut self, query: &[f32], limit: usize, filter: &Filter, with: Instructions) -> Vec<(String, u32)> {
         self.index.make_columns(&columns_of(filter)).unwrap();
-        let found = self.index.nearest_with(query, limit, filter, with).unwrap();
-        found.into_iter().map(|one| (one.id.as_str().to_owned(), one.score.to_bits())).collect()
+        named(self.index.found(query, limit, filter, with, true).unwrap())
     }
 
     /// With every set of instructions and with limits of all sizes.
@@ -77,9 +76,25 @@ impl Pair {
                 let expected = naive(&self.plain, query, limit, filter, instructions);
                 let found = self.found(query, limit, filter, instructions);
                 assert_eq!(found, expected, "{instructions:?}, limit {limit} of {n}, {filter:?}");
+                let near = named(self.index.found(query, limit, filter, instructions, false).unwrap());
+                assert_eq!(
+                    by_id(near),
+                    by_id(expected),
+                    "{instructions:?}, limit {limit} of {n}, {filter:?}, unordered"
+                );
             }
         }
     }
+}
+
+/// Ids with the bits of the scores.
+fn named(found: Vec<Scored>) -> Vec<(String, u32)> {
+    found.into_iter().map(|one| (one.id.as_str().to_owned(), one.score.to_bits())).collect()
+}
+
+fn by_id(mut found: Vec<(String, u32)>) -> Vec<(String, u32)> {
+    found.sort();
+    found
 }
 
 /// Numbers of a simple generator, always the same.
@@ -212,10 +227,12 @@ fn the_parallel_scan_finds_what_comparing_everything_finds() {
     let query = numbers.vector(dimension);
     let part = Filter::equals("part", 3);
     for filter in [Filter::Everything, Filter::equals("even", true), part.clone(), Filter::Not(Box::new(part))] {
-        for limit in [1, 100, 3000] {
+        for limit in [1, 100, 3000, n - 1] {
             let with = Instructions::best();
             let expected = naive(&pair.plain, &query, limit, &filter, with);
             assert_eq!(pair.found(&query, limit, &filter, with), expected, "limit {limit}, {filter:?}");
+            let near = named(pair.index.near(&query, limit, &filter).unwrap());
+            assert_eq!(by_id(near), by_id(expected), "limit {limit}, {filter:?}, unordered");
         }
     }
 }
