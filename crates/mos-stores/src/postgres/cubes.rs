@@ -1,13 +1,13 @@
 //! Cubes and shares, as they are read and changed; how cubes come and go is in `lifecycle`.
 
-use mos_core::{Access, Cube, CubeId, StoreError, UserId};
+use mos_core::{Access, Cube, CubeId, Standing, StoreError, UserId};
 use serde_json::Value;
 use sqlx::postgres::{PgPool, PgRow};
 use sqlx::{Row, query, query_scalar};
 
 use super::fault::Fault;
 use super::lifecycle::Eligible;
-use super::users::not_found;
+use super::users::{not_found, read_user_made, user_columns};
 use crate::prepare::check_share;
 
 /// A cube that is seen.
@@ -37,6 +37,27 @@ macro_rules! newest_first {
     () => {
         " ORDER BY coalesce(created_text, to_char(created_at, 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"+00:00\"'))
           COLLATE \"C\" DESC, arrival DESC"
+    };
+}
+
+/// What a user has to do with a cube. What is not there is null.
+macro_rules! standing {
+    () => {
+        concat!(
+            "SELECT known.user_id, known.user_name, known.role, known.is_active, known.created AS user_created,
+                    seen.cube_id, seen.cube_name, seen.cube_path, seen.owner_id, seen.is_registered, seen.config,
+                    seen.phase, seen.generation, seen.created,
+                    share.user_id IS NOT NULL AS is_shared, share.access AS access
+             FROM (VALUES (1)) AS one (number)
+             LEFT JOIN (SELECT ",
+            user_columns!(),
+            " FROM users WHERE user_id = $1 AND is_active) AS known ON true
+             LEFT JOIN (",
+            seen_cubes!(),
+            "AND cube_id = $2) AS seen ON true
+             LEFT JOIN user_cube_association AS share
+                    ON share.user_id = known.user_id AND share.cube_id = seen.cube_id"
+        )
     };
 }
 
@@ -102,6 +123,22 @@ pub(super) async fn access(pool: &PgPool, user: &UserId, id: &CubeId) -> Result<
     let Some(row) = row else { return Ok(None) };
     let what = if row.try_get("owns")? { Access::Owner } else { read_access(&row)? };
     Ok(Some(Seen { what, discarding: discarding(&row)? }))
+}
+
+/// Returns a user, a cube and the right together, as they are at one moment.
+pub(super) async fn standing(pool: &PgPool, user: &UserId, id: &CubeId) -> Result<Seen<Standing>, Fault> {
+    let row = query(standing!()).bind(user.as_str()).bind(id.as_str()).fetch_one(pool).await?;
+    let is_there = |column: &str| Ok::<_, Fault>(row.try_get::<Option<String>, _>(column)?.is_some());
+    let user = if is_there("user_id")? { Some(read_user_made(&row, "user_created")?) } else { None };
+    let seen = if is_there("cube_id")? { Some(read_cube(&row)?) } else { None };
+    let is_shared: bool = row.try_get("is_shared")?;
+    let access = match (&user, &seen) {
+        (Some(user), Some(cube)) if cube.what.owner_id == user.user_id => Some(Access::Owner),
+        _ if is_shared => Some(read_access(&row)?),
+        _ => None,
+    };
+    let discarding = seen.as_ref().and_then(|cube| cube.discarding);
+    Ok(Seen { what: Standing { user, cube: seen.map(|cube| cube.what), access }, discarding })
 }
 
 /// Reads the right in the column `access` of a share; where MemOS has written the row, there is none.

@@ -19,7 +19,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use mos_core::{
-    Access, Clock, Cube, CubeId, KeyStore, ScopeLifecycle, StoreError, User, UserArchive, UserId, UserRole, UserStore,
+    Access, Clock, Cube, CubeId, KeyStore, ScopeLifecycle, Standing, StoreError, User, UserArchive, UserId, UserRole,
+    UserStore,
 };
 use serde_json::Value;
 use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
@@ -125,6 +126,21 @@ impl PostgresUsers {
                 Ok(Settled::Ready | Settled::Untouched) => {}
                 // Nothing can be settled here, and reading goes on.
                 Err(fault) if fault.is_read_only() => return Ok(Some(seen.what)),
+                Err(fault) => return Err(fault),
+            }
+        }
+        Err(unsettled("cube", id.as_str()))
+    }
+
+    /// As [`PostgresUsers::look`]: once the cube is gone, the next look sees none.
+    async fn seen_standing(&self, user: &UserId, id: &CubeId) -> Result<Standing, Fault> {
+        for _ in 0..MAX_ATTEMPTS {
+            let seen = cubes::standing(&self.pool, user, id).await?;
+            let Some(generation) = seen.discarding else { return Ok(seen.what) };
+            match self.lifecycle().settle(id, generation, Wait::ForOthers).await {
+                Ok(_) => {}
+                // Nothing can be settled here, and reading goes on.
+                Err(fault) if fault.is_read_only() => return Ok(seen.what),
                 Err(fault) => return Err(fault),
             }
         }
@@ -302,6 +318,10 @@ impl UserStore for PostgresUsers {
 
     async fn access(&self, user: &UserId, cube: &CubeId) -> Result<Option<Access>, StoreError> {
         self.read(|| self.look(cube, || cubes::access(&self.pool, user, cube))).await
+    }
+
+    async fn standing(&self, user: &UserId, cube: &CubeId) -> Result<Standing, StoreError> {
+        self.read(|| self.seen_standing(user, cube)).await
     }
 
     async fn facts(&self) -> Result<Vec<(String, String)>, StoreError> {

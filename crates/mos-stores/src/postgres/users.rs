@@ -32,6 +32,11 @@ pub(super) fn unsettled(what: &str, id: &str) -> Fault {
 }
 
 pub(super) fn read_user(row: &PgRow) -> Result<User, Fault> {
+    read_user_made(row, "created")
+}
+
+/// As [`read_user`], where the time has a column of another name.
+pub(super) fn read_user_made(row: &PgRow, created: &str) -> Result<User, Fault> {
     let (user_id, role): (String, String) = (row.try_get("user_id")?, row.try_get("role")?);
     let role = UserRole::parse(&role).ok_or_else(|| {
         Fault::Store(StoreError::Corrupt {
@@ -43,7 +48,7 @@ pub(super) fn read_user(row: &PgRow) -> Result<User, Fault> {
         user_id: UserId::new(user_id),
         user_name: row.try_get("user_name")?,
         role,
-        created_at: row.try_get("created")?,
+        created_at: row.try_get(created)?,
         is_active: row.try_get("is_active")?,
     })
 }
