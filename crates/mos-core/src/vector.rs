@@ -121,6 +121,21 @@ pub trait VectorStore: fmt::Debug + Send + Sync {
         ids: &[MemoryId],
     ) -> Result<Vec<Option<f32>>, StoreError>;
 
+    /// Returns the vectors of those among `ids` that are at hand, in any order, as
+    /// [`RecordStore::embeddings`](crate::record::RecordStore::embeddings) returns them; the record has those of the others.
+    /// Nobody is asked for news: for callers that have just searched.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read.
+    async fn at_hand(
+        &self,
+        _scope: &Scope,
+        _space: &EmbeddingSpace,
+        _ids: &[MemoryId],
+    ) -> Result<Vec<(MemoryId, Vec<f32>)>, StoreError> {
+        Ok(Vec::new())
+    }
+
     /// Returns how many vectors the scope has.
     ///
     /// # Errors

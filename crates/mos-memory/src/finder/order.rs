@@ -52,7 +52,7 @@ impl Finder {
             hits.truncate(MAX_POOL.max(request.top_k));
             let mut vectors = known.clone();
             let ids: Vec<MemoryId> = hits.iter().map(|hit| hit.item.id.clone()).collect();
-            vectors.extend(self.shelf.record.embeddings(&self.shelf.scope, &ids).await?);
+            vectors.extend(self.recall.embeddings(&self.shelf.scope, &within.space, &ids).await?);
             if is_reranked {
                 hits = self.reranked(hits, asked, &vectors, found).await?;
             }

@@ -28,9 +28,10 @@ mod signals;
 mod turn;
 mod window;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use mos_core::{Analyzer, Change, EmbeddingSpace, News, RecordStore, Scope, StoreError, VectorStore};
+use mos_core::{Analyzer, Change, EmbeddingSpace, MemoryId, News, RecordStore, Scope, StoreError, VectorStore};
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 pub use options::{GraphOptions, RecallOptions, Weights, WordOptions};
@@ -86,6 +87,23 @@ impl Recall {
     pub async fn understand(&self, scope: &Scope, space: &EmbeddingSpace, text: &str) -> Result<Question, StoreError> {
         let Settled { index, may_have_edges } = self.settled(scope, space).await?;
         Ok(index.understand(text, &self.terms, may_have_edges))
+    }
+
+    /// Returns the vectors of those among some memories of a scope that have one, as the record has them, in any order. Sees
+    /// what the last search saw; only what the vector index does not have at hand is read.
+    pub(crate) async fn embeddings(
+        &self,
+        scope: &Scope,
+        space: &EmbeddingSpace,
+        ids: &[MemoryId],
+    ) -> Result<HashMap<MemoryId, Vec<f32>>, StoreError> {
+        let mut vectors: HashMap<MemoryId, Vec<f32>> =
+            self.vectors.at_hand(scope, space, ids).await?.into_iter().collect();
+        let others: Vec<MemoryId> = ids.iter().filter(|id| !vectors.contains_key(*id)).cloned().collect();
+        if !others.is_empty() {
+            vectors.extend(self.record.embeddings(scope, &others).await?);
+        }
+        Ok(vectors)
     }
 
     /// Returns the index of a scope with everything in it that was written before the question was understood.

@@ -156,6 +156,15 @@ impl Index {
         Ok(ids.iter().map(similarity).collect())
     }
 
+    /// Returns the vectors of those among some memories that have one, in the order asked; none when they have another dimension.
+    pub(super) fn vectors_of(&self, dimension: usize, ids: &[MemoryId]) -> Vec<(MemoryId, Vec<f32>)> {
+        let Some(vectors) = self.vectors.as_ref().filter(|vectors| vectors.dimension() == dimension) else {
+            return Vec::new();
+        };
+        let vector = |id: &MemoryId| Some((id.clone(), vectors.row(*self.row_of.get(id)?).to_vec()));
+        ids.iter().filter_map(vector).collect()
+    }
+
     fn found(
         &self,
         query: &[f32],

@@ -333,6 +333,17 @@ impl VectorStore for ExactVectors {
         Ok(similarities)
     }
 
+    async fn at_hand(
+        &self,
+        scope: &Scope,
+        space: &EmbeddingSpace,
+        ids: &[MemoryId],
+    ) -> Result<Vec<(MemoryId, Vec<f32>)>, StoreError> {
+        let index = self.index(scope);
+        let index = index.read().await;
+        Ok(index.vectors_of(space.dimension, ids))
+    }
+
     async fn count(&self, scope: &Scope) -> Result<usize, StoreError> {
         let index = self.index(scope);
         self.catch_up(scope, &index).await?;

@@ -57,6 +57,11 @@ async fn nearest_is_by_cosine_and_ties_by_id(record: &dyn RecordStore, index: &d
     }
     assert_eq!(names(&nearest(2).await), ["a", "z"]);
     assert_eq!(names(&nearest(1).await), ["a"], "the tie is broken before the list is cut");
+    let ids: Vec<MemoryId> = found.iter().map(|one| one.id.clone()).collect();
+    let stored = record.embeddings(&scope, &ids).await.expect("embeddings");
+    for one in index.at_hand(&scope, &mini, &ids).await.expect("vectors at hand") {
+        assert!(stored.contains(&one), "as the record has them");
+    }
     assert_eq!(nearest(0).await, []);
     for limit in [0, 1, 4, 9] {
         let near = index.near(&scope, &mini, &[9.0, 0.0, 0.0], limit, &Filter::Everything).await.expect("near");

@@ -324,6 +324,24 @@ fn removing_keeps_the_other_rows_and_another_dimension_starts_again() {
 }
 
 #[test]
+fn vectors_are_given_as_they_came() {
+    let (mut pair, mut numbers) = (Pair::default(), Numbers(9));
+    let came: Vec<(MemoryId, Vec<f32>)> =
+        (0..600).map(|id| (MemoryId::new(id.to_string()), numbers.vector(7))).collect();
+    let ids: Vec<MemoryId> = came.iter().map(|(id, _)| id.clone()).rev().collect();
+    assert!(pair.index.vectors_of(7, &ids).is_empty());
+    for (id, vector) in &came {
+        pair.put(id.as_str(), vector.clone(), "text", json!({}));
+    }
+    let mut given = pair.index.vectors_of(7, &ids);
+    given.reverse();
+    assert_eq!(given, came);
+    pair.delete("3");
+    assert_eq!(pair.index.vectors_of(7, &["3".into(), "599".into()]), came[599..], "another row has its place now");
+    assert!(pair.index.vectors_of(8, &ids).is_empty());
+}
+
+#[test]
 fn bytes_grow_with_what_is_held() {
     let (mut pair, mut numbers) = (Pair::default(), Numbers(5));
     for id in 0..1000 {
