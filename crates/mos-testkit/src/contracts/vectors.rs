@@ -161,8 +161,7 @@ async fn the_filter_is_applied_inside(record: &dyn RecordStore, index: &dyn Vect
     let wanted = Filter::equals("key", "wanted");
     assert_eq!(names(&nearest(3, &wanted).await), ["049", "099", "149"]);
     assert_eq!(nearest(10, &wanted).await.len(), 4, "fewer only when fewer pass");
-    let may_find = async |space| index.may_find(&scope, space, &wanted).await;
-    assert!(may_find(&mini).await.expect("may find"), "what is found may be found");
+    assert!(index.may_find(&scope, &mini, &wanted).await.expect("may find"), "what is found may be found");
     let at_least = Filter::Is(Condition { field: "n".to_owned(), operator: Operator::Gte, value: json!(100) });
     assert_eq!(names(&nearest(9, &wanted.and(at_least)).await), ["149", "199"], "`info` is looked into");
     assert_eq!(names(&nearest(9, &Filter::equals("memory", "text 7")).await), ["007"], "the text too");

@@ -179,6 +179,7 @@ impl Mos {
     /// As [`Mos::remember`], in a cube that was made ready for the user that is meant; the one that is named is not looked up.
     pub(crate) async fn remember_in(&self, cube: &CubeHandle, what: Remember) -> Result<Remembered> {
         let user = self.user_or_default(what.input.user.as_ref());
+        self.check_remembering()?;
         let cube_id = cube.info().cube_id.clone();
         let place = self.hook_context_of(&user, cube, what.input.session.as_ref());
         let what = self.before_remember(place.as_ref(), what).await?;
@@ -210,6 +211,9 @@ impl Mos {
             conversation: if learns_now { &[] } else { messages.as_slice() },
         };
         self.tell_of_remembered(cube, &user, told).await?;
+        if stored.n_known < stored.ids.len() + stored.raw_files.len() {
+            self.organize_added(cube, &stored.ids);
+        }
         let mos_reader::Stored { ids, raw_files, n_known, removed } = stored;
         let quarantined = std::mem::take(&mut report.quarantined);
         report.quarantined = self.still_quarantined(cube, quarantined).await?;

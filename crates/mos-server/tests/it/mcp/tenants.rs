@@ -114,7 +114,7 @@ async fn a_key_for_reading_neither_writes_nor_administers() {
         assert!(told.contains("lacks the scope"), "{}: {told}", tool.name);
         n_refused += 1;
     }
-    assert_eq!(n_refused, 13);
+    assert_eq!(n_refused, 14);
     let kept = done(&reader, "memory_history", json!({"cube_id": "notes", "memory_id": id})).await;
     assert_eq!(kept["versions"].as_array().unwrap().len(), 1);
     assert!(refused(&ann, "create_user", json!({"user_id": "eve"})).await.contains("`admin`"));
