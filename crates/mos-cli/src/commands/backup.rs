@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::progress::spinner;
 
 pub(super) async fn back_up(context: &Context, arguments: BackupArguments) -> anyhow::Result<()> {
+    mos::backup::check_source(&context.settings, context.data_dir.as_deref()).context("no backup was made")?;
     let mos = context.open().await?;
     let bar = spinner("copying and checking");
     let made = mos.back_up(&BackupOptions { to: arguments.to, with_caches: !arguments.without_caches }).await;
@@ -18,10 +19,8 @@ pub(super) async fn back_up(context: &Context, arguments: BackupArguments) -> an
 }
 
 pub(super) async fn restore(context: &Context, file: &Path) -> anyhow::Result<()> {
-    let data_dir = match &context.data_dir {
-        Some(folder) => folder.clone(),
-        None => mos::data_dir(&context.settings)?,
-    };
+    let data_dir = mos::backup::restored_data_dir(&context.settings, context.data_dir.as_deref());
+    let data_dir = data_dir.context("nothing was restored")?;
     let bar = spinner("checking and restoring");
     let restored = mos::backup::restore_to(file, &context.settings, &data_dir).await;
     bar.finish_and_clear();

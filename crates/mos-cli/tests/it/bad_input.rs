@@ -176,3 +176,12 @@ fn a_failure_that_nobody_listens_to_is_a_failure_and_no_panic() {
     drop(child.stderr.take());
     assert_eq!(child.wait().unwrap().code(), Some(1));
 }
+
+#[test]
+fn a_backup_of_a_folder_that_is_not_there_is_refused_and_makes_neither() {
+    let data = tempfile::tempdir().unwrap();
+    let (misspelt, file) = (data.path().join("dtaa"), data.path().join("all.tar"));
+    let error = failure(&misspelt, &["backup", &file.display().to_string()]);
+    assert!(error.contains("no database") && error.contains("dtaa"), "{error}");
+    assert!(!misspelt.exists() && !file.exists());
+}

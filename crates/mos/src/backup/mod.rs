@@ -17,6 +17,7 @@
 
 mod bringing;
 mod files;
+mod places;
 mod restoring;
 
 use std::path::{Path, PathBuf};
@@ -30,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 pub use bringing::BroughtFiles;
+pub use places::{check_source, restored_data_dir};
 pub use restoring::{Restored, restore, restore_to};
 
 use crate::error::{Error, Result};
@@ -117,6 +119,10 @@ impl Mos {
     /// [`Error::Invalid`] for memories that end with the program, and a database that is damaged; errors of files and stores.
     pub async fn back_up(&self, options: &BackupOptions) -> Result<BackedUp> {
         let file = self.backup_file(&options.to);
+        if file.exists() {
+            // Before everything is copied for nothing.
+            return Err(file_error(&file, "exists already; give the path of a new file"));
+        }
         let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
         let staging = in_background(move || files::staging(&parent)).await?;
         let folder = staging.path().to_owned();
