@@ -59,6 +59,12 @@ pub(crate) fn write_archive(
     std::fs::create_dir_all(parent).map_err(fail)?;
     // Temporary files are readable by their owner alone.
     let mut staging = tempfile::Builder::new().prefix(prefix).tempfile_in(parent).map_err(fail)?;
+    // As long as it is locked nobody takes it for what a process left that was stopped. Elsewhere locks would keep `check` out.
+    #[cfg(unix)]
+    match staging.as_file().lock() {
+        Err(error) if error.kind() != std::io::ErrorKind::Unsupported => return Err(fail(error)),
+        _ => {}
+    }
     {
         let mut entries = Entries { builder: Builder::new(BufWriter::new(staging.as_file_mut())) };
         fill(&mut entries).map_err(fail)?;

@@ -1,7 +1,7 @@
 //! The files beside the database: which there are, and a copy of them that nobody changes.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
@@ -20,14 +20,68 @@ pub(super) const FOLDERS: [(&str, bool, bool); 3] =
 /// The most folders within each other.
 const MAX_DEPTH: usize = 6;
 
-/// Makes a folder that only this user can look into, and that goes away with the returned value.
-pub(super) fn staging(parent: &Path) -> Result<TempDir> {
+/// What folders that a backup works in begin with, and the file that it writes before it has its name.
+const STAGING: &str = ".mos-backup-";
+
+/// The file of such a folder that is locked as long as somebody works there.
+const LOCK: &str = "lock";
+
+/// A folder that a backup is made in; it goes away with this value.
+#[derive(Debug)]
+pub(super) struct Staging {
+    /// The system lets go of it when the process ends in any way, which tells what is left over from what is in use.
+    _lock: File,
+    folder: TempDir,
+}
+
+impl Staging {
+    pub(super) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+/// Makes a folder that only this user can look into. What backups left there that were stopped is removed first: it holds
+/// copies of memories that nobody would look for.
+pub(super) fn staging(parent: &Path) -> Result<Staging> {
     folders::create_private(parent).map_err(|error| failed(parent, &error))?;
+    remove_left_overs(parent);
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".mos-backup-");
+    builder.prefix(STAGING);
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
-    builder.tempdir_in(parent).map_err(|error| failed(parent, &error))
+    let folder = builder.tempdir_in(parent).map_err(|error| failed(parent, &error))?;
+    let path = folder.path().join(LOCK);
+    let lock = File::create(&path).map_err(|error| failed(&path, &error))?;
+    if let Err(error) = lock.lock() {
+        // Some network folders have no locks; nothing is removed from them either.
+        tracing::debug!(%error, "a backup is made without a lock");
+    }
+    Ok(Staging { _lock: lock, folder })
+}
+
+/// Failing to is no reason not to make a backup.
+fn remove_left_overs(parent: &Path) {
+    let Ok(entries) = fs::read_dir(parent) else { return };
+    for entry in entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(STAGING)) {
+        let Ok(kind) = entry.file_type() else { continue };
+        let path = entry.path();
+        // Files are locked only where others may read them all the same.
+        let locked = if kind.is_dir() {
+            path.join(LOCK)
+        } else if cfg!(unix) && kind.is_file() {
+            path.clone()
+        } else {
+            continue;
+        };
+        let is_left_over = File::options().write(true).open(&locked).is_ok_and(|lock| lock.try_lock().is_ok());
+        if !is_left_over {
+            continue;
+        }
+        let removed = if kind.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        if let Err(error) = removed {
+            tracing::warn!(%error, path = %path.display(), "what an interrupted backup left cannot be removed");
+        }
+    }
 }
 
 /// Brings what belongs into a backup beside the database into `folder`, and returns the names of all files there, the
@@ -92,4 +146,31 @@ pub(super) fn is_restored(name: &OsStr) -> bool {
 /// An error of the file system, for people.
 pub(super) fn failed(path: &Path, error: &io::Error) -> Error {
     file_error(path, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stopped_backups_left_is_removed_and_what_is_in_use_is_not() {
+        let place = tempfile::tempdir().unwrap();
+        let left = place.path().join(".mos-backup-left");
+        fs::create_dir(&left).unwrap();
+        for name in [LOCK, DATABASE] {
+            fs::write(left.join(name), "").unwrap();
+        }
+        let half = place.path().join(".mos-backup-half");
+        if cfg!(unix) {
+            fs::write(&half, "half of a backup").unwrap();
+        }
+        fs::write(place.path().join("all.tar"), "a backup").unwrap();
+        let first = staging(place.path()).unwrap();
+        assert!(!left.exists() && !half.exists());
+        let second = staging(place.path()).unwrap();
+        assert!(first.path().is_dir() && second.path().is_dir());
+        drop((first, second));
+        let names: Vec<_> = fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["all.tar"]);
+    }
 }
