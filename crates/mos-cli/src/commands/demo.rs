@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use mos::fetch;
 use mos::{Add, Chat, Mos};
+use mos_config::Settings;
 use mos_core::{ChatUsage, CubeId, Message, Sampling, UserId};
 
 use super::chat::print_stream;
@@ -34,6 +35,11 @@ pub(super) async fn run(context: &Context, arguments: DemoArguments) -> anyhow::
         let folder = arguments.folder.context("the second process needs --folder")?;
         return ask_again(context, &folder).await;
     }
+    anyhow::ensure!(!context.output.json, "the demonstration is a text for people; run it without --json");
+    if let Some(folder) = &arguments.folder {
+        // Before models are fetched for nothing.
+        anyhow::ensure!(!folder.exists(), "{} exists already; remove it or give another --folder", folder.display());
+    }
     let say = |text: &str| context.output.line(text);
     say("1. Models (fetched once, then kept)")?;
     let models = mos::models_dir(&context.settings)?;
@@ -42,14 +48,7 @@ pub(super) async fn run(context: &Context, arguments: DemoArguments) -> anyhow::
     }
     let folder = match arguments.folder {
         None => new_folder()?,
-        Some(folder) => {
-            anyhow::ensure!(
-                !folder.exists(),
-                "{} exists already; remove it or give another --folder",
-                folder.display()
-            );
-            folder
-        }
+        Some(folder) => folder,
     };
     say(&format!("\n2. A conversation is remembered (in {})", folder.display()))?;
     let mos = open(context, &folder).await?;
@@ -87,7 +86,19 @@ fn new_folder() -> anyhow::Result<PathBuf> {
 }
 
 async fn open(context: &Context, folder: &Path) -> anyhow::Result<Mos> {
-    Ok(Mos::builder(context.settings.clone()).data_dir(folder).build().await?)
+    Ok(Mos::builder(of_its_own(&context.settings)).data_dir(folder).build().await?)
+}
+
+/// The settings with everything in the folder: a demonstration writes to no server that an installation uses.
+fn of_its_own(settings: &Settings) -> Settings {
+    let (mut own, defaults) = (settings.clone(), Settings::default());
+    own.store = defaults.store;
+    own.vectors = defaults.vectors;
+    own.user_manager = defaults.user_manager;
+    own.queue = None;
+    own.mem_scheduler = None;
+    own.enable_mem_scheduler = false;
+    own
 }
 
 async fn remember(mos: &Mos) -> anyhow::Result<()> {
@@ -169,7 +180,21 @@ async fn ask_again(context: &Context, folder: &Path) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use mos_config::Setting;
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn a_demonstration_uses_no_server_of_the_settings() {
+        let postgres = json!({"backend": "postgres", "config": {"url": "postgres://mos@db.example/mos"}});
+        let neo4j =
+            json!({"backend": "neo4j", "config": {"uri": "bolt://db.example:7687", "user": "u", "password": "p"}});
+        let given = json!({"store": neo4j, "user_manager": postgres, "top_k": 3});
+        let own = of_its_own(&Settings::from_json(&given).unwrap());
+        assert_eq!((own.store.backend(), own.user_manager.backend(), own.top_k), ("sqlite", "sqlite", 3));
+        assert!(!own.to_json(mos_config::Secrets::Plain).to_string().contains("db.example"));
+    }
 
     #[test]
     fn each_demonstration_has_a_folder_of_its_own_that_nobody_else_enters() {
