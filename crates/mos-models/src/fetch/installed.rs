@@ -150,7 +150,10 @@ pub(crate) async fn adopt(model: &CatalogueModel, folder: &Path) -> Result<bool,
     if !model.files.iter().all(|file| folder.join(file.path).is_file()) || model.verify(folder).await.is_err() {
         return Ok(false);
     }
-    model.manifest("put there by hand").save(folder)?;
+    if let Err(error) = model.manifest("put there by hand").save(folder) {
+        // The model is right all the same: a folder that can only be read is checked again the next time.
+        tracing::debug!(%error, model = model.name, "the manifest cannot be written");
+    }
     Ok(true)
 }
 

