@@ -74,10 +74,11 @@ fn create_temporary(folder: &Path) -> io::Result<(PathBuf, File)> {
     Err(io::Error::new(io::ErrorKind::AlreadyExists, "temporary names are taken"))
 }
 
-/// Removes what writers that died left in a folder, and returns how many files that were; a missing folder has none.
+/// Removes what writers that died left in a folder, and returns how many files that were; a missing folder has none. What
+/// cannot be removed stays, with a warning.
 ///
 /// # Errors
-/// [`KvError::Io`].
+/// [`KvError::Io`] when the folder cannot be listed.
 pub(crate) fn clean_left_overs(folder: &Path) -> Result<usize, KvError> {
     let failed = |error| KvError::io("cannot clean", folder, error);
     let entries = match fs::read_dir(folder) {
@@ -92,13 +93,14 @@ pub(crate) fn clean_left_overs(folder: &Path) -> Result<usize, KvError> {
             continue;
         }
         match File::options().write(true).open(&path) {
-            Ok(file) if file.try_lock().is_ok() => {
-                remove_if_there(&path)?;
-                removed += 1;
-            }
+            Ok(file) if file.try_lock().is_ok() => match remove_if_there(&path) {
+                Ok(_) => removed += 1,
+                Err(error) => tracing::warn!(%error, "what a writer left stays"),
+            },
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed(error)),
+            // Another user's, perhaps, or on a disk that can only be read: no reason to refuse what else is in the folder.
+            Err(error) => tracing::warn!(%error, path = %path.display(), "what a writer left stays"),
         }
     }
     Ok(removed)
@@ -152,6 +154,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(format!(".1-1{SUFFIX}")), b"dead").unwrap();
         fs::write(folder.path().join("kept"), b"x").unwrap();
+        // Nobody can open it as a file.
+        fs::create_dir(folder.path().join(format!(".2-1{SUFFIX}"))).unwrap();
         let path = folder.path().join("a");
         write_atomically(&path, |writer| {
             writer.write_all(b"living").unwrap();
