@@ -36,7 +36,7 @@ impl Context {
         // The server tells its warnings itself.
         let is_service = matches!(arguments.command, Command::Serve(_));
         let purpose = if is_service { Purpose::Service } else { Purpose::Command };
-        let Environment { settings, warnings, .. } = Environment::read(purpose, variables(arguments))?;
+        let Environment { settings, warnings, .. } = Environment::read(purpose, variables(arguments)?)?;
         for warning in warnings.iter().filter(|_| !is_service) {
             output.note(&format!("warning: {warning}"));
         }
@@ -140,11 +140,15 @@ impl Context {
 }
 
 /// The environment of this process, with the settings file that the arguments name.
-fn variables(arguments: &Arguments) -> Vec<(String, String)> {
+fn variables(arguments: &Arguments) -> anyhow::Result<Vec<(String, String)>> {
     let mut variables = process_environment();
     variables.retain(|(name, _)| name != CONFIG_VARIABLE);
     if let Some(file) = &arguments.config {
-        variables.push((CONFIG_VARIABLE.to_owned(), file.display().to_string()));
+        // Shown with other characters it would be another file.
+        let name = file.to_str();
+        let name =
+            name.with_context(|| format!("the path of the settings, {}, is not UTF-8; rename it", file.display()))?;
+        variables.push((CONFIG_VARIABLE.to_owned(), name.to_owned()));
     }
-    variables
+    Ok(variables)
 }

@@ -10,8 +10,6 @@ mod version;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use arguments::Arguments;
 use output::Output;
 
@@ -20,7 +18,7 @@ fn main() -> ExitCode {
     if let Err(message) = mos::check_cpu() {
         return Output::default().failure(&message);
     }
-    let arguments = Arguments::parse();
+    let arguments = Arguments::read();
     // A server that nobody watches tells of itself.
     let is_service = matches!(arguments.command, arguments::Command::Serve(_));
     let output = Output { json: arguments.json };

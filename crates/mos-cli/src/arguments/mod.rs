@@ -9,7 +9,7 @@ mod users;
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 
 pub(crate) use self::cubes::CubeCommand;
@@ -51,6 +51,32 @@ pub(crate) struct Arguments {
 
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Arguments {
+    /// Reads the command line; what is wrong with it ends the program. A variable with an empty value counts as unset, as all
+    /// others do; an empty value on the command line is a mistake.
+    pub(crate) fn read() -> Self {
+        let mut command = Self::command();
+        for (argument, variable) in [("config", "MOS_CONFIG"), ("data_dir", "MOS_DATA_DIR")] {
+            if is_empty(variable) {
+                command = command.mut_arg(argument, forget_variable);
+            }
+        }
+        if is_empty("MOS_LISTEN") {
+            command = command.mut_subcommand("serve", |serve| serve.mut_arg("listen", forget_variable));
+        }
+        let mut matches = command.get_matches();
+        Self::from_arg_matches_mut(&mut matches).unwrap_or_else(|error| error.exit())
+    }
+}
+
+fn is_empty(variable: &str) -> bool {
+    std::env::var_os(variable).is_some_and(|value| value.is_empty())
+}
+
+fn forget_variable(argument: Arg) -> Arg {
+    argument.env(None::<&'static str>)
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,6 +1,6 @@
 //! `mos chat`.
 
-use std::io::BufRead;
+use std::io::{BufRead, Read};
 
 use futures::StreamExt;
 use mos::{Chat, ChatReply, FoundMemory, Mos, Search};
@@ -11,6 +11,9 @@ use crate::arguments::ChatArguments;
 use crate::context::Context;
 use crate::output::{describe, is_interactive};
 use crate::progress;
+
+/// The longest line that is read.
+const MAX_LINE_BYTES: u64 = 16 << 20;
 
 pub(super) async fn run(context: &Context, arguments: ChatArguments) -> anyhow::Result<()> {
     let mos = context.open().await?;
@@ -85,12 +88,13 @@ async fn converse(context: &Context, arguments: &ChatArguments, mos: &Mos, inter
             context.output.raw("you> ")?;
         }
         let Some(line) = next_line().await? else { break };
-        let done = match line.trim() {
-            "" => Ok(()),
-            "bye" => break,
-            "clear" => mos.clear_messages(&context.user).await.map_err(Into::into),
-            "memories" => super::memories::list_of(context, mos).await,
-            question => reply(context, arguments, mos, question, interactive).await,
+        let done = match std::str::from_utf8(&line).map(str::trim) {
+            Err(_) => Err(anyhow::anyhow!("the line is not UTF-8 text")),
+            Ok("") => Ok(()),
+            Ok("bye") => break,
+            Ok("clear") => mos.clear_messages(&context.user).await.map_err(Into::into),
+            Ok("memories") => super::memories::list_of(context, mos).await,
+            Ok(question) => reply(context, arguments, mos, question, interactive).await,
         };
         match done {
             Ok(()) => {}
@@ -130,10 +134,16 @@ async fn reply(
     answer(context, arguments, reply).await
 }
 
-async fn next_line() -> anyhow::Result<Option<String>> {
+/// Returns the next line with its end; `None` when there is no more.
+async fn next_line() -> anyhow::Result<Option<Vec<u8>>> {
     tokio::task::spawn_blocking(|| {
-        let mut line = String::new();
-        let n_bytes = std::io::stdin().lock().read_line(&mut line)?;
+        let mut line = Vec::new();
+        let n_bytes = std::io::stdin().lock().take(MAX_LINE_BYTES + 1).read_until(b'\n', &mut line)?;
+        let limit = MAX_LINE_BYTES >> 20;
+        anyhow::ensure!(
+            n_bytes as u64 <= MAX_LINE_BYTES,
+            "a line has more than {limit} MiB; `mos add` reads long texts"
+        );
         Ok((n_bytes > 0).then_some(line))
     })
     .await?

@@ -200,3 +200,19 @@ fn a_demonstration_that_cannot_be_shown_says_so_before_models_are_fetched() {
         assert!(told.contains(said) && output.stdout.is_empty(), "{told}");
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn settings_whose_path_is_no_text_are_told_as_that() {
+    use std::os::unix::ffi::OsStrExt;
+
+    let data = tempfile::tempdir().unwrap();
+    let path = data.path().join(std::ffi::OsStr::from_bytes(b"\xff.yaml"));
+    // Some file systems have no such names.
+    if std::fs::write(&path, "top_k: 3\n").is_err() {
+        return;
+    }
+    let output = mos(data.path(), &["user", "list", "--config"]).arg(&path).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && told.contains("not UTF-8"), "{told}");
+}

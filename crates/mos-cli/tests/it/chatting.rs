@@ -31,6 +31,18 @@ fn a_conversation_ends_with_its_input() {
     assert!(output.stdout.is_empty());
 }
 
+#[test]
+fn a_conversation_goes_on_after_a_line_that_is_no_text() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    stdout(data, &["add", "My dog is called Max.", "--user", "ann"]);
+    let output = run_with_input(data, &["chat", "--user", "ann"], b"\xff\xfe\nmemories\n");
+    let (out, errors) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(errors.contains("not UTF-8") && errors.contains("1 lines could not be answered"), "{errors}");
+    assert!(out.contains("My dog is called Max."), "{out}");
+    assert_eq!(output.status.code(), Some(1));
+}
+
 /// Answers chats, and what is asked to learn preferences from them.
 fn answer(request: &Value) -> Reply {
     let system = request["messages"][0]["content"].as_str().unwrap_or_default();

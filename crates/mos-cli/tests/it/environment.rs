@@ -59,6 +59,20 @@ fn memos_name_for_the_folder_is_heeded_under_the_file_the_own_name_and_the_flag(
 }
 
 #[test]
+fn a_variable_with_an_empty_value_counts_as_unset_and_an_empty_argument_is_a_mistake() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let base = folder.join("base").display().to_string();
+    let variables = [("MEMOS_BASE_PATH", base.as_str()), ("MOS_CONFIG", ""), ("MOS_DATA_DIR", ""), ("MOS_LISTEN", "")];
+    stdout(folder, &variables, &["add", "likes tea"]);
+    assert!(Path::new(&base).join(".memos/mos.db").is_file());
+    let help = stdout(folder, &variables, &["serve", "--help"]);
+    assert!(help.contains("--listen"), "{help}");
+    let output = mos(folder, &variables, &["--data-dir", "", "list"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
 fn a_server_begins_with_an_encoder_that_memos_names_choose_and_tells_of_a_name_once() {
     let folder = tempfile::tempdir().unwrap();
     let base = folder.path().join("base").display().to_string();

@@ -52,10 +52,10 @@ fn run(data: &Path, arguments: &[&str]) -> Output {
 }
 
 /// A call that reads `input` from standard input.
-fn run_with_input(data: &Path, arguments: &[&str], input: &str) -> Output {
+fn run_with_input(data: &Path, arguments: &[&str], input: impl AsRef<[u8]>) -> Output {
     let mut command = mos(data, arguments);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.stdin.take().unwrap().write_all(input.as_ref()).unwrap();
     child.wait_with_output().unwrap()
 }
 
