@@ -159,7 +159,8 @@ impl Remote {
         })
     }
 
-    /// Returns what is there; only the heads are read. Files that are not understood are left alone, with a warning.
+    /// Returns what is there; only the heads are read. Files that are not understood are left alone, with a warning, and those
+    /// that go meanwhile are left out.
     pub(super) fn scan(&self) -> Result<Vec<(String, Found)>, KvError> {
         let (store, folder) = (Arc::clone(&self.store), self.folder.clone());
         let objects = self.call("listing items", move |runtime| {
@@ -173,6 +174,8 @@ impl Remote {
                 Err(error @ (KvError::Damaged { .. } | KvError::Truncated { .. } | KvError::Newer { .. })) => {
                     tracing::warn!(%error, "an object of the remote tier is left alone");
                 }
+                // Another process removed it since it was listed.
+                Err(error) if is_gone(&error) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -202,5 +205,31 @@ impl Remote {
         self.call("reading the head of an item", move |runtime| {
             runtime.block_on(store.get_range(&place, range)).map(|bytes| bytes.to_vec())
         })
+    }
+}
+
+/// Whether an error is that an object is not there.
+fn is_gone(error: &KvError) -> bool {
+    let KvError::Remote { source, .. } = error else { return false };
+    matches!(source.downcast_ref::<object_store::Error>(), Some(object_store::Error::NotFound { .. }))
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::memory::InMemory;
+
+    use super::*;
+
+    #[test]
+    fn an_object_that_goes_while_it_is_looked_at_is_told_from_a_failure() {
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let tier = RemoteTier { store, folder: "items".to_owned(), bytes: 1 << 20, encoding: KvEncoding::F16 };
+        let remote = Remote::open(&tier).unwrap();
+        let error = remote.found(&remote.place("gone"), 100).err().unwrap();
+        assert!(is_gone(&error), "{error}");
+        remote.put("short", b"short".to_vec()).unwrap();
+        let error = remote.found(&remote.place("short"), 5).err().unwrap();
+        assert!(!is_gone(&error), "{error}");
+        assert!(remote.scan().unwrap().is_empty());
     }
 }
