@@ -169,7 +169,8 @@ fn check_same(file: &Path, told: &DatabaseContents, found: &DatabaseContents) ->
     Err(file_error(file, format!("tells of something else than its database holds ({which}); take another backup")))
 }
 
-/// Moves everything up into the data folder, the database last. When that fails, what came goes.
+/// Moves everything up into the data folder, the database last. When that fails, or somebody has begun to use the folder
+/// meanwhile, what came goes.
 fn put_in_place(staging: tempfile::TempDir, data_dir: &Path) -> Result<()> {
     let mut names = Vec::new();
     for entry in fs::read_dir(staging.path()).map_err(|error| failed(staging.path(), &error))? {
@@ -177,15 +178,54 @@ fn put_in_place(staging: tempfile::TempDir, data_dir: &Path) -> Result<()> {
     }
     names.sort_by_key(|name| name == DATABASE);
     for (at, name) in names.iter().enumerate() {
-        if let Err(error) = fs::rename(staging.path().join(name), data_dir.join(name)) {
+        if let Err(error) = put_one(&staging.path().join(name), &data_dir.join(name)) {
             for moved in &names[..at] {
                 // Back into what is removed in any case.
                 fs::rename(data_dir.join(moved), staging.path().join(moved)).ok();
             }
-            return Err(failed(&data_dir.join(name), &error));
+            return Err(error);
         }
     }
     #[cfg(unix)]
     fs::File::open(data_dir).and_then(|folder| folder.sync_all()).map_err(|error| failed(data_dir, &error))?;
     staging.close().map_err(|error| failed(data_dir, &error))
+}
+
+/// A server that is started again by itself opens an empty folder while everything is checked: its database must not lose its
+/// name, and what it wrote beside it would not belong to this one.
+fn put_one(from: &Path, to: &Path) -> Result<()> {
+    if fs::symlink_metadata(to).is_ok() {
+        return Err(Error::Invalid(format!(
+            "{} was made while the backup was restored: another program uses this folder; end it, and restore to an empty or \
+             new one",
+            to.display()
+        )));
+    }
+    fs::rename(from, to).map_err(|error| failed(to, &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_came_into_use_meanwhile_keeps_what_it_has() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path();
+        let staged = || {
+            let staging = tempfile::Builder::new().prefix(STAGING).tempdir_in(data).unwrap();
+            fs::create_dir(staging.path().join("usage")).unwrap();
+            fs::write(staging.path().join(DATABASE), "restored").unwrap();
+            staging
+        };
+        fs::write(data.join(DATABASE), "another program's").unwrap();
+        let error = put_in_place(staged(), data).unwrap_err().to_string();
+        assert!(error.contains("another program uses this folder"), "{error}");
+        assert_eq!(fs::read(data.join(DATABASE)).unwrap(), b"another program's");
+        assert_eq!(fs::read_dir(data).unwrap().count(), 1, "what came has gone");
+        fs::remove_file(data.join(DATABASE)).unwrap();
+        put_in_place(staged(), data).unwrap();
+        assert_eq!(fs::read(data.join(DATABASE)).unwrap(), b"restored");
+        assert!(data.join("usage").is_dir());
+    }
 }
