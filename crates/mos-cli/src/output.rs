@@ -2,8 +2,13 @@
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use anyhow::Context as _;
 use serde::Serialize;
+
+/// Whether whoever read standard output has gone.
+static NOBODY_READS: AtomicBool = AtomicBool::new(false);
 
 /// How the program speaks.
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,9 +42,17 @@ impl Output {
         let mut out = std::io::stdout().lock();
         match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
             // Somebody like `head` has read enough.
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-            other => Ok(other?),
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+                NOBODY_READS.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            other => other.context("cannot write to standard output"),
         }
+    }
+
+    /// Whether whoever read what is printed has gone, as far as is known: what only answers may end then.
+    pub(crate) fn nobody_reads(self) -> bool {
+        NOBODY_READS.load(Ordering::Relaxed)
     }
 
     /// Tells the person something that is not the result.

@@ -104,6 +104,10 @@ async fn converse(context: &Context, arguments: &ChatArguments, mos: &Mos, inter
                 n_failed += 1;
             }
         }
+        // Input without end, as from `yes`, would be answered for ever.
+        if context.output.nobody_reads() {
+            break;
+        }
     }
     // A person has read it; a script looks at the exit code.
     anyhow::ensure!(interactive || n_failed == 0, "{n_failed} lines could not be answered; see above");

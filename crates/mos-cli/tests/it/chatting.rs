@@ -1,7 +1,11 @@
+use std::io::Write;
+use std::process::Stdio;
+use std::time::Duration;
+
 use mos_testkit::model_server::{ModelServer, Reply};
 use serde_json::{Value, json as object};
 
-use crate::{json, run, run_with_input, stdout, write};
+use crate::{json, mos, run, run_with_input, stdout, write};
 
 #[test]
 fn a_conversation_goes_on_after_a_line_that_cannot_be_answered() {
@@ -41,6 +45,28 @@ fn a_conversation_goes_on_after_a_line_that_is_no_text() {
     assert!(errors.contains("not UTF-8") && errors.contains("1 lines could not be answered"), "{errors}");
     assert!(out.contains("My dog is called Max."), "{out}");
     assert_eq!(output.status.code(), Some(1));
+}
+
+/// As when the program runs with `| head`, and its input has no end.
+#[test]
+fn a_conversation_ends_when_nobody_reads_the_answers() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    stdout(data, &["add", "My dog is called Max.", "--user", "ann"]);
+    let mut chat = mos(data, &["chat", "--user", "ann"]);
+    let mut child = chat.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    drop(child.stdout.take());
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(b"memories\n").unwrap();
+    let ended = (0..600).find_map(|_| {
+        std::thread::sleep(Duration::from_millis(100));
+        child.try_wait().unwrap()
+    });
+    if ended.is_none() {
+        child.kill().unwrap();
+    }
+    drop(input);
+    assert!(ended.is_some_and(|status| status.success()), "{ended:?}");
 }
 
 /// Answers chats, and what is asked to learn preferences from them.
