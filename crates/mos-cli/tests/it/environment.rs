@@ -66,10 +66,12 @@ fn a_variable_with_an_empty_value_counts_as_unset_and_an_empty_argument_is_a_mis
     let variables = [("MEMOS_BASE_PATH", base.as_str()), ("MOS_CONFIG", ""), ("MOS_DATA_DIR", ""), ("MOS_LISTEN", "")];
     stdout(folder, &variables, &["add", "likes tea"]);
     assert!(Path::new(&base).join(".memos/mos.db").is_file());
-    let help = stdout(folder, &variables, &["serve", "--help"]);
-    assert!(help.contains("--listen"), "{help}");
-    let output = mos(folder, &variables, &["--data-dir", "", "list"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stdout));
+    // The settings are missing, the command line is right.
+    let cases = [(["serve", "--config", "none.json"], Some(1)), (["list", "--data-dir", ""], Some(2))];
+    for (arguments, code) in cases {
+        let output = mos(folder, &variables, &arguments).output().unwrap();
+        assert_eq!(output.status.code(), code, "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
 }
 
 #[test]
