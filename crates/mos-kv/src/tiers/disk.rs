@@ -65,7 +65,7 @@ impl Disk {
     }
 
     /// Reads the heads of items; those that have gone meanwhile are left out. What is not understood is left alone,
-    /// with one warning.
+    /// with one warning. An item that is cut off behind its head comes without tokens.
     pub(super) fn find(&self, names: impl Iterator<Item = String>) -> Result<Vec<(String, Found)>, KvError> {
         let mut left_alone = self.left_alone.lock().unwrap_or_else(PoisonError::into_inner);
         let mut found = Vec::new();
@@ -103,8 +103,13 @@ fn read_found(path: &Path) -> Result<Found, KvError> {
     let mut header = Vec::new();
     Read::by_ref(&mut file).take(length - 8).read_to_end(&mut header).map_err(failed)?;
     let (head, (start, end)) = read_head(&header, &what)?;
-    if start > end || length.saturating_add(end as u64) > bytes {
+    if start > end {
         return Err(truncated());
+    }
+    if length.saturating_add(end as u64) > bytes {
+        // Its head holds the text: whoever removes what is kept of a cube must find it. Reading it fails by name.
+        tracing::warn!(what, "an item of the disk tier is cut off; remove it");
+        return Ok(Found { head, tokens: Vec::new(), bytes });
     }
     file.seek(SeekFrom::Start(length + start as u64)).map_err(failed)?;
     let mut tokens = Vec::new();

@@ -246,6 +246,21 @@ fn a_damaged_or_exchanged_file_is_never_an_answer() {
 }
 
 #[test]
+fn an_item_that_is_cut_off_is_no_answer_and_can_be_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let items = items(1);
+    let options = TierOptions { disk: disk(folder.path()), ..TierOptions::default() };
+    KvTiers::open(options.clone()).unwrap().put("", &items[0]).unwrap();
+    let file = fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+    let whole = fs::read(&file).unwrap();
+    fs::write(&file, &whole[..whole.len() - 1]).unwrap();
+    let tiers = KvTiers::open(options).unwrap();
+    assert!(matches!(tiers.get("", &items[0].id), Err(KvError::Truncated { .. })));
+    assert!(tiers.remove("", &items[0].id).unwrap());
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "its head held the text");
+}
+
+#[test]
 fn the_remote_place_is_a_folder_or_a_bucket() {
     let far = tempfile::tempdir().unwrap();
     let place = far.path().join("new").join("folder");
