@@ -191,9 +191,9 @@ fn a_demonstration_that_cannot_be_shown_says_so_before_models_are_fetched() {
     let data = tempfile::tempdir().unwrap();
     let no_folder = write(data.path(), "a-file", "x");
     let folder = data.path().display().to_string();
-    for (arguments, said) in
-        [(["demo", "--folder", folder.as_str()].as_slice(), "exists already"), (&["demo", "--json"], "without --json")]
-    {
+    let cases: [(&[&str], &str); 2] =
+        [(&["demo", "--folder", &folder], "exists already"), (&["demo", "--json"], "without --json")];
+    for (arguments, said) in cases {
         let output = mos(data.path(), arguments).env("MOS_MODELS_DIR", &no_folder).output().unwrap();
         let told = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{told}");
