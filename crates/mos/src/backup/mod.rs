@@ -159,7 +159,9 @@ impl Mos {
             store.copy_to(&folder.join(DATABASE)).await?;
             return Ok(());
         }
-        let own_folder = self.parts.sqlite.as_ref().and_then(|store| store.path().parent());
+        // A folder wins over the path of the settings, but its database has one name; another is found by the settings alone.
+        let database = self.parts.sqlite.as_ref().map(|store| store.path());
+        let own_folder = database.filter(|path| path.ends_with(DATABASE)).and_then(Path::parent);
         let from = Endpoint::open(&self.parts.settings, own_folder, Missing::Refuse).await?;
         let to = Endpoint::open(&Settings::default(), Some(folder), Missing::Make).await?;
         migrate(&from, &to, &MigrateOptions::default(), |_| ()).await?;

@@ -229,3 +229,23 @@ async fn what_is_restored_to_servers_comes_with_keys_and_files_and_tells_what_do
     assert_eq!(there.get(&ann(), Some(&cube), &told).await.unwrap().memory, "the cat sleeps");
     there.delete_cube(&ann(), &cube).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_of_another_name_is_backed_up_with_users_that_are_on_a_server() {
+    let Some(url) = mos_testkit::services::address("DATABASE_URL") else { return };
+    let place = tempfile::tempdir().unwrap();
+    let schema = format!("mos_servers_named_{}", std::process::id());
+    let settings = json!({
+        "store": {"backend": "sqlite", "config": {"path": place.path().join("real.db")}},
+        "user_manager": {"backend": "postgres", "config": {"url": url, "schema_name": schema}},
+        "data_dir": place.path().join("data"),
+    });
+    let embedder = Arc::new(WordEmbedder::new("words", 64));
+    let settings = Settings::from_json(&settings).unwrap();
+    let mos = Mos::builder(settings).embedder(embedder).build().await.unwrap();
+    mos.create_user("ann", None).await.unwrap();
+    mos.ensure_cube(&ann(), &notes()).await.unwrap();
+    tell(&mos, "the cat sleeps").await;
+    let made = back_up(&mos, place.path(), "all.tar").await;
+    assert_eq!(made.database.n_memories, 1);
+}
