@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use mos_core::{
-    ActivationId, ActivationStats, ChatModel, Cube, CubeId, Embedder, MemReader, MemoryError, MemoryId, Message,
-    PreferenceMemory, Reading, Scope, TextMemory, UserId,
+    ActivationId, ActivationStats, ChatModel, Cube, CubeId, Embedder, MemReader, MemoryError, MemoryId, MemoryItem,
+    Message, PreferenceMemory, Reading, Scope, TextMemory, UserId,
 };
 
 /// A cube as a handler gets it: that of its message, opened for the message's user.
@@ -71,6 +71,15 @@ pub trait CubeWork: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`MemoryError::Unsupported`] for a cube that cannot be organised; store and model errors.
     async fn organize(&self, ids: Option<&[MemoryId]>) -> Result<Organized, MemoryError>;
+
+    /// Returns a memory as it is to be stored: a new one, or the next state of `known`. What reads like instructions and rests on
+    /// what strangers wrote may be kept apart ([`MemoryItem::quarantine`]).
+    ///
+    /// # Errors
+    /// [`MemoryError::Unsupported`] when the program is ending.
+    async fn looked_at(&self, _known: Option<&MemoryItem>, next: MemoryItem) -> Result<MemoryItem, MemoryError> {
+        Ok(next)
+    }
 
     /// Returns the activation memory of a cube whose memories are promoted no more, so that what was promoted before can be taken
     /// back; `None` when it cannot be reached.

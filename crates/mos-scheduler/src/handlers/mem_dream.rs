@@ -260,16 +260,17 @@ async fn keep(
     if reflection.insights.is_empty() {
         return Ok(Vec::new());
     }
-    let items = reflection
-        .insights
-        .iter()
-        .map(|insight| insight.to_item(MemoryId::new(context.ids.next_uuid()), &message.user_id, memories));
+    let mut items = Vec::with_capacity(reflection.insights.len());
+    for insight in &reflection.insights {
+        let item = insight.to_item(MemoryId::new(context.ids.next_uuid()), &message.user_id, memories);
+        items.push(context.cube.work.looked_at(None, item).await?);
+    }
     let request = AddRequest {
         origin: context.origin(message),
         idempotency_key: Some(context.key(message, "insights")),
         ..AddRequest::default()
     };
-    Ok(context.cube.text.add(items.collect(), request).await?)
+    Ok(context.cube.text.add(items, request).await?)
 }
 
 /// Writes the entry, unless an attempt before this one has.

@@ -158,6 +158,10 @@ impl CubeWork for Work {
         Ok(StoredReading { ids: stored.ids, raw_files: stored.raw_files })
     }
 
+    async fn looked_at(&self, known: Option<&MemoryItem>, next: MemoryItem) -> Result<MemoryItem, MemoryError> {
+        mos_reader::keep_changed_apart(known.map_or("", |known| known.memory.as_str()), next).await
+    }
+
     async fn organize(&self, ids: Option<&[MemoryId]>) -> Result<Organized, MemoryError> {
         self.asked.lock().unwrap().push(ids.map(<[MemoryId]>::to_vec));
         Ok(self.organized.lock().unwrap().pop_front().unwrap_or_default())

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use mos_core::graph::Direction;
 use mos_core::graph::kinds::MERGED_TO;
 use mos_core::{
-    ChatModel, CubeId, MemReader, MemoryError, MemoryId, ModelError, Origin, Reading, RecordStore, Scope, StoreError,
-    UserId,
+    ChatModel, CubeId, MemReader, MemoryError, MemoryId, MemoryItem, ModelError, Origin, Reading, RecordStore, Scope,
+    StoreError, UserId,
 };
 use mos_memory::organize::Report;
 use mos_scheduler::{CubeWork, Cubes, OpenError, Organized, SchedulerCube, StoredReading};
@@ -140,6 +140,18 @@ impl CubeWork for FacadeWork {
         }
         let record = self.mos.parts.record.as_ref();
         Ok(organized(record, &self.handle.scope(), ids.unwrap_or_default(), &report).await?)
+    }
+
+    async fn looked_at(
+        &self,
+        known: Option<&MemoryItem>,
+        next: MemoryItem,
+    ) -> std::result::Result<MemoryItem, MemoryError> {
+        match known {
+            Some(known) => self.mos.kept_in_check(known, next).await.map_err(memory_error),
+            None if self.mos.settings().reader.quarantine => mos_reader::keep_changed_apart("", next).await,
+            None => Ok(next),
+        }
     }
 
     async fn former_activation(

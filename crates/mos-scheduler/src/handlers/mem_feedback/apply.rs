@@ -9,7 +9,7 @@ use serde_json::json;
 use super::plan::{Plan, Step, fingerprint};
 use super::replace::replaced;
 use super::{FeedbackChange, FeedbackMemory, FeedbackReport, FeedbackRequest, mark};
-use crate::cube::SchedulerCube;
+use crate::cube::{CubeWork, SchedulerCube};
 use crate::handler::HandlerError;
 use crate::handlers::steps::{NODE_ID, archive, cut, finish, is_in_use, original};
 
@@ -30,6 +30,7 @@ pub(super) async fn apply(
 ) -> Result<FeedbackReport, HandlerError> {
     let mut work = Work {
         text: cube.text.as_ref(),
+        work: cube.work.as_ref(),
         request,
         known_as: HashMap::new(),
         report: FeedbackReport {
@@ -67,6 +68,7 @@ impl Next<'_> {
 
 struct Work<'a> {
     text: &'a dyn TextMemory,
+    work: &'a dyn CubeWork,
     request: &'a FeedbackRequest,
     /// Under which id what a step has added is known.
     known_as: HashMap<MemoryId, MemoryId>,
@@ -112,7 +114,8 @@ impl Work<'_> {
             finish(self.text, item, &self.origin(reason)).await?.id
         } else {
             let known = self.text.get_by_ids(about).await?;
-            let item = self.new_item(id, text, key, about, &known);
+            let item = self.work.looked_at(None, self.new_item(id, text, key, about, &known)).await?;
+            self.tell_kept_apart(&item);
             let request = AddRequest {
                 origin: self.origin(reason),
                 idempotency_key: Some(format!("feedback:{}:{id}", self.request.name)),
@@ -159,13 +162,24 @@ impl Work<'_> {
                 return Ok(());
             }
         };
-        let mut item = found;
+        let mut item = found.clone();
         item.memory = text;
         item.metadata.extra.insert(CORRECTED_BY.to_owned(), json!(mark));
+        let item = self.work.looked_at(Some(&found), item).await?;
+        self.tell_kept_apart(&item);
         let id = item.id.clone();
         let changed = self.text.update(&id, item, origin).await?;
         self.report.updated.push(FeedbackChange { id, text: beginning(&changed.memory), before: beginning(&said) });
         Ok(())
+    }
+
+    fn tell_kept_apart(&mut self, item: &MemoryItem) {
+        if item.is_kept_apart() {
+            self.report.reasons.push(format!(
+                "memory {} reads like instructions and rests on what strangers wrote; it is kept apart until it is released",
+                item.id
+            ));
+        }
     }
 
     async fn archive(
