@@ -24,7 +24,8 @@ impl NoText {
         Self { cube }
     }
 
-    fn refused(&self) -> MemoryError {
+    /// Returns why texts are not stored.
+    pub fn refused(&self) -> MemoryError {
         MemoryError::Unsupported(format!(
             "cube `{}` has no textual memory; use another cube, or one with text_mem in its configuration",
             self.cube

@@ -171,8 +171,8 @@ impl Scheduler {
 
     /// Stops handling messages: takes no more, lets those that are being handled end, and gives back what has not ended after
     /// [`SchedulerOptions::drain`]. A queue that ends with the process is emptied first, as far as that time allows: of what
-    /// failed, further attempts that come due in [`SchedulerOptions::drain_retries`] are made. What is left is counted in [`Stopped::lost`]. What waits in a
-    /// durable queue is handled after the next start.
+    /// failed, further attempts that come due in [`SchedulerOptions::drain_retries`] are made. What is left is counted in
+    /// [`Stopped::lost`]. What waits in a durable queue is handled after the next start.
     pub async fn stop(&self) -> Stopped {
         let run = self.run.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(Run { phase, kill, mut task }) = run else { return Stopped::default() };

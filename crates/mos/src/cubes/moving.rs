@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use mos_core::{Cube, CubeId, MemoryError, Origin, StoreError, TextMemory, UserId};
+use mos_core::{Cube, CubeId, MemoryError, Origin, StoreError, UserId};
 use mos_cube::{ActivationPart, DumpRequest, Manifest, MemoryKind};
-use mos_memory::{DEFAULT_FILE_NAME, NoText};
+use mos_memory::DEFAULT_FILE_NAME;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -192,7 +192,7 @@ impl Mos {
         let request = DumpRequest {
             cube_id: &cube.info().cube_id,
             config: &cube.info().config,
-            text: (wants(MemoryKind::Text) && has_texts(cube.text_mem().as_ref())).then(|| cube.text_mem().as_ref()),
+            text: (wants(MemoryKind::Text) && cube.has_texts()).then(|| cube.text_mem().as_ref()),
             activation: activation.as_ref().map(|(memory, scope, file_name, backend)| ActivationPart {
                 memory: memory.as_ref(),
                 scope,
@@ -259,10 +259,6 @@ fn content_of(manifest: &Manifest) -> Result<String> {
         Some(content) => Ok(content.clone()),
         None => Ok(mos_cube::content_hash(Path::new("."), &[])?),
     }
-}
-
-fn has_texts(memory: &dyn TextMemory) -> bool {
-    memory.backend() != NoText::BACKEND
 }
 
 fn backend_key(backend: &ActivationBackend) -> &'static str {

@@ -16,10 +16,12 @@ impl Mos {
     /// nothing a second time and returns the same.
     ///
     /// # Errors
-    /// Rights; [`Error::Invalid`] for words that are too long, and for a store that keeps no documents; store errors, and
-    /// errors of the model, after which the same request does what is left.
+    /// Rights; [`Error::Invalid`] for words that are too long, for a store that keeps no documents, and when the settings switch
+    /// textual memory off; [`MemoryError::Unsupported`] for a cube without one; store errors, and errors of the model, after
+    /// which the same request does what is left.
     pub async fn feedback(&self, cube: &CubeId, request: &FeedbackRequest) -> Result<FeedbackReport> {
         let handle = self.target(&request.user, Some(cube)).await?;
+        self.check_remembering(&handle)?;
         let Some(state) = self.parts.state.as_deref() else {
             return Err(Error::Invalid(format!(
                 "the store `{}` keeps no documents, which feedback needs; set `queue` to `redis` in the settings",
@@ -38,9 +40,10 @@ impl Mos {
     /// where nothing handles such messages, nor what is too long for one.
     ///
     /// # Errors
-    /// Rights; store errors.
+    /// Rights; what [`Mos::feedback`] refuses where there is no textual memory; store errors.
     pub async fn feedback_later(&self, cube: &CubeId, request: &FeedbackRequest, task: Option<&str>) -> Result<bool> {
         let handle = self.target(&request.user, Some(cube)).await?;
+        self.check_remembering(&handle)?;
         let Some(scheduler) = self.scheduler_of(label::MEM_FEEDBACK) else { return Ok(false) };
         let content = json!({
             "request_name": request.name,

@@ -4,6 +4,7 @@ use mos_core::memory::{Quarantined, SourceKind};
 use mos_core::{
     AddRequest, CubeId, Edge, Filter, MemoryId, MemoryItem, Message, Origin, Paging, Role, SessionId, UserId, Version,
 };
+use mos_memory::NoText;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
@@ -181,8 +182,9 @@ impl Mos {
     /// Preferences are learned from messages as by [`Mos::add_and_learn`]; a failure of that is told of in the log only.
     ///
     /// # Errors
-    /// Rights; [`Error::Invalid`] for an empty text or message, and when the settings switch textual memory off; store and model
-    /// errors. Nothing is stored then.
+    /// Rights; [`Error::Invalid`] for an empty text or message, and when the settings switch textual memory off;
+    /// [`MemoryError::Unsupported`](mos_core::MemoryError::Unsupported) for a cube without one; store and model errors. Nothing is
+    /// stored then.
     pub async fn add(&self, add: Add) -> Result<Vec<MemoryId>> {
         let added = self.add_and_learn(add).await?;
         if added.preferences.is_err() {
@@ -202,7 +204,7 @@ impl Mos {
     pub async fn add_and_learn(&self, mut add: Add) -> Result<Added> {
         let user = self.user_or_default(add.user.as_ref());
         let cube = self.target(&user, add.cube.as_ref()).await?;
-        self.check_remembering()?;
+        self.check_remembering(&cube)?;
         let place = self.hook_context_of(&user, &cube, add.session.as_ref());
         if let Some(place) = &place {
             add.content = self.parts.plugins.before_add(place.clone(), add.content).await?;
@@ -261,13 +263,13 @@ impl Mos {
         Ok(Added { ids, preferences, quarantined })
     }
 
-    /// Refuses when the settings switch textual memory off: what is told would be lost.
-    pub(super) fn check_remembering(&self) -> Result<()> {
-        if self.parts.settings.enable_textual_memory {
-            return Ok(());
+    /// Refuses where what is told would be lost: when the settings switch textual memory off, and in a cube without one.
+    pub(crate) fn check_remembering(&self, cube: &CubeHandle) -> Result<()> {
+        if !self.parts.settings.enable_textual_memory {
+            let why = "textual memory is off, so nothing can be remembered; set `enable_textual_memory: true`";
+            return Err(Error::Invalid(why.to_owned()));
         }
-        let why = "textual memory is off, so nothing can be remembered; set `enable_textual_memory: true`";
-        Err(Error::Invalid(why.to_owned()))
+        if cube.has_texts() { Ok(()) } else { Err(NoText::new(cube.info().cube_id.clone()).refused().into()) }
     }
 
     fn new_item(

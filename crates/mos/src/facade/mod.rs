@@ -44,7 +44,7 @@ use mos_core::{
     Access, ChatModel, Clock, Cube, CubeId, Embedder, IdSource, JobQueue, KeyStore, ParametricMemory, PreferenceMemory,
     RecordStore, Scope, StateStore, TextMemory, UserId, UserStore, VectorStore,
 };
-use mos_memory::AddLocks;
+use mos_memory::{AddLocks, NoText};
 use mos_scheduler::{EventSink, Registration, Scheduler};
 
 pub use activation::{CubeActivation, CubeCaches};
@@ -410,5 +410,10 @@ impl CubeHandle {
     /// The cube's textual memory.
     pub fn text_mem(&self) -> &Arc<dyn TextMemory> {
         &self.text
+    }
+
+    /// Whether the cube has a textual memory, not only what stands in the place of one.
+    pub(crate) fn has_texts(&self) -> bool {
+        self.text.backend() != NoText::BACKEND
     }
 }

@@ -52,14 +52,17 @@ impl Mos {
     ///
     /// # Errors
     /// An error when the program is ending; nothing is changed then.
-    pub(super) async fn kept_in_check(&self, known: &MemoryItem, mut next: MemoryItem) -> Result<MemoryItem> {
+    pub(crate) async fn kept_in_check(&self, known: &MemoryItem, mut next: MemoryItem) -> Result<MemoryItem> {
         next.metadata.trust_at_most(known.metadata.trust());
         let is_out_of_use = matches!(known.metadata.status, Some(Status::Archived | Status::Deleted));
         let reason = known.metadata.extra.get(QUARANTINE).and_then(|reason| reason.as_str());
-        if let Some(reason) = reason.filter(|_| is_out_of_use)
-            && next.metadata.status != Some(Status::Deleted)
-        {
+        if let Some(reason) = reason.filter(|_| is_out_of_use) {
+            let is_deleted = next.metadata.status == Some(Status::Deleted);
             next.quarantine(reason);
+            if is_deleted {
+                // The reason stays, for when it is brought back.
+                next.metadata.status = Some(Status::Deleted);
+            }
         }
         if !self.parts.settings.reader.quarantine {
             return Ok(next);

@@ -179,7 +179,7 @@ impl Mos {
     /// As [`Mos::remember`], in a cube that was made ready for the user that is meant; the one that is named is not looked up.
     pub(crate) async fn remember_in(&self, cube: &CubeHandle, what: Remember) -> Result<Remembered> {
         let user = self.user_or_default(what.input.user.as_ref());
-        self.check_remembering()?;
+        self.check_remembering(cube)?;
         let cube_id = cube.info().cube_id.clone();
         let place = self.hook_context_of(&user, cube, what.input.session.as_ref());
         let what = self.before_remember(place.as_ref(), what).await?;
@@ -235,8 +235,8 @@ impl Mos {
     /// Refuses unless the user may store what is to be read where it says.
     pub(super) async fn check_remembers_to(&self, what: &Remember) -> Result<()> {
         let user = self.user_or_default(what.input.user.as_ref());
-        self.target(&user, what.cube.as_ref()).await?;
-        self.check_remembering()
+        let cube = self.target(&user, what.cube.as_ref()).await?;
+        self.check_remembering(&cube)
     }
 
     /// Lets plugins see raw input.

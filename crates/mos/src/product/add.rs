@@ -134,6 +134,9 @@ impl Product {
         let cubes = cubes_of(request.writable_cube_ids.as_deref(), request.mem_cube_id.as_ref());
         let (user, cubes) = self.to_write(&request.user_id, cubes.as_deref()).await?;
         let cubes = self.check_all(&user, &cubes).await?;
+        for cube in &cubes {
+            self.mos().check_remembering(cube)?;
+        }
         let is_sync = request.async_mode == AsyncMode::Sync;
         let adding = Adding {
             user,

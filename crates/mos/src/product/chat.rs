@@ -158,7 +158,7 @@ impl Product {
     /// Adds a turn to the cubes that it belongs to, off the path of the answer. What goes wrong is told in the log;
     /// [`App::stop`](super::App::stop) waits for it.
     pub(super) fn keep_turn(&self, turn: Turn, answer: &str) {
-        if turn.cubes.is_empty() {
+        if turn.cubes.is_empty() || !self.mos().settings().enable_textual_memory {
             return;
         }
         let Some(task) = self.mos().parts.sending.begin() else {

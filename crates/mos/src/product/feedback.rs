@@ -66,7 +66,9 @@ impl Product {
     pub async fn feedback(&self, request: FeedbackRequest) -> ProductResult<Reply<Vec<Value>>> {
         let cubes = cubes_of(request.writable_cube_ids.as_deref(), request.mem_cube_id.as_ref());
         let (user, cubes) = self.to_write(&request.user_id, cubes.as_deref()).await?;
-        self.check_all(&user, &cubes).await?;
+        for cube in self.check_all(&user, &cubes).await? {
+            self.mos().check_remembering(&cube)?;
+        }
         let correction = self.correction(&request, user)?;
         let task = request.task_id.as_deref().filter(|task| !task.is_empty());
         let is_later = request.async_mode == AsyncMode::Async && !correction.text.trim().is_empty();

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use mos::config::{GeneralMemCubeConfig, Setting};
+use mos::scheduler::FeedbackRequest;
 use mos::{Add, Chat, CubeSource, Error, GitSource, Mos, NewCube, Remember, Search, Settings};
 use mos_core::{CubeId, MemoryError, MemoryItem, Message, ReadInput, UserRole};
+use mos_testkit::chat::ScriptedChat;
 use mos_testkit::embedder::WordEmbedder;
 use mos_testkit::model_server::{ModelServer, Reply};
 use serde_json::{Value, json};
@@ -168,6 +170,10 @@ async fn a_cube_without_textual_memory_is_used_like_any_other_and_refuses_texts(
     let is_told =
         |error: &Error| matches!(error, Error::Memory(MemoryError::Unsupported(why)) if why.contains("text_mem"));
     assert!(is_told(&error), "{error}");
+    let corrected = mos.feedback(&state, &FeedbackRequest::new("one", ann(), "No, a cat.")).await.unwrap_err();
+    assert!(is_told(&corrected), "{corrected}");
+    let read = Remember::new(ReadInput::text("a dog")).user("ann").cube(state.clone());
+    assert!(is_told(&mos.remember(read).await.unwrap_err()));
     assert!(mos.get_all(&ann(), Some(&state)).await.unwrap().text_mem[0].memories.is_empty());
     let found = mos.search(Search::new("a dog").user("ann").cubes([state.clone()])).await.unwrap();
     assert!(found.notes().any(|(cube, note)| *cube == state && note.contains("no textual memory")));
@@ -184,4 +190,19 @@ async fn a_cube_without_textual_memory_is_used_like_any_other_and_refuses_texts(
     mos.dump(&ann(), Some(&"notes".into()), &texts).await.unwrap();
     let error = mos.load(&ann(), Some(&state), &texts).await.unwrap_err();
     assert!(is_told(&error), "{error}");
+}
+
+#[tokio::test]
+async fn a_chat_about_a_cube_without_textual_memory_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = Arc::new(ScriptedChat::answering(|_| "Which dog?".to_owned()));
+    let embedder = Arc::new(WordEmbedder::new("words", 64));
+    let builder = Mos::builder(Settings::default()).data_dir(folder.path()).embedder(embedder).chat_model(model);
+    let mos = builder.build().await.unwrap();
+    mos.create_user("ann", None).await.unwrap();
+    let (state, config) = (CubeId::from("state"), GeneralMemCubeConfig::from_json(&json!({})).unwrap());
+    mos.create_cube(&ann(), NewCube { config: Some(config), ..NewCube::new(state.clone()) }).await.unwrap();
+    let chat = Chat::new("My dog barks at the cat").user("ann").cubes([state]).remember(true);
+    let (answer, _) = mos.chat(chat).await.unwrap().complete().await.unwrap();
+    assert_eq!(answer, "Which dog?");
 }

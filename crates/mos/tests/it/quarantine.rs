@@ -151,6 +151,12 @@ async fn changing_a_memory_neither_releases_it_nor_raises_its_trust() {
         };
         let changed = mos.update_with(&ann(), None, changed, change).await.unwrap();
         assert!(changed.quarantine_reason().is_some(), "{kind}: releasing has a way of its own");
+        for status in [Status::Deleted, Status::Activated] {
+            let mut bare = MemoryItem::new(id.clone(), "The hotel Zum Wolf in Bergen has rooms.");
+            bare.metadata.status = Some(status);
+            mos.update(&ann(), None, id, bare).await.unwrap();
+        }
+        assert!(!has(&found(&mos, "hotel Zum Wolf in Bergen").await, "Zum Wolf"), "{kind}: marked and brought back");
         assert_eq!(mos.quarantined(&ann(), None, 10).await.unwrap().len(), 1, "{kind}");
         mos.release(&ann(), None, id).await.unwrap();
         assert!(has(&found(&mos, "hotel Zum Wolf in Bergen").await, "Zum Wolf"), "{kind}");

@@ -117,15 +117,17 @@ impl Mos {
         if let Some(session) = &chat.session {
             add = add.session(session.clone());
         }
-        // Without textual memory a chat goes on; it may learn preferences all the same.
-        if self.parts.settings.enable_textual_memory {
-            self.add(add).await?;
-        }
-        if !self.parts.settings.enable_preference_memory {
+        let (is_textual, learns) =
+            (self.parts.settings.enable_textual_memory, self.parts.settings.enable_preference_memory);
+        if !is_textual && !learns {
             return Ok(None);
         }
         let cube = self.target(user, cube).await?;
-        Ok(Some(cube).filter(|cube| cube.pref_mem().is_some()))
+        // Without textual memory a chat goes on; it may learn preferences all the same.
+        if is_textual && cube.has_texts() {
+            self.add(add).await?;
+        }
+        Ok(Some(cube).filter(|cube| learns && cube.pref_mem().is_some()))
     }
 
     /// Starts the answer; a conversation that outgrew the model's context forgets its older half, as often as it
