@@ -81,6 +81,27 @@ async fn a_question_is_prepared_once_while_its_answer_is_fresh_or_on_its_way() {
 }
 
 #[tokio::test]
+async fn a_question_whose_preparing_was_given_up_is_prepared_again_later() {
+    let mix = MixOptions { max_answers: 1, ..MixOptions::default() };
+    let world = World::new(WorkOptions { mix, ..WorkOptions::default() }, &Models::default());
+    world.facts(&["Ann likes tea."]).await;
+    world.done(API_MIX_SEARCH, content("tea one?")).await;
+    let asks = async || {
+        let message = world.message(API_MIX_SEARCH, content("tea two?"));
+        let is_sent = prepare_once(&world.scheduler, message, mix.fresh).await.unwrap();
+        assert!(world.scheduler.wait_until_idle(Duration::from_secs(60)).await.unwrap());
+        is_sent
+    };
+    world.state.breaks_removal.store(true, Ordering::SeqCst);
+    assert!(asks().await);
+    assert_eq!(n_hits(&world, "ann", "tea two?").await, None, "it was given up");
+    assert!(!asks().await, "trying it again at once is for people");
+    world.clock.advance(mix.fresh);
+    assert!(asks().await);
+    assert!(n_hits(&world, "ann", "tea two?").await.is_some());
+}
+
+#[tokio::test]
 async fn answers_are_bounded_in_number_and_age() {
     let mix = MixOptions { max_answers: 2, max_age: Duration::from_secs(100), ..MixOptions::default() };
     let world = World::new(WorkOptions { mix, ..WorkOptions::default() }, &Models::default());

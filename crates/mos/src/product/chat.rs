@@ -190,8 +190,10 @@ async fn remember_turn(mos: &crate::Mos, remember: Remember, cube: &CubeId) {
     for attempt in 1..=ATTEMPTS {
         match mos.remember(remember.clone()).await {
             Ok(_) => return,
-            Err(error) if attempt == ATTEMPTS => {
+            // A cube without textual memory has none the next time, either.
+            Err(error) if attempt == ATTEMPTS || matches!(&error, Error::Memory(MemoryError::Unsupported(_))) => {
                 tracing::warn!(%cube, %error, "a turn of a chat could not be remembered");
+                return;
             }
             Err(_) => tokio::time::sleep(Duration::from_millis(200) * attempt).await,
         }
