@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use mos_core::{Document, Expected, LogEntry, Scope, ScopeLifecycle, StateArchive, StateStore, StoreError};
+use mos_core::{
+    ArchivedLog, Document, Expected, LogEntry, Scope, ScopeLifecycle, StateArchive, StateStore, StoreError,
+};
 use serde_json::Value;
 
 /// Documents and logs of cubes that come and go in another store.
-pub trait StateWithScopes: StateStore + ScopeLifecycle {}
+pub trait StateWithScopes: StateArchive + ScopeLifecycle {}
 
-impl<S: StateStore + ScopeLifecycle> StateWithScopes for S {}
+impl<S: StateArchive + ScopeLifecycle> StateWithScopes for S {}
 
 /// Tells a record and the documents beside it of every cube that is made and deleted. Whoever calls it repeats what broke
 /// off, as with a record alone: each step does nothing the second time.
@@ -28,10 +30,12 @@ impl RecordAndState {
         Self { record, state }
     }
 
-    /// Opens the documents of a scope that is open in the record for a later cube; returns whether there is one.
+    /// Opens the documents of a scope that is open in the record for a later cube; returns whether they are open for the
+    /// record's cube.
     async fn catch_up(&self, scope: &Scope) -> Result<bool, StoreError> {
         let generation = self.record.generation(scope).await?;
-        if generation <= self.state.generation(scope).await? {
+        // With the same one, somebody else may have opened them since they were closed to us.
+        if generation < self.state.generation(scope).await? {
             return Ok(false);
         }
         // The first changes nothing when the record is open for this cube, and is refused otherwise.
@@ -117,7 +121,22 @@ impl StateStore for RecordAndState {
     }
 
     fn state_archive(&self) -> Option<&dyn StateArchive> {
-        self.state.state_archive()
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl StateArchive for RecordAndState {
+    async fn logs(&self, scope: &Scope, after: Option<&str>, limit: usize) -> Result<Vec<ArchivedLog>, StoreError> {
+        self.state.logs(scope, after, limit).await
+    }
+
+    async fn begin_log(&self, scope: &Scope, log: &str, last: u64) -> Result<(), StoreError> {
+        let done = self.state.begin_log(scope, log, last).await;
+        if matches!(done, Err(StoreError::NotFound { .. })) && self.catch_up(scope).await? {
+            return self.state.begin_log(scope, log, last).await;
+        }
+        done
     }
 }
 
@@ -146,5 +165,38 @@ mod tests {
         record.open_scope(&scope, 4).await.unwrap();
         assert_eq!(both.append(&scope, "log", &[json!(1)], 5).await.unwrap(), 1);
         assert_eq!(both.generation(&scope).await.unwrap(), 4);
+    }
+
+    #[tokio::test]
+    async fn what_moves_to_a_cube_that_only_the_record_knows_comes() {
+        let (record, state) = (InMemoryStore::new(Arc::new(SystemClock)), InMemoryStore::new(Arc::new(SystemClock)));
+        let both = RecordAndState::new(record.clone(), state);
+        let scope = Scope::of(&CubeId::new("c"));
+        both.open_scope(&scope, 1).await.unwrap();
+        both.close_scope(&scope, 1).await.unwrap();
+        let archive = both.state_archive().unwrap();
+        assert!(matches!(archive.begin_log(&scope, "log", 6).await, Err(StoreError::NotFound { .. })));
+        record.open_scope(&scope, 2).await.unwrap();
+        archive.begin_log(&scope, "log", 6).await.unwrap();
+        record.close_scope(&scope, 2).await.unwrap();
+        both.close_scope(&scope, 2).await.unwrap();
+        record.open_scope(&scope, 3).await.unwrap();
+        archive.write(&scope, "a", &json!(1), Expected::Anything).await.unwrap();
+        assert_eq!(archive.append(&scope, "log", &[json!(1)], 5).await.unwrap(), 1, "a later cube begins anew");
+    }
+
+    #[tokio::test]
+    async fn who_asks_after_somebody_else_opened_the_documents_may_write() {
+        let (record, state) = (InMemoryStore::new(Arc::new(SystemClock)), InMemoryStore::new(Arc::new(SystemClock)));
+        let both = RecordAndState::new(record.clone(), state.clone());
+        let scope = Scope::of(&CubeId::new("c"));
+        record.open_scope(&scope, 2).await.unwrap();
+        state.open_scope(&scope, 2).await.unwrap();
+        assert!(both.catch_up(&scope).await.unwrap());
+        both.write(&scope, "a", &json!(1), Expected::Anything).await.unwrap();
+        assert!(both.catch_up(&scope).await.unwrap());
+        assert!(both.read(&scope, "a").await.unwrap().is_some(), "what was written stays");
+        both.close_scope(&scope, 2).await.unwrap();
+        assert!(!both.catch_up(&scope).await.unwrap());
     }
 }

@@ -111,6 +111,19 @@ impl Neo4jStore {
         Ok(store)
     }
 
+    /// Returns the same record without its queue: what becomes of cubes is not told to the queue, whose jobs may be those of
+    /// another record, and writes with jobs are refused.
+    pub fn without_queue(&self) -> Arc<Self> {
+        Arc::new(Self {
+            connection: Arc::clone(&self.connection),
+            options: self.options.clone(),
+            clock: Arc::clone(&self.clock),
+            analyzer: Arc::clone(&self.analyzer),
+            adopted: Mutex::default(),
+            outbox: None,
+        })
+    }
+
     async fn connect(
         options: Neo4jOptions,
         clock: Arc<dyn Clock>,

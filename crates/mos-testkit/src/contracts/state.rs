@@ -459,6 +459,9 @@ pub(super) async fn assert_takes_nothing(store: &dyn StateStore, scope: &Scope) 
     assert_no_cube(store.write(scope, "a", &json!(1), Expected::Anything).await);
     assert_no_cube(store.write(scope, "a", &json!(1), Expected::Absent).await);
     assert_no_cube(store.append(scope, "log", &[json!("late")], 5).await);
+    let archive = store.state_archive().expect("logs can move");
+    assert_no_cube(archive.begin_log(scope, "moved", 5).await);
+    assert_eq!(archive.logs(scope, None, 10).await.expect("logs"), []);
     assert!(!store.remove(scope, "a").await.expect("there is nothing to remove"));
     store.remove_scope(scope).await.expect("removing nothing is no error");
     assert_holds_nothing(store, scope).await;

@@ -221,9 +221,9 @@ impl<'a> Moving<'a> {
         Ok(seen?.is_some_and(|document| document.value == names))
     }
 
-    /// Removes from the target what an interrupted call has brought.
+    /// Removes from the target what an interrupted call has brought, and jobs of an earlier cube of the id, though none come.
     async fn empty(&self) -> Result<()> {
-        if let Some(queue) = self.target.queue {
+        if let Some(queue) = &self.to.queue {
             queue.remove_tenant(&self.scope).await?;
         }
         if let Some(state) = self.target.state {

@@ -95,8 +95,8 @@ impl Endpoint {
         let keeps_jobs = queue.is_some() && !forgets_jobs;
         let name = if matches!(settings.store, StoreConfig::Sqlite(_)) { canonical(&path) } else { name };
         let config = settings.user_manager.clone();
-        // A cube that is made in the target may have its documents already: both sides may share their server.
-        let record_alone = neo4j.map_or(lifecycle, |store| store as Arc<dyn ScopeLifecycle>);
+        // A cube that is made in the target may have its jobs and documents already: both sides may share their server.
+        let record_alone = neo4j.map_or(lifecycle, |store| store.without_queue() as Arc<dyn ScopeLifecycle>);
         let parts = UserStoreParts { config, record: record_alone, clock };
         let (users, users_name) = match Factories::default().user_store(parts).await? {
             Some(apart) => {

@@ -652,5 +652,16 @@ async fn jobs_go_to_redis_and_come_back() {
     assert_same(here.path(), back.path()).await;
     assert_goes_on(back.path(), &names.notes).await;
     let mos = mos::Mos::builder(settings).data_dir(back.path().join("unused")).build().await.unwrap();
-    mos.delete_cube(&UserId::new("ann"), &CubeId::new(names.notes)).await.unwrap();
+    let (ann, notes) = (UserId::new("ann"), CubeId::new(names.notes));
+    mos.delete_cube(&ann, &notes).await.unwrap();
+    mos.stop().await;
+    // The servers know that an earlier cube of the id was deleted, and take this one.
+    let third = run(&folder(here.path()).await, &servers).await.unwrap();
+    let moved = |report: &MigrateReport| {
+        let cube = report.cubes.iter().find(|cube| cube.cube == notes).unwrap();
+        (cube.outcome, cube.background.clone())
+    };
+    assert_eq!(moved(&third), moved(&first));
+    assert_eq!(moved(&third).1.documents.count, N_DOCUMENTS);
+    mos.delete_cube(&ann, &notes).await.unwrap();
 }

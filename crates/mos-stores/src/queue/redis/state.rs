@@ -227,7 +227,7 @@ impl StateArchive for RedisState {
         check_key(log)?;
         let arguments = [tenant(scope), encode(log), last.min(LARGEST).to_string()];
         let done: bool = self.connection.call(&self.scripts.begin_log, &arguments, Repeat::Safe).await?;
-        if done { Ok(()) } else { Err(unexpected("begin_log")) }
+        if done { Ok(()) } else { Err(closed(scope)) }
     }
 }
 

@@ -72,6 +72,20 @@ async fn neo4j_with_a_queue_keeps_the_scopes_contract() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_record_without_its_queue_leaves_the_jobs_there_alone() {
+    let Some(server) = Neo4jServer::given() else { return };
+    let queue = InMemoryStore::new(Arc::new(SystemClock));
+    let (store, ours) = (open(&server, queue.clone()).await, scope("c"));
+    queue.push(&ours, vec![job("of another record")]).await.unwrap();
+    let alone = store.without_queue();
+    alone.open_scope(&ours, 1).await.unwrap();
+    alone.close_scope(&ours, 1).await.unwrap();
+    assert_eq!(queue.stats(&ours).await.unwrap().waiting, 1);
+    store.open_scope(&ours, 2).await.unwrap();
+    assert_eq!(queue.stats(&ours).await.unwrap().waiting, 0, "with it they go");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn jobs_of_a_write_are_in_the_queue_when_it_is_done_and_once_only() {
     let (Some(server), Some(redis_server)) = (Neo4jServer::given(), RedisServer::start(&[])) else { return };
     let queue = redis(&redis_server).await;
