@@ -117,6 +117,8 @@ impl StateStore for RecordAndState {
     }
 
     async fn remove_scope(&self, scope: &Scope) -> Result<(), StoreError> {
+        // What is written from now on is the record's cube's: whoever deletes an earlier one late leaves it alone.
+        self.catch_up(scope).await?;
         self.state.remove_scope(scope).await
     }
 
@@ -183,6 +185,21 @@ mod tests {
         record.open_scope(&scope, 3).await.unwrap();
         archive.write(&scope, "a", &json!(1), Expected::Anything).await.unwrap();
         assert_eq!(archive.append(&scope, "log", &[json!(1)], 5).await.unwrap(), 1, "a later cube begins anew");
+    }
+
+    #[tokio::test]
+    async fn what_came_after_all_was_removed_is_the_later_cubes() {
+        let (record, state) = (InMemoryStore::new(Arc::new(SystemClock)), InMemoryStore::new(Arc::new(SystemClock)));
+        let both = RecordAndState::new(record.clone(), state);
+        let scope = Scope::of(&CubeId::new("c"));
+        record.open_scope(&scope, 5).await.unwrap();
+        both.remove_scope(&scope).await.unwrap();
+        both.write(&scope, "a", &json!(1), Expected::Anything).await.unwrap();
+        both.close_scope(&scope, 4).await.unwrap();
+        assert!(both.read(&scope, "a").await.unwrap().is_some());
+        both.close_scope(&scope, 5).await.unwrap();
+        both.remove_scope(&scope).await.unwrap();
+        assert!(both.read(&scope, "a").await.unwrap().is_none());
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@ use mos_core::{JobQueue, RecordArchive, RecordStore, ScopeLifecycle, StateStore,
 
 use mos_stores::{InMemoryStore, QdrantOptions};
 
+use super::arriving::Arriving;
 use crate::builder::{Stores, database_path, open_stores, redis_place};
 use crate::error::{Error, Result};
 use crate::factories::{Factories, UserStoreParts, vectors};
@@ -95,9 +96,11 @@ impl Endpoint {
         let keeps_jobs = queue.is_some() && !forgets_jobs;
         let name = if matches!(settings.store, StoreConfig::Sqlite(_)) { canonical(&path) } else { name };
         let config = settings.user_manager.clone();
-        // A cube that is made in the target may have its jobs and documents already: both sides may share their server.
-        let record_alone = neo4j.map_or(lifecycle, |store| store.without_queue() as Arc<dyn ScopeLifecycle>);
-        let parts = UserStoreParts { config, record: record_alone, clock };
+        let lifecycle: Arc<dyn ScopeLifecycle> = match neo4j {
+            Some(store) => Arc::new(Arriving::new(store.without_queue(), lifecycle)),
+            None => lifecycle,
+        };
+        let parts = UserStoreParts { config, record: lifecycle, clock };
         let (users, users_name) = match Factories::default().user_store(parts).await? {
             Some(apart) => {
                 let facts = apart.facts().await?;

@@ -11,6 +11,7 @@
 //!
 //! Not here: caches of activation memory (they are made from the texts anew).
 
+mod arriving;
 mod background;
 mod digest;
 mod endpoint;
