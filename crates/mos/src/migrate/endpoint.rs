@@ -13,6 +13,10 @@ use crate::builder::{Stores, database_path, open_stores, redis_place};
 use crate::error::{Error, Result};
 use crate::factories::{Factories, UserStoreParts, vectors};
 
+/// How often it is looked for jobs that are on their way: each look serves many cubes, and programs that go on working always
+/// have some.
+const MAX_DELIVERIES: usize = 100;
+
 /// What to do about a data folder without a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
@@ -87,7 +91,11 @@ impl Endpoint {
             open_stores(settings, path.clone(), clock.clone()).await?;
         if let Some(neo4j) = &neo4j {
             // Jobs that are on their way to the queue move with the others.
-            while neo4j.deliver_jobs().await? > 0 {}
+            for _ in 0..MAX_DELIVERIES {
+                if neo4j.deliver_jobs().await? == 0 {
+                    break;
+                }
+            }
         }
         let (queue_place, forgets_jobs) = match &settings.store {
             StoreConfig::Sqlite(_) => (None, false),
