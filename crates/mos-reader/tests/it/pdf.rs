@@ -51,6 +51,44 @@ fn fonts_say_which_letters_they_show() {
 }
 
 #[test]
+fn text_that_a_table_of_letters_does_not_tell_is_noted() {
+    let whole = "begincmap 1 beginbfchar <41> <4F60> endbfchar endcmap";
+    let cut = "begincmap 2 beginbfchar <41> <4F60> <42>";
+    let nothing = "/CIDInit /ProcSet findresource begin\n12 dict begin\nbegincmap\n/CMapName /X def\n\
+                   1 begincodespacerange\n<00> <FF>\nendcodespacerange\nendcmap\n\
+                   CMapName currentdict /CMap defineresource pop\nend\nend\n";
+    let names = "/Encoding << /Type /Encoding /BaseEncoding /Identity-H /Differences [65 /B] >>";
+    for (table, names, text, is_noted) in [
+        (whole, "", "你", false),
+        (cut, "", "你", true),
+        (nothing, "", "", true),
+        (nothing, names, "B", false),
+        (whole, names, "你", false),
+    ] {
+        let content = "BT /F1 12 Tf 72 720 Td (A) Tj ET";
+        let objects = [
+            "<< /Type /Catalog /Pages 2 0 R >>".to_owned(),
+            "<< /Type /Pages /Kids [3 0 R] /Count 1 >>".to_owned(),
+            "<< /Type /Page /Parent 2 0 R /Resources << /Font << /F1 5 0 R >> >> /Contents 4 0 R >>".to_owned(),
+            format!("<< /Length {} >>\nstream\n{content}\nendstream", content.len()),
+            format!("<< /Type /Font /Subtype /Type1 /BaseFont /X {names} /ToUnicode 6 0 R >>"),
+            format!("<< /Length {} >>\nstream\n{table}\nendstream", table.len()),
+        ];
+        let document = read("a.pdf", &pdf_from(&objects, ""));
+        assert_eq!(document.text().trim(), text, "{table} {names}");
+        let told = document.notes.iter().any(|note| note.contains("does not say which letters"));
+        assert_eq!(told, is_noted, "{table} {names}: {:?}", document.notes);
+    }
+}
+
+#[test]
+fn long_strings_are_shown_to_their_end() {
+    let content = format!("BT /F1 12 Tf 72 720 Td ({}last) Tj ET", "word ".repeat(20_000));
+    let text = read("a.pdf", &pdf_of(&[&content])).text();
+    assert_eq!((text.split_whitespace().count(), text.split_whitespace().last()), (20_001, Some("last")));
+}
+
+#[test]
 fn forms_are_followed_but_not_for_ever() {
     let form = "BT /F1 12 Tf 10 10 Td (In the form) Tj ET /X Do";
     let page = "q 1 0 0 1 50 50 cm /X Do Q";

@@ -50,12 +50,22 @@ impl<'d> Font<'d> {
         }
     }
 
+    /// Whether its table of letters was not read to the end, so that some may be missing.
+    pub(super) fn is_cut(&self) -> bool {
+        self.table.as_ref().is_some_and(LetterTable::is_cut)
+    }
+
     fn encoded(&self, bytes: &[u8]) -> Option<String> {
         let encoding = self.encoding.as_ref()?;
         if let Encoding::SimpleEncoding(name) = encoding
             && let Some(script) = predefined(name)
         {
             return Some(script.decode_without_bom_handling(bytes).0.into_owned());
+        }
+        if matches!(encoding, Encoding::Differences(_)) {
+            // A letter that it does not know takes no other with it.
+            let known: String = bytes.chunks(1).filter_map(|byte| encoding.bytes_to_string(byte).ok()).collect();
+            return (!known.is_empty() || bytes.is_empty()).then_some(known);
         }
         encoding.bytes_to_string(bytes).ok()
     }
@@ -91,9 +101,15 @@ fn encoding<'d>(pdf: &'d Pdf, font: &'d Dictionary, is_wide: bool, max_bytes: us
     if is_wide && is_identity {
         return None;
     }
-    let encoding = font.get_font_encoding_with_limit(pdf, max_bytes).ok()?;
-    // The table of letters is read here, with bounds.
-    (!matches!(encoding, Encoding::UnicodeMapEncoding(_))).then_some(encoding)
+    // The table of letters is read here, with bounds: what it does not say is not known.
+    match font.get_font_encoding_with_limit(pdf, max_bytes).ok()? {
+        Encoding::UnicodeMapEncoding(_) => None,
+        Encoding::Differences(mut differences) if matches!(*differences.base, Encoding::UnicodeMapEncoding(_)) => {
+            differences.base = Box::new(Encoding::SimpleEncoding(b"Identity-H"));
+            Some(Encoding::Differences(differences))
+        }
+        encoding => Some(encoding),
+    }
 }
 
 /// Encodings of whole scripts that fonts name without bringing them.

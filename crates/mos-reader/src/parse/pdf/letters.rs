@@ -22,6 +22,9 @@ pub(super) struct LetterTable {
     letters: BTreeMap<(usize, u32), String>,
     /// The codes that exist: bytes of the code, first, last.
     spaces: Vec<(usize, u32, u32)>,
+    /// How often letters were told; a code can be told again and again.
+    n_told: usize,
+    is_cut: bool,
 }
 
 /// What a table is made of.
@@ -43,7 +46,7 @@ enum Group {
 }
 
 impl LetterTable {
-    /// Reads a table; `None` when it says nothing.
+    /// Reads a table, one that is damaged or too long as far as it goes; `None` when it says nothing.
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         let mut table = Self::default();
         let mut group = Group::None;
@@ -54,11 +57,14 @@ impl LetterTable {
                 Token::Word(b"beginbfchar") => group = Group::Single,
                 Token::Word(b"beginbfrange") => group = Group::Ranges,
                 Token::Word(word) if word.starts_with(b"end") => group = Group::None,
-                Token::Code(code) if group != Group::None => table.entry(group, &code, &mut tokens)?,
+                Token::Code(code) if group != Group::None => {
+                    let is_whole = table.entry(group, &code, &mut tokens).is_some();
+                    table.is_cut = !is_whole || table.n_told > MAX_CODES;
+                }
                 _ => {}
             }
-            if table.letters.len() > MAX_CODES {
-                return None;
+            if table.is_cut {
+                break;
             }
         }
         (!table.letters.is_empty()).then_some(table)
@@ -100,9 +106,15 @@ impl LetterTable {
     }
 
     fn set(&mut self, len: usize, code: u32, letters: String) {
-        if self.letters.len() <= MAX_CODES {
+        self.n_told += 1;
+        if self.n_told <= MAX_CODES {
             self.letters.insert((len, code), letters);
         }
+    }
+
+    /// Whether there was more of it than was read.
+    pub(super) fn is_cut(&self) -> bool {
+        self.is_cut
     }
 
     /// Returns the letters of a text whose codes have `usual_len` bytes where the table does not say it. `other` knows
@@ -215,6 +227,19 @@ mod tests {
         let spaces = format!("begincodespacerange {}", "<00> <ff> ".repeat(100_000));
         let table = LetterTable::read(format!("{spaces} beginbfchar <41> <0042>").as_bytes()).unwrap();
         assert_eq!((table.spaces.len(), table.text(b"A", 1, |_| None).as_str()), (MAX_SPACES, "B"));
+    }
+
+    #[test]
+    fn of_a_table_that_is_damaged_or_too_long_the_beginning_is_read() {
+        let damaged = LetterTable::read(b"beginbfchar <41> <0042> <43> endbfchar").unwrap();
+        let ended = LetterTable::read(b"beginbfchar <41> <0042> <43>").unwrap();
+        let long =
+            format!("beginbfchar <41> <0042> endbfchar beginbfrange {}", "<0000> <ffff> <0041> ".repeat(100_000));
+        let long = LetterTable::read(long.as_bytes()).unwrap();
+        for (table, is_cut) in [(&damaged, false), (&ended, true), (&long, true)] {
+            assert_eq!((table.text(b"A", 1, |_| None).as_str(), table.is_cut()), ("B", is_cut));
+        }
+        assert!(long.n_told <= MAX_CODES + 0x1_0000, "what is told again takes time as well");
     }
 
     #[test]

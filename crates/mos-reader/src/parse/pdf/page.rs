@@ -24,7 +24,8 @@ const OPERATIONS_PER_CHECK: usize = 4_096;
 /// Graphics states that are put away at once.
 const MAX_SAVED: usize = 256;
 
-/// The longest string that is shown at once; the format asks writers to keep to half of it.
+/// A longer string is shown in pieces of this length, so that its text is measured in between; the format asks writers to keep
+/// to half of it.
 const MAX_SHOWN_BYTES: usize = 64 << 10;
 
 /// The table of letters of one font.
@@ -325,10 +326,15 @@ impl Writer<'_, '_> {
     }
 
     fn show(&mut self, bytes: &[u8]) {
-        if self.page.layout.len() > self.page.most {
-            return;
+        for piece in bytes.chunks(MAX_SHOWN_BYTES) {
+            if self.page.layout.len() > self.page.most {
+                return;
+            }
+            self.show_piece(piece);
         }
-        let bytes = &bytes[..bytes.len().min(MAX_SHOWN_BYTES)];
+    }
+
+    fn show_piece(&mut self, bytes: &[u8]) {
         let Some(font) = self.state.font.clone() else {
             self.page.has_unknown_letters |= !bytes.is_empty();
             return;
@@ -339,6 +345,7 @@ impl Writer<'_, '_> {
         let spaces = n_letters as f32 * self.state.letter_space + n_spaces as f32 * self.state.word_space;
         self.advance((width / 1000.0 * self.state.size + spaces) * self.state.stretch);
         let end = self.position();
+        self.page.has_unknown_letters |= font.is_cut();
         match font.text(bytes) {
             Some(text) if text.is_empty() => {}
             Some(text) => {
