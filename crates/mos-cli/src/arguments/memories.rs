@@ -62,7 +62,8 @@ pub(crate) struct AddArguments {
     #[arg(required_unless_present_any = ["messages", "file", "url", "skill"], conflicts_with_all = ["messages", "file", "url", "skill"])]
     pub(crate) text: Option<String>,
 
-    /// A file with a JSON list of messages (`{"role": "user", "content": "..."}`); `-` reads standard input.
+    /// A file with a JSON list of messages (`{"role": "user", "content": "..."}`); `-` reads standard input. The same file in
+    /// the same conversation, added again within a week, stores nothing and prints the ids of the first time.
     #[arg(long, value_name = "FILE")]
     pub(crate) messages: Option<PathBuf>,
 
@@ -94,7 +95,7 @@ pub(crate) struct AddArguments {
     pub(crate) session: Option<String>,
 
     /// Makes it safe to run the same command again: with a key that was used before, nothing is stored and the ids of
-    /// that time are printed.
+    /// that time are printed. For messages it takes the place of the key that follows from the file's content.
     #[arg(long, value_name = "KEY")]
     pub(crate) idempotency_key: Option<String>,
 }

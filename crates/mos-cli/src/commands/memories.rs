@@ -5,10 +5,11 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use indicatif::ProgressBar;
-use mos::{Add, Mos};
-use mos_core::{MemoryId, MemoryItem, Version};
+use mos::{Add, Error, Mos};
+use mos_core::{CubeId, MemoryError, MemoryId, MemoryItem, Version};
 use serde_json::{Value, json};
 
+use super::messages::Messages;
 use super::{messages, reading};
 use crate::arguments::{AddArguments, DeleteArguments};
 use crate::context::Context;
@@ -35,25 +36,48 @@ pub(super) async fn add(context: &Context, mut arguments: AddArguments) -> anyho
     }
     let mos = context.open().await?;
     let cube = context.ensure_cube(&mos).await?;
-    let key = arguments.idempotency_key.as_deref();
+    let session = arguments.session.as_deref();
+    let of_content = || messages.as_ref().map(|messages| key_of_content(messages, session));
+    let key = arguments.idempotency_key.clone().or_else(of_content);
+    let has_key = key.is_some();
     let batches: Vec<Add> = match &messages {
-        None => vec![with_key(Add::text(arguments.text.unwrap_or_default()), key.map(str::to_owned))],
+        None => vec![with_key(Add::text(arguments.text.unwrap_or_default()), key)],
         Some(messages) => {
             messages.notes.iter().for_each(|note| context.output.note(note));
             let batches = messages.kept.chunks(BATCH).map(|batch| Add::messages(batch.to_vec())).enumerate();
             // Each batch is stored by itself, so each is known by itself.
-            batches.map(|(index, add)| with_key(add, key.map(|key| format!("{key}/{index}")))).collect()
+            batches.map(|(index, add)| with_key(add, key.as_deref().map(|key| format!("{key}/{index}")))).collect()
         }
     };
     let bar = progress::counter(messages.map_or(1, |messages| messages.kept.len()), "remembering");
+    let mut is_told = false;
     for mut add in batches {
-        if let Some(session) = &arguments.session {
-            add = add.session(session.as_str());
+        if let Some(session) = session {
+            add = add.session(session);
         }
-        add_batch(context, &mos, add.user(context.user.clone()).cube(cube.clone()), &bar).await?;
+        let first = add_batch(context, &mos, add.user(context.user.clone()).cube(cube.clone()), &bar).await?;
+        if has_key
+            && !is_told
+            && let Some(first) = first
+            && is_gone(context, &mos, &cube, &first).await?
+        {
+            is_told = true;
+            bar.suspend(|| {
+                context.output.note(
+                    "some of this was added before and deleted since, and stays deleted; another --idempotency-key adds it \
+                     once more",
+                );
+            });
+        }
     }
     bar.finish_and_clear();
     super::organize::wait(context, &mos, Some(&cube)).await
+}
+
+/// Returns the key under which a file of messages is known: the same for the same text in the same conversation.
+fn key_of_content(messages: &Messages, session: Option<&str>) -> String {
+    let meant = format!("{BATCH}/{}/{}", messages.digest, session.unwrap_or_default());
+    format!("messages-{}", blake3::hash(meant.as_bytes()).to_hex())
 }
 
 fn with_key(add: Add, key: Option<String>) -> Add {
@@ -63,8 +87,17 @@ fn with_key(add: Add, key: Option<String>) -> Add {
     }
 }
 
-/// Adds, and tells what is durable at once.
-async fn add_batch(context: &Context, mos: &Mos, add: Add, bar: &ProgressBar) -> anyhow::Result<()> {
+/// Whether a memory that a key stands for is no longer there.
+async fn is_gone(context: &Context, mos: &Mos, cube: &CubeId, id: &MemoryId) -> anyhow::Result<bool> {
+    match mos.get(&context.user, Some(cube), id).await {
+        Ok(_) => Ok(false),
+        Err(Error::Memory(MemoryError::NotFound(_))) => Ok(true),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Adds, and tells what is durable at once. Returns the first id.
+async fn add_batch(context: &Context, mos: &Mos, add: Add, bar: &ProgressBar) -> anyhow::Result<Option<MemoryId>> {
     let added = mos.add_and_learn(add).await?;
     if added.preferences.is_err() {
         // The error may quote what a model said about the messages.
@@ -79,7 +112,8 @@ async fn add_batch(context: &Context, mos: &Mos, add: Add, bar: &ProgressBar) ->
             (false, None) => context.output.line(&format!("remembered {id}")),
             (false, Some(reason)) => context.output.line(&format!("remembered {id}, quarantined: it {reason}")),
         })
-    })
+    })?;
+    Ok(added.ids.into_iter().next())
 }
 
 pub(super) async fn get(context: &Context, id: &str) -> anyhow::Result<()> {
@@ -192,6 +226,18 @@ pub(super) async fn delete(context: &Context, arguments: DeleteArguments) -> any
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn messages_are_known_by_their_text_and_conversation() {
+        let of = |digest: &str, session: Option<&str>| {
+            let messages = Messages { kept: Vec::new(), notes: Vec::new(), digest: digest.to_owned() };
+            key_of_content(&messages, session)
+        };
+        assert_eq!(of("a", Some("s")), of("a", Some("s")));
+        let other = [of("a", None), of("a", Some("s")), of("b", None), of("a", Some(&"s".repeat(600)))];
+        assert_eq!(other.iter().collect::<std::collections::HashSet<_>>().len(), other.len());
+        assert!(other.iter().all(|key| key.len() < 100));
+    }
 
     #[test]
     fn what_is_not_shown_is_told() {

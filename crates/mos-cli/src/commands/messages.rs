@@ -21,6 +21,8 @@ pub(super) struct Messages {
     pub(super) kept: Vec<Message>,
     /// What was passed over, for people; empty when nothing was.
     pub(super) notes: Vec<String>,
+    /// Follows from the whole text.
+    pub(super) digest: String,
 }
 
 /// Reads and checks a whole file (`-`: standard input) before anything is stored.
@@ -89,7 +91,7 @@ fn parse(shown: &str, text: &str) -> anyhow::Result<Messages> {
         .map(|(n, why)| format!("passed over {n} of {n_messages} messages of {shown}: they {why}"))
         .collect();
     anyhow::ensure!(!messages.is_empty(), "nothing in {shown} can be remembered; {}", notes.join("; "));
-    Ok(Messages { kept: messages, notes })
+    Ok(Messages { kept: messages, notes, digest: blake3::hash(text.as_bytes()).to_hex().to_string() })
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 use serde_json::{Value, json as object};
 
-use crate::{failure, json, run, run_with_input, stdout, write};
+use crate::{failure, json, mos, run, run_with_input, stdout, write};
 
 #[test]
 fn a_memory_is_found_by_meaning_in_another_process_and_by_nobody_else() {
@@ -170,6 +170,34 @@ fn adding_again_with_the_same_key_stores_nothing_and_tells_the_same_ids() {
     assert_eq!(stdout(data, &one), stdout(data, &one));
     stdout(data, &["add", "likes tea", "--idempotency-key", "more tea"]);
     assert_eq!(n_kept(), 42, "another key is another request");
+}
+
+#[test]
+fn the_same_file_of_messages_is_stored_once() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let messages: Vec<Value> =
+        (0..20).map(|n| object!({"role": "user", "content": format!("fact number {n}")})).collect();
+    let whole = Value::Array(messages.clone()).to_string();
+    let file = write(data, "messages.json", &whole);
+    let n_kept = || json(data, &["list"])["text_mem"][0]["memories"].as_array().unwrap().len();
+    let add = ["add", "--messages", &file, "--json"];
+    let first = stdout(data, &add);
+    assert_eq!((stdout(data, &add), n_kept()), (first.clone(), 20));
+    let same = run_with_input(data, &["add", "--messages", "-", "--json"], &whole);
+    assert_eq!((String::from_utf8(same.stdout).unwrap(), n_kept()), (first, 20), "its name does not matter");
+    for (more, n_more) in [(["--session", "s1"], 40), (["--session", "s1"], 40), (["--idempotency-key", "k"], 60)] {
+        stdout(data, &[&add[..], &more[..]].concat());
+        assert_eq!(n_kept(), n_more, "{more:?}");
+    }
+    write(data, "messages.json", &Value::Array(messages[1..].to_vec()).to_string());
+    stdout(data, &add);
+    assert_eq!(n_kept(), 79, "other content is another file");
+    stdout(data, &["delete", "--all"]);
+    let again = mos(data, &add).output().unwrap();
+    let told = String::from_utf8(again.stderr).unwrap();
+    assert!(again.status.success() && told.contains("deleted since"), "{told}");
+    assert_eq!(n_kept(), 0, "what was deleted does not come back by itself");
 }
 
 #[test]

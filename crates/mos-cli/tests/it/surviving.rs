@@ -1,17 +1,17 @@
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 
 use serde_json::{Value, json as object};
 
 use crate::{json, mos, stdout, write};
 
-fn many_messages(data: &Path, n_messages: usize) -> String {
+fn many_messages(data: &Path, name: &str, n_messages: usize) -> String {
     let messages: Vec<Value> = (0..n_messages)
-        .map(|n| object!({"role": "user", "content": format!("fact number {n} about topic {}", n % 7)}))
+        .map(|n| object!({"role": "user", "content": format!("{name} {n} about topic {}", n % 7)}))
         .collect();
-    write(data, "many.json", &Value::Array(messages).to_string())
+    write(data, &format!("{name}.json"), &Value::Array(messages).to_string())
 }
 
 fn kept(data: &Path) -> HashSet<String> {
@@ -24,7 +24,7 @@ fn kept(data: &Path) -> HashSet<String> {
 fn kill_after(after: usize) {
     let data = tempfile::tempdir().unwrap();
     let data = data.path();
-    let file = many_messages(data, 1000);
+    let file = many_messages(data, "fact", 1000);
     let mut child = mos(data, &["add", "--messages", &file, "--json", "--user", "ann", "--cube", "ann"])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -74,13 +74,30 @@ fn two_processes_see_each_others_writes() {
 fn two_processes_write_at_the_same_time_and_lose_nothing() {
     let data = tempfile::tempdir().unwrap();
     let data = data.path();
-    let file = many_messages(data, 96);
-    let start = || {
-        // Neither the data, nor the user, nor the cube is there yet: both processes want to make them.
-        let arguments = ["add", "--messages", &file, "--json", "--user", "ann", "--cube", "ann"];
+    // Neither the data, nor the user, nor the cube is there yet: both processes want to make them.
+    let ids = added_at_once(data, &[many_messages(data, "fact", 96), many_messages(data, "guess", 96)]);
+    assert_eq!(ids.len(), 192);
+    assert_eq!(kept(data), ids);
+    assert_eq!(json(data, &["doctor"])["findings"], object!([]));
+}
+
+#[test]
+fn two_processes_store_the_same_file_once() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let file = many_messages(data, "fact", 96);
+    let ids = added_at_once(data, &[file.clone(), file]);
+    assert_eq!(ids.len(), 96);
+    assert_eq!(kept(data), ids);
+}
+
+/// Returns the ids of the memories that a process for each of these files tells of.
+fn added_at_once(data: &Path, files: &[String]) -> HashSet<String> {
+    let start = |file: &String| {
+        let arguments = ["add", "--messages", file, "--json", "--user", "ann", "--cube", "ann"];
         mos(data, &arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     };
-    let children = [start(), start()];
+    let children: Vec<Child> = files.iter().map(start).collect();
     let mut ids = HashSet::new();
     for child in children {
         let output = child.wait_with_output().unwrap();
@@ -89,7 +106,5 @@ fn two_processes_write_at_the_same_time_and_lose_nothing() {
             ids.insert(serde_json::from_str::<Value>(line).unwrap()["memory_id"].as_str().unwrap().to_owned());
         }
     }
-    assert_eq!(ids.len(), 192);
-    assert_eq!(kept(data), ids);
-    assert_eq!(json(data, &["doctor"])["findings"], object!([]));
+    ids
 }
