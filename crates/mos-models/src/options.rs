@@ -91,6 +91,14 @@ impl ServerOptions {
         }
     }
 
+    /// Whether what lets in at this server may be told at `address` too: it has the same host, perhaps another port, and is
+    /// encrypted if this one is.
+    pub fn is_host_of(&self, address: &str) -> bool {
+        let (Ok(own), Ok(other)) = (Url::parse(self.base_url.trim()), Url::parse(address.trim())) else { return false };
+        let is_as_safe = own.scheme() == other.scheme() || other.scheme() == "https";
+        own.has_host() && own.host_str() == other.host_str() && is_as_safe
+    }
+
     /// Returns options for a deployment of an Azure resource, in a version of its interface; the key travels in the
     /// header `api-key`. An address that has a path below `/openai/` already is taken as it is.
     pub fn azure(resource_url: &str, deployment: &str, api_version: &str, key: Secret) -> Self {
@@ -135,6 +143,19 @@ pub(crate) fn place(url: &Url) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_lets_in_is_told_to_the_same_host_only() {
+        let is_told = |own: &str, other: &str| ServerOptions::new(own).is_host_of(other);
+        for (own, other) in
+            [("http://a:1/v1", "http://A:2/v1"), ("http://a/v1", "https://a/v1"), ("https://a", "https://a/x")]
+        {
+            assert!(is_told(own, other), "{own} {other}");
+        }
+        let others = ["https://b.a/v1", "https://a.b/v1", "https://a@b/v1", "http://a/v1", "a", ""];
+        assert!(others.iter().all(|other| !is_told("https://a/v1", other)));
+        assert!(!is_told("no address", "no address"));
+    }
 
     #[test]
     fn an_azure_resource_is_completed_and_a_whole_address_is_not() {

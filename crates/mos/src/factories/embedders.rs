@@ -92,9 +92,12 @@ fn universal(c: &UniversalApiEmbedder) -> Model<dyn Embedder> {
     }
     // The second server speaks OpenAI's format, whatever the first one is.
     let base = c.backup_base_url.as_deref().or(c.base_url.as_deref());
-    let mut second = universal_openai(c, base, c.backup_api_key.as_ref().or(Some(&c.api_key)));
-    if let Some(headers) = &c.backup_headers_extra {
-        second.server.headers = server(OPENAI, None, Some(headers), &c.limits).headers;
+    // What lets in at the first one is nobody else's business.
+    let is_same_host = first.server.is_host_of(base.unwrap_or(OPENAI));
+    let key = c.backup_api_key.as_ref().or(is_same_host.then_some(&c.api_key));
+    let mut second = universal_openai(c, base, key);
+    if c.backup_headers_extra.is_some() || !is_same_host {
+        second.server.headers = server(OPENAI, None, c.backup_headers_extra.as_ref(), &c.limits).headers;
     }
     if let Some(model) = &c.backup_model_name_or_path {
         second.model.clone_from(model);

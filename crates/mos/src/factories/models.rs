@@ -221,10 +221,12 @@ fn with_backup(options: OpenAiOptions, backup: &BackupServer, limits: &HttpLimit
     }
     let base = backup.backup_api_base.as_deref().unwrap_or(&options.server.base_url);
     let mut second = server(base, backup.backup_api_key.as_ref(), backup.backup_headers.as_ref(), limits);
-    if backup.backup_api_key.is_none() {
+    // What lets in here is nobody else's business.
+    let is_same_host = options.server.is_host_of(base);
+    if backup.backup_api_key.is_none() && is_same_host {
         second.api_key.clone_from(&options.server.api_key);
     }
-    if backup.backup_headers.is_none() {
+    if backup.backup_headers.is_none() && is_same_host {
         second.headers.clone_from(&options.server.headers);
     }
     let model = backup.backup_model_name_or_path.clone().unwrap_or_else(|| options.model.clone());

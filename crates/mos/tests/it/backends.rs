@@ -151,6 +151,33 @@ async fn a_second_server_answers_for_the_first() {
     assert_eq!(at.requests()[0].header("x-tenant"), Some("t"));
 }
 
+#[tokio::test]
+async fn the_first_servers_key_goes_to_no_other_host() {
+    let at = ModelServer::start().await;
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    for (host, key, tenant) in [("127.0.0.1", Some("Bearer sk-first"), Some("t")), ("localhost", None, None)] {
+        let away_url = format!("http://{host}:{port}/v1");
+        let chat = json!({"backend": "openai", "config": {
+            "model_name_or_path": "m", "api_key": "sk-first", "api_base": away_url, "max_retries": 0,
+            "default_headers": {"x-tenant": "t"}, "backup_client": true, "backup_api_base": at.openai_url()}});
+        at.reply(Reply::text("from the second"));
+        let request = ChatRequest { messages: vec![Message::user("hi")], ..ChatRequest::default() };
+        chat_model(&chat).await.unwrap().complete(request).await.unwrap();
+        let encoder = json!({"backend": "universal_api", "config": {
+            "model_name_or_path": "m", "provider": "openai", "api_key": "sk-first", "base_url": away_url,
+            "headers_extra": {"x-tenant": "t"}, "max_retries": 0, "backup_client": true,
+            "backup_base_url": at.openai_url()}});
+        embedder(&encoder).await.unwrap().embed(&["a".to_owned()]).await.unwrap();
+        let requests = at.requests();
+        for request in &requests[requests.len() - 2..] {
+            assert_eq!((request.header("authorization"), request.header("x-tenant")), (key, tenant), "{host}");
+        }
+    }
+    assert_eq!(at.requests().len(), 4);
+}
+
 fn repository(relative: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(relative)
 }
