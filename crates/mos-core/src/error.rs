@@ -173,7 +173,7 @@ pub enum ModelError {
     BudgetSpent {
         /// Whose budget, for example "user `ann`".
         whose: String,
-        /// Tokens used so far in the period.
+        /// Tokens used so far in the period, with those that answers on their way may take.
         used: u64,
         /// Tokens that may be used.
         limit: u64,
