@@ -68,7 +68,7 @@ impl Server {
     /// The error of the socket; what [`check`] says about the options.
     pub async fn bind(state: ServerState) -> io::Result<Self> {
         check(state.options()).map_err(io::Error::other)?;
-        let listener = TcpListener::bind(state.options().listen).await?;
+        let listener = guard::connections::listen(state.options().listen)?;
         Ok(Self { listener, state })
     }
 

@@ -21,7 +21,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
 use tower::ServiceExt;
@@ -37,6 +37,13 @@ const MAX_HEADERS: usize = 100;
 /// Bytes of a head, and of what is read ahead.
 const MAX_BUFFER: usize = 64 * 1024;
 
+/// How many bytes of an answer the system keeps for who is slow to take it. It says that something was taken only when a third of
+/// them has gone: of the megabytes that it would keep by itself, that could take longer than the patience with a slow caller.
+const KEPT_BY_SYSTEM: u32 = 256 * 1024;
+
+/// How many connections may wait in the system's queue; most systems have a smaller bound of their own.
+const WAITING: u32 = 4_096;
+
 /// How long nothing is accepted after the system could not accept.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -51,6 +58,21 @@ const REFUSED: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\n\
     Content-Length: 120\r\n\
     \r\n\
     {\"code\":429,\"message\":\"too many connections from this address; close some, or use one for several requests\",\"data\":null}";
+
+/// Listens at an address.
+///
+/// # Errors
+/// The error of the socket.
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A server that starts again takes its place at once. On Windows the option would let others take it.
+    #[cfg(not(windows))]
+    socket.set_reuseaddr(true)?;
+    // Connections have it from the socket that accepts them.
+    socket.set_send_buffer_size(KEPT_BY_SYSTEM)?;
+    socket.bind(address)?;
+    socket.listen(WAITING)
+}
 
 /// Answers requests on connections to `listener` until `stop` is ready; then idle connections are closed, and the others when
 /// their answers have ended. Dropping it breaks off those that are left, with the work behind them.
@@ -166,6 +188,7 @@ fn is_of_caller(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
     use std::sync::Mutex;
 
     use axum::body::Bytes;
@@ -183,6 +206,27 @@ mod tests {
         fn drop(&mut self) {
             *self.0.lock().unwrap() = true;
         }
+    }
+
+    #[tokio::test]
+    async fn the_system_keeps_little_of_an_answer_that_is_not_taken() {
+        let listener = listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        let silent = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let piece = vec![b'x'; 64 * 1024];
+        let two_megabytes = async {
+            let mut n_written = 0;
+            while n_written < 2 * 1024 * 1024 {
+                stream.writable().await.unwrap();
+                // Otherwise it is full, and is waited for.
+                if let Ok(n_more) = stream.try_write(&piece) {
+                    n_written += n_more;
+                }
+            }
+        };
+        let written = tokio::time::timeout(Duration::from_millis(300), two_megabytes).await;
+        assert!(written.is_err(), "so much would be kept that nobody sees whether it is being taken");
+        drop(silent);
     }
 
     #[tokio::test(start_paused = true)]

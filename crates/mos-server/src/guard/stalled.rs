@@ -1,8 +1,9 @@
 //! Connections whose other end takes nothing.
 //!
 //! What is written waits in buffers of the system until the other end takes it. Whoever stops taking, or is gone without a word,
-//! would hold the connection, and the work behind a stream, for as long as it likes. How slowly somebody takes does not matter,
-//! as long as it goes on.
+//! would hold the connection, and the work behind a stream, for as long as it likes. How slowly somebody takes hardly matters, as
+//! long as it goes on: what counts is that the system's buffer has room again within the patience, and that buffer is small
+//! (`connections::listen`).
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
