@@ -77,7 +77,9 @@ async fn a_stream_may_take_longer_than_a_request() {
     let model = ModelServer::start().await;
     model.reply(Reply::text("one two three four"));
     model.fault(Fault::SlowChunks(Duration::from_millis(200)));
-    let options = ServerOptions { request_timeout: Duration::from_millis(400), ..open_to_all() };
+    // It is silent for longer than a connection may be between requests, too.
+    let (request_timeout, header_timeout) = (Duration::from_millis(400), Duration::from_millis(100));
+    let options = ServerOptions { request_timeout, header_timeout, ..open_to_all() };
     let house = house(&model, options).await;
     let text = ask(&house, "/product/chat/stream").await.text().await.unwrap();
     let frames = text.lines().filter_map(|line| line.strip_prefix("data: "));
