@@ -2,7 +2,8 @@
 //!
 //! From the outside in: connections and heads of requests have bounds of count, size and time; every answer has a trace id and
 //! headers for browsers; foreign names and pages are refused; what panics or takes too long is answered all the same; callers
-//! have a rate; bodies end where they are too long. The depth of JSON is bounded where it is read (`extract`).
+//! have a rate; bodies end where they are too long. The depth of JSON, and how many values it has, are bounded where
+//! it is read (`extract`).
 //!
 //! Not here: who calls, and what they may do.
 
