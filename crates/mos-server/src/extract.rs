@@ -68,9 +68,7 @@ impl FromRequest<ServerState> for JsonBody {
             };
             ApiError::from(ProductError::refused(vec![issue])).on(&method, &path)
         })?;
-        if depth(&value) > state.options().max_json_depth {
-            return Err(ApiError::new(StatusCode::BAD_REQUEST, "the JSON of the body is nested too deeply"));
-        }
+        check_depth(&bytes, state.options().max_json_depth)?;
         if let Some(notes) = notes {
             notes.read(&value);
         }
@@ -144,28 +142,45 @@ pub(crate) fn check_values(json: &[u8]) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// How many values JSON has at most: those that begin behind commas and brackets outside of texts, and itself.
+/// Refuses JSON that is nested more deeply than `most`.
+pub(crate) fn check_depth(json: &[u8], most: usize) -> Result<(), ApiError> {
+    if n_levels(json) > most {
+        return Err(ApiError::new(StatusCode::BAD_REQUEST, "the JSON of the body is nested too deeply"));
+    }
+    Ok(())
+}
+
+/// How many values JSON has at most: those that begin behind commas and brackets, and itself.
 fn n_values(json: &[u8]) -> usize {
-    let (mut n_values, mut is_text, mut is_escaped) = (1, false, false);
-    for byte in json {
+    1 + outside_of_texts(json).filter(|byte| matches!(byte, b',' | b'[' | b'{')).count()
+}
+
+/// How deep JSON is nested; 0 for a value without others in it.
+fn n_levels(json: &[u8]) -> usize {
+    let (mut n_open, mut most) = (0_usize, 0);
+    for byte in outside_of_texts(json) {
+        match byte {
+            b'[' | b'{' => n_open += 1,
+            b']' | b'}' => n_open = n_open.saturating_sub(1),
+            _ => {}
+        }
+        most = most.max(n_open);
+    }
+    most
+}
+
+/// The bytes of JSON that do not stand in texts.
+fn outside_of_texts(json: &[u8]) -> impl Iterator<Item = u8> {
+    let (mut is_text, mut is_escaped) = (false, false);
+    json.iter().copied().filter(move |byte| {
         match byte {
             _ if is_escaped => is_escaped = false,
             b'\\' if is_text => is_escaped = true,
             b'"' => is_text = !is_text,
-            b',' | b'[' | b'{' if !is_text => n_values += 1,
-            _ => {}
+            _ => return !is_text,
         }
-    }
-    n_values
-}
-
-/// How deep a value is; the parser has bounded it already.
-fn depth(value: &Value) -> usize {
-    match value {
-        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
-        Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),
-        _ => 0,
-    }
+        false
+    })
 }
 
 #[cfg(test)]
@@ -177,5 +192,12 @@ mod tests {
         assert_eq!(n_values(b"7"), 1);
         assert_eq!(n_values(br#"{"a,[": "\\", "b": ",[{\",", "c": [1, 2]}"#), 1 + 1 + 2 + 1 + 1);
         assert_eq!(n_values(b"[0,0,0]"), 4);
+    }
+
+    #[test]
+    fn levels_are_counted_outside_of_texts() {
+        assert_eq!((n_levels(b"7"), n_levels(b"[]"), n_levels(br#"[[1], {"a": [2]}]"#)), (0, 1, 3));
+        assert_eq!(n_levels(br#"["[[[\"[[", "]"]"#), 1);
+        assert_eq!(n_levels(b"]][[["), 3, "what is no JSON is no harm");
     }
 }

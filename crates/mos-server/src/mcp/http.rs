@@ -16,7 +16,7 @@ use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, Stream
 
 use super::McpServer;
 use crate::error::ApiError;
-use crate::extract::check_values;
+use crate::extract::{check_depth, check_values};
 use crate::options::ServerOptions;
 use crate::routes::Routes;
 use crate::state::ServerState;
@@ -37,19 +37,19 @@ pub(crate) fn routes(state: &ServerState) -> Routes {
     let server = move || Ok(McpServer::of_requests(app.clone()));
     let service = StreamableHttpService::new(server, Arc::new(NeverSessionManager::default()), config);
     let router: Router<ServerState> = Router::new().route_service("/mcp", service);
-    let router = router.layer(from_fn_with_state(options.max_body_bytes, counted));
+    let router = router.layer(from_fn_with_state((options.max_body_bytes, options.max_json_depth), counted));
     // Without sessions the service refuses every other method.
     Routes::new().foreign(router, &[("POST", "/mcp")])
 }
 
-/// Refuses bodies of too many values, which the service would read.
-async fn counted(State(longest): State<usize>, request: Request, next: Next) -> Response {
+/// Refuses bodies of too many values, and those that are nested too deeply, which the service would read.
+async fn counted(State((longest, deepest)): State<(usize, usize)>, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     let Ok(bytes) = to_bytes(body, longest).await else {
         let message = format!("the body of the request is longer than {longest} bytes, or broke off");
         return ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message).into_response();
     };
-    match check_values(&bytes) {
+    match check_values(&bytes).and_then(|()| check_depth(&bytes, deepest)) {
         Ok(()) => next.run(Request::from_parts(parts, Body::from(bytes))).await,
         Err(refused) => refused.into_response(),
     }

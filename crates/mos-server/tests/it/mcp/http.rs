@@ -122,12 +122,18 @@ async fn a_body_that_is_too_long_is_refused() {
 }
 
 #[tokio::test]
-async fn a_body_of_very_many_values_is_refused_before_it_is_read() {
+async fn a_body_of_very_many_values_or_levels_is_refused_before_it_is_read() {
     let house = open_house().await;
     let many = json!({"jsonrpc": "2.0", "id": 2, "method": "tools/call",
         "params": {"name": "search_memories", "arguments": {"query": "tea", "filter": {"x": vec![0; 600_000]}}}});
     let refused = post(&house, &many, &[]).await;
     assert_eq!(refused.status(), 400);
     assert!(refused.text().await.unwrap().contains("500000 values"));
+    let filter = (0..70).fold(json!(0), |inner, _| json!([inner]));
+    let deep = json!({"jsonrpc": "2.0", "id": 2, "method": "tools/call",
+        "params": {"name": "search_memories", "arguments": {"query": "tea", "filter": filter}}});
+    let refused = post(&house, &deep, &[]).await;
+    assert_eq!(refused.status(), 400);
+    assert!(refused.text().await.unwrap().contains("too deeply"));
     house.close().await;
 }
