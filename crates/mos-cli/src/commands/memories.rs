@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use indicatif::ProgressBar;
-use mos::{Add, Error, Mos};
+use mos::{Add, Added, Error, Mos};
 use mos_core::{CubeId, MemoryError, MemoryId, MemoryItem, Version};
 use serde_json::{Value, json};
 
@@ -39,36 +39,33 @@ pub(super) async fn add(context: &Context, mut arguments: AddArguments) -> anyho
     let session = arguments.session.as_deref();
     let of_content = || messages.as_ref().map(|messages| key_of_content(messages, session));
     let key = arguments.idempotency_key.clone().or_else(of_content);
-    let has_key = key.is_some();
-    let batches: Vec<Add> = match &messages {
-        None => vec![with_key(Add::text(arguments.text.unwrap_or_default()), key)],
+    let is_own_key = arguments.idempotency_key.is_none();
+    let batches: Vec<(Add, Option<String>)> = match &messages {
+        None => vec![(Add::text(arguments.text.unwrap_or_default()), key)],
         Some(messages) => {
             messages.notes.iter().for_each(|note| context.output.note(note));
             let batches = messages.kept.chunks(BATCH).map(|batch| Add::messages(batch.to_vec())).enumerate();
             // Each batch is stored by itself, so each is known by itself.
-            batches.map(|(index, add)| with_key(add, key.as_deref().map(|key| format!("{key}/{index}")))).collect()
+            batches.map(|(index, add)| (add, key.as_deref().map(|key| format!("{key}/{index}")))).collect()
         }
     };
     let bar = progress::counter(messages.map_or(1, |messages| messages.kept.len()), "remembering");
-    let mut is_told = false;
-    for mut add in batches {
+    let mut n_gone = 0;
+    for (mut add, key) in batches {
         if let Some(session) = session {
             add = add.session(session);
         }
-        let first = add_batch(context, &mos, add.user(context.user.clone()).cube(cube.clone()), &bar).await?;
-        if has_key
-            && !is_told
-            && let Some(first) = first
-            && is_gone(context, &mos, &cube, &first).await?
-        {
-            is_told = true;
-            bar.suspend(|| {
-                context.output.note(
-                    "some of this was added before and deleted since, and stays deleted; another --idempotency-key adds it \
-                     once more",
-                );
-            });
-        }
+        let add = add.user(context.user.clone()).cube(cube.clone());
+        let batch = Batch { context, mos: &mos, cube: &cube, bar: &bar };
+        n_gone += batch.add(add, key, is_own_key).await?;
+    }
+    if n_gone > 0 {
+        bar.suspend(|| {
+            context.output.note(&format!(
+                "{n_gone} of these were added before and deleted since, and stay deleted; another --idempotency-key adds all of it \
+                 once more"
+            ));
+        });
     }
     bar.finish_and_clear();
     super::organize::wait(context, &mos, Some(&cube)).await
@@ -80,10 +77,56 @@ fn key_of_content(messages: &Messages, session: Option<&str>) -> String {
     format!("messages-{}", blake3::hash(meant.as_bytes()).to_hex())
 }
 
-fn with_key(add: Add, key: Option<String>) -> Add {
-    match key {
-        Some(key) => add.idempotency_key(key),
-        None => add,
+/// How often a batch that was deleted as a whole is looked for under the next key.
+const MAX_RETURNS: usize = 100;
+
+/// Where messages that are stored together go.
+struct Batch<'a> {
+    context: &'a Context,
+    mos: &'a Mos,
+    cube: &'a CubeId,
+    bar: &'a ProgressBar,
+}
+
+impl Batch<'_> {
+    /// Stores messages, once for each key. What was deleted as a whole is told anew, when the key is made of its content: then it is
+    /// no repetition, and gets a key of its own. Returns how many memories the key stands for that are gone.
+    async fn add(&self, add: Add, key: Option<String>, is_own_key: bool) -> anyhow::Result<usize> {
+        let Some(mut key) = key else {
+            let added = self.mos.add_and_learn(add).await?;
+            return self.tell(&added).map(|()| 0);
+        };
+        for _ in 0..MAX_RETURNS {
+            let added = self.mos.add_and_learn(add.clone().idempotency_key(key.clone())).await?;
+            let mut n_gone = 0;
+            for id in &added.ids {
+                n_gone += usize::from(is_gone(self.context, self.mos, self.cube, id).await?);
+            }
+            let Some(first) = added.ids.first().filter(|_| is_own_key && n_gone == added.ids.len()) else {
+                return self.tell(&added).map(|()| n_gone);
+            };
+            key = format!("messages-after-{first}");
+        }
+        anyhow::bail!("these messages were added and deleted {MAX_RETURNS} times; choose an --idempotency-key")
+    }
+
+    /// Tells what is durable at once.
+    fn tell(&self, added: &Added) -> anyhow::Result<()> {
+        if added.preferences.is_err() {
+            // The error may quote what a model said about the messages.
+            tracing::warn!("memories are stored, but no preferences could be learned from them");
+        }
+        self.bar.inc(added.ids.len() as u64);
+        let output = &self.context.output;
+        let reason = |id: &MemoryId| added.quarantined.iter().find(|one| one.id == *id).map(|one| one.reason.as_str());
+        self.bar.suspend(|| {
+            added.ids.iter().try_for_each(|id| match (output.json, reason(id)) {
+                (true, None) => output.json_line(&json!({"memory_id": id})),
+                (true, Some(reason)) => output.json_line(&json!({"memory_id": id, "quarantine": reason})),
+                (false, None) => output.line(&format!("remembered {id}")),
+                (false, Some(reason)) => output.line(&format!("remembered {id}, quarantined: it {reason}")),
+            })
+        })
     }
 }
 
@@ -94,26 +137,6 @@ async fn is_gone(context: &Context, mos: &Mos, cube: &CubeId, id: &MemoryId) -> 
         Err(Error::Memory(MemoryError::NotFound(_))) => Ok(true),
         Err(error) => Err(error.into()),
     }
-}
-
-/// Adds, and tells what is durable at once. Returns the first id.
-async fn add_batch(context: &Context, mos: &Mos, add: Add, bar: &ProgressBar) -> anyhow::Result<Option<MemoryId>> {
-    let added = mos.add_and_learn(add).await?;
-    if added.preferences.is_err() {
-        // The error may quote what a model said about the messages.
-        tracing::warn!("memories are stored, but no preferences could be learned from them");
-    }
-    bar.inc(added.ids.len() as u64);
-    let reason = |id: &MemoryId| added.quarantined.iter().find(|one| one.id == *id).map(|one| one.reason.as_str());
-    bar.suspend(|| {
-        added.ids.iter().try_for_each(|id| match (context.output.json, reason(id)) {
-            (true, None) => context.output.json_line(&json!({"memory_id": id})),
-            (true, Some(reason)) => context.output.json_line(&json!({"memory_id": id, "quarantine": reason})),
-            (false, None) => context.output.line(&format!("remembered {id}")),
-            (false, Some(reason)) => context.output.line(&format!("remembered {id}, quarantined: it {reason}")),
-        })
-    })?;
-    Ok(added.ids.into_iter().next())
 }
 
 pub(super) async fn get(context: &Context, id: &str) -> anyhow::Result<()> {
