@@ -43,6 +43,19 @@ impl ItemState {
             Self::Cancelled => "cancelled",
         }
     }
+
+    /// Returns where several stand together: `Failed` when one has; else `InProgress` when one is not done yet; else
+    /// `Completed`; `Cancelled` when all were. `None` of none.
+    pub fn together(states: impl IntoIterator<Item = Self>) -> Option<Self> {
+        let rank = |state: &Self| match state {
+            Self::Cancelled => 0,
+            Self::Completed => 1,
+            Self::Waiting | Self::InProgress => 2,
+            Self::Failed => 3,
+        };
+        let state = states.into_iter().max_by_key(rank)?;
+        Some(if state == Self::Waiting { Self::InProgress } else { state })
+    }
 }
 
 impl From<&JobState> for ItemState {
@@ -72,8 +85,7 @@ pub struct ItemStatus {
 pub struct TaskStatus {
     /// The task.
     pub task_id: String,
-    /// `Failed` when an item failed; else `InProgress` when one is not done yet; else `Completed`; `Cancelled` when all
-    /// items were.
+    /// Where its messages stand, [together](ItemState::together).
     pub status: ItemState,
     /// Its messages, in the order in which they were submitted. One that is unknown by now was completed long ago.
     pub items: Vec<ItemStatus>,
@@ -193,25 +205,13 @@ async fn of_items(
     task_id: &str,
     item_ids: Vec<String>,
 ) -> Result<Option<TaskStatus>, StoreError> {
-    if item_ids.is_empty() {
-        return Ok(None);
-    }
     let mut items = Vec::with_capacity(item_ids.len());
     for item_id in item_ids {
         let status = item(queue, state, scope, &item_id).await?;
         items.push(status.unwrap_or(ItemStatus { item_id, status: ItemState::Completed, error: None }));
     }
-    let any = |state| items.iter().any(|item: &ItemStatus| item.status == state);
-    let status = if any(ItemState::Failed) {
-        ItemState::Failed
-    } else if any(ItemState::Waiting) || any(ItemState::InProgress) {
-        ItemState::InProgress
-    } else if any(ItemState::Completed) {
-        ItemState::Completed
-    } else {
-        ItemState::Cancelled
-    };
-    Ok(Some(TaskStatus { task_id: task_id.to_owned(), status, items }))
+    let status = ItemState::together(items.iter().map(|item| item.status));
+    Ok(status.map(|status| TaskStatus { task_id: task_id.to_owned(), status, items }))
 }
 
 /// Returns the word with which the end of a task is to be told, to one caller only; `None` when it has not ended or was told.
@@ -258,4 +258,20 @@ pub(crate) async fn note_cancelled(state: &dyn StateStore, scope: &Scope, item_i
 async fn is_cancelled(state: &dyn StateStore, scope: &Scope, item_id: &str) -> Result<bool, StoreError> {
     let entries = state.entries(scope, CANCELLED, 0, KEPT_CANCELLED).await?;
     Ok(entries.iter().any(|entry| entry.value.as_str() == Some(item_id)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_states_are_one() {
+        use ItemState::{Cancelled, Completed, Failed, InProgress, Waiting};
+        assert_eq!(ItemState::together([]), None);
+        assert_eq!(ItemState::together([Waiting]), Some(InProgress));
+        assert_eq!(ItemState::together([InProgress, Completed, Waiting]), Some(InProgress));
+        assert_eq!(ItemState::together([Completed, Failed, Waiting]), Some(Failed));
+        assert_eq!(ItemState::together([Completed, Cancelled]), Some(Completed));
+        assert_eq!(ItemState::together([Cancelled, Cancelled]), Some(Cancelled));
+    }
 }

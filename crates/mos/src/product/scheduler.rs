@@ -292,21 +292,9 @@ async fn states_of_item(scheduler: &Scheduler, cubes: &[Cube], item: &str) -> Pr
     Ok(states)
 }
 
-/// Where several stand together: failed when one has, else in progress while one is open, else completed.
+/// Where several stand together; one stands where it does.
 fn together(states: &[ItemState]) -> Option<ItemState> {
-    let any = |state| states.contains(&state);
-    if states.len() <= 1 {
-        return states.first().copied();
-    }
-    Some(if any(ItemState::Failed) {
-        ItemState::Failed
-    } else if any(ItemState::Waiting) || any(ItemState::InProgress) {
-        ItemState::InProgress
-    } else if any(ItemState::Completed) {
-        ItemState::Completed
-    } else {
-        ItemState::Cancelled
-    })
+    if let [only] = states { Some(*only) } else { ItemState::together(states.iter().copied()) }
 }
 
 #[cfg(test)]
