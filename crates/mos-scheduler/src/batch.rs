@@ -280,7 +280,7 @@ async fn again(error: &StoreError, attempts: &mut u32) -> bool {
 }
 
 /// Tells of tasks that have ended with these messages, each once.
-async fn tell_tasks(shared: &Shared, messages: &[ScheduleMessage]) {
+pub(crate) async fn tell_tasks(shared: &Shared, messages: &[ScheduleMessage]) {
     let mut looked_at = BTreeSet::new();
     for message in messages {
         let Some(task_id) = message.task_id.as_deref().filter(|task| !task.is_empty()) else { continue };

@@ -81,7 +81,7 @@ pub struct Event {
     /// How many memories it is about.
     #[serde(default)]
     pub memory_len: Option<usize>,
-    /// `completed` or `failed`, of a task.
+    /// `completed` or `failed`, of a task; `cancelled` when all its messages were taken back.
     #[serde(default)]
     pub status: Option<String>,
     /// The document that it came from.

@@ -12,6 +12,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::batch;
 use crate::cube::Cubes;
 use crate::dispatcher::{self, Phase, Shared, Stopped};
 use crate::event::{EventLog, EventSink};
@@ -27,6 +28,9 @@ use crate::submit::{Submitted, Submitter};
 
 /// How often it is looked whether all is done.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// How many jobs are looked at together when one is sought.
+const JOBS_AT_ONCE: usize = 100;
 
 /// What a scheduler is made of.
 #[derive(Debug)]
@@ -283,7 +287,8 @@ impl Scheduler {
         status::task(&**self.queue(), &*self.shared.submitter.state, scope, task_id).await
     }
 
-    /// Takes a message back that waits or was given up; returns false when it is being handled, was done, or is unknown.
+    /// Takes a message back that waits or was given up; returns false when it is being handled, was done, or is unknown. The task
+    /// that ends with it is told.
     ///
     /// # Errors
     /// Store errors.
@@ -293,9 +298,29 @@ impl Scheduler {
             Some(JobState::Waiting | JobState::Dead { .. }) => {}
             _ => return Ok(false),
         }
+        let message = self.message(scope, &id).await?;
         // Said first: a message that is gone and not known as cancelled would look done.
         status::note_cancelled(&*self.shared.submitter.state, scope, item_id).await?;
-        Ok(self.queue().remove(scope, &[id]).await? > 0)
+        let is_taken_back = self.queue().remove(scope, &[id]).await? > 0;
+        if is_taken_back && let Some(message) = message {
+            batch::tell_tasks(&self.shared, &[message]).await;
+        }
+        Ok(is_taken_back)
+    }
+
+    /// The message of a job that waits or was given up; `None` where the queue does not show its jobs.
+    async fn message(&self, scope: &Scope, id: &JobId) -> Result<Option<ScheduleMessage>, StoreError> {
+        let Some(archive) = self.queue().job_archive() else { return Ok(None) };
+        let mut after = None;
+        loop {
+            let jobs = archive.archived_jobs(scope, after, JOBS_AT_ONCE).await?;
+            let Some(last) = jobs.last() else { return Ok(None) };
+            after = Some(last.place);
+            if let Some(found) = jobs.into_iter().find(|found| found.job.id == *id) {
+                // What holds no message belongs to no task.
+                return Ok(serde_json::from_value(found.job.payload).ok());
+            }
+        }
     }
 
     /// What is being handled in this process.

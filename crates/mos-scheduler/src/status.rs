@@ -233,7 +233,11 @@ pub(crate) async fn end_to_tell(
         }
     }
     let Some(task) = of_items(queue, state, scope, task_id, task_items(&value)).await? else { return Ok(None) };
-    let word = if task.status == ItemState::Failed { "failed" } else { "completed" };
+    let word = match task.status {
+        ItemState::Failed => "failed",
+        ItemState::Cancelled => "cancelled",
+        ItemState::Waiting | ItemState::InProgress | ItemState::Completed => "completed",
+    };
     if !has_ended(&task) || value["told"].as_str() == Some(word) {
         return Ok(None);
     }

@@ -19,6 +19,7 @@ use super::{
 on_every_store!(
     a_message_is_seen_through_its_life,
     a_message_that_waits_can_be_taken_back,
+    a_task_whose_last_open_message_is_taken_back_has_ended,
     a_task_has_failed_when_one_of_its_messages_has,
     the_end_of_a_task_is_told_once,
     tasks_that_have_ended_are_forgotten_the_oldest_first,
@@ -75,12 +76,33 @@ async fn a_message_that_waits_can_be_taken_back(stores: Stores) {
     assert_eq!(task.status, ItemState::Cancelled);
     let task = scheduler.task_status(&scope, "task").await.unwrap().unwrap();
     assert_eq!(task.status, ItemState::InProgress, "one still waits");
+    assert_eq!(words_of(&scheduler, &scope, "alone").await, ["cancelled"], "nothing is left of it");
+    assert!(words_of(&scheduler, &scope, "task").await.is_empty());
     scheduler.start();
     settle(&scheduler).await;
     assert_eq!(seen.all(), ["kept"]);
     let task = scheduler.task_status(&scope, "task").await.unwrap().unwrap();
     assert_eq!(task.status, ItemState::Completed);
+    assert_eq!(words_of(&scheduler, &scope, "task").await, ["completed"]);
     scheduler.stop().await;
+}
+
+async fn a_task_whose_last_open_message_is_taken_back_has_ended(stores: Stores) {
+    let (scheduler, seen) = (scheduler(&stores, options()), Seen::default());
+    scheduler.register_handlers([("add", noting(&seen)), ("refuse", refusing())]).unwrap();
+    let done = of_task("task", message("add", "done"));
+    let (bad, worse) = (of_task("task", message("refuse", "bad")), of_task("task", message("refuse", "worse")));
+    let scope = scope_of(&done);
+    submit(&scheduler, [&done, &bad]).await;
+    scheduler.start();
+    settle(&scheduler).await;
+    scheduler.stop().await;
+    submit(&scheduler, [&worse]).await;
+    assert!(scheduler.cancel(&scope, &worse.item_id).await.unwrap());
+    assert_eq!(words_of(&scheduler, &scope, "task").await, ["failed", "failed"], "it was opened and ended anew");
+    assert!(scheduler.cancel(&scope, &bad.item_id).await.unwrap());
+    let words = words_of(&scheduler, &scope, "task").await;
+    assert_eq!(words, ["failed", "failed", "completed"], "what failed is taken back");
 }
 
 /// The words with which the end of a task was told.
