@@ -23,8 +23,13 @@ const TASKS: &str = "scheduler/tasks";
 /// Entries that the list has besides, for processes that list tasks at the same time.
 const SPARE_TASKS: usize = 64;
 
-/// How many old tasks are looked at, at most, when a new one comes.
+/// How often open tasks are given a new place, at most, when a new one comes.
 const FORGETTING_ATTEMPTS: usize = 4;
+
+/// The most open tasks that share a place in the list, and about how many bytes of names; further ones are forgotten. It takes that
+/// many times more open tasks than are kept.
+const MAX_TOGETHER: usize = 100;
+const MAX_TOGETHER_BYTES: usize = 256 * 1024;
 
 /// How often the document of a task is written again when somebody else changed it meanwhile.
 const TASK_ATTEMPTS: usize = 16;
@@ -194,21 +199,58 @@ impl Submitter {
         Err(StoreError::Conflict(format!("task `{task}` is changed by too many at once; submit again")))
     }
 
-    /// Lists a new task, and forgets the oldest one when there are too many. One that has not ended takes a new place in the list.
+    /// Lists a new task, and forgets the oldest ones when there are too many. Those that have not ended take a new place in the
+    /// list, together with those of the place that leaves it for theirs: however many are open, none is lost.
     async fn list_task(&self, scope: &Scope, task: &str) -> Result<(), StoreError> {
-        let n_kept = self.kept_tasks.max(1);
-        let mut listed = task.to_owned();
+        let n_kept = u64::try_from(self.kept_tasks.max(1)).unwrap_or(u64::MAX);
+        let keep = self.kept_tasks.max(1).saturating_add(SPARE_TASKS);
+        let mut number = self.state.append(scope, TASKS, &[json!(task)], keep).await?;
+        let mut done_to = number.saturating_sub(n_kept).saturating_sub(1);
         for _ in 0..FORGETTING_ATTEMPTS {
-            let number = self.state.append(scope, TASKS, &[json!(listed)], n_kept.saturating_add(SPARE_TASKS)).await?;
-            let surplus = number.saturating_sub(u64::try_from(n_kept).unwrap_or(u64::MAX));
-            let Some(before) = surplus.checked_sub(1) else { return Ok(()) };
-            let oldest = self.state.entries(scope, TASKS, before, 1).await?.pop();
-            let Some(name) = oldest.filter(|entry| entry.sequence == surplus) else { return Ok(()) };
-            let Some(name) = name.value.as_str() else { return Ok(()) };
-            if !self.is_open(scope, name).await? {
-                return self.state.remove(scope, &task_key(name)).await.map(drop);
+            let surplus = number.saturating_sub(n_kept);
+            let (mut left, mut open) = (done_to, Vec::new());
+            while left < surplus {
+                left += 1;
+                self.forget_listed(scope, left, task, &mut open).await?;
             }
-            listed = name.to_owned();
+            if open.is_empty() {
+                return Ok(());
+            }
+            // Their new place pushes out the next one.
+            left += 1;
+            self.forget_listed(scope, left, task, &mut open).await?;
+            done_to = left;
+            number = self.state.append(scope, TASKS, &[json!(open)], keep).await?;
+            if number.saturating_sub(n_kept) <= done_to {
+                return Ok(());
+            }
+            // Others list tasks at the same time: what left the list for theirs is looked at too.
+        }
+        Ok(())
+    }
+
+    /// Forgets the tasks of a place in the list; those that have not ended join `open` instead, as far as a place has room.
+    async fn forget_listed(
+        &self,
+        scope: &Scope,
+        place: u64,
+        new: &str,
+        open: &mut Vec<String>,
+    ) -> Result<(), StoreError> {
+        let found = self.state.entries(scope, TASKS, place.saturating_sub(1), 1).await?.pop();
+        let Some(entry) = found.filter(|entry| entry.sequence == place) else { return Ok(()) };
+        for task in listed(&entry.value) {
+            if open.iter().any(|known| known == task) {
+                continue;
+            }
+            let n_bytes = open.iter().map(String::len).sum::<usize>() + task.len();
+            let has_room = open.len() < MAX_TOGETHER && n_bytes <= MAX_TOGETHER_BYTES;
+            // The new task has no document yet.
+            if has_room && (task == new || self.is_open(scope, task).await?) {
+                open.push(task.to_owned());
+            } else {
+                self.state.remove(scope, &task_key(task)).await?;
+            }
         }
         Ok(())
     }
@@ -235,6 +277,14 @@ fn tasks(messages: &[ScheduleMessage]) -> BTreeMap<&str, Vec<&str>> {
         }
     }
     tasks
+}
+
+/// The tasks of a place in the list.
+fn listed(place: &Value) -> Vec<&str> {
+    match place {
+        Value::Array(together) => together.iter().filter_map(Value::as_str).collect(),
+        alone => alone.as_str().into_iter().collect(),
+    }
 }
 
 /// Messages of one user and label of a cube are done in order. Of a user whose id leaves no room in the name of a group, its

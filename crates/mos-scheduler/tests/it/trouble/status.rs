@@ -23,6 +23,7 @@ on_every_store!(
     a_task_has_failed_when_one_of_its_messages_has,
     the_end_of_a_task_is_told_once,
     tasks_that_have_ended_are_forgotten_the_oldest_first,
+    more_open_tasks_than_are_kept_are_forgotten_once_they_have_ended,
     events_are_kept_up_to_a_number,
 );
 
@@ -185,6 +186,35 @@ async fn tasks_that_have_ended_are_forgotten_the_oldest_first(stores: Stores) {
     gate.add_permits(1);
     settle(&scheduler).await;
     assert_eq!(words_of(&scheduler, &scope_of(&open), "open").await, ["completed"]);
+    scheduler.stop().await;
+}
+
+/// The tasks of a cube that have a document.
+async fn known_tasks(stores: &Stores, scope: &Scope) -> Vec<String> {
+    let keys = stores.state.keys(scope, "scheduler/task/", None, 100).await.unwrap();
+    keys.iter().filter_map(|key| key.strip_prefix("scheduler/task/")).map(str::to_owned).collect()
+}
+
+async fn more_open_tasks_than_are_kept_are_forgotten_once_they_have_ended(stores: Stores) {
+    let options = SchedulerOptions { kept_tasks: 2, ..options() };
+    let (scheduler, seen) = (scheduler(&stores, options), Seen::default());
+    scheduler.register_handlers([("add", noting(&seen))]).unwrap();
+    let open: Vec<_> = (1..=9).map(|number| of_task(&format!("open{number}"), message("add", "x"))).collect();
+    let scope = scope_of(&open[0]);
+    for message in &open {
+        submit(&scheduler, [message]).await;
+    }
+    assert_eq!(known_tasks(&stores, &scope).await.len(), 9, "none is lost while it waits");
+    scheduler.start();
+    settle(&scheduler).await;
+    for number in 1..=9 {
+        assert_eq!(words_of(&scheduler, &scope, &format!("open{number}")).await, ["completed"]);
+    }
+    for task in ["one", "two", "three", "four"] {
+        submit(&scheduler, [&of_task(task, message("add", task))]).await;
+        settle(&scheduler).await;
+    }
+    assert_eq!(known_tasks(&stores, &scope).await, ["four", "three"], "nothing stays that no list knows of");
     scheduler.stop().await;
 }
 
