@@ -26,7 +26,7 @@ const DEFAULT_TOP_K: usize = 10;
 /// The most memories that are prepared for one question.
 const MAX_TOP_K: usize = 50;
 
-/// How often the list of prepared answers is written again when somebody else changed it meanwhile.
+/// How often a list of answers or questions is written again when somebody else changed it meanwhile.
 const MAX_ATTEMPTS: usize = 8;
 
 /// Where prepared answers stand.
@@ -139,6 +139,7 @@ pub(crate) async fn forget_user(state: &dyn StateStore, scope: &Scope, user: &Us
     for key in keys(state, scope, &format!("{ANSWERS}{}/", user_name(user))).await? {
         state.remove(scope, &key).await?;
     }
+    state.remove(scope, &sent_key(user)).await?;
     // Last, so that an answer that could not be removed is still known.
     state.remove(scope, &list_key(user)).await.map(drop)
 }
@@ -327,6 +328,11 @@ fn answer_key(user: &UserId, query: &str) -> String {
 
 fn list_key(user: &UserId) -> String {
     format!("scheduler/mixes/{}", user_name(user))
+}
+
+/// Where it stands what a user's questions were queued as.
+fn sent_key(user: &UserId) -> String {
+    format!("scheduler/mixed/{}", user_name(user))
 }
 
 /// Ids may be longer than keys.

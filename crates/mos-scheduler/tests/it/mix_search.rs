@@ -56,6 +56,11 @@ async fn a_question_is_prepared_once_while_its_answer_is_fresh_or_on_its_way() {
     assert!(asks(&tea).await);
     world.clock.advance(fresh);
     assert!(!asks(&tea).await, "it is on its way, though it takes long");
+    for _ in 0..5 {
+        world.clock.advance(fresh);
+        assert!(!asks(&tea).await, "it waits once, however long nothing handles it");
+    }
+    assert_eq!(world.scheduler.queue_status(&world.cube.scope()).await.unwrap().waiting, 1);
     world.scheduler.start();
     settle().await;
     assert!(!asks(&tea).await, "the answer is fresh");
