@@ -69,13 +69,18 @@ impl Run<'_> {
         let now = self.parts.clock.now_text();
         let mut batch = Self::batch("organize: the same was said before");
         let newer = self.put_archived(&mut batch, &pair.newer, &pair.older.id, &now, UpdateType::Duplicate).await?;
+        let trust = pair.older.metadata.trust().max(pair.newer.metadata.trust());
+        if trust > pair.older.metadata.trust() {
+            // A change by the id of a copy is a change of the memory: no copy may be trusted further.
+            self.put_copies(&mut batch, &pair.older, &now, |copy| copy.metadata.trust_at_most(trust)).await?;
+        }
         let older = next_state(&pair.older, &now, UpdateType::Duplicate, |item| {
             item.metadata.tags = joined_tags(&pair.older, &pair.newer);
             let sources = joined_sources(&pair.older, &pair.newer);
             if let MetadataForm::Tree(tree) = &mut item.metadata.form {
                 tree.sources = sources;
             }
-            item.metadata.trust_at_most(pair.older.metadata.trust().max(pair.newer.metadata.trust()));
+            item.metadata.trust_at_most(trust);
         });
         let own =
             self.parts.record.edges(self.scope, std::slice::from_ref(&pair.older.id), Direction::Any, None).await?;

@@ -1,6 +1,7 @@
 //! Conflicts and repetitions without a model.
 
 use mos_core::graph::kinds;
+use mos_core::memory::Trust;
 use mos_core::{MemoryItem, Status};
 use serde_json::json;
 
@@ -139,4 +140,21 @@ async fn a_model_is_shown_both_with_their_times_and_the_older_one_first() {
     });
     let report = house.with(&judge).conflicts(&house.scope, &[id(1)]).await.unwrap();
     assert_eq!(report.n_independent, 1);
+}
+
+#[tokio::test]
+async fn working_copies_are_trusted_no_further_than_what_is_kept_of_two() {
+    for house in houses() {
+        let text = "I love green tea";
+        let mut copy = fact(9, text, json!({"memory_type": "WorkingMemory"}));
+        copy.metadata.working_binding = Some(id(1).to_string());
+        let strange =
+            json!({"valid_from": "2026-01-02", "created_at": "2026-01-02T12:00:00+00:00", "trust": "external"});
+        house.add(vec![said(1, "01-01", text), copy, fact(2, text, strange)]).await;
+        let report = house.plain().conflicts(&house.scope, &[id(2)]).await.unwrap();
+        assert_eq!(report.n_deduplicated, 1, "{report:?}");
+        let (kept, copy) = (house.get(&id(1)).await, house.get(&id(9)).await);
+        assert!(is_active(&kept) && is_active(&copy));
+        assert_eq!([&kept, &copy].map(|item| item.metadata.trust()), [Trust::External; 2]);
+    }
 }
