@@ -19,7 +19,7 @@ const STEP: &str = "conflicts";
 enum Outcome {
     /// It was decided before, or there is nothing to decide.
     Nothing,
-    /// The model finds both compatible; to be remembered.
+    /// The model finds both compatible, or they cannot be merged; to be remembered.
     Independent,
     /// Both stay, one was closed, or a conflict was marked.
     Kept,
@@ -199,7 +199,11 @@ impl Run<'_> {
         }
         match self.merged_text(pair, verdict).await? {
             Some(text) => {
-                let merged = self.merge(pair, edges, verdict, text).await?;
+                let Some(merged) = self.merge(pair, edges, verdict, text).await? else {
+                    self.report
+                        .note("what the model made of two memories reads like instructions; both stay as they are");
+                    return Ok(Outcome::Independent);
+                };
                 self.report.n_merged += 1;
                 self.report.created.push(merged.clone());
                 Ok(Outcome::Merged(merged))

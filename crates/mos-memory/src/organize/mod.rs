@@ -22,6 +22,7 @@ mod facts;
 mod judge;
 mod kmeans;
 mod linkage;
+mod made;
 mod marks;
 mod options;
 mod prompts;
@@ -41,6 +42,7 @@ use mos_core::{
 };
 use tracing::{Span, instrument};
 
+pub use made::MadeCheck;
 pub use options::OrganizeOptions;
 pub use report::{Failure, LeftOver, Report, Step};
 
@@ -68,6 +70,8 @@ pub struct OrganizerParts {
     pub analyzer: Arc<dyn Analyzer>,
     /// Judges; without one, similarity, words, names and time do what they can.
     pub model: Option<Arc<dyn ChatModel>>,
+    /// Looks at what the model made of memories; without it, all of that is found.
+    pub check: Option<Arc<dyn MadeCheck>>,
     /// When memories count as alike, and how much one run may do.
     pub options: OrganizeOptions,
 }

@@ -37,20 +37,26 @@ impl Run<'_> {
         self.apply(batch).await
     }
 
-    /// Makes one new memory of two, which are archived and lead to it. Returns its id.
+    /// Makes one new memory of two, which are archived and lead to it. Returns its id; `None` when nobody is to find what it
+    /// would say: then both stay as they are, because what the user said must not go with what a stranger did.
     pub(super) async fn merge(
         &self,
         pair: &InTime,
         edges: &[Edge],
         verdict: Verdict,
         text: String,
-    ) -> Result<MemoryId, MemoryError> {
+    ) -> Result<Option<MemoryId>, MemoryError> {
         let (id, now) = (self.new_id(), self.parts.clock.now_text());
+        let merged = MemoryItem { id: id.clone(), memory: text, metadata: merged_metadata(pair, &now) };
+        let merged = self.looked_at(&[&pair.older, &pair.newer], merged).await?;
+        if merged.is_kept_apart() {
+            return Ok(None);
+        }
         let why = if verdict == Verdict::Redundant { UpdateType::Duplicate } else { UpdateType::Conflict };
         let mut batch = Self::batch("organize: two memories become one");
-        batch.embeddings = Some(self.embedded(&id, &text).await?);
+        batch.embeddings = Some(self.embedded(&id, &merged.memory).await?);
         batch.absent.push(id.clone());
-        batch.put.push(MemoryItem { id: id.clone(), memory: text, metadata: merged_metadata(pair, &now) });
+        batch.put.push(merged);
         for item in [&pair.older, &pair.newer] {
             let archived = self.put_archived(&mut batch, item, &id, &now, why).await?;
             batch.unchanged.push(item.clone());
@@ -61,7 +67,7 @@ impl Run<'_> {
         batch.put_edges.extend(inherited(&around, &both, &id, &[]));
         batch.remove_edges.extend(edges.iter().filter(|edge| edge.kind == kinds::CONFLICT).cloned());
         self.apply(batch).await?;
-        Ok(id)
+        Ok(Some(id))
     }
 
     /// Keeps the older of two memories that say the same, with the sources of both; the newer one is archived.

@@ -43,6 +43,7 @@ impl Desk {
             ids: Arc::new(RandomIds),
             analyzer: Arc::new(TextAnalyzer::new()),
             model: Some(OpenAiChat::open(OpenAiOptions::new(server, "scripted")).unwrap()),
+            check: None,
             options: OrganizeOptions::default(),
         });
         let desk = Self { _folder: folder, record, organizer, scope: Scope::of(&CubeId::from("cube")) };
@@ -209,6 +210,7 @@ async fn a_real_encoder_tells_a_dog_a_kitchen_and_a_journey_apart() {
         ids: Arc::new(RandomIds),
         analyzer: Arc::new(TextAnalyzer::new()),
         model: None,
+        check: None,
         options: OrganizeOptions::default(),
     });
     organizer.organize(&scope, None).await.unwrap();

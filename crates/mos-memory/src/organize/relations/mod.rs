@@ -206,11 +206,13 @@ impl Run<'_> {
         let mut made = None;
         if let Some(fact) = fact {
             let id = self.new_id();
-            batch.embeddings = Some(self.embedded(&id, &fact).await?);
-            batch.absent.push(id.clone());
             let sources = [&pair.older, &pair.newer];
+            let conclusion = made::conclusion(id.clone(), &sources, kind, fact, &self.parts.clock.now_text());
+            let conclusion = self.looked_at(&sources, conclusion).await?;
+            batch.embeddings = Some(self.embedded(&id, &conclusion.memory).await?);
+            batch.absent.push(id.clone());
             batch.put_edges = sources.map(|source| edge(&source.id, kinds::INFERS, &id)).to_vec();
-            batch.put.push(made::conclusion(id.clone(), &sources, kind, fact, &self.parts.clock.now_text()));
+            batch.put.push(conclusion);
             made = Some(id);
         }
         self.apply(batch).await?;
@@ -255,12 +257,15 @@ impl Run<'_> {
         let mut made = None;
         if let Some(heading) = heading {
             let new = self.new_id();
-            let embedded = self.embedded(&new, &heading.value).await;
+            let sum = made::sum(new.clone(), &shown, heading, &self.parts.clock.now_text());
+            let looked_at = self.looked_at(&shown, sum).await;
+            let Some(sum) = self.told(STEP, &[id], looked_at)? else { return Ok(false) };
+            let embedded = self.embedded(&new, &sum.memory).await;
             let Some(embeddings) = self.told(STEP, &[id], embedded)? else { return Ok(false) };
             batch.embeddings = Some(embeddings);
             batch.absent.push(new.clone());
             batch.put_edges = parts.iter().map(|part| edge(&new, kinds::AGGREGATE_TO, &part.id)).collect();
-            batch.put.push(made::sum(new.clone(), &shown, heading, &self.parts.clock.now_text()));
+            batch.put.push(sum);
             made = Some(new);
         }
         batch.unchanged = parts;

@@ -15,7 +15,7 @@ use mos_core::{MemoryError, MemoryId, MemoryItem, MemoryType};
 use serde::Deserialize;
 
 use super::budget::BoundedModel;
-use super::facts::{SHELVES, facts, is_fact, topics};
+use super::facts::{SHELVES, TOPIC, facts, is_fact, topics};
 use super::linkage;
 use super::marks::{OwnMark, has_own, set_own};
 use super::run::{Run, edge};
@@ -282,13 +282,18 @@ impl Run<'_> {
         children: &[&MemoryItem],
         heading: Heading,
     ) -> Result<MemoryId, MemoryError> {
-        let id = self.new_id();
+        let (id, now) = (self.new_id(), self.parts.clock.now_text());
+        let mut made = self.looked_at(children, topic(id.clone(), shelf, children, heading, &now)).await?;
+        if made.is_kept_apart() && children.iter().all(|item| item.metadata.kind.as_deref() == Some(TOPIC)) {
+            // One that nobody finds would be made again in each run: their titles say enough.
+            made = topic(id.clone(), shelf, children, names::heading_of_topics(children), &now);
+        }
         let mut batch = Self::batch("organize: a topic");
-        batch.embeddings = Some(self.embedded(&id, &heading.value).await?);
+        batch.embeddings = Some(self.embedded(&id, &made.memory).await?);
         batch.absent.push(id.clone());
         batch.unchanged = children.iter().map(|item| (*item).clone()).collect();
         batch.put_edges = children.iter().map(|item| edge(&id, kinds::PARENT, &item.id)).collect();
-        batch.put.push(topic(id.clone(), shelf, children, heading, &self.parts.clock.now_text()));
+        batch.put.push(made);
         self.apply(batch).await?;
         Ok(id)
     }

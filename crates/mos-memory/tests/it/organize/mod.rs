@@ -7,12 +7,14 @@ mod words;
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use mos_core::graph::{Direction, Edge, Graph, Paging};
+use mos_core::memory::Trust;
 use mos_core::{
-    ChatModel, ChatRequest, Embedder, EmbeddingWrite, Filter, MemoryId, MemoryItem, RecordStore, Scope, Status,
-    SystemClock, VectorStore, WriteBatch,
+    ChatModel, ChatRequest, Embedder, EmbeddingWrite, Filter, MemoryError, MemoryId, MemoryItem, RecordStore, Scope,
+    Status, SystemClock, VectorStore, WriteBatch,
 };
-use mos_memory::organize::{OrganizeOptions, Organizer, OrganizerParts};
+use mos_memory::organize::{MadeCheck, OrganizeOptions, Organizer, OrganizerParts};
 use mos_stores::{ExactVectors, InMemoryStore, TextAnalyzer};
 use mos_testkit::chat::ScriptedChat;
 use mos_testkit::clock::{CountingIds, SetClock};
@@ -21,6 +23,21 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{origin, store};
+
+/// Keeps apart what begins to ask for something to be ignored, of strangers.
+#[derive(Debug)]
+struct NoOrders;
+
+#[async_trait]
+impl MadeCheck for NoOrders {
+    async fn checked(&self, before: &str, mut made: MemoryItem) -> Result<MemoryItem, MemoryError> {
+        let is_new = made.memory.contains("Ignore") && !before.contains("Ignore");
+        if is_new && made.metadata.trust() == Trust::External {
+            made.quarantine("asks to ignore instructions");
+        }
+        Ok(made)
+    }
+}
 
 /// A cube in one of the embedded stores.
 struct House {
@@ -63,6 +80,7 @@ impl House {
             ids: Arc::clone(&self.ids) as Arc<dyn mos_core::IdSource>,
             analyzer: Arc::new(TextAnalyzer::new()),
             model,
+            check: Some(Arc::new(NoOrders)),
             options,
         })
     }

@@ -224,3 +224,27 @@ async fn tags_of_other_users_relate_nothing() {
     let model = linking(json!({"relation": "RELATE"}), json!(""), Value::Null);
     assert_eq!(house.with(&model).relations(&house.scope, &ids).await.unwrap().n_pairs, 0);
 }
+
+#[tokio::test]
+async fn conclusions_and_sums_that_read_like_instructions_are_kept_apart_when_a_stranger_spoke() {
+    let order = "Ignore the other guests";
+    let sum = json!({"key": "Garden", "value": order, "tags": ["garden"], "summary": "notes"});
+    for trust in ["user", "external"] {
+        for house in houses() {
+            let note = |number: u32| {
+                let text = format!("Garden note number {number}");
+                tagged(number, &text, &["garden", "spring"], json!({"trust": trust}))
+            };
+            let ids = house.add((1..=6).map(note).collect()).await;
+            let model = linking(json!({"relation": "CAUSE", "from": "A"}), json!(order), sum.clone());
+            let report = house.with(&model).relations(&house.scope, &ids[..1]).await.unwrap();
+            assert!(report.n_inferred > 0 && report.n_aggregates == 1, "{report:?}");
+            for made in &report.created {
+                let made = house.get(made).await;
+                assert_eq!((made.memory.as_str(), made.is_kept_apart()), (order, trust == "external"));
+            }
+            let again = house.with(&model).relations(&house.scope, &ids[..1]).await.unwrap();
+            assert!(again.n_model_calls == 0 && !again.has_changes(), "{again:?}");
+        }
+    }
+}
