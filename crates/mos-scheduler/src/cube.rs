@@ -158,6 +158,11 @@ pub trait Cubes: fmt::Debug + Send + Sync {
     async fn open_to_read(&self, user: &UserId, cube: &CubeId) -> Result<Arc<SchedulerCube>, OpenError> {
         self.open(user, cube).await
     }
+
+    /// Why no texts are found in any cube; `None` when they are.
+    fn why_no_texts(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Why a cube cannot be used.

@@ -76,8 +76,8 @@ impl Retriever {
         Self { cubes }
     }
 
-    /// Returns the memories of a cube that fit a question, best first. Without a method that of
-    /// [`Retriever::search_method`] is taken.
+    /// Returns the memories of a cube that fit a question, best first; none, with a note, where textual memory is off. Without a
+    /// method that of [`Retriever::search_method`] is taken.
     ///
     /// # Errors
     /// [`MemoryError::Invalid`] for an unknown method, an empty question, and a cube that is gone or that the user may not
@@ -93,6 +93,11 @@ impl Retriever {
     ) -> Result<Found, MemoryError> {
         let method = method.map(SearchMethod::parse).transpose()?;
         let cube = self.open(user, cube).await?;
+        if let Some(why) = self.cubes.why_no_texts() {
+            let mut nothing = Found::default();
+            nothing.note(why);
+            return Ok(nothing);
+        }
         let method = method.unwrap_or_else(|| fitting(&cube));
         if method != SearchMethod::Text && cube.text.as_tree().is_none() {
             return Err(MemoryError::Unsupported(format!(

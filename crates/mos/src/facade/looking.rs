@@ -57,7 +57,8 @@ impl Mos {
     }
 
     /// Returns a page of the memories of a cube that pass a filter, newest first, and how many pass it on all pages; of a tree
-    /// those that are not marked as deleted. No more than the page is read when the filter asks for types, status and users.
+    /// those that are not marked as deleted. No more than the page is read when the filter asks for types, status and users. There
+    /// are none while textual memory is off (`enable_textual_memory`).
     ///
     /// # Errors
     /// Rights; store errors.
@@ -69,6 +70,9 @@ impl Mos {
         paging: Paging,
     ) -> Result<Page<MemoryItem>> {
         let cube = self.looked_at(user, cube).await?;
+        if !self.parts.settings.enable_textual_memory {
+            return Ok(Page { entries: Vec::new(), total: 0 });
+        }
         Ok(cube.text_mem().page(filter, paging).await?)
     }
 

@@ -188,7 +188,7 @@ impl Listing<'_> {
 
 impl Product {
     /// Returns what reads the memories that pass a request's filter, of one user or of all; never those that are marked as
-    /// deleted.
+    /// deleted, and preferences only while textual memory is off.
     ///
     /// # Errors
     /// Status 400 for a filter that cannot be understood.
@@ -203,6 +203,9 @@ impl Product {
         }
         if let Some(user_id) = user_id {
             wanted = wanted.and(Filter::equals("user_id", user_id));
+        }
+        if !self.mos().settings().enable_textual_memory {
+            wanted = wanted.and(of_shelf(Shelf::Preference));
         }
         Ok(Listing { record: self.mos().parts.record.as_ref(), filter: wanted })
     }

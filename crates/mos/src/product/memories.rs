@@ -118,6 +118,7 @@ impl Product {
         let query = request.search_query.as_deref().map(str::trim).filter(|query| !query.is_empty());
         let drawn = match (reached, query) {
             (None, _) => Drawn::default(),
+            (Some(_), _) if !self.mos().settings().enable_textual_memory => Drawn::default(),
             (Some(_), None) => self.drawn_sample(&cube).await?,
             (Some(reached), Some(query)) => self.drawn_around(&reached, query, request.search_type).await?,
         };

@@ -71,7 +71,8 @@ pub struct Suggestions {
 }
 
 impl Product {
-    /// Returns what a user might ask next, from a text or a conversation, else from the newest memories of a cube.
+    /// Returns what a user might ask next, from a text or a conversation, else from the newest memories of a cube, unless textual
+    /// memory is off.
     ///
     /// # Errors
     /// [`ProductError`]: 403 without rights, 400 for a message that is none, 500 when the model gives no questions.
@@ -84,7 +85,8 @@ impl Product {
             (Some(text), _) => text,
             (None, Some(cube)) => {
                 let handle = self.mos().readable_cube(&user, cube).await?;
-                lines(&newest(&handle).await?)
+                let is_textual = self.mos().settings().enable_textual_memory;
+                if is_textual { lines(&newest(&handle).await?) } else { String::new() }
             }
             (None, None) => String::new(),
         };

@@ -45,6 +45,11 @@ impl Cubes for FacadeCubes {
         let handle = mos.readable_cube(user, cube).await.map_err(open_error)?;
         scheduler_cube(&mos, user, handle).map(Arc::new).map_err(open_error)
     }
+
+    fn why_no_texts(&self) -> Option<String> {
+        let is_off = self.parts.upgrade().is_some_and(|parts| !parts.settings.enable_textual_memory);
+        is_off.then(|| "textual memory is off (enable_textual_memory)".to_owned())
+    }
 }
 
 /// What is forbidden, deleted or misconfigured does not come back by itself.

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use mos::config::{GeneralMemCubeConfig, Setting};
+use mos::product::{App, ProductOptions, Request};
 use mos::scheduler::FeedbackRequest;
 use mos::{Add, Chat, CubeSource, Error, GitSource, Mos, NewCube, Remember, Search, Settings};
-use mos_core::{CubeId, MemoryError, MemoryItem, Message, ReadInput, UserRole};
+use mos_core::{CubeId, Filter, MemoryError, MemoryItem, Message, Paging, ReadInput, UserRole};
 use mos_testkit::chat::ScriptedChat;
 use mos_testkit::embedder::WordEmbedder;
 use mos_testkit::model_server::{ModelServer, Reply};
@@ -120,6 +121,11 @@ async fn a_dump_of_another_program_is_not_loaded_into_a_cube() {
     assert_eq!(mos.get_all(&ann(), None).await.unwrap().text_mem[0].memories.len(), 1, "nothing has changed");
 }
 
+/// The request that a JSON body is.
+fn asking<R: Request>(body: &Value) -> R {
+    R::from_json(body).unwrap()
+}
+
 #[tokio::test]
 async fn without_textual_memory_nothing_is_remembered_listed_found_or_told() {
     let server = ModelServer::start().await;
@@ -145,6 +151,8 @@ async fn without_textual_memory_nothing_is_remembered_listed_found_or_told() {
         assert!(matches!(&refused, Error::Invalid(why) if why.contains("enable_textual_memory")), "{refused}");
     }
     assert!(mos.get_all(&ann(), None).await.unwrap().text_mem.is_empty());
+    let page = mos.memory_page(&ann(), &CubeId::from("notes"), &Filter::Everything, Paging::ALL).await.unwrap();
+    assert_eq!((page.entries.len(), page.total), (0, 0));
     let found = mos.search(Search::new("my dog").user("ann")).await.unwrap();
     assert!(found.best().is_empty() && found.notes().any(|(_, note)| note.contains("enable_textual_memory")));
     server.reply(Reply::text("Which dog?"));
@@ -154,7 +162,23 @@ async fn without_textual_memory_nothing_is_remembered_listed_found_or_told() {
     let sent = server.requests()[0].body["messages"].to_string();
     assert!(sent.contains("barks") && !sent.contains("Max"), "{sent}");
 
-    drop(mos);
+    let product = App::new(mos.clone(), ProductOptions::default()).product();
+    let listed = product.get_memory(asking(&json!({"mem_cube_id": "notes"}))).await.unwrap().data;
+    assert_eq!((listed.text_mem[0].memories.len(), listed.text_mem[0].total_nodes), (0, 0));
+    for query in [None, Some("my dog")] {
+        let mut drawn = json!({"user_id": "ann", "memory_type": "text_mem", "mem_cube_ids": ["notes"]});
+        if let Some(query) = query {
+            drawn["search_query"] = json!(query);
+        }
+        let drawn = product.get_all(asking(&drawn)).await.unwrap().data;
+        assert!(drawn.iter().all(|cube| cube.memories[0].nodes.is_empty() && cube.memory_statistics.is_empty()));
+    }
+    server.reply(Reply::text(r#"{"query": ["What can you do?"]}"#));
+    product.suggestions(asking(&json!({"user_id": "ann", "mem_cube_id": "notes"}))).await.unwrap();
+    let sent = server.requests()[1].body["messages"].to_string();
+    assert!(!sent.contains("Max"), "{sent}");
+
+    drop((product, mos));
     let mos = crate::open(folder.path()).await;
     let kept = mos.get_all(&ann(), None).await.unwrap();
     assert_eq!(kept.text_mem[0].memories.len(), 1, "what was there stays, and nothing came");
