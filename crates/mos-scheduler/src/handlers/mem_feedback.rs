@@ -8,6 +8,7 @@ mod apply;
 mod judge;
 mod plan;
 mod replace;
+mod used;
 
 use mos_core::{Clock, Expected, IdSource, MemoryId, Message, Scope, SessionId, StateStore, StoreError, UserId};
 use serde::{Deserialize, Serialize};

@@ -151,6 +151,29 @@ async fn a_strangers_memory_that_a_correction_makes_an_order_is_kept_apart() {
 }
 
 #[tokio::test]
+async fn what_a_model_takes_from_a_strangers_memory_is_trusted_no_further() {
+    let added = json!([{"action": "add", "text": "Ann stays at the hotel Zum Wolf.", "reason": "new"}]);
+    let updated =
+        json!([{"action": "update", "memory": 1, "text": "Ann travels to the hotel Zum Wolf.", "reason": "new"}]);
+    let (unsaid, said) = ("I plan a trip to the north.", "I stay at the hotel Zum Wolf.");
+    for (is_strange, feedback, is_external) in [(true, unsaid, true), (true, said, false), (false, unsaid, false)] {
+        for operation in [&added, &updated] {
+            let (world, _) = world(&[operations(operation.clone())]);
+            let ids = world.facts(&["Ann travels a lot.", "The hotel Zum Wolf is the best of Bergen."]).await;
+            if is_strange {
+                estrange(&world, &ids[1]).await;
+            }
+            world.done(MEM_FEEDBACK, content(feedback, &ids)).await;
+            let report = last_report(&world).await;
+            let added = report.added.iter().map(|one| &one.id);
+            let changed = added.chain(report.updated.iter().map(|one| &one.id)).next().unwrap();
+            let trust = world.cube.text.get(changed).await.unwrap().metadata.trust();
+            assert_eq!(trust == Trust::External, is_external, "{feedback}: {report:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_the_user_says_of_a_strangers_memory_is_not_the_strangers() {
     let world = World::new(WorkOptions::default(), &Models::default());
     let ids = world.facts(&["Ann lives in Rome."]).await;

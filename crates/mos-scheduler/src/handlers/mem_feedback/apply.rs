@@ -79,13 +79,13 @@ impl Work<'_> {
     async fn step(&mut self, step: &Step) -> Result<(), HandlerError> {
         match step {
             Step::Add { id, text, key, about, reason } => self.add(id, text, key.as_deref(), about, reason).await,
-            Step::Update { id, before, text, reason } => {
+            Step::Update { id, before, text, about, reason } => {
                 let origin = self.origin(reason);
-                self.update(id, before, origin, Next::Text(text)).await
+                self.update(id, before, origin, Next::Text(text), about).await
             }
             Step::Replace { id, before, from, to } => {
                 let origin = self.origin(&format!("`{from}` is replaced by `{to}`"));
-                self.update(id, before, origin, Next::Word { from, to }).await
+                self.update(id, before, origin, Next::Word { from, to }, &[]).await
             }
             Step::Archive { id, before, successor, reason } => {
                 self.archive(id, before, successor.as_ref(), reason).await
@@ -133,13 +133,14 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Gives a memory its next text.
+    /// Gives a memory its next text, which takes something from the memories `about` and is trusted no further than they are.
     async fn update(
         &mut self,
         id: &MemoryId,
         before: &str,
         origin: Origin,
         next: Next<'_>,
+        about: &[MemoryId],
     ) -> Result<(), HandlerError> {
         let Some(found) = original(self.text, id).await? else {
             self.report.reasons.push(format!("memory {id} is gone; it was not changed"));
@@ -164,6 +165,9 @@ impl Work<'_> {
         };
         let mut item = found.clone();
         item.memory = text;
+        for used in self.text.get_by_ids(about).await? {
+            item.metadata.trust_at_most(used.metadata.trust());
+        }
         item.metadata.extra.insert(CORRECTED_BY.to_owned(), json!(mark));
         let item = self.work.looked_at(Some(&found), item).await?;
         self.tell_kept_apart(&item);

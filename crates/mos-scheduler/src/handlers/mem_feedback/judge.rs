@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::plan::{Plan, Step, fingerprint};
 use super::replace::{mentions, replaced};
+use super::used::used;
 use super::{FeedbackOptions, FeedbackParts, FeedbackRequest};
 use crate::cube::SchedulerCube;
 use crate::handler::HandlerError;
@@ -312,11 +313,12 @@ impl Drafting<'_> {
             self.refuse(format!("memory {} says so already", known.id));
             return;
         }
+        let about = used(&text, self.request, self.shown);
         self.plan.steps.push(Step::Add {
             id: MemoryId::new(self.parts.ids.next_uuid()),
             text,
             key: operation.key,
-            about: Vec::new(),
+            about,
             reason: operation.reason,
         });
     }
@@ -330,11 +332,13 @@ impl Drafting<'_> {
             return;
         }
         let before = fingerprint(&item.memory);
+        let mut about = used(&text, self.request, self.shown);
+        about.retain(|id| *id != item.id);
         if is_raw(&item) {
             // What was said stays what was said; the corrected fact stands in its place.
             let id = MemoryId::new(self.parts.ids.next_uuid());
             let reason = operation.reason.clone();
-            let about = vec![item.id.clone()];
+            about.insert(0, item.id.clone());
             self.plan.steps.push(Step::Add { id: id.clone(), text, key: operation.key, about, reason });
             self.plan.steps.push(Step::Archive { id: item.id, before, successor: Some(id), reason: operation.reason });
             return;
@@ -344,7 +348,7 @@ impl Drafting<'_> {
             self.refuse(format!("memory {} is too long to be rewritten; archive it and add what is right", item.id));
             return;
         }
-        self.plan.steps.push(Step::Update { id: item.id, before, text, reason: operation.reason });
+        self.plan.steps.push(Step::Update { id: item.id, before, text, about, reason: operation.reason });
     }
 
     fn archive(&mut self, operation: &Operation) {

@@ -26,7 +26,15 @@ pub(super) enum Step {
         reason: String,
     },
     /// Another text.
-    Update { id: MemoryId, before: String, text: String, reason: String },
+    Update {
+        id: MemoryId,
+        before: String,
+        text: String,
+        /// Other memories that the text takes something from.
+        #[serde(default)]
+        about: Vec<MemoryId>,
+        reason: String,
+    },
     /// A word by another one.
     Replace { id: MemoryId, before: String, from: String, to: String },
     /// Out of use.
