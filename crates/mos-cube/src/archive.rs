@@ -4,22 +4,19 @@
 //! Nothing is compressed, so that what comes out is never larger than what went in.
 
 use std::collections::BTreeMap;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::path::Path;
 
 use mos_core::MemoryError;
-use tar::{Archive, EntryType, Header};
+use tar::Archive;
 use tempfile::TempDir;
 
 use crate::directory::{CubeDump, file_error, read};
 use crate::manifest::{MANIFEST_FILE, Manifest, lies_within};
-use crate::tarball::{Entries, write_archive};
+use crate::tarball::{Entries, copy_exactly, plain_name, write_archive};
 
 /// A manifest is read whole; what is larger is something else.
 const MAX_MANIFEST_BYTES: u64 = 16 << 20;
-
-/// Bytes that are copied at a time.
-const CHUNK_BYTES: usize = 1 << 16;
 
 /// Writes a dumped cube to one file, which must not exist yet and appears whole or not at all. On Unix only the owner can read
 /// it. The same dump gives the same bytes.
@@ -98,7 +95,7 @@ fn unpack_into(archive: std::fs::File, folder: &Path) -> Result<(), String> {
     let mut expected: Option<BTreeMap<String, u64>> = None;
     for entry in entries {
         let mut entry = entry.map_err(odd)?;
-        let name = plain_name(entry.header())?;
+        let name = plain_name(entry.header(), "cube", lies_within)?;
         let size = entry.header().entry_size().map_err(odd)?;
         match &mut expected {
             None if name == MANIFEST_FILE && size <= MAX_MANIFEST_BYTES => {}
@@ -122,17 +119,6 @@ fn unpack_into(archive: std::fs::File, folder: &Path) -> Result<(), String> {
     }
 }
 
-fn plain_name(header: &Header) -> Result<String, String> {
-    let name = String::from_utf8(header.path_bytes().into_owned()).map_err(|_| "holds a name that is no text")?;
-    if header.entry_type() != EntryType::Regular {
-        return Err(format!("holds `{name}`, which is no plain file ({:?})", header.entry_type()));
-    }
-    if !lies_within(&name) || name.contains('\\') {
-        return Err(format!("holds a file outside the cube: `{name}`"));
-    }
-    Ok(name)
-}
-
 fn read_manifest(folder: &Path) -> Result<Manifest, String> {
     let text = std::fs::read(folder.join(MANIFEST_FILE)).map_err(|error| error.to_string())?;
     let manifest: Manifest =
@@ -147,19 +133,5 @@ fn write_out(from: &mut impl Read, size: u64, path: &Path) -> std::io::Result<()
         std::fs::create_dir_all(parent)?;
     }
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(path)?;
-    let mut chunk = vec![0; CHUNK_BYTES];
-    let mut left = size;
-    while left > 0 {
-        let wanted = usize::try_from(left).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
-        match from.read(&mut chunk[..wanted]) {
-            Ok(0) => return Err(std::io::Error::new(ErrorKind::UnexpectedEof, "the file was cut off")),
-            Ok(n_read) => {
-                file.write_all(&chunk[..n_read])?;
-                left -= n_read as u64;
-            }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
+    copy_exactly(from, size, |piece| file.write_all(piece))
 }

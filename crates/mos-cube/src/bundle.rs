@@ -4,17 +4,17 @@
 //! with its size and BLAKE3. Nothing is compressed, so that what comes out is never larger than what went in.
 
 use std::collections::BTreeMap;
-use std::io::{Error, ErrorKind, Read, Write};
+use std::io::{Error, Read, Write};
 use std::path::Path;
 
 use mos_core::MemoryError;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tar::{Archive, EntryType, Header};
+use tar::Archive;
 
 use crate::directory::file_error;
-use crate::manifest::ManifestFile;
-use crate::tarball::{Entries, check_free, write_archive};
+use crate::manifest::{ManifestFile, is_path_of_at_most};
+use crate::tarball::{Entries, check_free, copy_exactly, plain_name, write_archive};
 
 /// Version of the layout that this program writes, and the newest it reads.
 pub const BUNDLE_FORMAT: u32 = 1;
@@ -24,9 +24,6 @@ pub const BUNDLE_MANIFEST: &str = "backup.json";
 
 /// A list of files is read whole; what is larger is something else.
 const MAX_MANIFEST_BYTES: u64 = 64 << 20;
-
-/// Bytes that are copied at a time.
-const CHUNK_BYTES: usize = 1 << 16;
 
 /// The most folders in a name.
 const MAX_DEPTH: usize = 8;
@@ -119,7 +116,7 @@ fn read_archive(archive: std::fs::File, folder: Option<&Path>) -> Result<Bundle,
     let mut entries = archive.entries().map_err(odd)?.raw(true);
     let mut first = entries.next().ok_or("is empty")?.map_err(odd)?;
     let bytes = first.header().entry_size().map_err(odd)?;
-    if plain_name(first.header())? != BUNDLE_MANIFEST || bytes > MAX_MANIFEST_BYTES {
+    if plain_name(first.header(), "backup", is_plain_path)? != BUNDLE_MANIFEST || bytes > MAX_MANIFEST_BYTES {
         return Err(format!("is no backup: it does not begin with {BUNDLE_MANIFEST}"));
     }
     let mut text = Vec::new();
@@ -129,7 +126,7 @@ fn read_archive(archive: std::fs::File, folder: Option<&Path>) -> Result<Bundle,
         bundle.files.iter().map(|described| (described.name.as_str(), described)).collect();
     for entry in entries {
         let mut entry = entry.map_err(odd)?;
-        let name = plain_name(entry.header())?;
+        let name = plain_name(entry.header(), "backup", is_plain_path)?;
         let bytes = entry.header().entry_size().map_err(odd)?;
         let Some(described) = missing.remove(name.as_str()) else {
             return Err(format!("holds `{name}`, which {BUNDLE_MANIFEST} does not name, or names once"));
@@ -160,44 +157,19 @@ fn parse(text: &[u8]) -> Result<Bundle, String> {
     Ok(bundle)
 }
 
-fn plain_name(header: &Header) -> Result<String, String> {
-    let name = String::from_utf8(header.path_bytes().into_owned()).map_err(|_| "holds a name that is no text")?;
-    if header.entry_type() != EntryType::Regular {
-        return Err(format!("holds `{name}`, which is no plain file ({:?})", header.entry_type()));
-    }
-    if !is_plain_path(&name) {
-        return Err(format!("holds a file outside the backup: `{name}`"));
-    }
-    Ok(name)
-}
-
 /// Whether a name is that of a file in the folder or below it.
 fn is_plain_path(name: &str) -> bool {
-    let is_plain = |part: &str| Path::new(part).file_name().and_then(|name| name.to_str()) == Some(part);
-    !name.contains('\\') && name.split('/').count() <= MAX_DEPTH && name.split('/').all(is_plain)
+    !name.contains('\\') && is_path_of_at_most(MAX_DEPTH, name)
 }
 
 /// Reads exactly `bytes`, writes them to a new file when there is a path, and returns their BLAKE3 in hexadecimal.
 fn copy(from: &mut impl Read, bytes: u64, path: Option<&Path>) -> std::io::Result<String> {
     let mut file = path.map(new_file).transpose()?;
     let mut hasher = blake3::Hasher::new();
-    let mut chunk = vec![0; CHUNK_BYTES];
-    let mut left = bytes;
-    while left > 0 {
-        let wanted = usize::try_from(left).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
-        match from.read(&mut chunk[..wanted]) {
-            Ok(0) => return Err(Error::new(ErrorKind::UnexpectedEof, "the file was cut off")),
-            Ok(n_read) => {
-                hasher.update(&chunk[..n_read]);
-                if let Some(file) = &mut file {
-                    file.write_all(&chunk[..n_read])?;
-                }
-                left -= n_read as u64;
-            }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
+    copy_exactly(from, bytes, |piece| {
+        hasher.update(piece);
+        file.as_mut().map_or(Ok(()), |file| file.write_all(piece))
+    })?;
     if let Some(file) = file {
         file.sync_all()?;
     }
@@ -221,6 +193,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::tarball::CHUNK_BYTES;
 
     fn packed(folder: &Path) -> std::path::PathBuf {
         std::fs::create_dir_all(folder.join("in/a/b")).unwrap();

@@ -105,9 +105,13 @@ impl Manifest {
 
 /// Whether a name is that of a file in the dump, or in a folder of it.
 pub(crate) fn lies_within(name: &str) -> bool {
+    is_path_of_at_most(2, name)
+}
+
+/// Whether a name is that of a file in a folder or below it, of at most `most` parts.
+pub(crate) fn is_path_of_at_most(most: usize, name: &str) -> bool {
     let is_plain = |part: &str| Path::new(part).file_name().and_then(|name| name.to_str()) == Some(part);
-    let mut parts = name.split('/');
-    (1..=2).contains(&parts.clone().count()) && parts.all(is_plain)
+    name.split('/').count() <= most && name.split('/').all(is_plain)
 }
 
 #[cfg(test)]

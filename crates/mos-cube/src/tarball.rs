@@ -1,13 +1,17 @@
-//! Files as one tar archive that appears whole or not at all: what a cube's file and a backup are written with.
+//! Files as one tar archive that appears whole or not at all: what a cube's file and a backup are written with, and what both
+//! read of one.
 
 use std::fs::File;
-use std::io::{BufWriter, Error, Read, Write};
+use std::io::{BufWriter, Error, ErrorKind, Read, Write};
 use std::path::Path;
 
 use mos_core::MemoryError;
 use tar::{Builder, EntryType, Header};
 
 use crate::directory::{file_error, parent_of, sync_directory};
+
+/// Bytes that are copied at a time.
+pub(crate) const CHUNK_BYTES: usize = 1 << 16;
 
 /// An archive that is being written.
 pub(crate) struct Entries<'a> {
@@ -75,4 +79,39 @@ pub(crate) fn write_archive(
     check(staging.path())?;
     staging.persist_noclobber(file).map_err(|error| fail(error.error))?;
     sync_directory(parent).map_err(fail)
+}
+
+/// Returns the name of an entry that is a plain file of the `whole` (a word for people), by `is_within`; else what is wrong.
+pub(crate) fn plain_name(header: &Header, whole: &str, is_within: impl Fn(&str) -> bool) -> Result<String, String> {
+    let name = String::from_utf8(header.path_bytes().into_owned()).map_err(|_| "holds a name that is no text")?;
+    if header.entry_type() != EntryType::Regular {
+        return Err(format!("holds `{name}`, which is no plain file ({:?})", header.entry_type()));
+    }
+    if !is_within(&name) || name.contains('\\') {
+        return Err(format!("holds a file outside the {whole}: `{name}`"));
+    }
+    Ok(name)
+}
+
+/// Reads exactly `bytes` and gives them to `take`, piece by piece.
+pub(crate) fn copy_exactly(
+    from: &mut impl Read,
+    bytes: u64,
+    mut take: impl FnMut(&[u8]) -> std::io::Result<()>,
+) -> std::io::Result<()> {
+    let mut chunk = vec![0; CHUNK_BYTES];
+    let mut left = bytes;
+    while left > 0 {
+        let wanted = usize::try_from(left).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
+        match from.read(&mut chunk[..wanted]) {
+            Ok(0) => return Err(Error::new(ErrorKind::UnexpectedEof, "the file was cut off")),
+            Ok(n_read) => {
+                take(&chunk[..n_read])?;
+                left -= n_read as u64;
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
