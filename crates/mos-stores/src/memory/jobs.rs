@@ -1,5 +1,6 @@
 //! The queue of jobs in memory.
 
+use std::sync::RwLockWriteGuard;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,7 +11,7 @@ use mos_core::{
     Page, Paging, PushReceipt, QueueArchive, QueueStats, Scope, StoreError, Ticket,
 };
 
-use super::InMemoryStore;
+use super::{InMemoryStore, State};
 use crate::prepare::closed;
 use crate::queue::archive::prepare_archived;
 use crate::queue::memory::QueueState;
@@ -19,6 +20,15 @@ use crate::queue::{check_request, lease_ms, moment, prepare_jobs, round_up_to_ms
 impl InMemoryStore {
     fn now_ms(&self) -> i64 {
         self.clock.now().as_millisecond()
+    }
+
+    /// Returns what is stored, to add jobs of a cube that is not closed.
+    fn write_open(&self, scope: &Scope) -> Result<RwLockWriteGuard<'_, State>, StoreError> {
+        let state = self.write();
+        if state.scopes.get(scope).is_some_and(|state| state.is_closed()) {
+            return Err(closed(scope));
+        }
+        Ok(state)
     }
 
     /// Changes the queue, then wakes those who wait for it.
@@ -34,10 +44,7 @@ impl JobQueue for InMemoryStore {
     async fn push(&self, scope: &Scope, jobs: Vec<NewJob>) -> Result<PushReceipt, StoreError> {
         let jobs = prepare_jobs(jobs, &self.queue_limits)?;
         let now_ms = self.now_ms();
-        let mut state = self.write();
-        if state.scopes.get(scope).is_some_and(|state| state.is_closed()) {
-            return Err(closed(scope));
-        }
+        let mut state = self.write_open(scope)?;
         let receipt = state.queue.push(scope, jobs, &self.queue_limits, now_ms);
         drop(state);
         self.bell.ring();
@@ -147,10 +154,7 @@ impl QueueArchive for InMemoryStore {
     async fn import_jobs(&self, scope: &Scope, jobs: Vec<ArchivedJob>) -> Result<PushReceipt, StoreError> {
         let jobs = prepare_archived(jobs, &self.queue_limits)?;
         let now_ms = self.now_ms();
-        let mut state = self.write();
-        if state.scopes.get(scope).is_some_and(|state| state.is_closed()) {
-            return Err(closed(scope));
-        }
+        let mut state = self.write_open(scope)?;
         let receipt = state.queue.import_jobs(scope, jobs, &self.queue_limits, now_ms);
         drop(state);
         self.bell.ring();
@@ -159,10 +163,7 @@ impl QueueArchive for InMemoryStore {
 
     async fn import_finished(&self, scope: &Scope, finished: Vec<FinishedJob>) -> Result<PushReceipt, StoreError> {
         let now_ms = self.now_ms();
-        let mut state = self.write();
-        if state.scopes.get(scope).is_some_and(|state| state.is_closed()) {
-            return Err(closed(scope));
-        }
+        let mut state = self.write_open(scope)?;
         Ok(state.queue.import_finished(scope, finished, &self.queue_limits, now_ms))
     }
 }

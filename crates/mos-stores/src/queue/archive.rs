@@ -5,7 +5,7 @@ use mos_core::{ArchivedJob, Death, Job, JobPlace, NewJob, StoreError};
 
 use super::{PreparedJob, QueueLimits, moment, prepare_jobs, short_reason};
 
-/// A job of another queue that is right as far as it can be told without looking into this one.
+/// A job that is right as far as it can be told without looking into the queue, with what it went through before it comes there.
 #[derive(Clone, Debug)]
 pub(crate) struct PreparedArchivedJob {
     pub(crate) job: PreparedJob,
@@ -14,6 +14,13 @@ pub(crate) struct PreparedArchivedJob {
     pub(crate) last_error: Option<String>,
     /// Why and when it was given up.
     pub(crate) death: Option<(String, i64)>,
+}
+
+impl PreparedArchivedJob {
+    /// Returns a job that is pushed now: it went through nothing.
+    pub(crate) fn pushed(job: PreparedJob, now_ms: i64) -> Self {
+        Self { job, attempt: 0, pushed_ms: now_ms, last_error: None, death: None }
+    }
 }
 
 /// Checks jobs and writes their payloads as text.

@@ -64,7 +64,7 @@ impl QueueState {
         finished
     }
 
-    /// Adds another queue's jobs.
+    /// Adds jobs, new ones or another queue's.
     pub(crate) fn import_jobs(
         &mut self,
         scope: &Scope,

@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use mos_core::{Job, JobId, PushReceipt, Scope, StoreError};
 
-use super::{PreparedJob, QueueLimits, Sorting, damaged, full, moment};
+use super::archive::PreparedArchivedJob;
+use super::{PreparedJob, QueueLimits, full};
 
 #[derive(Debug)]
 enum Stage {
@@ -117,32 +118,8 @@ impl QueueState {
         limits: &QueueLimits,
         now_ms: i64,
     ) -> Result<PushReceipt, StoreError> {
-        self.check_room(scope, &jobs, limits, now_ms)?;
-        let mut sorting = Sorting::default();
-        for job in jobs {
-            let tenant = self.tenants.entry(scope.clone()).or_default();
-            tenant.forget_finished(limits, now_ms);
-            let is_new = !tenant.knows(&job.id, limits.forgotten_until(now_ms));
-            sorting.note(&job.id, is_new);
-            if is_new {
-                let payload = serde_json::from_str(&job.payload)
-                    .map_err(|error| damaged(job.id.as_str(), &format!("its payload cannot be read: {error}")))?;
-                let whole = Job {
-                    scope: scope.clone(),
-                    id: job.id,
-                    kind: job.kind,
-                    payload,
-                    group: job.group,
-                    priority: job.priority,
-                    attempt: 0,
-                    max_attempts: job.max_attempts,
-                    pushed_at: moment(now_ms),
-                    last_error: None,
-                };
-                self.insert(whole, job.not_before_ms, now_ms);
-            }
-        }
-        Ok(sorting.receipt)
+        let jobs = jobs.into_iter().map(|job| PreparedArchivedJob::pushed(job, now_ms)).collect();
+        self.import_jobs(scope, jobs, limits, now_ms)
     }
 }
 

@@ -8,7 +8,7 @@ use redis::Value;
 use super::connection::Repeat;
 use super::key::encode;
 use super::{Fields, MAX_EXPIRY_MS, RedisQueue, parse_dead, unexpected};
-use crate::queue::archive::{dead_job, open_job, prepare_archived};
+use crate::queue::archive::{PreparedArchivedJob, dead_job, open_job, prepare_archived};
 use crate::queue::{Sorting, full, moment, payload_to_show};
 
 /// Larger numbers are no longer exact on the server, and nothing there is that large.
@@ -35,10 +35,39 @@ impl RedisQueue {
         rows.iter().map(|row| parse_archived(scope, row, now_ms)).collect()
     }
 
+    /// Pushes jobs, new ones or another queue's.
+    pub(super) async fn push_prepared(
+        &self,
+        scope: &Scope,
+        jobs: Vec<PreparedArchivedJob>,
+    ) -> Result<PushReceipt, StoreError> {
+        let limit = self.limits.max_jobs_per_tenant;
+        let mut arguments =
+            vec![encode(scope.cube.as_str()), self.now_ms().to_string(), limit.to_string(), self.forgotten_until()];
+        let mut ids = Vec::with_capacity(jobs.len());
+        for archived in jobs {
+            let job = archived.job;
+            let group = job.group.unwrap_or_default();
+            let (reason, died_ms) =
+                archived.death.map_or_else(Default::default, |(reason, died_ms)| (reason, died_ms.to_string()));
+            ids.push(job.id.clone());
+            arguments.extend([job.id.to_string(), job.kind, job.payload, encode(&group), group]);
+            arguments.extend([job.priority.to_string(), job.not_before_ms.to_string(), job.max_attempts.to_string()]);
+            arguments.extend([archived.attempt.to_string(), archived.pushed_ms.to_string()]);
+            arguments.extend([archived.last_error.unwrap_or_default(), reason, died_ms]);
+        }
+        let answer: Vec<Value> = self.call(&self.scripts.push, arguments, Repeat::Safe).await?;
+        if let [Value::BulkString(_), Value::Int(n_dead)] = answer.as_slice() {
+            return Err(full(scope, limit, n_dead.unsigned_abs() as usize));
+        }
+        self.bell.ring();
+        Self::sorted(&ids, &answer)
+    }
+
     /// Sorts ids by what the server says of each.
     fn sorted(ids: &[JobId], answer: &[Value]) -> Result<PushReceipt, StoreError> {
         if answer.len() != ids.len() {
-            return Err(unexpected("import"));
+            return Err(unexpected("push"));
         }
         let mut sorting = Sorting::default();
         for (id, is_new) in ids.iter().zip(answer) {
@@ -113,27 +142,7 @@ impl QueueArchive for RedisQueue {
 
     async fn import_jobs(&self, scope: &Scope, jobs: Vec<ArchivedJob>) -> Result<PushReceipt, StoreError> {
         let jobs = prepare_archived(jobs, &self.limits)?;
-        let limit = self.limits.max_jobs_per_tenant;
-        let mut arguments =
-            vec![encode(scope.cube.as_str()), self.now_ms().to_string(), limit.to_string(), self.forgotten_until()];
-        let mut ids = Vec::with_capacity(jobs.len());
-        for archived in jobs {
-            let job = archived.job;
-            let group = job.group.unwrap_or_default();
-            let (reason, died_ms) =
-                archived.death.map_or_else(Default::default, |(reason, died_ms)| (reason, died_ms.to_string()));
-            ids.push(job.id.clone());
-            arguments.extend([job.id.to_string(), job.kind, job.payload, encode(&group), group]);
-            arguments.extend([job.priority.to_string(), job.not_before_ms.to_string(), job.max_attempts.to_string()]);
-            arguments.extend([archived.attempt.to_string(), archived.pushed_ms.to_string()]);
-            arguments.extend([archived.last_error.unwrap_or_default(), reason, died_ms]);
-        }
-        let answer: Vec<Value> = self.call(&self.scripts.import, arguments, Repeat::Safe).await?;
-        if let [Value::BulkString(_), Value::Int(n_dead)] = answer.as_slice() {
-            return Err(full(scope, limit, n_dead.unsigned_abs() as usize));
-        }
-        self.bell.ring();
-        Self::sorted(&ids, &answer)
+        self.push_prepared(scope, jobs).await
     }
 
     async fn import_finished(&self, scope: &Scope, finished: Vec<FinishedJob>) -> Result<PushReceipt, StoreError> {

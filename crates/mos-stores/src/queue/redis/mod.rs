@@ -32,9 +32,10 @@ use redis::{FromRedisValue, Value};
 pub use connection::RedisOptions;
 pub use state::RedisState;
 
+use super::archive::PreparedArchivedJob;
 use super::{
-    Bell, QueueLimits, Sorting, check_request, damaged, ended, full, lease_ms, moment, payload_to_show, prepare_jobs,
-    round_up_to_ms, short_reason, unreadable,
+    Bell, QueueLimits, check_request, damaged, ended, lease_ms, moment, payload_to_show, prepare_jobs, round_up_to_ms,
+    short_reason, unreadable,
 };
 use connection::{Connection, Repeat};
 use fault::BACKEND;
@@ -190,30 +191,9 @@ fn parse_dead(scope: &Scope, values: &[String]) -> Result<DeadJob, StoreError> {
 #[async_trait]
 impl JobQueue for RedisQueue {
     async fn push(&self, scope: &Scope, jobs: Vec<NewJob>) -> Result<PushReceipt, StoreError> {
-        let jobs = prepare_jobs(jobs, &self.limits)?;
-        let limit = self.limits.max_jobs_per_tenant;
-        let mut arguments =
-            vec![encode(scope.cube.as_str()), self.now_ms().to_string(), limit.to_string(), self.forgotten_until()];
-        let mut ids = Vec::with_capacity(jobs.len());
-        for job in jobs {
-            let group = job.group.unwrap_or_default();
-            ids.push(job.id.clone());
-            arguments.extend([job.id.to_string(), job.kind, job.payload, encode(&group), group]);
-            arguments.extend([job.priority.to_string(), job.not_before_ms.to_string(), job.max_attempts.to_string()]);
-        }
-        let answer: Vec<Value> = self.call(&self.scripts.push, arguments, Repeat::Safe).await?;
-        if let [Value::BulkString(_), Value::Int(n_dead)] = answer.as_slice() {
-            return Err(full(scope, limit, n_dead.unsigned_abs() as usize));
-        }
-        if answer.len() != ids.len() {
-            return Err(unexpected("push"));
-        }
-        let mut sorting = Sorting::default();
-        for (id, is_new) in ids.iter().zip(answer) {
-            sorting.note(id, is_new == Value::Int(1));
-        }
-        self.bell.ring();
-        Ok(sorting.receipt)
+        let (jobs, now_ms) = (prepare_jobs(jobs, &self.limits)?, self.now_ms());
+        let jobs = jobs.into_iter().map(|job| PreparedArchivedJob::pushed(job, now_ms)).collect();
+        self.push_prepared(scope, jobs).await
     }
 
     async fn claim(&self, request: &ClaimRequest) -> Result<Vec<Claimed>, StoreError> {

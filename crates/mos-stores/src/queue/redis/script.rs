@@ -47,7 +47,6 @@ pub(super) struct Scripts {
     pub(super) next_ready: Script,
     pub(super) archived: Script,
     pub(super) archived_finished: Script,
-    pub(super) import: Script,
     pub(super) import_finished: Script,
 }
 
@@ -71,7 +70,6 @@ impl Scripts {
             next_ready: reading!("scripts/next_ready.lua"),
             archived: reading!("scripts/archived.lua"),
             archived_finished: reading!("scripts/archived_finished.lua"),
-            import: adding!("scripts/import.lua"),
             import_finished: adding!("scripts/import_finished.lua"),
         }
     }

@@ -8,9 +8,9 @@ use super::super::apply::{ensure_scope, execute, scope_key};
 use super::super::fault::Fault;
 use super::super::{SqliteStore, blocking};
 use super::claim::RawJob;
-use super::{Place, Stage, arrive, count, is_known};
+use super::{Past, Stage, add, is_known};
 use crate::queue::archive::{PageBound, PreparedArchivedJob, dead_job, open_job, prepare_archived};
-use crate::queue::{QueueLimits, Sorting, full, moment, payload_to_show};
+use crate::queue::{QueueLimits, Sorting, moment, payload_to_show};
 
 /// Columns that [`RawJob`] reads, then stage and key.
 macro_rules! archived_columns {
@@ -148,58 +148,16 @@ fn import_jobs(
     limits: &QueueLimits,
     now_ms: i64,
 ) -> Result<PushReceipt, Fault> {
-    let scope_key = ensure_scope(connection, scope)?;
-    let (mut sorting, mut n_new_dead) = (Sorting::default(), 0);
-    for archived in jobs {
-        let is_new = !is_known(connection, scope_key, &archived.job.id, limits.forgotten_until(now_ms))?;
-        sorting.note(&archived.job.id, is_new);
-        if is_new {
-            insert(connection, scope_key, archived, now_ms)?;
-            n_new_dead += i64::from(archived.death.is_some());
-        }
-    }
-    let n_new = sorting.receipt.new.len();
-    if n_new > 0 {
-        let (n_jobs, n_dead) = count(connection, scope_key, n_new as i64, n_new_dead)?;
-        if n_jobs.unsigned_abs() as usize > limits.max_jobs_per_tenant {
-            return Err(full(scope, limits.max_jobs_per_tenant, n_dead.unsigned_abs() as usize).into());
-        }
-    }
-    Ok(sorting.receipt)
+    add(connection, scope, jobs.iter().map(|archived| (&archived.job, past_of(archived))), limits, now_ms)
 }
 
-fn insert(connection: &Connection, scope: i64, archived: &PreparedArchivedJob, now_ms: i64) -> Result<(), Fault> {
-    let job = &archived.job;
-    let (stage, due_ms, reason) = match &archived.death {
-        None => (Stage::Blocked, job.not_before_ms, None),
-        Some((reason, died_ms)) => (Stage::Dead, *died_ms, Some(reason)),
-    };
-    execute(
-        connection,
-        "INSERT INTO jobs (scope, id, kind, in_group, priority, attempt, max_attempts, pushed_ms, stage, due_ms, error,
-                           reason, payload)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
-        params![
-            scope,
-            job.id.as_str(),
-            job.kind,
-            job.group,
-            job.priority,
-            archived.attempt,
-            job.max_attempts,
-            archived.pushed_ms,
-            stage as i64,
-            due_ms,
-            archived.last_error,
-            reason,
-            job.payload
-        ],
-    )?;
-    if stage == Stage::Dead {
-        return Ok(());
+fn past_of(archived: &PreparedArchivedJob) -> Past<'_> {
+    Past {
+        attempt: archived.attempt,
+        pushed_ms: archived.pushed_ms,
+        last_error: archived.last_error.as_deref(),
+        death: archived.death.as_ref().map(|(reason, died_ms)| (reason.as_str(), *died_ms)),
     }
-    let place = Place { key: connection.last_insert_rowid(), scope, group: job.group.clone(), due_ms };
-    arrive(connection, &place, now_ms)
 }
 
 /// Notes that jobs of another queue were done.

@@ -43,7 +43,17 @@ struct Place {
 /// Ids of finished jobs are forgotten at every so many new ones, so that the bound costs next to nothing.
 const FORGET_EVERY: i64 = 64;
 
-/// Adds jobs, all or none: the caller rolls back what fails.
+/// What a job went through before it comes to this queue.
+#[derive(Debug)]
+struct Past<'a> {
+    attempt: u32,
+    pushed_ms: i64,
+    last_error: Option<&'a str>,
+    /// Why and when it was given up.
+    death: Option<(&'a str, i64)>,
+}
+
+/// Adds new jobs, all or none: the caller rolls back what fails.
 pub(super) fn push(
     connection: &Connection,
     scope: &Scope,
@@ -51,18 +61,31 @@ pub(super) fn push(
     limits: &QueueLimits,
     now_ms: i64,
 ) -> Result<PushReceipt, Fault> {
+    let nothing = || Past { attempt: 0, pushed_ms: now_ms, last_error: None, death: None };
+    add(connection, scope, jobs.iter().map(|job| (job, nothing())), limits, now_ms)
+}
+
+/// Adds jobs, all or none: the caller rolls back what fails.
+fn add<'a>(
+    connection: &Connection,
+    scope: &Scope,
+    jobs: impl Iterator<Item = (&'a PreparedJob, Past<'a>)>,
+    limits: &QueueLimits,
+    now_ms: i64,
+) -> Result<PushReceipt, Fault> {
     let scope_key = ensure_scope(connection, scope)?;
-    let mut sorting = Sorting::default();
-    for job in jobs {
+    let (mut sorting, mut n_new_dead) = (Sorting::default(), 0);
+    for (job, past) in jobs {
         let is_new = !is_known(connection, scope_key, &job.id, limits.forgotten_until(now_ms))?;
         sorting.note(&job.id, is_new);
         if is_new {
-            insert(connection, scope_key, job, now_ms)?;
+            insert(connection, scope_key, job, &past, now_ms)?;
+            n_new_dead += i64::from(past.death.is_some());
         }
     }
     let n_new = sorting.receipt.new.len();
     if n_new > 0 {
-        let (n_jobs, n_dead) = count(connection, scope_key, n_new as i64, 0)?;
+        let (n_jobs, n_dead) = count(connection, scope_key, n_new as i64, n_new_dead)?;
         if n_jobs.unsigned_abs() as usize > limits.max_jobs_per_tenant {
             return Err(full(scope, limits.max_jobs_per_tenant, n_dead.unsigned_abs() as usize).into());
         }
@@ -84,27 +107,36 @@ fn is_known(connection: &Connection, scope: i64, id: &JobId, forgotten_until_ms:
     Ok(statement.query_row(params![scope, id.as_str()], |row| row.get(0))?)
 }
 
-fn insert(connection: &Connection, scope: i64, job: &PreparedJob, now_ms: i64) -> Result<(), Fault> {
+fn insert(connection: &Connection, scope: i64, job: &PreparedJob, past: &Past<'_>, now_ms: i64) -> Result<(), Fault> {
+    let (stage, due_ms, reason) = match past.death {
+        None => (Stage::Blocked, job.not_before_ms, None),
+        Some((reason, died_ms)) => (Stage::Dead, died_ms, Some(reason)),
+    };
     execute(
         connection,
-        "INSERT INTO jobs (scope, id, kind, in_group, priority, attempt, max_attempts, pushed_ms, stage, due_ms,
-                           payload)
-         VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, ?8, ?9, ?10)",
+        "INSERT INTO jobs (scope, id, kind, in_group, priority, attempt, max_attempts, pushed_ms, stage, due_ms, error,
+                           reason, payload)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
         params![
             scope,
             job.id.as_str(),
             job.kind,
             job.group,
             job.priority,
+            past.attempt,
             job.max_attempts,
-            now_ms,
-            Stage::Blocked as i64,
-            job.not_before_ms,
+            past.pushed_ms,
+            stage as i64,
+            due_ms,
+            past.last_error,
+            reason,
             job.payload
         ],
     )?;
-    let key = connection.last_insert_rowid();
-    let place = Place { key, scope, group: job.group.clone(), due_ms: job.not_before_ms };
+    if stage == Stage::Dead {
+        return Ok(());
+    }
+    let place = Place { key: connection.last_insert_rowid(), scope, group: job.group.clone(), due_ms };
     arrive(connection, &place, now_ms)
 }
 

@@ -141,14 +141,11 @@ local function tidy(tenant)
   if left == 0 then redis.call('SREM', P .. ':tenants', tenant) end
 end
 
-local function bury(tenant, number, state, reason, now)
-  withdraw(tenant, number, state)
-  leave_group(tenant, number, state, now)
-  local found = redis.call('XRANGE', key('jobs', tenant), entry(number), entry(number))
+-- A job goes among the dead; one whose fields are gone leaves its state alone there, which the caller saves.
+local function add_dead(tenant, state, fields, reason, died)
   local dead = following('number')
-  if found[1] then
-    local fields = found[1][2]
-    for _, field in ipairs({'attempt', text(state.attempt), 'reason', reason, 'died_ms', now}) do
+  if fields then
+    for _, field in ipairs({'attempt', text(state.attempt), 'reason', reason, 'died_ms', died}) do
       table.insert(fields, field)
     end
     if state.error then
@@ -157,8 +154,15 @@ local function bury(tenant, number, state, reason, now)
     end
     redis.call('XADD', key('dead', tenant), entry(dead), unpack(fields))
   end
-  redis.call('XDEL', key('jobs', tenant), entry(number))
   state.stage, state.dead, state.reason = 'dead', dead, reason
+end
+
+local function bury(tenant, number, state, reason, now)
+  withdraw(tenant, number, state)
+  leave_group(tenant, number, state, now)
+  local found = redis.call('XRANGE', key('jobs', tenant), entry(number), entry(number))[1]
+  add_dead(tenant, state, found and found[2], reason, now)
+  redis.call('XDEL', key('jobs', tenant), entry(number))
   state.claim, state.consumer, state.ends = nil, nil, nil
   save(tenant, number, state)
   tidy(tenant)
