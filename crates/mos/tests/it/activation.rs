@@ -9,7 +9,7 @@ use mos_testkit::model_server::{ModelServer, Reply};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{ann, bob};
+use crate::{ann, bob, furnish, open_by, settings_in};
 
 fn models() -> PathBuf {
     std::env::var_os("MOS_MODELS_DIR").map(PathBuf::from).unwrap_or_else(|| {
@@ -24,24 +24,18 @@ fn settings(folder: &Path, mut more: Value) -> Settings {
     if more.get("enable_activation_memory").is_none() {
         more["enable_activation_memory"] = json!(true);
     }
-    let file = folder.join("settings.json");
-    std::fs::write(&file, more.to_string()).unwrap();
-    Settings::load(Some(&file), []).unwrap().settings
+    settings_in(folder, &more)
 }
 
 async fn open(folder: &Path, more: Value) -> Mos {
-    let embedder = Arc::new(WordEmbedder::new("words", 64));
-    Mos::builder(settings(folder, more)).data_dir(folder).embedder(embedder).build().await.unwrap()
+    open_by(folder, settings(folder, more)).await
 }
 
 /// Ann with the cube `notes`, which keeps caches of two texts.
 async fn house() -> (TempDir, Mos) {
     let folder = tempfile::tempdir().unwrap();
     let mos = open(folder.path(), json!({})).await;
-    for user in ["ann", "bob"] {
-        mos.create_user(user, None).await.unwrap();
-    }
-    mos.create_cube(&ann(), NewCube::new("notes")).await.unwrap();
+    furnish(&mos).await;
     keep(&mos, &ann(), "notes", &["The rocket is called Heron.", "The rocket flies on Tuesday."]).await;
     (folder, mos)
 }

@@ -1,31 +1,17 @@
-use std::sync::Arc;
-
 use futures::StreamExt;
-use mos::{Add, Chat, Error, Mos, Settings};
+use mos::{Add, Chat, Error, Mos};
 use mos_core::{ChatEvent, CubeId, MemoryError, ModelError, SearchMode, SessionId};
-use mos_testkit::embedder::WordEmbedder;
 use mos_testkit::model_server::{Fault, ModelServer, Reply};
 use serde_json::{Value, json};
 
-use crate::{ann, bob};
+use crate::{ann, bob, furnish, open_by, scripted, settings_in};
 
 /// A facade whose chat model is a scripted server, with a cube of ann's.
 async fn talking_house(server: &ModelServer, max_turns: usize) -> (tempfile::TempDir, Mos) {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("settings.json");
-    let settings = json!({
-        "chat_model": {"backend": "openai", "config": {
-            "model_name_or_path": "scripted", "api_key": "sk-test", "api_base": server.openai_url(), "max_retries": 0}},
-        "max_turns_window": max_turns,
-    });
-    std::fs::write(&file, settings.to_string()).unwrap();
-    let settings = Settings::load(Some(&file), []).unwrap().settings;
-    let embedder = Arc::new(WordEmbedder::new("words", 64));
-    let mos = Mos::builder(settings).data_dir(folder.path()).embedder(embedder).build().await.unwrap();
-    for user in ["ann", "bob"] {
-        mos.create_user(user, None).await.unwrap();
-    }
-    mos.create_cube(&ann(), mos::NewCube::new("notes")).await.unwrap();
+    let settings = json!({"chat_model": scripted(server), "max_turns_window": max_turns});
+    let mos = open_by(folder.path(), settings_in(folder.path(), &settings)).await;
+    furnish(&mos).await;
     (folder, mos)
 }
 

@@ -12,7 +12,7 @@ use mos_testkit::embedder::WordEmbedder;
 use mos_testkit::model_server::{ModelServer, Reply};
 use serde_json::{Value, json};
 
-use crate::{ann, bob, house};
+use crate::{ann, bob, house, open_by, scripted, settings_in};
 
 #[tokio::test]
 async fn users_are_listed_with_their_roles_and_times() {
@@ -132,16 +132,8 @@ async fn without_textual_memory_nothing_is_remembered_listed_found_or_told() {
     let (folder, mos) = house().await;
     mos.add(Add::text("my dog is called Max").user("ann")).await.unwrap();
     drop(mos);
-    let file = folder.path().join("off.json");
-    let settings = json!({
-        "chat_model": {"backend": "openai", "config": {
-            "model_name_or_path": "scripted", "api_key": "sk-test", "api_base": server.openai_url(), "max_retries": 0}},
-        "enable_textual_memory": false,
-    });
-    std::fs::write(&file, settings.to_string()).unwrap();
-    let settings = Settings::load(Some(&file), []).unwrap().settings;
-    let embedder = Arc::new(WordEmbedder::new("words", 64));
-    let mos = Mos::builder(settings).data_dir(folder.path()).embedder(embedder).build().await.unwrap();
+    let settings = json!({"chat_model": scripted(&server), "enable_textual_memory": false});
+    let mos = open_by(folder.path(), settings_in(folder.path(), &settings)).await;
 
     let read = Remember::new(ReadInput::text("my cat is called Tom")).user("ann");
     for refused in [

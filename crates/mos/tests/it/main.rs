@@ -49,22 +49,46 @@ use std::sync::Arc;
 use mos::{Mos, NewCube, Settings};
 use mos_core::UserId;
 use mos_testkit::embedder::WordEmbedder;
+use mos_testkit::model_server::ModelServer;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// A facade on an empty SQLite store, with users ann and bob and a cube of ann's.
 async fn house() -> (TempDir, Mos) {
     let folder = tempfile::tempdir().unwrap();
     let mos = open(folder.path()).await;
+    furnish(&mos).await;
+    (folder, mos)
+}
+
+/// Ann and bob, and the cube `notes` of ann's.
+async fn furnish(mos: &Mos) {
     for user in ["ann", "bob"] {
         mos.create_user(user, None).await.unwrap();
     }
     mos.create_cube(&ann(), NewCube::new("notes")).await.unwrap();
-    (folder, mos)
 }
 
 async fn open(folder: &Path) -> Mos {
+    open_by(folder, Settings::default()).await
+}
+
+async fn open_by(folder: &Path, settings: Settings) -> Mos {
     let embedder = Arc::new(WordEmbedder::new("words", 64));
-    Mos::builder(Settings::default()).data_dir(folder).embedder(embedder).build().await.unwrap()
+    Mos::builder(settings).data_dir(folder).embedder(embedder).build().await.unwrap()
+}
+
+/// Settings that stand in a file of a folder.
+fn settings_in(folder: &Path, settings: &Value) -> Settings {
+    let file = folder.join("settings.json");
+    std::fs::write(&file, settings.to_string()).unwrap();
+    Settings::load(Some(&file), []).unwrap().settings
+}
+
+/// A chat model that is the scripted server.
+fn scripted(server: &ModelServer) -> Value {
+    json!({"backend": "openai", "config": {
+        "model_name_or_path": "scripted", "api_key": "sk-test", "api_base": server.openai_url(), "max_retries": 0}})
 }
 
 fn ann() -> UserId {

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use mos::config::{GeneralMemCubeConfig, Setting};
 use mos::{
     Add, Error, Mos, NewCube, Organize, OrganizeModel, OrganizeOptions, OrganizeStatus, OrganizeStep, Remember, Search,
-    Settings,
 };
 use mos_core::graph::kinds;
 use mos_core::{CubeId, Edge, Embedder, MemoryId, MemoryItem, Message, ReadInput, Version};
@@ -16,7 +15,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::organize::{TOLD, minilm};
-use crate::{ann, bob};
+use crate::{ann, bob, scripted, settings_in};
 
 const QUESTION: &str = "Where do I live?";
 
@@ -33,12 +32,9 @@ async fn house(server: Option<&ModelServer>, embedder: Arc<dyn Embedder>, text_m
     let folder = tempfile::tempdir().unwrap();
     let mut settings = json!({});
     if let Some(server) = server {
-        settings["chat_model"] = json!({"backend": "openai", "config": {
-            "model_name_or_path": "scripted", "api_key": "sk-test", "api_base": server.openai_url(), "max_retries": 0}});
+        settings["chat_model"] = scripted(server);
     }
-    let file = folder.path().join("settings.json");
-    std::fs::write(&file, settings.to_string()).unwrap();
-    let settings = Settings::load(Some(&file), []).unwrap().settings;
+    let settings = settings_in(folder.path(), &settings);
     let mos = Mos::builder(settings).data_dir(folder.path()).embedder(embedder).build().await.unwrap();
     for user in ["ann", "bob"] {
         mos.create_user(user, None).await.unwrap();

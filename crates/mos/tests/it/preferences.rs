@@ -1,39 +1,25 @@
 //! Preferences, parametric memory and extraction through the facade, with a scripted model server.
 
-use std::sync::Arc;
-
 use mos::config::{GeneralMemCubeConfig, Setting};
-use mos::{Add, Chat, CubeSource, Error, Mos, NewCube, Remember, Search, Settings};
+use mos::{Add, Chat, CubeSource, Error, Mos, NewCube, Remember, Search};
 use mos_core::{CubeId, MemoryError, Message, ModelError, PreferenceType, ReadInput, ReadMode};
-use mos_testkit::embedder::WordEmbedder;
 use mos_testkit::model_server::{ModelServer, Reply};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{ann, bob};
+use crate::{ann, bob, furnish, open_by, scripted, settings_in};
 
 /// A facade whose chat model is the scripted server and whose new cubes have a preference memory, with a cube of ann's.
 async fn learning_house(server: &ModelServer) -> (TempDir, Mos) {
     let folder = tempfile::tempdir().unwrap();
     let mos = open(folder.path(), server).await;
-    for user in ["ann", "bob"] {
-        mos.create_user(user, None).await.unwrap();
-    }
-    mos.create_cube(&ann(), NewCube::new("notes")).await.unwrap();
+    furnish(&mos).await;
     (folder, mos)
 }
 
 async fn open(folder: &std::path::Path, server: &ModelServer) -> Mos {
-    let file = folder.join("settings.json");
-    let settings = json!({
-        "chat_model": {"backend": "openai", "config": {
-            "model_name_or_path": "scripted", "api_key": "sk-test", "api_base": server.openai_url(), "max_retries": 0}},
-        "enable_preference_memory": true,
-    });
-    std::fs::write(&file, settings.to_string()).unwrap();
-    let settings = Settings::load(Some(&file), []).unwrap().settings;
-    let embedder = Arc::new(WordEmbedder::new("words", 64));
-    Mos::builder(settings).data_dir(folder).embedder(embedder).build().await.unwrap()
+    let settings = json!({"chat_model": scripted(server), "enable_preference_memory": true});
+    open_by(folder, settings_in(folder, &settings)).await
 }
 
 /// Answers as a model would that was asked about the conversation on hotels: for stated preferences, for concluded ones, and

@@ -1,36 +1,25 @@
 //! Who may do what: every operation of the facade, asked for by every kind of user.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use mos::config::{GeneralMemCubeConfig, MemoryConfig};
 use mos::scheduler::FeedbackRequest;
 use mos::{
     Add, Chat, CubeSource, EraseOptions, Error, MemoryKind, Mos, NewCube, Organize, OrganizeModel, Remember, Search,
-    Settings,
 };
 use mos_core::{Access, CubeId, MemoryId, Message, ReadInput, UserId, UserRole};
-use mos_testkit::embedder::WordEmbedder;
 use mos_testkit::model_server::{ModelServer, Reply};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{ann, bob, house};
+use crate::{ann, bob, house, open_by, scripted, settings_in};
 
 /// A facade in memory whose chat model is a scripted server.
 pub(crate) async fn talking(server: &ModelServer) -> (TempDir, Mos) {
     server.answer_with(|_| Reply::text("Tea."));
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("settings.json");
-    let settings = json!({
-        "store": {"backend": "memory", "config": {}},
-        "chat_model": {"backend": "openai", "config": {
-            "model_name_or_path": "scripted", "api_key": "sk-test", "api_base": server.openai_url(), "max_retries": 0}},
-    });
-    std::fs::write(&file, settings.to_string()).unwrap();
-    let settings = Settings::load(Some(&file), []).unwrap().settings;
-    let embedder = Arc::new(WordEmbedder::new("words", 64));
-    let mos = Mos::builder(settings).data_dir(folder.path()).embedder(embedder).build().await.unwrap();
+    let settings = json!({"store": {"backend": "memory", "config": {}}, "chat_model": scripted(server)});
+    let mos = open_by(folder.path(), settings_in(folder.path(), &settings)).await;
     (folder, mos)
 }
 

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::{Notify, mpsc};
 
-use crate::{ann, bob};
+use crate::{ann, bob, scripted, settings_in};
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -30,9 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 fn settings(folder: &Path, more: Value) -> Settings {
     let mut all = json!({"enable_mem_scheduler": true});
     all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    let file = folder.join("settings.json");
-    std::fs::write(&file, all.to_string()).unwrap();
-    Settings::load(Some(&file), []).unwrap().settings
+    settings_in(folder, &all)
 }
 
 fn builder(folder: &Path, more: Value) -> MosBuilder {
@@ -313,8 +311,7 @@ async fn tasks_and_events_tell_what_became_of_messages() {
 /// A facade whose chat model is a scripted server.
 async fn talking(server: &ModelServer, more: Value, handlers: Vec<(&'static str, Registration)>) -> (TempDir, Mos) {
     let folder = tempfile::tempdir().unwrap();
-    let mut all = json!({"chat_model": {"backend": "openai", "config": {
-        "model_name_or_path": "scripted", "api_key": "sk-test", "api_base": server.openai_url(), "max_retries": 0}}});
+    let mut all = json!({"chat_model": scripted(server)});
     all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let mos = builder(folder.path(), all).handlers(handlers).build().await.unwrap();
     furnish(&mos).await;

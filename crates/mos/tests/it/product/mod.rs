@@ -38,18 +38,14 @@ async fn scheduled_app(server: &ModelServer) -> (TempDir, App) {
 async fn judging_app(server: &ModelServer) -> (TempDir, App) {
     let folder = tempfile::tempdir().unwrap();
     let settings = settings(folder.path(), server, json!({}));
-    let embedder = Arc::new(WordEmbedder::new("words", 64));
-    let mos = Mos::builder(settings).data_dir(folder.path()).embedder(embedder).build().await.unwrap();
+    let mos = crate::open_by(folder.path(), settings).await;
     (folder, App::new(mos, ProductOptions::default()))
 }
 
 fn settings(folder: &Path, server: &ModelServer, more: Value) -> Settings {
-    let mut all = json!({"chat_model": {"backend": "openai", "config": {
-        "model_name_or_path": "scripted", "api_key": "sk-test", "api_base": server.openai_url(), "max_retries": 0}}});
+    let mut all = json!({"chat_model": crate::scripted(server)});
     all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    let file = folder.join("settings.json");
-    std::fs::write(&file, all.to_string()).unwrap();
-    Settings::load(Some(&file), []).unwrap().settings
+    crate::settings_in(folder, &all)
 }
 
 /// What is added at once, as it was given.

@@ -12,14 +12,14 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use mos::config::{ChatModelConfig, Setting};
 use mos::product::{App, Frame, ProductOptions};
-use mos::{Add, Mos, MosBuilder, NewCube, Settings};
+use mos::{Add, Mos, MosBuilder, NewCube};
 use mos_core::CubeId;
 use mos_testkit::embedder::WordEmbedder;
 use mos_testkit::model_server::ModelServer;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::ann;
+use crate::{ann, settings_in};
 
 /// An installation with a scripted model and a cube of ann's that has her name.
 struct House {
@@ -48,9 +48,7 @@ async fn house_with(
     let folder = tempfile::tempdir().unwrap();
     let mut all = json!({"chat_model": model(&server, "scripted")});
     all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    let file = folder.path().join("settings.json");
-    std::fs::write(&file, all.to_string()).unwrap();
-    let settings = Settings::load(Some(&file), []).unwrap().settings;
+    let settings = settings_in(folder.path(), &all);
     let embedder = Arc::new(WordEmbedder::new("words", 64));
     let builder = Mos::builder(settings).data_dir(folder.path()).embedder(embedder);
     let mos = parts(builder).build().await.unwrap();
