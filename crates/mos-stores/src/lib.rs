@@ -19,6 +19,7 @@
 //! Not here: settings (options are plain structs), memory kinds, models.
 
 mod archive;
+mod blocking;
 mod bm25;
 mod codec;
 #[cfg(feature = "rabbitmq")]

@@ -224,6 +224,14 @@ pub(crate) fn late(scope: &Scope) -> StoreError {
     ))
 }
 
+/// Returns the error for a cube whose embeddings are being replaced for as long as anybody looked.
+pub(crate) fn unsettled(scope: &Scope) -> StoreError {
+    StoreError::Conflict(format!(
+        "the embeddings of cube `{}` are being replaced; search again when that is done",
+        scope.cube
+    ))
+}
+
 /// What opening a scope means for its present state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Opening {

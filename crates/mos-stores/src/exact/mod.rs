@@ -26,7 +26,7 @@ use mos_core::{Change, EmbeddingSpace, Filter, MemoryId, News, RecordStore, Scop
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use crate::codec;
-use crate::prepare::check_dimension;
+use crate::prepare::{check_dimension, unsettled};
 use index::{Followed, Index};
 use select::columns_of;
 
@@ -191,6 +191,23 @@ impl ExactVectors {
         Ok(OwnedRwLockWriteGuard::downgrade(writing))
     }
 
+    /// Returns what `find` finds for a query of unit length, nothing while the scope has no vectors.
+    async fn search(
+        &self,
+        scope: &Scope,
+        space: &EmbeddingSpace,
+        query: &[f32],
+        filter: &Filter,
+        find: impl FnOnce(&Index, &[f32], &Filter) -> Result<Vec<Scored>, StoreError> + Send + 'static,
+    ) -> Result<Vec<Scored>, StoreError> {
+        check_dimension(space, query.len())?;
+        let query = codec::unit("the query", query.to_vec())?;
+        let Some(index) = self.settled(scope, space).await? else { return Ok(Vec::new()) };
+        let index = self.with_columns(scope, index, filter).await?;
+        let filter = filter.clone();
+        blocking(move || find(&index, &query, &filter)).await?
+    }
+
     /// Returns the index, caught up, once its vectors are known to be of `space`; `None` while the scope has none.
     async fn settled(&self, scope: &Scope, space: &EmbeddingSpace) -> Result<Option<Arc<RwLock<Index>>>, StoreError> {
         let index = self.index(scope);
@@ -229,18 +246,7 @@ fn follow(index: &mut Index, page: Vec<Change>) -> Result<Followed, StoreError> 
 
 /// Runs what computes for long off the asynchronous threads.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, StoreError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(value) => Ok(value),
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(error) => Err(StoreError::Unavailable { backend: "exact", source: error.into() }),
-    }
-}
-
-fn unsettled(scope: &Scope) -> StoreError {
-    StoreError::Conflict(format!(
-        "the embeddings of cube `{}` are being replaced; search again when that is done",
-        scope.cube
-    ))
+    crate::blocking::blocking("exact", work).await
 }
 
 #[async_trait]
@@ -253,12 +259,7 @@ impl VectorStore for ExactVectors {
         limit: usize,
         filter: &Filter,
     ) -> Result<Vec<Scored>, StoreError> {
-        check_dimension(space, query.len())?;
-        let query = codec::unit("the query", query.to_vec())?;
-        let Some(index) = self.settled(scope, space).await? else { return Ok(Vec::new()) };
-        let index = self.with_columns(scope, index, filter).await?;
-        let filter = filter.clone();
-        blocking(move || index.nearest(&query, limit, &filter)).await?
+        self.search(scope, space, query, filter, move |index, query, filter| index.nearest(query, limit, filter)).await
     }
 
     async fn near(
@@ -269,12 +270,7 @@ impl VectorStore for ExactVectors {
         limit: usize,
         filter: &Filter,
     ) -> Result<Vec<Scored>, StoreError> {
-        check_dimension(space, query.len())?;
-        let query = codec::unit("the query", query.to_vec())?;
-        let Some(index) = self.settled(scope, space).await? else { return Ok(Vec::new()) };
-        let index = self.with_columns(scope, index, filter).await?;
-        let filter = filter.clone();
-        blocking(move || index.near(&query, limit, &filter)).await?
+        self.search(scope, space, query, filter, move |index, query, filter| index.near(query, limit, filter)).await
     }
 
     async fn nearest_each(

@@ -163,11 +163,7 @@ impl Neo4jStore {
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, StoreError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(value) => Ok(value),
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(error) => Err(StoreError::Unavailable { backend: BACKEND, source: error.into() }),
-    }
+    crate::blocking::blocking(BACKEND, work).await
 }
 
 #[async_trait]

@@ -17,7 +17,7 @@ use super::point::{MEMORY, MEMORY_ID, METADATA, SEQUENCE, Stored, memory_point, 
 use super::{Inner, collections};
 use crate::codec;
 use crate::exact::dot;
-use crate::prepare::check_dimension;
+use crate::prepare::{check_dimension, unsettled};
 
 /// How many more are asked for than are wanted, the least that are asked for with a filter, and by what factor more each
 /// time after.
@@ -112,13 +112,6 @@ async fn settle(inner: &Arc<Inner>, scope: &Scope, space: &EmbeddingSpace) -> Re
     }
     // Writes keep coming in; the space was right before each of the rounds.
     if is_followed { Ok(true) } else { Err(unsettled(scope)) }
-}
-
-fn unsettled(scope: &Scope) -> StoreError {
-    StoreError::Conflict(format!(
-        "the embeddings of cube `{}` are being replaced; search again when that is done",
-        scope.cube
-    ))
 }
 
 /// Returns the best that pass the filter by the server's scores: `limit`, and all that may be as good as the last of them.
