@@ -2,6 +2,9 @@
 
 use serde_json::{Map, Value};
 
+/// The names under which models list memories, ours first.
+pub const MEMORY_LIST: &[&str] = &["memory list", "memory_list", "memories"];
+
 /// Returns the objects of the list that stands under the first of `names` that is there, or that the answer itself is; an
 /// object without any of the names is the list's only element.
 ///
@@ -27,6 +30,25 @@ pub fn elements(answer: Value, names: &[&str]) -> Result<Vec<Map<String, Value>>
         Value::Null => Ok(Vec::new()),
         _ => Err(missing()),
     }
+}
+
+/// Returns what `read` makes of the objects of the list that [`elements`] returns, without those that it makes nothing of.
+///
+/// # Errors
+/// One sentence for the model when there is no such list, and when no object of it has `wanted` (words for what is missing).
+pub fn read_elements<T>(
+    answer: Value,
+    names: &[&str],
+    wanted: &str,
+    read: impl FnMut(Map<String, Value>) -> Option<T>,
+) -> Result<Vec<T>, String> {
+    let elements = elements(answer, names)?;
+    let is_empty = elements.is_empty();
+    let found: Vec<T> = elements.into_iter().filter_map(read).collect();
+    if found.is_empty() && !is_empty {
+        return Err(format!("no element of the list has {wanted}"));
+    }
+    Ok(found)
 }
 
 /// Returns the first text under one of `names` that says something, without the spaces around it.
@@ -81,6 +103,14 @@ mod tests {
         }
         assert!(elements(json!({"memory list": []}), &["memory list"]).unwrap().is_empty());
         assert!(elements(json!(["prose"]), &["memory list"]).unwrap_err().contains("memory list"));
+    }
+
+    #[test]
+    fn a_list_of_which_nothing_can_be_read_is_an_error_and_an_empty_one_is_not() {
+        let read = |answer| read_elements(answer, &["tags"], "a `name`", |map| text(&map, &["name"]));
+        assert_eq!(read(json!({"tags": [{"name": "tea"}, {"title": "cup"}]})).unwrap(), ["tea"]);
+        assert!(read(json!({"tags": []})).unwrap().is_empty());
+        assert_eq!(read(json!({"tags": [{"title": "cup"}]})).unwrap_err(), "no element of the list has a `name`");
     }
 
     #[test]

@@ -188,7 +188,7 @@ impl TryFrom<Value> for Seen {
     type Error = String;
 
     fn try_from(value: Value) -> Result<Self, String> {
-        let elements = answer::elements(value, &["memory list", "memory_list", "memories"])?;
+        let elements = answer::elements(value, answer::MEMORY_LIST)?;
         let map = elements.first().ok_or("it describes nothing")?;
         Ok(Self {
             key: answer::text(map, &["key"]),

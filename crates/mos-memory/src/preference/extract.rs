@@ -132,13 +132,7 @@ impl TryFrom<Value> for Answer {
     type Error = String;
 
     fn try_from(value: Value) -> Result<Self, String> {
-        let elements = answer::elements(value, &["preferences"])?;
-        let n_elements = elements.len();
-        let found: Vec<Found> = elements.into_iter().filter_map(read_element).collect();
-        if found.is_empty() && n_elements > 0 {
-            return Err("no element of the list has a `preference`".to_owned());
-        }
-        Ok(Self(found))
+        answer::read_elements(value, &["preferences"], "a `preference`", read_element).map(Self)
     }
 }
 

@@ -71,7 +71,7 @@ impl TryFrom<Value> for Answer {
     type Error = String;
 
     fn try_from(value: Value) -> Result<Self, String> {
-        let elements = answer::elements(value, &["memory list", "memory_list", "memories"])?;
+        let elements = answer::elements(value, answer::MEMORY_LIST)?;
         let Some(map) = elements.first() else { return Ok(Self(None)) };
         if !map.contains_key("value") && !map.contains_key("memory") {
             return Err("it has no `value`".to_owned());

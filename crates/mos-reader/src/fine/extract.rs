@@ -239,12 +239,9 @@ impl TryFrom<Value> for Answer {
 
     fn try_from(value: Value) -> Result<Self, String> {
         let summary = value.as_object().and_then(|map| answer::text(map, &["summary"]));
-        let elements = answer::elements(value, &["memory list", "memory_list", "memories"])?;
-        let n_elements = elements.len();
-        let found: Vec<Found> = elements.into_iter().filter_map(|map| read_element(&map)).collect();
-        if found.is_empty() && n_elements > 0 {
-            return Err("no element of the list has the text of a memory (`value`)".to_owned());
-        }
+        let found = answer::read_elements(value, answer::MEMORY_LIST, "the text of a memory (`value`)", |map| {
+            read_element(&map)
+        })?;
         Ok(Self { found, summary })
     }
 }

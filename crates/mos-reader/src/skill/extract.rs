@@ -95,13 +95,7 @@ impl TryFrom<Value> for Answer {
     type Error = String;
 
     fn try_from(value: Value) -> Result<Self, String> {
-        let elements = answer::elements(value, &["skills"])?;
-        let n_elements = elements.len();
-        let found: Vec<Found> = elements.iter().filter_map(read_element).collect();
-        if found.is_empty() && n_elements > 0 {
-            return Err("no element of the list has a `name` and a `procedure`".to_owned());
-        }
-        Ok(Self(found))
+        answer::read_elements(value, &["skills"], "a `name` and a `procedure`", |map| read_element(&map)).map(Self)
     }
 }
 
