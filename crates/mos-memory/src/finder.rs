@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use mos_core::{Embedder, EmbeddingSpace, EmbeddingWrite, MemoryError, MemoryId, MemoryItem, StoreError};
+use mos_core::{Embedder, EmbeddingSpace, EmbeddingWrite, MemoryError, MemoryId, MemoryItem};
 use serde_json::{Map, Value};
 
 use crate::embedded::text_to_embed;
@@ -52,20 +52,9 @@ impl Finder {
         Ok(vectors.pop().unwrap_or_default())
     }
 
-    /// Refuses before any model runs when the cube was embedded by another model.
+    /// As [`Shelf::check_space`].
     pub(crate) async fn check_space(&self) -> Result<EmbeddingSpace, MemoryError> {
-        self.space_beside(self.shelf.record.embedding_space(&self.shelf.scope).await?).await
-    }
-
-    /// As [`Finder::check_space`], for a cube whose vectors are known to be of the space `have`.
-    pub(crate) async fn space_beside(&self, have: Option<EmbeddingSpace>) -> Result<EmbeddingSpace, MemoryError> {
-        let got = self.embedder.space().await?;
-        match have {
-            Some(have) if have != got => {
-                Err(StoreError::EmbeddingSpace { cube: self.shelf.scope.cube.to_string(), have, got }.into())
-            }
-            _ => Ok(got),
-        }
+        self.shelf.check_space(&*self.embedder).await
     }
 
     /// Returns the vectors of the memories that have one.

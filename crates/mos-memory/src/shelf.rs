@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use mos_core::memory::{ArchivedVersion, UpdateType};
 use mos_core::{
-    AddRequest, Clock, Edge, EmbeddingWrite, Filter, MemoryError, MemoryId, MemoryItem, MemoryType, Origin, Page,
-    Paging, RecordStore, Scope, Status, StoreError, Version, WriteBatch,
+    AddRequest, Clock, Edge, Embedder, EmbeddingSpace, EmbeddingWrite, Filter, MemoryError, MemoryId, MemoryItem,
+    MemoryType, Origin, Page, Paging, RecordStore, Scope, Status, StoreError, Version, WriteBatch,
 };
 
 /// The name of a memory's file in a cube's directory, unless configured otherwise.
@@ -56,6 +56,26 @@ impl Shelf {
         let wanted = Filter::Not(Box::new(is_preference())).and(filter.clone());
         let total = self.record.count(&self.scope, &wanted).await?;
         Ok(Page { entries: self.record.latest(&self.scope, &wanted, paging).await?, total })
+    }
+
+    /// Refuses before any model runs when the cube was embedded by another model; returns the space of this one.
+    pub(crate) async fn check_space(&self, embedder: &dyn Embedder) -> Result<EmbeddingSpace, MemoryError> {
+        self.space_beside(embedder, self.record.embedding_space(&self.scope).await?).await
+    }
+
+    /// As [`Shelf::check_space`], for a cube whose vectors are known to be of the space `have`.
+    pub(crate) async fn space_beside(
+        &self,
+        embedder: &dyn Embedder,
+        have: Option<EmbeddingSpace>,
+    ) -> Result<EmbeddingSpace, MemoryError> {
+        let got = embedder.space().await?;
+        match have {
+            Some(have) if have != got => {
+                Err(StoreError::EmbeddingSpace { cube: self.scope.cube.to_string(), have, got }.into())
+            }
+            _ => Ok(got),
+        }
     }
 
     pub(crate) async fn delete(&self, ids: &[MemoryId], origin: Origin) -> Result<usize, MemoryError> {

@@ -43,7 +43,8 @@ impl Finder {
             found.note(EMPTY);
             return Ok(found);
         }
-        let within = Within::of(request, self.space_beside(have).await?, as_of, self.shelf.clock.now(), keeps);
+        let space = self.shelf.space_beside(&*self.embedder, have).await?;
+        let within = Within::of(request, space, as_of, self.shelf.clock.now(), keeps);
         let Settled { hits, left_out } = self.searched(request, &within, &mut found).await?;
         found.hits = hits;
         match left_out {

@@ -90,20 +90,9 @@ impl PrefText {
         &self.parts.shelf
     }
 
-    /// Refuses before any model runs when the cube was embedded by another encoder.
+    /// As [`Shelf::check_space`].
     async fn checked_space(&self) -> Result<EmbeddingSpace, MemoryError> {
-        self.space_beside(self.shelf().record.embedding_space(&self.shelf().scope).await?).await
-    }
-
-    /// As [`PrefText::checked_space`], for a cube whose vectors are known to be of the space `have`.
-    async fn space_beside(&self, have: Option<EmbeddingSpace>) -> Result<EmbeddingSpace, MemoryError> {
-        let got = self.parts.embedder.space().await?;
-        match have {
-            Some(have) if have != got => {
-                Err(StoreError::EmbeddingSpace { cube: self.shelf().scope.cube.to_string(), have, got }.into())
-            }
-            _ => Ok(got),
-        }
+        self.shelf().check_space(&*self.parts.embedder).await
     }
 
     /// Returns the preferences that pass a filter, oldest first.

@@ -21,7 +21,7 @@ impl PrefText {
         let Some(have) = self.shelf().record.embedding_space(&self.shelf().scope).await?.filter(|_| top_k > 0) else {
             return Ok(Found::default());
         };
-        let space = self.space_beside(Some(have)).await?;
+        let space = self.shelf().space_beside(&*self.parts.embedder, Some(have)).await?;
         // Most cubes have no preferences: then the question needs no vector, which would cost more than all else here.
         let any = activated(&Filter::Everything);
         if !self.parts.vectors.may_find(&self.shelf().scope, &space, &any).await? {
