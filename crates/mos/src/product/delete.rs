@@ -1,13 +1,13 @@
 //! Removing memories: by their ids, by their files, or by conditions.
 
-use mos_core::{Condition, Cube, CubeId, Filter, MemoryId, MemoryItem, MemoryType, Operator, UserId};
+use mos_core::{Cube, CubeId, Filter, MemoryId, MemoryItem, MemoryType, Operator, UserId};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::app::Product;
 use super::caller::Scope;
 use super::error::{ProductError, ProductResult};
-use super::filters::one_filter;
+use super::filters::{of_file, one_filter};
 use super::reach::memory_ids;
 use super::reply::Reply;
 use super::shared_types::session_of;
@@ -229,10 +229,6 @@ fn meant(request: &DeleteMemoryRequest, session: Option<&str>) -> ProductResult<
 
 fn ids_of(cubes: Vec<Cube>) -> Vec<CubeId> {
     cubes.into_iter().map(|cube| cube.cube_id).collect()
-}
-
-fn of_file(file: &str) -> Filter {
-    Filter::Is(Condition { field: "file_ids".to_owned(), operator: Operator::Contains, value: Value::from(file) })
 }
 
 /// Returns the filter that lets pass what all conditions mean, or why that cannot be known.

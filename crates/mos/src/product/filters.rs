@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mos_core::{CubeId, Filter};
+use mos_core::{Condition, CubeId, Filter, Operator};
 use serde_json::{Map, Value};
 
 use super::error::{ProductError, ProductResult};
@@ -35,6 +35,11 @@ impl From<Filter> for PerCubeFilter {
     fn from(filter: Filter) -> Self {
         Self { rest: filter, own: BTreeMap::new() }
     }
+}
+
+/// What was read from one file.
+pub(super) fn of_file(file: &str) -> Filter {
+    Filter::Is(Condition { field: "file_ids".to_owned(), operator: Operator::Contains, value: Value::from(file) })
 }
 
 /// Reads the filter of a request about some cubes: `{"and": [..]}`, `{"or": [..]}`, or conditions; these may stand in each

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 
 use mos_core::memory::Quarantined;
 use mos_core::{
-    Condition, Fetcher, FileData, Filter, MemoryId, MemoryItem, Operator, Outcome, RawFile, ReadInput, ReadMode,
-    Scope as RecordScope, Sources,
+    Fetcher, FileData, Filter, MemoryId, MemoryItem, Outcome, RawFile, ReadInput, ReadMode, Scope as RecordScope,
+    Sources,
 };
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 use super::super::app::Product;
 use super::super::caller::Scope;
 use super::super::error::{ProductError, ProductResult};
+use super::super::filters::of_file;
 use super::super::reach::Reached;
 use super::super::reply::Reply;
 use super::knowledge_bases::KnowledgeBase;
@@ -366,10 +367,6 @@ fn plain_url(url: &str) -> String {
     let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let host = host.rsplit('@').next().unwrap_or_default();
     format!("{scheme}://{host}{path}")
-}
-
-fn of_file(file: &str) -> Filter {
-    Filter::Is(Condition { field: "file_ids".to_owned(), operator: Operator::Contains, value: Value::from(file) })
 }
 
 /// Returns the files of ids by their knowledge bases, in the order in which these are named first.
