@@ -1,8 +1,6 @@
 //! Whether and from where files at addresses are fetched.
 
-use serde_json::{Map, Value};
-
-use crate::read::{Fields, Setting};
+use crate::read::{Fields, nothing_given};
 
 /// The most redirects that can be allowed.
 const MAX_REDIRECTS: usize = 3;
@@ -29,7 +27,7 @@ section! {
 
 impl Default for FetchConfig {
     fn default() -> Self {
-        Self::from_json(&Value::Object(Map::new())).expect("every key has a default that is valid, which a test checks")
+        nothing_given()
     }
 }
 
@@ -62,6 +60,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::read::Setting;
 
     #[test]
     fn nothing_is_fetched_unless_it_is_configured() {

@@ -1,8 +1,6 @@
 //! Which plugins of the program are on.
 
-use serde_json::{Map, Value};
-
-use crate::read::{Fields, Setting};
+use crate::read::{Fields, nothing_given};
 
 section! {
     /// Plugins that are switched on or off, by name. A plugin that is not named is on when it says so itself.
@@ -17,7 +15,7 @@ section! {
 
 impl Default for PluginsConfig {
     fn default() -> Self {
-        Self::from_json(&Value::Object(Map::new())).expect("every key has a default that is valid, which a test checks")
+        nothing_given()
     }
 }
 
@@ -37,6 +35,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::read::Setting;
 
     #[test]
     fn no_plugin_is_named_unless_it_is_configured() {

@@ -54,6 +54,11 @@ pub trait Setting: Sized {
     }
 }
 
+/// A section of which every key has a default.
+pub(crate) fn nothing_given<T: Setting>() -> T {
+    T::from_json(&Value::Object(Map::new())).expect("every key has a default that is valid, which a test checks")
+}
+
 /// Collects problems and warnings while a document is read.
 #[derive(Debug)]
 pub struct Reader<'a> {

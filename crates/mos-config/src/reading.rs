@@ -1,8 +1,6 @@
 //! How what is read is looked at before it is remembered.
 
-use serde_json::{Map, Value};
-
-use crate::read::Setting;
+use crate::read::nothing_given;
 
 section! {
     /// What every reader does, whichever is configured.
@@ -15,7 +13,7 @@ section! {
 
 impl Default for ReadingConfig {
     fn default() -> Self {
-        Self::from_json(&Value::Object(Map::new())).expect("every key has a default that is valid, which a test checks")
+        nothing_given()
     }
 }
 
@@ -24,6 +22,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::read::Setting;
 
     #[test]
     fn it_is_on_unless_it_is_switched_off() {

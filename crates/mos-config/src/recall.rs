@@ -1,8 +1,6 @@
 //! How memories are ranked for a question.
 
-use serde_json::{Map, Value};
-
-use crate::read::{Fields, Setting};
+use crate::read::{Fields, nothing_given};
 
 section! {
     /// How much each signal counts in the score of a memory, which is their weighted sum; 0 leaves a signal out.
@@ -56,11 +54,6 @@ impl Default for RecallConfig {
     fn default() -> Self {
         nothing_given()
     }
-}
-
-/// A section of which every key has a default.
-fn nothing_given<T: Setting>() -> T {
-    T::from_json(&Value::Object(Map::new())).expect("every key has a default that is valid, which a test checks")
 }
 
 fn check_weights(weights: &RecallWeights, fields: &mut Fields<'_, '_>) {

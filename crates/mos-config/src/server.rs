@@ -2,9 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use serde_json::{Map, Value};
-
-use crate::read::{Fields, Setting};
+use crate::read::{Fields, nothing_given};
 
 /// The longest time limit, in seconds.
 const MAX_SECONDS: f64 = 86_400.0;
@@ -88,11 +86,6 @@ impl Default for ServerConfig {
     }
 }
 
-/// A section of which every key has a default.
-fn nothing_given<T: Setting>() -> T {
-    T::from_json(&Value::Object(Map::new())).expect("every key has a default that is valid, which a test checks")
-}
-
 fn check_rate_limit(limit: &RateLimitConfig, fields: &mut Fields<'_, '_>) {
     if !(1..=1_000_000).contains(&limit.requests) {
         fields.refuse("requests", "must be from 1 to 1000000; set `enabled: false` for no limit");
@@ -173,6 +166,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::read::Setting;
 
     #[test]
     fn nothing_has_to_be_given_and_nothing_is_open() {
