@@ -32,6 +32,7 @@ pub mod record;
 pub mod rerank;
 pub mod search;
 pub mod state;
+pub mod text;
 pub mod text_memory;
 pub mod tree_memory;
 pub mod users;

@@ -2,6 +2,7 @@
 
 use mos_core::language::{self, Language};
 use mos_core::memory::SourceMessage;
+use mos_core::text::letters_of;
 use mos_core::{MemoryError, Message, Role};
 
 /// The most characters of one piece; about 3,000 tokens of English.
@@ -45,9 +46,9 @@ impl Piece {
 
     /// Whether the user said these words, apart from case, spaces and punctuation.
     pub(crate) fn user_said(&self, quote: &str) -> bool {
-        let quote = letters(quote);
+        let quote = letters_of(quote);
         let by_user = self.messages.iter().filter(|message| role(message) == Role::User.as_str());
-        !quote.is_empty() && by_user.map(content).any(|text| letters(text).contains(&quote))
+        !quote.is_empty() && by_user.map(content).any(|text| letters_of(text).contains(&quote))
     }
 }
 
@@ -57,10 +58,6 @@ fn content(message: &SourceMessage) -> &str {
 
 fn role(message: &SourceMessage) -> &str {
     message.role.as_deref().unwrap_or_default()
-}
-
-fn letters(text: &str) -> String {
-    text.chars().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 
 /// Returns a conversation in pieces: what users and assistants say, in order.

@@ -20,11 +20,6 @@ pub(crate) fn cut(text: &str, max_tokens: Option<usize>) -> Cow<'_, str> {
     Cow::Borrowed(text)
 }
 
-/// Returns the first `max_chars` characters of a text.
-pub(crate) fn first_chars(text: &str, max_chars: usize) -> &str {
-    text.char_indices().nth(max_chars).map_or(text, |(end, _)| &text[..end])
-}
-
 /// Returns about how many tokens a text has, by the rule of [`cut`].
 pub(crate) fn estimate_tokens(text: &str) -> usize {
     text.chars().map(|letter| if letter.is_ascii() { 1 } else { 3 }).sum::<usize>().div_ceil(3)
@@ -52,7 +47,6 @@ mod tests {
         assert_eq!(cut("abc日", Some(1)), "abc");
         assert_eq!(cut("short", Some(100)), "short");
         assert_eq!(cut("short", None), "short");
-        assert_eq!((first_chars("日本語", 2), first_chars("ab", 2), first_chars("ab", 0)), ("日本", "ab", ""));
         assert_eq!((estimate_tokens("abcd"), estimate_tokens("日本"), estimate_tokens("")), (2, 2, 0));
     }
 }

@@ -1,5 +1,6 @@
 //! What is searched for.
 
+use mos_core::text::first_chars;
 use mos_core::{Found, QueryPath, SearchMode, SearchRequest};
 
 use crate::recall::Hints;
@@ -58,7 +59,7 @@ pub(super) async fn plan(retrieval: &Retrieval, request: &SearchRequest, found: 
 }
 
 fn cut(text: &str) -> &str {
-    text.char_indices().nth(MAX_QUERY).map_or(text, |(end, _)| &text[..end])
+    first_chars(text, MAX_QUERY)
 }
 
 /// Adds a text unless the same one is searched for already.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use mos_core::memory::SourceMessage;
+use mos_core::text::first_chars;
 use mos_core::{ModelError, Ranked, RerankCandidate, RerankQuery, Reranker};
 
 /// The most turns of one memory that are compared with a question one by one; later ones are left out.
@@ -116,10 +117,6 @@ fn turns(sources: &[SourceMessage]) -> Vec<String> {
     }
     turns.truncate(MAX_TURNS);
     turns
-}
-
-fn first_chars(text: &str, max_chars: usize) -> &str {
-    text.char_indices().nth(max_chars).map_or(text, |(end, _)| &text[..end])
 }
 
 /// Gives another reranker the texts of a strategy, and each memory the score of its best text.

@@ -5,11 +5,11 @@ mod wire;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use mos_core::text::first_chars;
 use mos_core::{ModelError, Ranked, RerankCandidate, RerankQuery, Reranker};
 
 use crate::http::Server;
 use crate::options::ServerOptions;
-use crate::text::first_chars;
 
 /// How much is sent at once.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,6 +13,7 @@ mod xinyu;
 use std::collections::HashSet;
 use std::time::Duration;
 
+use mos_core::text::first_chars;
 use mos_core::{ModelError, WebPage};
 use reqwest::Url;
 use serde_json::Value;
@@ -26,7 +27,6 @@ pub use xinyu::XinyuSearch;
 use crate::http::Server;
 use crate::options::{HttpOptions, ServerOptions};
 use crate::secret::Secret;
-use crate::text::first_chars;
 
 /// The most characters of a query; services refuse longer ones, and what matters stands at the beginning.
 const MAX_QUERY_CHARS: usize = 400;

@@ -9,6 +9,7 @@ use std::collections::HashSet;
 
 use mos_core::language::{Language, detect, is_ideograph};
 use mos_core::memory::SourceMessage;
+use mos_core::text::letters_of;
 
 /// What a note may be drawn from.
 #[derive(Clone, Debug, Default)]
@@ -81,10 +82,6 @@ pub fn check_support(claim: &str, messages: &[SourceMessage], speakers: &[&str])
         hidden: Vec::new(),
     };
     check(claim, &evidence)
-}
-
-fn letters_of(text: &str) -> String {
-    text.chars().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 
 /// The words of a text, and their beginnings.
