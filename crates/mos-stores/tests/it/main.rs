@@ -27,4 +27,5 @@ mod several_processes;
 #[cfg(feature = "redis")]
 mod state_redis;
 mod state_sqlite;
+mod support;
 mod trouble;

@@ -2,16 +2,17 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use mos_core::{
-    Access, ApiKey, ClaimRequest, Cube, CubeId, Direction, Document, Edge, EmbeddingSpace, EmbeddingWrite, Expected,
-    Filter, GraphStore, JobQueue, JobState, KeyHash, KeyId, KeyScope, KeyStore, LogEntry, MemoryItem, NewJob, Origin,
-    Paging, RecordStore, Scope, StateStore, UserId, UserRole, UserStore, VectorStore, WriteBatch,
+    Access, ApiKey, Cube, CubeId, Direction, Document, Edge, EmbeddingSpace, EmbeddingWrite, Expected, Filter,
+    GraphStore, JobQueue, JobState, KeyHash, KeyId, KeyScope, KeyStore, LogEntry, MemoryItem, NewJob, Origin, Paging,
+    RecordStore, Scope, StateStore, UserId, UserRole, UserStore, VectorStore, WriteBatch,
 };
 use mos_stores::{ExactVectors, SCHEMA_VERSION, SqliteOptions, SqliteStore};
 use mos_testkit::clock::SetClock;
 use rusqlite::Connection;
+
+use crate::support::request;
 
 fn fixture(version: i64) -> PathBuf {
     Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join(format!("tests/fixtures/mos-v{version}.db"))
@@ -27,15 +28,6 @@ fn scope() -> Scope {
 
 fn job(name: &str) -> NewJob {
     NewJob::new(name.into(), "mem_read", serde_json::json!({"ids": ["max"]}))
-}
-
-fn request(limit: usize) -> ClaimRequest {
-    ClaimRequest {
-        consumer: "worker".to_owned(),
-        limit,
-        lease: Duration::from_secs(60),
-        weights: mos_core::Weights::default(),
-    }
 }
 
 fn space() -> EmbeddingSpace {

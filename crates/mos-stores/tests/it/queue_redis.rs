@@ -7,29 +7,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use mos_core::{ClaimRequest, Clock, JobQueue, JobState, NewJob, Paging, Scope, StoreError, SystemClock};
+use mos_core::{Clock, JobQueue, JobState, NewJob, Paging, Scope, StoreError, SystemClock};
 use mos_stores::{RedisOptions, RedisQueue};
 use mos_testkit::clock::SetClock;
 use mos_testkit::contracts;
 use serde_json::json;
 
 use super::redis_server::{PASSWORD, RedisServer};
+use super::support::{full_text, job, request};
 
 fn scope() -> Scope {
     Scope { cube: "c".into() }
-}
-
-fn job(name: &str) -> NewJob {
-    NewJob::new(name.into(), "label", json!(name))
-}
-
-fn request(limit: usize) -> ClaimRequest {
-    ClaimRequest {
-        consumer: "worker".to_owned(),
-        limit,
-        lease: Duration::from_secs(60),
-        weights: mos_core::Weights::default(),
-    }
 }
 
 async fn open(url: &str) -> Result<Arc<RedisQueue>, StoreError> {
@@ -38,17 +26,6 @@ async fn open(url: &str) -> Result<Arc<RedisQueue>, StoreError> {
 
 async fn open_at(url: &str, clock: Arc<dyn Clock>) -> Result<Arc<RedisQueue>, StoreError> {
     RedisQueue::open(RedisOptions::from_url(url)?, clock).await
-}
-
-/// The text of an error and of all its causes.
-fn full_text(error: &StoreError) -> String {
-    let mut text = format!("{error} {error:?}");
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }
 
 fn assert_unavailable<T: std::fmt::Debug>(result: Result<T, StoreError>, advice: &str) {

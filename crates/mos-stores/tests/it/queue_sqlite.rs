@@ -3,27 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mos_core::{ClaimRequest, JobQueue, JobState, NewJob, Paging, Scope, StoreError};
+use mos_core::{JobQueue, JobState, NewJob, Paging, Scope, StoreError};
 use mos_stores::{SqliteOptions, SqliteStore};
 use mos_testkit::clock::SetClock;
 use mos_testkit::power_loss::{Disk, WriteFault};
 use serde_json::json;
 
+use super::support::{job, request};
+
 fn scope() -> Scope {
     Scope { cube: "c".into() }
-}
-
-fn job(name: &str) -> NewJob {
-    NewJob::new(name.into(), "label", json!(name))
-}
-
-fn request(limit: usize) -> ClaimRequest {
-    ClaimRequest {
-        consumer: "worker".to_owned(),
-        limit,
-        lease: Duration::from_secs(60),
-        weights: mos_core::Weights::default(),
-    }
 }
 
 fn open(options: SqliteOptions) -> Arc<SqliteStore> {

@@ -12,17 +12,7 @@ use tokio::sync::Notify;
 
 use super::record::{batch, item, scope};
 use super::server::Neo4jServer;
-
-/// The text of an error and of all its causes.
-fn full_text(error: &StoreError) -> String {
-    let mut text = format!("{error} {error:?}");
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
-}
+use crate::support::full_text;
 
 async fn opened(options: Neo4jOptions) -> Result<Arc<Neo4jStore>, StoreError> {
     Neo4jStore::open(options, Arc::new(SystemClock)).await

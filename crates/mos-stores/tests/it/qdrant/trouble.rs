@@ -13,6 +13,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
 use super::server::{KEY, TestQdrant, assert_as_exact, embedded, memory, names, scope, space};
+use crate::support::full_text;
 
 /// A record with one memory, of cube `c`.
 async fn record() -> Arc<dyn RecordStore> {
@@ -24,17 +25,6 @@ async fn record() -> Arc<dyn RecordStore> {
 async fn search(index: &QdrantVectors) -> Result<usize, StoreError> {
     let found = index.nearest(&scope("c"), &space("mini", 2), &[1.0, 0.0], 5, &Filter::Everything).await?;
     Ok(found.len())
-}
-
-/// The text of an error and of all its causes.
-fn full_text(error: &StoreError) -> String {
-    let mut text = format!("{error} {error:?}");
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }
 
 #[tokio::test(flavor = "multi_thread")]
