@@ -14,9 +14,6 @@ use crate::output::Output;
 /// The name that tells where the settings are.
 const CONFIG_VARIABLE: &str = "MOS_CONFIG";
 
-/// The file of the record in the data folder.
-const DATABASE: &str = "mos.db";
-
 /// Who asks, about what, and how to answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
@@ -98,13 +95,10 @@ impl Context {
 
     /// Whether anything was stored yet. What a server keeps is not known before it is asked.
     fn has_records(&self) -> anyhow::Result<bool> {
-        let StoreConfig::Sqlite(store) = &self.settings.store else { return Ok(true) };
-        let file = match (&self.data_dir, &store.path) {
-            (Some(folder), _) => folder.join(DATABASE),
-            (None, Some(file)) => file.clone(),
-            (None, None) => mos::data_dir(&self.settings)?.join(DATABASE),
-        };
-        Ok(file.exists())
+        if !matches!(self.settings.store, StoreConfig::Sqlite(_)) {
+            return Ok(true);
+        }
+        Ok(mos::database_path(&self.settings, self.data_dir.as_deref())?.exists())
     }
 
     /// Returns the cube that is meant, when it exists and the user may read it.

@@ -11,7 +11,7 @@ use mos_core::MemoryError;
 use tar::Archive;
 use tempfile::TempDir;
 
-use crate::directory::{CubeDump, file_error, read};
+use crate::directory::{CubeDump, file_error, private_folder, read};
 use crate::manifest::{MANIFEST_FILE, Manifest, lies_within};
 use crate::tarball::{Entries, copy_exactly, plain_name, write_archive};
 
@@ -74,12 +74,7 @@ impl Unpacked {
 pub fn unpack(file: &Path, parent: &Path) -> Result<Unpacked, MemoryError> {
     let archive = std::fs::File::open(file).map_err(|error| file_error(file, format!("cannot be read: {error}")))?;
     let fail = |error: std::io::Error| file_error(parent, format!("cannot unpack a cube there: {error}"));
-    std::fs::create_dir_all(parent).map_err(fail)?;
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".cube-import-");
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
-    let folder = builder.tempdir_in(parent).map_err(fail)?;
+    let folder = private_folder(parent, ".cube-import-").map_err(fail)?;
     unpack_into(archive, folder.path()).map_err(|problem| file_error(file, problem))?;
     let dump = read(folder.path()).map_err(|error| file_error(file, error.to_string()))?;
     Ok(Unpacked { folder, dump })

@@ -22,6 +22,9 @@ pub const BUNDLE_FORMAT: u32 = 1;
 /// The file that comes first and names the others.
 pub const BUNDLE_MANIFEST: &str = "backup.json";
 
+/// What the name of a bundle begins with while it is written.
+pub const BUNDLE_STAGING: &str = ".mos-backup-";
+
 /// A list of files is read whole; what is larger is something else.
 const MAX_MANIFEST_BYTES: u64 = 64 << 20;
 
@@ -69,7 +72,7 @@ pub fn pack_bundle(
     let bundle = Bundle { format: BUNDLE_FORMAT, program, created_at, about, files };
     // What cannot be restored is no backup.
     let check = |written: &Path| read(written, None).map(drop);
-    write_archive(file, ".mos-backup-", |entries| append_all(entries, folder, &bundle), check)?;
+    write_archive(file, BUNDLE_STAGING, |entries| append_all(entries, folder, &bundle), check)?;
     Ok(bundle)
 }
 

@@ -166,14 +166,22 @@ fn create_staging(directory: &Path) -> Result<TempDir, MemoryError> {
         .and_then(|name| name.to_str())
         .ok_or_else(|| file_error(directory, "needs a name; give the path of a new directory".to_owned()))?;
     let parent = parent_of(directory);
-    let prefix = format!(".{name}.dump-");
+    private_folder(parent, &format!(".{name}.dump-"))
+        .map_err(|error| file_error(directory, format!("cannot write a dump there: {error}")))
+}
+
+/// Makes a folder of a new name in `parent`, which is made when it is missing. Only its owner may look into it (on Unix), and it
+/// goes away with the returned value.
+///
+/// # Errors
+/// What the file system says.
+pub fn private_folder(parent: &Path, prefix: &str) -> std::io::Result<TempDir> {
     let mut builder = tempfile::Builder::new();
-    builder.prefix(&prefix);
+    builder.prefix(prefix);
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
-    std::fs::create_dir_all(parent)
-        .and_then(|()| builder.tempdir_in(parent))
-        .map_err(|error| file_error(directory, format!("cannot write a dump there: {error}")))
+    std::fs::create_dir_all(parent)?;
+    builder.tempdir_in(parent)
 }
 
 pub(crate) fn parent_of(directory: &Path) -> &Path {

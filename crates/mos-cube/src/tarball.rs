@@ -39,7 +39,7 @@ impl Entries<'_> {
 ///
 /// # Errors
 /// [`MemoryError::File`].
-pub(crate) fn check_free(file: &Path) -> Result<(), MemoryError> {
+pub fn check_free(file: &Path) -> Result<(), MemoryError> {
     if file.exists() {
         return Err(file_error(file, "exists already; give the path of a new file".to_owned()));
     }

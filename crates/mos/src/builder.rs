@@ -35,7 +35,8 @@ use crate::usage::UsageMeter;
 use models::{lazy_chat_model, lazy_embedder};
 use ranking::recall_options;
 
-pub(crate) use stores::{Stores, database_path, neo4j_options, open_stores, redis_options, redis_place};
+pub use stores::database_path;
+pub(crate) use stores::{Stores, neo4j_options, open_stores, redis_options, redis_place};
 
 /// Builds a [`Mos`] from settings, with parts of your own where you give them.
 ///

@@ -9,6 +9,9 @@ use mos_config::Settings;
 
 use crate::error::{Error, Result};
 
+/// The database in a folder of data.
+pub(crate) const DATABASE: &str = "mos.db";
+
 /// Returns the folder of the data: the settings' one, else `mos` in the platform's data folder.
 ///
 /// # Errors

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
+use mos_cube::{BUNDLE_STAGING, private_folder};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -21,7 +22,7 @@ pub(super) const FOLDERS: [(&str, bool, bool); 3] =
 const MAX_DEPTH: usize = 6;
 
 /// What folders that a backup works in begin with, and the file that it writes before it has its name.
-const STAGING: &str = ".mos-backup-";
+pub(super) const STAGING: &str = BUNDLE_STAGING;
 
 /// The file of such a folder that is locked as long as somebody works there.
 const LOCK: &str = "lock";
@@ -45,11 +46,7 @@ impl Staging {
 pub(super) fn staging(parent: &Path) -> Result<Staging> {
     folders::create_private(parent).map_err(|error| failed(parent, &error))?;
     remove_left_overs(parent);
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(STAGING);
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
-    let folder = builder.tempdir_in(parent).map_err(|error| failed(parent, &error))?;
+    let folder = private_folder(parent, STAGING).map_err(|error| failed(parent, &error))?;
     let path = folder.path().join(LOCK);
     let lock = File::create(&path).map_err(|error| failed(&path, &error))?;
     if let Err(error) = lock.lock() {

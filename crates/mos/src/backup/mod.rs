@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use mos_config::{Secrets, Setting, Settings};
 use mos_core::{MemoryError, RecordStore, Scope, StoreError, SystemClock, UserStore};
-use mos_cube::pack_bundle;
+use mos_cube::{check_free, pack_bundle};
 use mos_stores::{SqliteOptions, SqliteStore, UNKNOWN_CUBE};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -36,10 +36,11 @@ pub use restoring::{Restored, restore, restore_to};
 
 use crate::error::{Error, Result};
 use crate::facade::Mos;
+use crate::folders::DATABASE;
 use crate::migrate::{Endpoint, MigrateOptions, Missing, contents_of, migrate};
 
-/// The database in a backup and in a data folder.
-const DATABASE: &str = "mos.db";
+/// What folders and files begin with that backups and restorations work in.
+pub(crate) const STAGING: [&str; 2] = [files::STAGING, restoring::STAGING];
 
 /// The settings in a backup. In a data folder they are only for people.
 const SETTINGS: &str = "settings.json";
@@ -119,10 +120,8 @@ impl Mos {
     /// [`Error::Invalid`] for memories that end with the program, and a database that is damaged; errors of files and stores.
     pub async fn back_up(&self, options: &BackupOptions) -> Result<BackedUp> {
         let file = self.backup_file(&options.to);
-        if file.exists() {
-            // Before everything is copied for nothing.
-            return Err(file_error(&file, "exists already; give the path of a new file"));
-        }
+        // Before everything is copied for nothing.
+        check_free(&file)?;
         let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
         let staging = in_background(move || files::staging(&parent)).await?;
         let folder = staging.path().to_owned();

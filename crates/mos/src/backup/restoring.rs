@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use mos_config::{Settings, StoreConfig};
-use mos_cube::unpack_bundle;
+use mos_cube::{private_folder, unpack_bundle};
 use serde::Serialize;
 
 use super::files::{failed, is_restored};
@@ -15,7 +15,7 @@ use crate::folders;
 use crate::migrate::{Endpoint, MigrateOptions, MigrateReport, Missing, migrate};
 
 /// What folders that a restoration works in begin with.
-const STAGING: &str = ".mos-restore-";
+pub(super) const STAGING: &str = ".mos-restore-";
 
 /// What was restored, and is equal to what the backup tells.
 #[derive(Clone, Debug, Serialize)]
@@ -47,11 +47,7 @@ pub async fn restore(file: &Path, data_dir: &Path) -> Result<Restored> {
     let (from, to) = (file.to_owned(), data_dir.to_owned());
     let (staging, bundle) = in_background(move || {
         prepare(&to)?;
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(STAGING);
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
-        let staging = builder.tempdir_in(&to).map_err(|error| failed(&to, &error))?;
+        let staging = private_folder(&to, STAGING).map_err(|error| failed(&to, &error))?;
         let bundle = unpack_bundle(&from, staging.path())?;
         Ok((staging, bundle))
     })

@@ -18,15 +18,18 @@ use crate::scheduling;
 
 /// Returns where the database is when the record is in a file. A folder that was asked for wins over the settings: nobody
 /// expects a trial to touch other data.
-pub(crate) fn database_path(settings: &Settings, data_dir: Option<&Path>) -> Result<PathBuf> {
+///
+/// # Errors
+/// As [`data_dir`](crate::data_dir).
+pub fn database_path(settings: &Settings, data_dir: Option<&Path>) -> Result<PathBuf> {
     let configured = match &settings.store {
         StoreConfig::Sqlite(config) => config.path.clone(),
         StoreConfig::Memory(_) | StoreConfig::Neo4j(_) | StoreConfig::Neo4jCommunity(_) => None,
     };
     match (data_dir, configured) {
-        (Some(folder), _) => Ok(folder.join("mos.db")),
+        (Some(folder), _) => Ok(folder.join(folders::DATABASE)),
         (None, Some(path)) => Ok(path),
-        (None, None) => Ok(folders::data_dir(settings)?.join("mos.db")),
+        (None, None) => Ok(folders::data_dir(settings)?.join(folders::DATABASE)),
     }
 }
 

@@ -114,10 +114,7 @@ impl Mos {
     /// As [`Mos::dump`]; [`MemoryError::File`] when the file exists or cannot be written.
     pub async fn export_cube(&self, user: &UserId, cube: Option<&CubeId>, file: &Path) -> Result<Exported> {
         let handle = self.target_to_read(user, cube).await?;
-        if file.exists() {
-            let detail = "exists already; give the path of a new file".to_owned();
-            return Err(MemoryError::File { path: file.display().to_string(), detail }.into());
-        }
+        mos_cube::check_free(file)?;
         // On the disk of the file, which has room for it.
         let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let folder = std::fs::create_dir_all(parent)

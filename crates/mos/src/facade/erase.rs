@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::Mos;
 use super::erase_notes::in_notes;
+use crate::backup::STAGING;
 use crate::erasures::{self, Erasure, Note, Notes};
 use crate::error::{Error, Result};
 
@@ -219,11 +220,8 @@ fn copies_in(data_dir: &Path) -> Result<Vec<String>> {
     let mut copies = Vec::new();
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.contains(".backup")
-            || name.ends_with(".tar")
-            || name.starts_with(".mos-backup-")
-            || name.starts_with(".mos-restore-")
-        {
+        let is_of_backup = STAGING.iter().any(|staging| name.starts_with(*staging));
+        if is_of_backup || name.contains(".backup") || name.ends_with(".tar") {
             copies.push(entry.path().display().to_string());
         }
     }
