@@ -71,17 +71,8 @@ impl Context {
                 return Ok((mos, cube));
             }
         }
-        let defaults = Settings::default();
-        let settings = Settings {
-            store: StoreConfig::Memory(Box::new(MemoryStore {})),
-            vectors: defaults.vectors,
-            user_manager: defaults.user_manager,
-            queue: None,
-            mem_scheduler: None,
-            enable_mem_scheduler: false,
-            ..self.settings.clone()
-        };
-        let mos = self.open_with(settings).await?;
+        let store = StoreConfig::Memory(Box::new(MemoryStore {}));
+        let mos = self.open_with(without_servers(&self.settings, store)).await?;
         mos.ensure_user(&self.user).await?;
         let cube = match &self.cube {
             Some(cube) => {
@@ -130,6 +121,20 @@ impl Context {
             self.output.note(&format!("created cube `{cube}` of user `{}`", self.user));
         }
         Ok(cube)
+    }
+}
+
+/// The settings with a store of this machine: no server that an installation uses is asked, and nothing goes on in the background.
+pub(crate) fn without_servers(settings: &Settings, store: StoreConfig) -> Settings {
+    let defaults = Settings::default();
+    Settings {
+        store,
+        vectors: defaults.vectors,
+        user_manager: defaults.user_manager,
+        queue: None,
+        mem_scheduler: None,
+        enable_mem_scheduler: false,
+        ..settings.clone()
     }
 }
 

@@ -170,7 +170,7 @@ fn create_staging(directory: &Path) -> Result<TempDir, MemoryError> {
         .map_err(|error| file_error(directory, format!("cannot write a dump there: {error}")))
 }
 
-/// Makes a folder of a new name in `parent`, which is made when it is missing. Only its owner may look into it (on Unix), and it
+/// Makes a folder of a new name in `parent`, which is made when it is missing. Only its owner may look into it (on Unix); it
 /// goes away with the returned value.
 ///
 /// # Errors

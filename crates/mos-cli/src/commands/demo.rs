@@ -12,7 +12,7 @@ use mos_core::{ChatUsage, CubeId, Message, Sampling, UserId};
 
 use super::chat::print_stream;
 use crate::arguments::DemoArguments;
-use crate::context::Context;
+use crate::context::{Context, without_servers};
 use crate::progress;
 
 const USER: &str = "ann";
@@ -91,14 +91,7 @@ async fn open(context: &Context, folder: &Path) -> anyhow::Result<Mos> {
 
 /// The settings with everything in the folder: a demonstration writes to no server that an installation uses.
 fn of_its_own(settings: &Settings) -> Settings {
-    let (mut own, defaults) = (settings.clone(), Settings::default());
-    own.store = defaults.store;
-    own.vectors = defaults.vectors;
-    own.user_manager = defaults.user_manager;
-    own.queue = None;
-    own.mem_scheduler = None;
-    own.enable_mem_scheduler = false;
-    own
+    without_servers(settings, Settings::default().store)
 }
 
 async fn remember(mos: &Mos) -> anyhow::Result<()> {

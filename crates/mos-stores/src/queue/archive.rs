@@ -5,7 +5,7 @@ use mos_core::{ArchivedJob, Death, Job, JobPlace, NewJob, StoreError};
 
 use super::{PreparedJob, QueueLimits, moment, prepare_jobs, short_reason};
 
-/// A job that is right as far as it can be told without looking into the queue, with what it went through before it comes there.
+/// A job that is right as far as it can be told without looking into the queue, and what it went through before it comes.
 #[derive(Clone, Debug)]
 pub(crate) struct PreparedArchivedJob {
     pub(crate) job: PreparedJob,
