@@ -56,6 +56,10 @@ impl From<VllmKvCacheItem> for KeptItem {
     }
 }
 
+fn listed<T: Into<KeptItem>>(items: Vec<T>) -> Vec<KeptItem> {
+    items.into_iter().map(Into::into).collect()
+}
+
 impl Mos {
     /// Returns the activation memory of a cube that the user may read, with what was promoted for the user; `None` when the
     /// settings switch it off or the cube has none. No model is loaded for caches of this process.
@@ -66,14 +70,12 @@ impl Mos {
         let Some((backend, scope)) = cube.act_mem().map(CubeActivation::backend) else { return Ok(None) };
         let cube_id = cube.info().cube_id.clone();
         let of_user = promoted_tenant(cube.info(), user);
-        let (mut memories, promoted): (Vec<KeptItem>, Vec<KeptItem>) = match backend {
+        let (mut memories, promoted) = match backend {
             ActivationBackend::Kv(caches) => {
-                let (own, promoted) = (caches.items(scope).await?, caches.items(&of_user).await?);
-                (own.into_iter().map(KeptItem::from).collect(), promoted.into_iter().map(KeptItem::from).collect())
+                (listed(caches.items(scope).await?), listed(caches.items(&of_user).await?))
             }
             ActivationBackend::Prompts(prompts) => {
-                let (own, promoted) = (prompts.items(scope).await?, prompts.items(&of_user).await?);
-                (own.into_iter().map(KeptItem::from).collect(), promoted.into_iter().map(KeptItem::from).collect())
+                (listed(prompts.items(scope).await?), listed(prompts.items(&of_user).await?))
             }
             ActivationBackend::Other(_) => (Vec::new(), Vec::new()),
         };

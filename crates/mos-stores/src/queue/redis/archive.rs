@@ -61,13 +61,13 @@ impl RedisQueue {
             return Err(full(scope, limit, n_dead.unsigned_abs() as usize));
         }
         self.bell.ring();
-        Self::sorted(&ids, &answer)
+        Self::sorted("push", &ids, &answer)
     }
 
     /// Sorts ids by what the server says of each.
-    fn sorted(ids: &[JobId], answer: &[Value]) -> Result<PushReceipt, StoreError> {
+    fn sorted(script: &str, ids: &[JobId], answer: &[Value]) -> Result<PushReceipt, StoreError> {
         if answer.len() != ids.len() {
-            return Err(unexpected("push"));
+            return Err(unexpected(script));
         }
         let mut sorting = Sorting::default();
         for (id, is_new) in ids.iter().zip(answer) {
@@ -153,6 +153,6 @@ impl QueueArchive for RedisQueue {
         }
         let answer: Vec<Value> = self.call(&self.scripts.import_finished, arguments, Repeat::Safe).await?;
         let ids: Vec<JobId> = finished.into_iter().map(|finished| finished.id).collect();
-        Self::sorted(&ids, &answer)
+        Self::sorted("import_finished", &ids, &answer)
     }
 }
