@@ -124,7 +124,8 @@ impl Context {
     }
 }
 
-/// The settings with a store of this machine: no server that an installation uses is asked, and nothing goes on in the background.
+/// The settings with a store of this machine: no server that an installation uses is asked, and nothing is done in the
+/// background.
 pub(crate) fn without_servers(settings: &Settings, store: StoreConfig) -> Settings {
     let defaults = Settings::default();
     Settings {

@@ -184,8 +184,9 @@ pub fn private_folder(parent: &Path, prefix: &str) -> std::io::Result<TempDir> {
     builder.tempdir_in(parent)
 }
 
-pub(crate) fn parent_of(directory: &Path) -> &Path {
-    directory.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+/// Returns the folder that a path lies in.
+pub fn parent_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Two files of a dump cannot have one name.

@@ -27,7 +27,9 @@ mod tarball;
 pub use archive::{Unpacked, pack, unpack};
 pub use bundle::{BUNDLE_FORMAT, BUNDLE_MANIFEST, BUNDLE_STAGING, Bundle, check_bundle, pack_bundle, unpack_bundle};
 pub use content::content_hash;
-pub use directory::{ActivationPart, CONFIG_FILE, CubeDump, DumpRequest, MODEL_SCHEMA, dump, private_folder, read};
+pub use directory::{
+    ActivationPart, CONFIG_FILE, CubeDump, DumpRequest, MODEL_SCHEMA, dump, parent_of, private_folder, read,
+};
 pub use kind::MemoryKind;
 pub use manifest::{FORMAT, Manifest, ManifestFile};
 pub use tarball::check_free;

@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use mos_config::{Secrets, Setting, Settings};
 use mos_core::{MemoryError, RecordStore, Scope, StoreError, SystemClock, UserStore};
-use mos_cube::{check_free, pack_bundle};
+use mos_cube::{check_free, pack_bundle, parent_of};
 use mos_stores::{SqliteOptions, SqliteStore, UNKNOWN_CUBE};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -122,7 +122,7 @@ impl Mos {
         let file = self.backup_file(&options.to);
         // Before everything is copied for nothing.
         check_free(&file)?;
-        let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+        let parent = parent_of(&file).to_owned();
         let staging = in_background(move || files::staging(&parent)).await?;
         let folder = staging.path().to_owned();
         self.copy_database(&folder).await?;

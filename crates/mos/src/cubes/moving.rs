@@ -116,7 +116,7 @@ impl Mos {
         let handle = self.target_to_read(user, cube).await?;
         mos_cube::check_free(file)?;
         // On the disk of the file, which has room for it.
-        let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let parent = mos_cube::parent_of(file);
         let folder = std::fs::create_dir_all(parent)
             .and_then(|()| tempfile::Builder::new().prefix(".mos-export-").tempdir_in(parent))
             .map_err(|error| MemoryError::File {
