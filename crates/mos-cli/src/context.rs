@@ -71,8 +71,9 @@ impl Context {
                 return Ok((mos, cube));
             }
         }
-        let store = StoreConfig::Memory(Box::new(MemoryStore {}));
-        let mos = self.open_with(without_servers(&self.settings, store)).await?;
+        let settings =
+            Settings { store: StoreConfig::Memory(Box::new(MemoryStore {})), ..without_servers(&self.settings) };
+        let mos = self.open_with(settings).await?;
         mos.ensure_user(&self.user).await?;
         let cube = match &self.cube {
             Some(cube) => {
@@ -124,12 +125,12 @@ impl Context {
     }
 }
 
-/// The settings with a store of this machine: no server that an installation uses is asked, and nothing is done in the
+/// The settings with everything on this machine: no server that an installation uses is asked, and nothing is done in the
 /// background.
-pub(crate) fn without_servers(settings: &Settings, store: StoreConfig) -> Settings {
+pub(crate) fn without_servers(settings: &Settings) -> Settings {
     let defaults = Settings::default();
     Settings {
-        store,
+        store: defaults.store,
         vectors: defaults.vectors,
         user_manager: defaults.user_manager,
         queue: None,

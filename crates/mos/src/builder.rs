@@ -2,7 +2,7 @@
 
 mod models;
 mod ranking;
-mod stores;
+pub(crate) mod stores;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,8 +35,7 @@ use crate::usage::UsageMeter;
 use models::{lazy_chat_model, lazy_embedder};
 use ranking::recall_options;
 
-pub use stores::database_path;
-pub(crate) use stores::{Stores, neo4j_options, open_stores, redis_options, redis_place};
+pub(crate) use stores::{Stores, database_path, neo4j_options, open_stores, redis_options, redis_place};
 
 /// Builds a [`Mos`] from settings, with parts of your own where you give them.
 ///

@@ -58,7 +58,8 @@ mod usage;
 mod view;
 
 pub use activation::{ActivationBackend, ActivationParts, KvCaches, ServerPrompts};
-pub use builder::{MosBuilder, database_path};
+pub use builder::MosBuilder;
+pub use builder::stores::database_path;
 pub use byte_search::{Holding, files_holding};
 pub use cubes::{Exported, GitSource, HubSource, Imported, RegisterOptions};
 pub use doctor::{Finding, Report};

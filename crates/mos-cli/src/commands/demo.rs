@@ -91,7 +91,7 @@ async fn open(context: &Context, folder: &Path) -> anyhow::Result<Mos> {
 
 /// The settings with everything in the folder: a demonstration writes to no server that an installation uses.
 fn of_its_own(settings: &Settings) -> Settings {
-    without_servers(settings, Settings::default().store)
+    without_servers(settings)
 }
 
 async fn remember(mos: &Mos) -> anyhow::Result<()> {
