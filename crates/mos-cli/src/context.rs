@@ -71,8 +71,11 @@ impl Context {
                 return Ok((mos, cube));
             }
         }
-        let settings =
-            Settings { store: StoreConfig::Memory(Box::new(MemoryStore {})), ..without_servers(&self.settings) };
+        let settings = Settings {
+            // Nothing of the look is kept.
+            store: StoreConfig::Memory(Box::new(MemoryStore {})),
+            ..without_servers(&self.settings)
+        };
         let mos = self.open_with(settings).await?;
         mos.ensure_user(&self.user).await?;
         let cube = match &self.cube {
