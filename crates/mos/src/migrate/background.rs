@@ -4,7 +4,7 @@
 //! were brought are known by their ids, and what is there is compared with what was read. A source that is worked on goes on
 //! changing; what came is then as it was read last.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use futures::future::try_join_all;
 use mos_core::{
@@ -197,10 +197,7 @@ impl<'a> Moving<'a> {
         tell.part("jobs");
         self.copy_jobs(&mut added, tell).await?;
         self.copy_documents(&mut added, Expected::Absent).await?;
-        let (Some(_), Some(target)) = (self.source.state, self.target.state) else { return Ok(added) };
-        let known: HashSet<String> = all_logs(target, &self.scope).await?.into_iter().map(|log| log.name).collect();
-        // A log that was shortened meanwhile has come in part, and what it had then is gone from both sides.
-        self.copy_logs(&mut added, |log| !known.contains(&log.name)).await?;
+        self.add_logs(&mut added).await?;
         Ok(added)
     }
 
@@ -238,7 +235,7 @@ impl<'a> Moving<'a> {
         self.copy_jobs(&mut sent, tell).await?;
         tell.part("documents");
         self.copy_documents(&mut sent, Expected::Anything).await?;
-        let is_whole = self.copy_logs(&mut sent, |_| true).await?;
+        let is_whole = self.copy_logs(&mut sent).await?;
         Ok(is_whole.then_some(sent))
     }
 
@@ -303,27 +300,65 @@ impl<'a> Moving<'a> {
         }
     }
 
-    /// Copies the logs that are wanted; returns whether they have come whole.
-    async fn copy_logs(&self, sent: &mut Background, is_wanted: impl Fn(&ArchivedLog) -> bool) -> Result<bool> {
+    /// Copies all logs; returns whether they have come whole.
+    async fn copy_logs(&self, sent: &mut Background) -> Result<bool> {
         let (Some(source), Some(target)) = (self.source.state, self.target.state) else { return Ok(true) };
         let mut is_whole = true;
         for log in all_logs(source, &self.scope).await? {
-            if is_wanted(&log) {
-                is_whole &= self.copy_log(source, target, &log, &mut sent.entries).await?;
-            }
+            is_whole &= self.copy_log(source, target, &log, None, &mut sent.entries).await?;
         }
         Ok(is_whole)
     }
 
-    /// Copies a log with the numbers of its entries; returns whether none was dropped while it was read.
+    /// Copies logs that the target does not know, and goes on with those that an interrupted call has begun.
+    async fn add_logs(&self, added: &mut Background) -> Result<()> {
+        let (Some(source), Some(target)) = (self.source.state, self.target.state) else { return Ok(()) };
+        let known: HashMap<String, u64> =
+            all_logs(target, &self.scope).await?.into_iter().map(|log| (log.name, log.last)).collect();
+        for log in all_logs(source, &self.scope).await? {
+            let reached = match known.get(&log.name) {
+                None => None,
+                Some(last) if *last >= log.last => continue,
+                // Begun, and nothing came.
+                Some(_) if target.entries(&self.scope, &log.name, 0, 1).await?.is_empty() => None,
+                Some(last) if self.is_beginning(source, target, &log.name).await? => Some(*last),
+                // What is there is in use, and its own.
+                Some(_) => continue,
+            };
+            // A log that was shortened meanwhile comes in part, and what it had then is gone from both sides.
+            self.copy_log(source, target, &log, reached, &mut added.entries).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether the entries that the target has of a log are those of the source, as far as this one still has them: so an
+    /// interrupted call leaves it, and nobody has added others since.
+    async fn is_beginning(&self, source: &dyn StateArchive, target: &dyn StateArchive, log: &str) -> Result<bool> {
+        let kept = source.entries(&self.scope, log, 0, 1).await?;
+        let Some(mut after) = kept.first().map(|entry| entry.sequence.saturating_sub(1)) else { return Ok(false) };
+        let mut has_common = false;
+        loop {
+            let there = target.entries(&self.scope, log, after, ENTRIES).await?;
+            let (Some(first), Some(last)) = (there.first(), there.last()) else { return Ok(has_common) };
+            let before_first = first.sequence.saturating_sub(1);
+            if source.entries(&self.scope, log, before_first, there.len()).await? != there {
+                return Ok(false);
+            }
+            (after, has_common) = (last.sequence, true);
+        }
+    }
+
+    /// Copies a log with the numbers of its entries: anew, or those after the one that was reached. Returns whether none was
+    /// dropped while it was read.
     async fn copy_log(
         &self,
         source: &dyn StateArchive,
         target: &dyn StateArchive,
         log: &ArchivedLog,
+        reached: Option<u64>,
         sent: &mut Part,
     ) -> Result<bool> {
-        let mut last: Option<u64> = None;
+        let mut last = reached;
         loop {
             let entries = source.entries(&self.scope, &log.name, last.unwrap_or_default(), ENTRIES).await?;
             let Some(first) = entries.first().map(|entry| entry.sequence) else { break };

@@ -596,6 +596,41 @@ async fn jobs_and_what_the_scheduler_noted_come_along() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn logs_that_were_only_begun_in_a_cube_in_use_are_finished_and_others_stay() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fill(here.path(), &Names::new(""), 5).await;
+    let (from, to) = (folder(here.path()).await, folder(there.path()).await);
+    run(&from, &to).await.unwrap();
+    let (source, target) = (sqlite(here.path()), sqlite(there.path()));
+    let (source, target): (&dyn StateStore, &dyn StateStore) = (&*source, &*target);
+    let scope = Scope::of(&CubeId::new("notes"));
+    let entries: Vec<Value> = (1..=40).map(|number| json!({"event": number})).collect();
+    let archive = target.state_archive().unwrap();
+    for log in ["begun", "half", "own"] {
+        source.append(&scope, log, &entries, 30).await.unwrap();
+    }
+    // As an interrupted call leaves them: without entries, and with one page of them.
+    archive.begin_log(&scope, "begun", 10).await.unwrap();
+    archive.begin_log(&scope, "half", 10).await.unwrap();
+    target.append(&scope, "half", &entries[10..26], usize::MAX).await.unwrap();
+    let own: Vec<Value> = (1..=12).map(|number| json!({"own": number})).collect();
+    target.append(&scope, "own", &own, usize::MAX).await.unwrap();
+    let report = run(&from, &to).await.unwrap();
+    let notes = report.cubes.iter().find(|cube| cube.cube.as_str() == "notes").unwrap();
+    assert_eq!((notes.outcome, notes.background.entries.count), (Outcome::SameAlready, 31 + 15));
+    for log in ["begun", "half"] {
+        let (here, there) =
+            (source.entries(&scope, log, 0, 100).await.unwrap(), target.entries(&scope, log, 0, 100).await.unwrap());
+        assert_eq!((here.len(), &here), (30, &there), "{log}");
+    }
+    let kept: Vec<Value> =
+        target.entries(&scope, "own", 0, 100).await.unwrap().into_iter().map(|entry| entry.value).collect();
+    assert_eq!(kept, own, "what is in use stays as it is");
+    let again = run(&from, &to).await.unwrap();
+    assert!(again.cubes.iter().all(|cube| cube.background.entries.count == 0), "nothing comes twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn jobs_that_were_on_their_way_come_once() {
     let here = tempfile::tempdir().unwrap();
     fill(here.path(), &Names::new(""), 5).await;
