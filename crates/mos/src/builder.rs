@@ -35,7 +35,7 @@ use crate::usage::UsageMeter;
 use models::{lazy_chat_model, lazy_embedder};
 use ranking::recall_options;
 
-pub(crate) use stores::{Stores, database_path, neo4j_options, open_stores, redis_options, redis_place};
+pub(crate) use stores::{LeftJobs, Stores, database_path, neo4j_options, open_stores, redis_options, redis_place};
 
 /// Builds a [`Mos`] from settings, with parts of your own where you give them.
 ///
@@ -263,7 +263,7 @@ impl MosBuilder {
         let handles = self.starts_scheduler && !scheduling::options::only_sends(&self.settings);
         let database = database_path(&self.settings, self.data_dir.as_deref())?;
         let data_dir = self.data_dir.map_or_else(|| folders::data_dir(&self.settings), Ok)?;
-        let stores = open_stores(&self.settings, database, Arc::clone(&self.clock)).await?;
+        let stores = open_stores(&self.settings, database, Arc::clone(&self.clock), LeftJobs::Brought).await?;
         let apart = match self.users {
             Some(users) => Some(users),
             None => {

@@ -29,14 +29,21 @@ pub(super) async fn restore(context: &Context, file: &Path) -> anyhow::Result<()
 
 fn told(made: &BackedUp) -> String {
     let database = &made.database;
-    format!(
+    let mut text = format!(
         "{}\t{} bytes, read back and sound: {} users, {} cubes, {} memories",
         made.file.display(),
         made.bytes,
         database.n_users,
         database.n_cubes,
         database.n_memories
-    )
+    );
+    if made.n_jobs_left > 0 {
+        text.push_str(&format!(
+            "\n{} jobs are not in it: they wait to get into a queue that is full, and stay there; make another backup when it is not",
+            made.n_jobs_left
+        ));
+    }
+    text
 }
 
 fn told_of_restored(restored: &Restored) -> String {

@@ -40,6 +40,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use mos_core::{
     ArchiveBatch, ArchivedMemory, ArchivedReceipt, Change, Clock, Direction, Edge, EmbeddingSpace, Filter, GraphPage,
     GraphStore, GroupCount, JobQueue, MemoryId, MemoryItem, Page, Paging, PastVersion, Receipt, RecordArchive,
@@ -73,6 +74,7 @@ pub struct Neo4jStore {
     adopted: Mutex<HashSet<String>>,
     /// Where jobs go; without one they are refused.
     outbox: Option<Arc<Outbox>>,
+    opened_at: Timestamp,
 }
 
 impl std::fmt::Debug for Neo4jStore {
@@ -111,6 +113,19 @@ impl Neo4jStore {
         Ok(store)
     }
 
+    /// As [`Neo4jStore::open_with_queue`], but what others left on its way to the queue stays there: only jobs of this one's
+    /// own writes, and those of their cubes, are brought. For whoever reads what another program works on.
+    ///
+    /// # Errors
+    /// As [`Neo4jStore::open`].
+    pub async fn open_beside_queue(
+        options: Neo4jOptions,
+        clock: Arc<dyn Clock>,
+        queue: Arc<dyn JobQueue>,
+    ) -> Result<Arc<Self>, StoreError> {
+        Ok(Arc::new(Self::connect(options, clock, Some(Arc::new(Outbox::new(queue)))).await?))
+    }
+
     /// Returns the same record without its queue: what becomes of cubes is not told to the queue, whose jobs may be those of
     /// another record, and writes with jobs are refused.
     pub fn without_queue(&self) -> Arc<Self> {
@@ -121,6 +136,7 @@ impl Neo4jStore {
             analyzer: Arc::clone(&self.analyzer),
             adopted: Mutex::default(),
             outbox: None,
+            opened_at: self.opened_at,
         })
     }
 
@@ -132,7 +148,8 @@ impl Neo4jStore {
         // Boxed: the states of the driver lie deep in one another, and would in every future that holds this one.
         let connection = Arc::new(Box::pin(schema::open(&options)).await?);
         let analyzer = Arc::new(TextAnalyzer::new());
-        Ok(Self { connection, options, clock, analyzer, adopted: Mutex::default(), outbox })
+        let opened_at = clock.now();
+        Ok(Self { connection, options, clock, analyzer, adopted: Mutex::default(), outbox, opened_at })
     }
 
     /// The mark of a scope's nodes.

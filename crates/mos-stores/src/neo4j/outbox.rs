@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mos_core::{CubeId, JobId, JobQueue, NewJob, Scope, StoreError};
+use mos_core::{ArchivedJob, CubeId, Job, JobId, JobPlace, JobQueue, NewJob, Scope, StoreError};
 use neo4rs::BoltType;
 use serde::Deserialize;
 use tokio::sync::Notify;
@@ -86,6 +86,17 @@ impl JobRow {
     }
 }
 
+/// Drops the last ones when there are too many bytes. The first one stays.
+fn bound_bytes(rows: &mut Vec<JobRow>) {
+    let mut n_bytes = 0;
+    let mut fits = |row: &JobRow| {
+        n_bytes += row.payload.len();
+        n_bytes <= MAX_BYTES
+    };
+    let n_jobs = rows.iter().take_while(|row| fits(row)).count().max(1);
+    rows.truncate(n_jobs);
+}
+
 /// Writes jobs in the transaction of a batch.
 pub(super) async fn write(
     writing: &mut Writing<'_>,
@@ -140,15 +151,9 @@ impl Work for Deliver {
     async fn run(&self, transaction: &mut Transaction) -> Result<usize, Fault> {
         let of_tenant = |text| query(text).param("tenant", self.tenant.as_str());
         transaction.run(of_tenant(statements::HOLD_OUTBOX)).await?;
-        let first = of_tenant(statements::UNDELIVERED).param("limit", integer(MAX_JOBS));
+        let first = of_tenant(statements::UNDELIVERED).param("after", integer(0_u64)).param("limit", integer(MAX_JOBS));
         let mut rows: Vec<JobRow> = transaction.rows(first).await?;
-        let mut n_bytes = 0;
-        let mut fits = |row: &JobRow| {
-            n_bytes += row.payload.len();
-            n_bytes <= MAX_BYTES
-        };
-        let n_jobs = rows.iter().take_while(|row| fits(row)).count().max(1);
-        rows.truncate(n_jobs);
+        bound_bytes(&mut rows);
         let Some(last) = rows.last().map(|row| row.number) else { return Ok(0) };
         let n_jobs = rows.len();
         let jobs = rows.into_iter().map(JobRow::job).collect::<Result<Vec<_>, _>>()?;
@@ -206,6 +211,60 @@ impl Neo4jStore {
         }
         outbox.is_behind.store(failure.is_some(), Ordering::Relaxed);
         failure.map_or(Ok(n_delivered), Err)
+    }
+
+    /// Returns jobs of a cube that are on their way to the queue and come after `after` (from the first one with `None`), in the
+    /// order in which they were written; none when there are no more. They stay there. When they were written is not known:
+    /// they count as pushed when the store was opened.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read.
+    pub async fn jobs_on_their_way(
+        &self,
+        scope: &Scope,
+        after: Option<JobPlace>,
+    ) -> Result<Vec<ArchivedJob>, StoreError> {
+        let after = match after {
+            None => 0,
+            Some(JobPlace::Open(number)) => number,
+            Some(JobPlace::Dead(..)) => return Ok(Vec::new()),
+        };
+        let statement = query(statements::UNDELIVERED)
+            .param("tenant", self.tenant(scope))
+            .param("after", integer(after))
+            .param("limit", integer(MAX_JOBS));
+        let mut rows: Vec<JobRow> = self.connection.read(statement).await?;
+        bound_bytes(&mut rows);
+        let now = self.clock.now();
+        let archived = |row: JobRow| {
+            let place = JobPlace::Open(row.number);
+            let NewJob { id, kind, payload, group, priority, not_before, max_attempts } = row.job()?;
+            let (scope, pushed_at) = (scope.clone(), self.opened_at);
+            let job = Job {
+                scope,
+                id,
+                kind,
+                payload,
+                group,
+                priority,
+                attempt: 0,
+                max_attempts,
+                pushed_at,
+                last_error: None,
+            };
+            Ok::<_, StoreError>(ArchivedJob { place, job, not_before: not_before.filter(|at| *at > now), death: None })
+        };
+        rows.into_iter().map(archived).collect()
+    }
+
+    /// Returns how many jobs of a cube are on their way to the queue.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read.
+    pub async fn n_jobs_on_their_way(&self, scope: &Scope) -> Result<usize, StoreError> {
+        let statement = query(statements::COUNT_JOBS).param("tenant", self.tenant(scope));
+        let rows: Vec<CountRow> = self.connection.read(statement).await?;
+        Ok(rows.first().map_or(0, |row| usize::try_from(row.count).unwrap_or(usize::MAX)))
     }
 
     /// Returns the cubes whose jobs are on their way.

@@ -271,7 +271,7 @@ statements! {
     COUNT_JOBS = "MATCH (j:MosJob) WHERE j.tenant = $tenant AND j.number > 0 RETURN count(j) AS count";
     /// Of several that bring jobs of one cube to the queue the others wait here until the first is through.
     HOLD_OUTBOX = "MATCH (o:MosOutbox {tenant: $tenant}) SET o.n_held = coalesce(o.n_held, 0) + 1";
-    UNDELIVERED = "MATCH (j:MosJob) WHERE j.tenant = $tenant AND j.number > 0 WITH j ORDER BY j.number LIMIT $limit
+    UNDELIVERED = "MATCH (j:MosJob) WHERE j.tenant = $tenant AND j.number > $after WITH j ORDER BY j.number LIMIT $limit
          RETURN j.number AS number, j.id AS id, j.kind AS kind, j.payload AS payload, j.in_group AS group,
                 j.priority AS priority, j.not_before_ms AS not_before_ms, j.max_attempts AS max_attempts";
     DELIVERED = "MATCH (j:MosJob) WHERE j.tenant = $tenant AND j.number > 0 AND j.number <= $number DELETE j";

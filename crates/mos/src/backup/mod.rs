@@ -75,6 +75,8 @@ pub struct BackedUp {
     pub n_files: usize,
     /// What the database in it holds.
     pub database: DatabaseContents,
+    /// Jobs that were on their way to a queue and found no room in the backup: they stay where they are.
+    pub n_jobs_left: usize,
 }
 
 /// What a database holds, in numbers that are the same wherever it is.
@@ -125,7 +127,7 @@ impl Mos {
         let parent = parent_of(&file).to_owned();
         let staging = in_background(move || files::staging(&parent)).await?;
         let folder = staging.path().to_owned();
-        self.copy_database(&folder).await?;
+        let n_jobs_left = self.copy_database(&folder).await?;
         let database = describe(&folder.join(DATABASE)).await?;
         let about = About { kind: KIND.to_owned(), from: self.parts.store_name.clone(), database };
         let value = json!(about);
@@ -141,7 +143,7 @@ impl Mos {
         })
         .await?;
         drop(staging);
-        Ok(BackedUp { file, bytes, n_files, database: about.database })
+        Ok(BackedUp { file, bytes, n_files, database: about.database, n_jobs_left })
     }
 
     fn backup_file(&self, to: &Path) -> PathBuf {
@@ -152,19 +154,20 @@ impl Mos {
         to.join(format!("mos-{}.tar", time.replace(':', "")))
     }
 
-    /// Puts all users, cubes, memories, jobs and documents into a new database in the folder.
-    async fn copy_database(&self, folder: &Path) -> Result<()> {
+    /// Puts all users, cubes, memories, jobs and documents into a new database in the folder. Returns how many jobs it has no
+    /// room for.
+    async fn copy_database(&self, folder: &Path) -> Result<usize> {
         if let Some(store) = self.parts.sqlite.as_ref().filter(|_| !self.parts.has_users_apart) {
             store.copy_to(&folder.join(DATABASE)).await?;
-            return Ok(());
+            return Ok(0);
         }
         // A folder wins over the path of the settings, but its database has one name; another is found by the settings alone.
         let database = self.parts.sqlite.as_ref().map(|store| store.path());
         let own_folder = database.filter(|path| path.ends_with(DATABASE)).and_then(Path::parent);
         let from = Endpoint::open(&self.parts.settings, own_folder, Missing::Refuse).await?;
         let to = Endpoint::open(&Settings::default(), Some(folder), Missing::Make).await?;
-        migrate(&from, &to, &MigrateOptions::default(), |_| ()).await?;
-        Ok(())
+        let moved = migrate(&from, &to, &MigrateOptions::default(), |_| ()).await?;
+        Ok(moved.cubes.iter().map(|cube| cube.n_jobs_left).sum())
     }
 }
 

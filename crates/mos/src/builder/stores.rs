@@ -50,7 +50,21 @@ pub(crate) struct Stores {
     pub(crate) neo4j: Option<Arc<Neo4jStore>>,
 }
 
-pub(crate) async fn open_stores(settings: &Settings, path: PathBuf, clock: Arc<dyn Clock>) -> Result<Stores> {
+/// What becomes of jobs that a record on a server keeps until its queue has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LeftJobs {
+    /// They are brought to the queue, whoever left them.
+    Brought,
+    /// They stay: another program may work with them.
+    Stay,
+}
+
+pub(crate) async fn open_stores(
+    settings: &Settings,
+    path: PathBuf,
+    clock: Arc<dyn Clock>,
+    left_jobs: LeftJobs,
+) -> Result<Stores> {
     match &settings.store {
         StoreConfig::Memory(_) => {
             let store = InMemoryStore::new(clock);
@@ -59,8 +73,8 @@ pub(crate) async fn open_stores(settings: &Settings, path: PathBuf, clock: Arc<d
             let state = Some(store.clone() as Arc<dyn StateStore>);
             Ok(Stores { name, record, lifecycle, users: Some(store), sqlite: None, queue, state, neo4j: None })
         }
-        StoreConfig::Neo4j(config) => open_neo4j(config, settings, clock).await,
-        StoreConfig::Neo4jCommunity(config) => open_neo4j(&config.neo4j, settings, clock).await,
+        StoreConfig::Neo4j(config) => open_neo4j(config, settings, clock, left_jobs).await,
+        StoreConfig::Neo4jCommunity(config) => open_neo4j(&config.neo4j, settings, clock, left_jobs).await,
         StoreConfig::Sqlite(_) => {
             let opened = tokio::task::spawn_blocking(move || {
                 create_folder(&path)?;
@@ -77,11 +91,18 @@ pub(crate) async fn open_stores(settings: &Settings, path: PathBuf, clock: Arc<d
     }
 }
 
-async fn open_neo4j(config: &Neo4jStoreConfig, settings: &Settings, clock: Arc<dyn Clock>) -> Result<Stores> {
+async fn open_neo4j(
+    config: &Neo4jStoreConfig,
+    settings: &Settings,
+    clock: Arc<dyn Clock>,
+    left_jobs: LeftJobs,
+) -> Result<Stores> {
     let QueueBeside { queue, kept } = queue_beside(settings, &clock).await?;
-    let store = match &queue {
-        Some(queue) => Neo4jStore::open_with_queue(neo4j_options(config), clock, Arc::clone(queue)).await?,
-        None => Neo4jStore::open(neo4j_options(config), clock).await?,
+    let options = neo4j_options(config);
+    let store = match (&queue, left_jobs) {
+        (Some(queue), LeftJobs::Brought) => Neo4jStore::open_with_queue(options, clock, Arc::clone(queue)).await?,
+        (Some(queue), LeftJobs::Stay) => Neo4jStore::open_beside_queue(options, clock, Arc::clone(queue)).await?,
+        (None, _) => Neo4jStore::open(options, clock).await?,
     };
     let database = config.db_name.as_ref().map_or(String::new(), |name| format!(", database {name}"));
     let name = format!("Neo4j at {}{database}", config.uri);

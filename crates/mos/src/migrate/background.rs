@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::digest::{Part, tell_apart};
 use super::endpoint::Endpoint;
+use super::outbox::OnTheWay;
 use super::pages::PAGE;
 use super::{MigrateOptions, Tell};
 use crate::error::{Error, Result};
@@ -62,7 +63,7 @@ impl Background {
         ])
     }
 
-    fn add_job(&mut self, archived: &ArchivedJob) {
+    pub(super) fn add_job(&mut self, archived: &ArchivedJob) {
         let ArchivedJob { job, not_before, death, .. } = archived;
         let not_before_ms = not_before.map(|at| at.as_millisecond());
         // Not every queue tells an empty text from none.
@@ -109,7 +110,16 @@ pub(super) struct Moving<'a> {
     to: &'a Endpoint,
     source: Places<'a>,
     target: Places<'a>,
+    on_the_way: Option<OnTheWay<'a>>,
     scope: Scope,
+}
+
+/// What came.
+#[derive(Debug, Default)]
+pub(super) struct Brought {
+    pub(super) background: Background,
+    /// Jobs that the target's queue had no room for, and that stay in the source.
+    pub(super) n_jobs_left: usize,
 }
 
 impl<'a> Moving<'a> {
@@ -126,7 +136,7 @@ impl<'a> Moving<'a> {
         if source.state.is_none() || target.state.is_none() {
             (source.state, target.state) = (None, None);
         }
-        Self { from, to, source, target, scope }
+        Self { from, to, source, target, on_the_way: OnTheWay::new(from, to, options.leave_jobs), scope }
     }
 
     /// Returns what the source holds of it.
@@ -134,10 +144,13 @@ impl<'a> Moving<'a> {
     /// # Errors
     /// [`StoreError`] when it cannot be read.
     pub(super) async fn look(&self, tell: &mut Tell<'_>) -> Result<Background> {
-        if self.from.shares_queue(self.to) {
-            return Ok(Background::default());
+        let shared = Places { queue: None, state: None };
+        let places = if self.from.shares_queue(self.to) { shared } else { self.source };
+        let mut found = contents(places, &self.scope, tell).await?;
+        if let Some(on_the_way) = &self.on_the_way {
+            on_the_way.tell(&self.scope, &mut found).await?;
         }
-        Ok(contents(self.source, &self.scope, tell).await?)
+        Ok(found)
     }
 
     /// Returns how many documents and entries of logs the target has no place for.
@@ -157,22 +170,22 @@ impl<'a> Moving<'a> {
     ///
     /// # Errors
     /// [`Error::Invalid`] when what has come does not stay as it came; errors of the stores.
-    pub(super) async fn bring(&self, tell: &mut Tell<'_>) -> Result<Background> {
+    pub(super) async fn bring(&self, tell: &mut Tell<'_>) -> Result<Brought> {
         if self.is_one_place().await? {
-            return Ok(Background::default());
+            return self.bring_what_is_on_its_way(Background::default()).await;
         }
         let mut differences = Vec::new();
         for round in 1..=MAX_ROUNDS {
             tell.part("jobs");
             self.empty().await?;
-            let Some(sent) = self.copy(tell).await? else { continue };
+            let Some(Brought { background: sent, n_jobs_left }) = self.copy(tell).await? else { continue };
             tell.part("comparing jobs");
             let there = contents(self.target, &self.scope, tell).await?;
             differences = sent.differences(&there);
             // A source that is worked on has something else by now, however often it is read.
-            let is_last = round == MAX_ROUNDS;
-            if differences.is_empty() && (is_last || contents(self.source, &self.scope, tell).await? == sent) {
-                return Ok(there);
+            let is_last = round == MAX_ROUNDS || n_jobs_left > 0;
+            if differences.is_empty() && (is_last || self.look(tell).await? == sent) {
+                return Ok(Brought { background: there, n_jobs_left });
             }
         }
         Err(Error::Invalid(format!(
@@ -189,16 +202,24 @@ impl<'a> Moving<'a> {
     ///
     /// # Errors
     /// Errors of the stores.
-    pub(super) async fn add_missing(&self, tell: &mut Tell<'_>) -> Result<Background> {
+    pub(super) async fn add_missing(&self, tell: &mut Tell<'_>) -> Result<Brought> {
         let mut added = Background::default();
-        if self.is_one_place().await? {
-            return Ok(added);
+        if !self.is_one_place().await? {
+            tell.part("jobs");
+            self.copy_jobs(&mut added, tell).await?;
+            self.copy_documents(&mut added, Expected::Absent).await?;
+            self.add_logs(&mut added).await?;
         }
-        tell.part("jobs");
-        self.copy_jobs(&mut added, tell).await?;
-        self.copy_documents(&mut added, Expected::Absent).await?;
-        self.add_logs(&mut added).await?;
-        Ok(added)
+        self.bring_what_is_on_its_way(added).await
+    }
+
+    /// Copies jobs that the source's queue has not got yet: to one queue of both sides, too.
+    async fn bring_what_is_on_its_way(&self, mut background: Background) -> Result<Brought> {
+        let n_jobs_left = match &self.on_the_way {
+            Some(on_the_way) => on_the_way.copy(&self.scope, &mut background).await?,
+            None => 0,
+        };
+        Ok(Brought { background, n_jobs_left })
     }
 
     /// Whether both sides keep it in one place, perhaps under two names: then it is there already.
@@ -230,13 +251,14 @@ impl<'a> Moving<'a> {
     }
 
     /// Copies everything; returns what has come, or nothing when a log was shortened meanwhile.
-    async fn copy(&self, tell: &mut Tell<'_>) -> Result<Option<Background>> {
+    async fn copy(&self, tell: &mut Tell<'_>) -> Result<Option<Brought>> {
         let mut sent = Background::default();
         self.copy_jobs(&mut sent, tell).await?;
         tell.part("documents");
         self.copy_documents(&mut sent, Expected::Anything).await?;
         let is_whole = self.copy_logs(&mut sent).await?;
-        Ok(is_whole.then_some(sent))
+        let brought = self.bring_what_is_on_its_way(sent).await?;
+        Ok(is_whole.then_some(brought))
     }
 
     async fn copy_jobs(&self, sent: &mut Background, tell: &mut Tell<'_>) -> Result<()> {

@@ -9,13 +9,10 @@ use mos_core::{JobQueue, RecordArchive, RecordStore, ScopeLifecycle, StateStore,
 use mos_stores::{InMemoryStore, QdrantOptions};
 
 use super::arriving::Arriving;
-use crate::builder::{Stores, database_path, open_stores, redis_place};
+use super::outbox::Outbox;
+use crate::builder::{LeftJobs, Stores, database_path, open_stores, redis_place};
 use crate::error::{Error, Result};
 use crate::factories::{Factories, UserStoreParts, vectors};
-
-/// How often it is looked for jobs that are on their way: each look serves many cubes, and programs that go on working always
-/// have some.
-const MAX_DELIVERIES: usize = 100;
 
 /// What to do about a data folder without a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +37,9 @@ pub struct Endpoint {
     pub(super) queue: Option<Arc<dyn JobQueue>>,
     /// Documents and logs; beside the queue.
     pub(super) state: Option<Arc<dyn StateStore>>,
+    /// Jobs that the record keeps until the queue has them. They are read there and stay: programs that work with the record
+    /// bring them to their queue.
+    pub(super) outbox: Option<Arc<dyn Outbox>>,
     /// The server of the queue, when there is one, for people. Two endpoints of one name have the same queue.
     pub(super) queue_place: Option<String>,
     /// Whether jobs that are brought here are there when the program has ended.
@@ -73,6 +73,7 @@ impl Endpoint {
                     users: store.clone(),
                     queue: Some(store.clone()),
                     state: Some(store),
+                    outbox: None,
                     queue_place: None,
                     keeps_jobs: true,
                     qdrant: None,
@@ -88,15 +89,8 @@ impl Endpoint {
             _ => {}
         }
         let Stores { name, record, lifecycle, users, queue, state, neo4j, .. } =
-            open_stores(settings, path.clone(), clock.clone()).await?;
-        if let Some(neo4j) = &neo4j {
-            // Jobs that are on their way to the queue move with the others.
-            for _ in 0..MAX_DELIVERIES {
-                if neo4j.deliver_jobs().await? == 0 {
-                    break;
-                }
-            }
-        }
+            open_stores(settings, path.clone(), clock.clone(), LeftJobs::Stay).await?;
+        let outbox = neo4j.clone().map(|store| store as Arc<dyn Outbox>);
         let (queue_place, forgets_jobs) = match &settings.store {
             StoreConfig::Sqlite(_) => (None, false),
             _ => (redis_place(settings)?, matches!(settings.queue, Some(QueueConfig::Memory(_)))),
@@ -127,7 +121,7 @@ impl Endpoint {
             }
         };
         let qdrant = vectors::server(settings)?;
-        Ok(Self { name, users_name, record, users, queue, state, queue_place, keeps_jobs, qdrant })
+        Ok(Self { name, users_name, record, users, queue, state, outbox, queue_place, keeps_jobs, qdrant })
     }
 
     /// Where the record is, for people.

@@ -16,6 +16,7 @@ mod background;
 mod digest;
 mod endpoint;
 mod keys;
+mod outbox;
 mod pages;
 mod plan;
 
@@ -30,7 +31,7 @@ pub use digest::{Contents, Part};
 pub use endpoint::{Endpoint, Missing};
 
 use crate::error::{Error, Result};
-use background::Moving;
+use background::{Brought, Moving};
 use digest::contents;
 use pages::{Copying, Mark};
 use plan::{Plan, Standing};
@@ -109,10 +110,10 @@ pub struct MovedCube {
     pub outcome: Outcome,
     /// What it holds; of a cube that would be moved what the source holds.
     pub contents: Contents,
-    /// What waits to be done for it, and what the scheduler has noted of it: what has come, or would be moved; nothing when both sides
-    /// have one queue. Of a cube that was there already, what had been missing.
+    /// What waits to be done for it, and what the scheduler has noted of it: what has come, or would be moved; when both sides
+    /// have one queue, only jobs that it had not got yet. Of a cube that was there already, what had been missing.
     pub background: Background,
-    /// Jobs that were left behind, because that was asked for or the target keeps none.
+    /// Jobs that were left behind, because that was asked for, the target keeps none, or its queue is full.
     pub n_jobs_left: usize,
     /// Documents and entries of logs that were left behind, because the target has no queue to keep them beside.
     pub n_documents_left: u64,
@@ -179,11 +180,10 @@ pub async fn migrate(
     let n_cubes = plan.cubes.len();
     for (number, planned) in (1..).zip(plan.cubes) {
         tell.cube(&planned.cube.cube_id, number, n_cubes);
-        let n_jobs_left = planned.n_jobs;
         let moving = Moving::new(from, to, Scope::of(&planned.cube.cube_id), options);
         let n_documents_left = moving.n_documents_left(&mut tell).await?;
-        let (outcome, contents, background) = match planned.standing {
-            Standing::Same(contents) if options.dry_run => (Outcome::SameAlready, contents, Background::default()),
+        let (outcome, contents, brought) = match planned.standing {
+            Standing::Same(contents) if options.dry_run => (Outcome::SameAlready, contents, Brought::default()),
             Standing::Same(contents) => {
                 let added = moving.add_missing(&mut tell).await?;
                 finish(users, to, &planned.cube, &planned.shares).await?;
@@ -194,7 +194,8 @@ pub async fn migrate(
                 let scope = Scope::of(&planned.cube.cube_id);
                 let outcome = if standing == Standing::Absent { Outcome::ToMove } else { Outcome::ToGoOn };
                 let contents = contents(source, &scope, &mut tell).await?;
-                (outcome, contents, moving.look(&mut tell).await?)
+                let background = moving.look(&mut tell).await?;
+                (outcome, contents, Brought { background, n_jobs_left: 0 })
             }
             standing => {
                 let mark = match standing {
@@ -206,14 +207,16 @@ pub async fn migrate(
                 let users_of_target = to.users.as_ref();
                 let copying = Copying { source, target, users: users_of_target, cube, scope, mark };
                 let contents = move_cube(copying, &mut tell).await?;
-                let background = moving.bring(&mut tell).await?;
+                let brought = moving.bring(&mut tell).await?;
                 finish(users, to, &planned.cube, &planned.shares).await?;
-                (Outcome::Moved, contents, background)
+                (Outcome::Moved, contents, brought)
             }
         };
         let scope = Scope::of(&planned.cube.cube_id);
         let n_vectors = if options.dry_run { None } else { bring_vectors(to, &scope, &contents, &mut tell).await? };
         let cube = planned.cube.cube_id;
+        let Brought { background, n_jobs_left: n_found_no_room } = brought;
+        let n_jobs_left = planned.n_jobs + n_found_no_room;
         done.cubes.push(MovedCube { cube, outcome, contents, background, n_jobs_left, n_documents_left, n_vectors });
     }
     if !options.dry_run {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use mos_core::{Access, Cube, CubeId, Filter, Scope, StoreError, User, UserId};
+use mos_core::{Access, Cube, CubeId, Filter, QueueStats, Scope, StoreError, User, UserId};
 
 use super::digest::{Contents, contents};
 use super::endpoint::Endpoint;
@@ -100,12 +100,19 @@ async fn chosen_cubes(from: &Endpoint, options: &MigrateOptions) -> Result<Vec<C
 
 /// Returns how many jobs are left behind.
 async fn check_jobs(from: &Endpoint, to: &Endpoint, cube: &CubeId, options: &MigrateOptions) -> Result<usize> {
-    let Some(queue) = from.queue.as_ref().filter(|_| !from.shares_queue(to)) else { return Ok(0) };
     if to.keeps_jobs && !options.leave_jobs {
         return Ok(0);
     }
-    let stats = queue.stats(&Scope::of(cube)).await?;
-    let n_open = stats.waiting + stats.claimed;
+    let scope = Scope::of(cube);
+    let stats = match from.queue.as_ref().filter(|_| !from.shares_queue(to)) {
+        Some(queue) => queue.stats(&scope).await?,
+        None => QueueStats::default(),
+    };
+    let n_on_the_way = match &from.outbox {
+        Some(outbox) => outbox.count(&scope).await?,
+        None => 0,
+    };
+    let n_open = stats.waiting + stats.claimed + n_on_the_way;
     if n_open > 0 && !options.leave_jobs {
         return Err(Error::Invalid(format!(
             "cube `{cube}` has {n_open} jobs that are not done, and {} keeps none: name a queue in its settings (`queue`, backend \

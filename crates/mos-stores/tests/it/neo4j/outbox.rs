@@ -148,6 +148,29 @@ async fn what_a_killed_program_left_is_brought_by_another_and_given_out_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_only_looks_is_told_of_jobs_on_their_way_and_takes_none() {
+    let Some(server) = Neo4jServer::given() else { return };
+    let ours = scope("c");
+    let full = InMemoryStore::with_queue_limits(
+        Arc::new(SystemClock),
+        QueueLimits { max_jobs_per_tenant: 0, ..QueueLimits::default() },
+    );
+    let working = open(&server, full).await;
+    working.apply(&ours, with_jobs(&["a", "b"])).await.unwrap();
+    let own = InMemoryStore::new(Arc::new(SystemClock));
+    let looking = Neo4jStore::open_beside_queue(server.options(), Arc::new(SystemClock), own.clone()).await.unwrap();
+    assert_eq!(looking.n_jobs_on_their_way(&ours).await.unwrap(), 2);
+    let told = looking.jobs_on_their_way(&ours, None).await.unwrap();
+    assert_eq!(told.iter().map(|one| one.job.id.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(told[0].job.payload, json!({"ids": ["a", "🎈"]}));
+    assert_eq!(looking.jobs_on_their_way(&ours, Some(told[0].place)).await.unwrap(), told[1..]);
+    assert_eq!(looking.jobs_on_their_way(&ours, Some(told[1].place)).await.unwrap(), []);
+    tokio::task::yield_now().await;
+    assert_eq!(own.stats(&ours).await.unwrap().waiting, 0, "nothing is brought");
+    assert_eq!(n_left(&server, &ours).await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn several_programs_bring_every_job_once() {
     let (Some(server), Some(redis_server)) = (Neo4jServer::given(), RedisServer::start(&[])) else { return };
     let (queue, ours) = (redis(&redis_server).await, scope("c"));
