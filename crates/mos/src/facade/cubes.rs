@@ -119,9 +119,11 @@ impl Mos {
     /// Removes a cube with all its memories and their history, and all that its activation memory keeps.
     ///
     /// # Errors
-    /// [`Error::NoAccess`]; [`Error::NotOwner`].
+    /// [`Error::NoAccess`]; [`Error::NotOwner`]; [`Error::Invalid`] for a cube that is on its way here from an installation with
+    /// the same queue.
     pub async fn delete_cube(&self, user: &UserId, cube: &CubeId) -> Result<()> {
         let cube = self.owned_cube(user, cube).await?;
+        crate::migrate::check_deletable(&cube, &self.parts.settings)?;
         self.remove_cube(&cube).await
     }
 

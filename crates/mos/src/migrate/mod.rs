@@ -16,24 +16,27 @@ mod background;
 mod digest;
 mod endpoint;
 mod keys;
+mod mark;
 mod outbox;
 mod pages;
 mod plan;
 
 use std::sync::Arc;
 
-use mos_core::{Access, Cube, CubeId, RecordArchive, RecordStore, Scope, StoreError, UserArchive, UserId, VectorStore};
+use mos_core::{Access, Cube, CubeId, RecordArchive, RecordStore, Scope, UserArchive, UserId, VectorStore};
 use mos_stores::QdrantVectors;
 use serde::Serialize;
 
 pub use background::Background;
 pub use digest::{Contents, Part};
 pub use endpoint::{Endpoint, Missing};
+pub(crate) use mark::{check_deletable, check_whole};
 
 use crate::error::{Error, Result};
 use background::{Brought, Moving};
 use digest::contents;
-use pages::{Copying, Mark};
+use mark::Mark;
+use pages::Copying;
 use plan::{Plan, Standing};
 
 /// How often what was written to the source meanwhile is copied before it is given up.
@@ -151,7 +154,7 @@ pub struct MigrateReport {
 ///
 /// # Errors
 /// [`Error::Invalid`] when both sides share a store, a store cannot be moved, a cube is not known or has jobs waiting and the target
-/// keeps none, or both sides differ in the end; [`StoreError::Conflict`] when the target holds another cube or user of the same id,
+/// keeps none, or both sides differ in the end; [`StoreError::Conflict`](mos_core::StoreError::Conflict) when the target holds another cube or user of the same id,
 /// or a cube is itself on its way; errors of the stores.
 pub async fn migrate(
     from: &Endpoint,
@@ -200,7 +203,11 @@ pub async fn migrate(
             standing => {
                 let mark = match standing {
                     Standing::Begun(mark) => mark,
-                    _ => begin(users, source, &planned.cube, &from.name).await?,
+                    _ => {
+                        let queue = from.queue_place.clone().filter(|_| from.shares_queue(to));
+                        begin(users, source, &planned.cube, Mark { from: from.name.clone(), queue, ..Mark::default() })
+                            .await?
+                    }
                 };
                 let scope = Scope::of(&planned.cube.cube_id);
                 let cube = &planned.cube.cube_id;
@@ -246,9 +253,9 @@ async fn move_users(target: &dyn UserArchive, plan: &Plan) -> Result<()> {
 }
 
 /// Makes the cube in the target, so that nobody can use it yet.
-async fn begin(users: &dyn UserArchive, source: &dyn RecordArchive, cube: &Cube, from: &str) -> Result<Mark> {
+async fn begin(users: &dyn UserArchive, source: &dyn RecordArchive, cube: &Cube, mark: Mark) -> Result<Mark> {
     let position = source.position(&Scope::of(&cube.cube_id)).await?;
-    let mark = Mark { from: from.to_owned(), position, ..Mark::default() };
+    let mark = Mark { position, ..mark };
     let unfinished = Cube { is_registered: false, config: mark.config(), ..cube.clone() };
     users.import_cube(&unfinished).await?;
     Ok(mark)
@@ -276,8 +283,9 @@ async fn move_cube(mut copying: Copying<'_>, tell: &mut Tell<'_>) -> Result<Cont
     let cube = copying.cube;
     let remedy = if was_written_to {
         "somebody writes to the source all the time: stop that, and run the same command again; it goes on where it stopped"
+            .to_owned()
     } else {
-        "delete the unfinished cube in the target and run the same command again; report it if it happens again"
+        format!("{}; then run the same command again, and report it if it happens again", copying.mark.how_to_delete())
     };
     Err(Error::Invalid(format!(
         "cube `{cube}` is not the same on both sides: {}; it stays unregistered in the target. {remedy}",
@@ -331,19 +339,4 @@ pub(crate) async fn contents_of(record: &dyn RecordStore, scope: &Scope) -> Resu
     let mut report = |_: &MigrateProgress| ();
     let mut tell = Tell { report: &mut report, progress: MigrateProgress::default() };
     Ok(contents(archive, scope, &mut tell).await?)
-}
-
-/// Refuses a cube that is on its way here: it is not whole.
-///
-/// # Errors
-/// [`StoreError::Conflict`] when it is.
-pub(crate) fn check_whole(cube: &Cube) -> std::result::Result<(), StoreError> {
-    match Mark::of(&cube.config) {
-        None => Ok(()),
-        Some(mark) => Err(StoreError::Conflict(format!(
-            "cube `{}` is on its way here from {} and not whole yet; run the same `mos migrate` again, which goes on where \
-             it stopped, or delete the cube",
-            cube.cube_id, mark.from
-        ))),
-    }
 }

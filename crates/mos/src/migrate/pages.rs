@@ -6,45 +6,16 @@ use mos_core::{
     ArchiveBatch, ArchivedMemory, Change, CubeId, Direction, Edge, MemoryId, Origin, PastVersion, RecordArchive, Scope,
     StoreError, UserStore, WriteBatch,
 };
-use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use super::Tell;
+use super::mark::Mark;
 use crate::error::Result;
 
 /// How many things are read and written at a time.
 pub(super) const PAGE: usize = 500;
 
-/// The key of a cube's configuration that says that the cube is on its way.
-pub(super) const MARK: &str = "migration";
-
 pub(super) fn ids_of(memories: &[ArchivedMemory]) -> Vec<MemoryId> {
     memories.iter().map(|memory| memory.id.clone()).collect()
-}
-
-/// How far a cube has come. It stands in the configuration of the unfinished cube, which therefore nobody can use.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Mark {
-    /// Where the cube comes from.
-    pub(super) from: String,
-    /// The source's feed is known up to here.
-    pub(super) position: u64,
-    /// Memories up to this order have come.
-    pub(super) memories: Option<u64>,
-    /// Earlier versions up to this one have come.
-    pub(super) versions: Option<(MemoryId, u64)>,
-    /// Idempotency keys up to this order have come.
-    pub(super) keys: Option<u64>,
-}
-
-impl Mark {
-    pub(super) fn of(config: &serde_json::Value) -> Option<Self> {
-        serde_json::from_value(config.get(MARK)?.clone()).ok()
-    }
-
-    pub(super) fn config(&self) -> serde_json::Value {
-        json!({ MARK: self })
-    }
 }
 
 /// A scope on its way from one record to another.

@@ -7,8 +7,8 @@ use mos_core::{Access, Cube, CubeId, Filter, QueueStats, Scope, StoreError, User
 use super::digest::{Contents, contents};
 use super::endpoint::Endpoint;
 use super::keys::{self, PlannedKeys};
-use super::pages::Mark;
-use super::{MigrateOptions, Tell, check_whole};
+use super::mark::{Mark, check_whole};
+use super::{MigrateOptions, Tell};
 use crate::error::{Error, Result};
 
 /// How a cube stands in the target.
@@ -169,8 +169,11 @@ async fn standing(
             return Ok(Standing::Begun(mark));
         }
         return Err(refused(format!(
-            "a cube `{}` is on its way to {} from {}; finish that first, or delete the cube there",
-            cube.cube_id, to.name, mark.from
+            "a cube `{}` is on its way to {} from {}; finish that first, or {}",
+            cube.cube_id,
+            to.name,
+            mark.from,
+            mark.how_to_delete()
         )));
     }
     let other = |why: String| {
