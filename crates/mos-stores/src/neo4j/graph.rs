@@ -1,6 +1,6 @@
 //! Questions about edges and groups of memories.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use mos_core::{
     Direction, Edge, Filter, Graph, GraphPage, GroupCount, MemoryId, MemoryItem, Paging, StoreError, Tagged,
@@ -11,11 +11,22 @@ use super::connection::Connection;
 use super::layout::{ItemRow, necessary};
 use super::read::{MAX_IDS, as_texts, candidates, items, nodes};
 use super::statements::{self, query};
-use super::values::texts;
+use super::values::{integer, texts};
 use crate::graph::{GroupCounter, created_at, export_edges, export_page, n_shared};
 
 /// Of how many memories the edges are read at a time.
 const EDGES_OF: usize = 1000;
+
+/// The fewest and the most memories with tags that are asked for at a time.
+const FEWEST_TAGGED: usize = 50;
+const MOST_TAGGED: usize = 1000;
+
+/// How many tags a memory shares, as a statement returns it.
+#[derive(Debug, Deserialize)]
+struct TaggedRow {
+    id: String,
+    n_shared: u64,
+}
 
 /// An edge as a statement returns it.
 #[derive(Debug, Deserialize)]
@@ -67,7 +78,7 @@ pub(super) async fn all_edges(
     Ok(edges)
 }
 
-/// Returns those that share most tags first. The server finds who has any of them.
+/// Returns those that share most tags first. The server counts them; memories are sent as many as are asked for.
 pub(super) async fn sharing_tags(
     connection: &Connection,
     tenant: &str,
@@ -78,26 +89,38 @@ pub(super) async fn sharing_tags(
     filter: &Filter,
 ) -> Result<Vec<Tagged>, StoreError> {
     let wanted: HashSet<&str> = tags.iter().map(String::as_str).collect();
-    let except: HashSet<&str> = except.iter().map(MemoryId::as_str).collect();
+    let least = min_shared.max(1);
     let statement = query(statements::TAGGED)
         .param("tenant", tenant)
         .param("tags", texts(wanted.iter().copied()))
+        .param("least", integer(least))
+        .param("ids", as_texts(except))
         .param("necessary", necessary(filter));
-    let mut found: Vec<(usize, ItemRow)> = Vec::new();
-    for row in items(connection, statement).await? {
-        let metadata = row.metadata()?;
-        let n_shared = n_shared(&metadata, &wanted);
-        if n_shared >= min_shared.max(1) && !except.contains(row.id.as_str()) && filter.matches(&row.memory, &metadata)
-        {
-            found.push((n_shared, row));
+    let mut ranked: Vec<TaggedRow> = connection.read(statement).await?;
+    ranked.sort_by(|left, right| (right.n_shared, &left.id).cmp(&(left.n_shared, &right.id)));
+    let mut found = Vec::new();
+    for portion in ranked.chunks(limit.clamp(FEWEST_TAGGED, MOST_TAGGED)) {
+        if found.len() >= limit {
+            break;
+        }
+        let ids = texts(portion.iter().map(|row| row.id.as_str()));
+        let rows = items(connection, query(statements::NODES).param("tenant", tenant).param("ids", ids)).await?;
+        let mut rows: HashMap<String, ItemRow> = rows.into_iter().map(|row| (row.id.clone(), row)).collect();
+        for TaggedRow { id, .. } in portion {
+            // It may be gone since.
+            let Some(row) = rows.remove(id) else { continue };
+            let metadata = row.metadata()?;
+            let n_shared = n_shared(&metadata, &wanted);
+            if found.len() < limit && n_shared >= least && filter.matches(&row.memory, &metadata) {
+                found.push(Tagged { item: row.item()?, n_shared });
+            }
         }
     }
-    found.sort_by(|(left, left_row), (right, right_row)| (right, &left_row.id).cmp(&(left, &right_row.id)));
-    found.truncate(limit);
-    found.into_iter().map(|(n_shared, row)| Ok(Tagged { item: row.item()?, n_shared })).collect()
+    Ok(found)
 }
 
-/// The edges are compared here: asked for memories without edges, the server may look at every relationship there is.
+/// Looks through a cube whose nodes do not tell their order. The edges are compared here: asked for memories without edges, the
+/// server may look at every relationship there is.
 pub(super) async fn without_edges(
     connection: &Connection,
     tenant: &str,

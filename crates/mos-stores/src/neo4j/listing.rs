@@ -8,12 +8,15 @@
 //! Invariant: where a node does not say it (another program wrote it, or its values are too long for an index or have no
 //! order that both know), [`Listing`] says so, and the caller looks through the whole cube.
 
-use mos_core::{Filter, GroupCount, MemoryId, MemoryItem, Page, Paging, StoreError, field_value};
+use std::collections::HashSet;
+
+use mos_core::{Direction, Filter, GroupCount, MemoryId, MemoryItem, Page, Paging, StoreError, field_value};
 use neo4rs::BoltType;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::connection::Connection;
+use super::graph;
 use super::layout::{ItemRow, necessary};
 use super::statements::{self, query};
 use super::values::{integer, texts};
@@ -342,6 +345,41 @@ impl Listed<'_> {
                 return Ok(ids);
             }
         }
+    }
+
+    /// Returns the first memories that pass and have no edge of a type, in the order of first writes. Edges are asked for of each
+    /// portion: asked for memories without edges, the server may look at every relationship there is.
+    pub(super) async fn without_edges(
+        &self,
+        kind: &str,
+        limit: usize,
+        filter: &Filter,
+    ) -> Result<Vec<MemoryItem>, StoreError> {
+        let (_, rest) = taken_apart(filter);
+        let (mut cursor, mut found) = (Cursor::begin(Order::Oldest), Vec::new());
+        while found.len() < limit {
+            let rows = self.portion(&cursor, filter, 0, PORTION).await?;
+            let is_last = rows.len() < PORTION;
+            let mut passing: Vec<(MemoryId, ItemRow)> = Vec::new();
+            for row in rows {
+                cursor.pass(&row);
+                if rest.matches(&row.item.memory, &row.item.metadata()?) {
+                    passing.push((MemoryId::new(&row.item.id), row.item));
+                }
+            }
+            let ids: Vec<MemoryId> = passing.iter().map(|(id, _)| id.clone()).collect();
+            let edges = graph::edges(self.connection, self.tenant, &ids, Direction::Any, Some(kind)).await?;
+            let joined: HashSet<MemoryId> = edges.into_iter().flat_map(|edge| [edge.source, edge.target]).collect();
+            for (id, row) in passing {
+                if found.len() < limit && !joined.contains(&id) {
+                    found.push(row.item()?);
+                }
+            }
+            if is_last {
+                break;
+            }
+        }
+        Ok(found)
     }
 
     /// Visits the memories that pass a filter, until a visit answers false.

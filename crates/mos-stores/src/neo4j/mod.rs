@@ -281,7 +281,11 @@ impl GraphStore for Neo4jStore {
         limit: usize,
         filter: &Filter,
     ) -> Result<Vec<MemoryItem>, StoreError> {
-        graph::without_edges(&self.connection, &self.tenant(scope), kind, limit, filter).await
+        let tenant = self.tenant(scope);
+        match self.groups(scope, &tenant).await? {
+            Some(groups) => self.listed(&tenant, &groups).without_edges(kind, limit, filter).await,
+            None => graph::without_edges(&self.connection, &tenant, kind, limit, filter).await,
+        }
     }
 
     async fn count_by(&self, scope: &Scope, fields: &[String], filter: &Filter) -> Result<Vec<GroupCount>, StoreError> {

@@ -195,6 +195,7 @@ fn parameters() -> Pack {
         ("necessary", Pack::List(vec![map([("field", text("f")), ("value", text("v"))])])),
         ("offset", Pack::Integer(0)),
         ("limit", Pack::Integer(10)),
+        ("least", Pack::Integer(1)),
         ("after", Pack::Integer(0)),
         ("before", Pack::Integer(9)),
         ("made_at", text("u")),

@@ -114,11 +114,11 @@ statements! {
          WHERE other.user_name = $tenant AND ($kind IS NULL OR type(edge) = $kind)
          RETURN DISTINCT n.id AS source, other.id AS target, type(edge) AS kind";
     /// A list in `tags` is what is asked for; another program may have put something else there.
-    TAGGED = concat!(
-        "MATCH (n:Memory {user_name: $tenant})
-         WHERE all(pair IN $necessary WHERE n[pair.field] = pair.value)
-               AND any(tag IN $tags WHERE tag IN CASE WHEN n.tags IS :: LIST<ANY> THEN n.tags ELSE [] END)
-         RETURN ", item!());
+    TAGGED = "MATCH (n:Memory {user_name: $tenant})
+         WHERE all(pair IN $necessary WHERE n[pair.field] = pair.value) AND NOT n.id IN $ids
+         WITH n, CASE WHEN n.tags IS :: LIST<ANY> THEN n.tags ELSE [] END AS own
+         WITH n, size([tag IN $tags WHERE tag IN own]) AS n_shared WHERE n_shared >= $least
+         RETURN n.id AS id, n_shared";
     HISTORY = "MATCH (v:MosVersion {tenant: $tenant, id: $id})
          RETURN v.number AS number, v.actor AS actor, v.reason AS reason, v.message_id AS message_id, v.at AS at,
                 v.id AS id, v.memory AS memory, v.metadata AS metadata, v.sources AS sources, v.edges AS edges";
