@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use mos_core::{Edge, EmbeddingSpace, MemoryId, MemoryItem, Origin, Receipt, Scope, StoreError};
+use mos_core::{Edge, MemoryId, MemoryItem, Receipt, Scope, StoreError};
 use neo4rs::{BoltMap, BoltNull, BoltType};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -17,8 +17,7 @@ use super::connection::{Transaction, Work};
 use super::draft::{Counters, Draft, KnownRow, Rows};
 use super::fault::Fault;
 use super::graph::EdgeRow;
-use super::layout::{OneItem, Place, node_row};
-use super::listing;
+use super::layout::OneItem;
 use super::outbox;
 use super::read::{MAX_IDS, ScopeRow, space_text, unexpected};
 use super::statements::{self, query};
@@ -29,8 +28,6 @@ use crate::prepare::{PreparedBatch, changed, closed, present};
 
 /// Keys are pruned at every so many new ones, so that the bound costs next to nothing.
 const PRUNE_EVERY: u64 = 64;
-/// Why a memory of MemOS has a version here.
-const ADOPTED: &str = "adopted";
 
 /// How long and how many idempotency keys are kept.
 #[derive(Clone, Copy, Debug)]
@@ -116,9 +113,9 @@ async fn check(writing: &mut Writing<'_>, batch: &PreparedBatch, known: &[KnownR
 
 /// A scope that is locked until the end of the transaction.
 pub(super) struct Writing<'a> {
-    transaction: &'a mut Transaction,
-    tenant: &'a str,
-    at: &'a str,
+    pub(super) transaction: &'a mut Transaction,
+    pub(super) tenant: &'a str,
+    pub(super) at: &'a str,
     pub(super) scope_row: ScopeRow,
 }
 
@@ -139,9 +136,10 @@ struct GoneRow {
     number: u64,
 }
 
+/// How many there are.
 #[derive(Debug, Deserialize)]
-struct IdRow {
-    id: String,
+pub(super) struct CountRow {
+    pub(super) count: u64,
 }
 
 impl<'a> Writing<'a> {
@@ -178,7 +176,8 @@ impl<'a> Writing<'a> {
         })
     }
 
-    fn query(&self, text: &'static str) -> neo4rs::Query {
+    /// Returns a statement about the scope.
+    pub(super) fn query(&self, text: &'static str) -> neo4rs::Query {
         query(text).param("tenant", self.tenant)
     }
 
@@ -235,7 +234,7 @@ impl<'a> Writing<'a> {
     /// Whether the scope holds no memory.
     pub(super) async fn is_empty(&mut self) -> Result<bool, Fault> {
         let statement = self.query(statements::COUNT);
-        let rows: Vec<LeftRow> = self.transaction.rows(statement).await?;
+        let rows: Vec<CountRow> = self.transaction.rows(statement).await?;
         Ok(rows.iter().all(|row| row.count == 0))
     }
 
@@ -394,48 +393,6 @@ impl<'a> Writing<'a> {
         ]);
         self.set_properties(properties).await
     }
-
-    /// Takes over the memories that MemOS wrote: they get their place in the feed and in the full-text index. Their
-    /// own properties stay as they are.
-    async fn adopt(&mut self, analyzer: &TextAnalyzer) -> Result<usize, Fault> {
-        let statement = self.query(statements::FOREIGN);
-        let foreign: Vec<OneItem> = self.transaction.rows(statement).await?;
-        let origin = Origin::new("", ADOPTED);
-        let n_foreign = foreign.len();
-        let mut rows = Vec::with_capacity(n_foreign);
-        for OneItem { item } in foreign {
-            let terms = analyzer.terms(&item.memory);
-            let scope = &mut self.scope_row;
-            let place =
-                Place { sequence: scope.sequence + 1, order: scope.next_order, number: 1, at: self.at.to_owned() };
-            (scope.sequence, scope.next_order) = (place.sequence, place.order + 1);
-            (scope.n_documents, scope.n_terms) = (scope.n_documents + 1, scope.n_terms + terms.len() as u64);
-            let node = node_row(self.tenant, &item.id, &item.memory, &item.metadata()?, &terms, &place, &origin);
-            rows.push(row([("id", item.id.as_str().into()), ("properties", BoltType::Map(own_properties(node)))]));
-        }
-        self.write_parts(statements::ADOPT, "rows", rows).await?;
-        Ok(n_foreign)
-    }
-
-    /// Writes beside memories what lists are answered from, where an older program has not. Returns how many there were.
-    async fn fill_lists(&mut self) -> Result<usize, Fault> {
-        let mut n_filled = 0;
-        loop {
-            let statement = self.query(statements::UNLISTED).param("limit", integer(MAX_IDS));
-            let unlisted: Vec<OneItem> = self.transaction.rows(statement).await?;
-            if unlisted.is_empty() {
-                return Ok(n_filled);
-            }
-            n_filled += unlisted.len();
-            let mut rows = Vec::with_capacity(unlisted.len());
-            for OneItem { item } in unlisted {
-                let properties = listing::properties(&item.id, &item.metadata()?).into_iter();
-                let properties: BoltMap = properties.map(|(key, value)| (key.into(), value)).collect();
-                rows.push(row([("id", item.id.as_str().into()), ("properties", BoltType::Map(properties))]));
-            }
-            self.write_parts(statements::ADOPT, "rows", rows).await?;
-        }
-    }
 }
 
 fn edge_row(edge: &Edge) -> BoltType {
@@ -444,14 +401,6 @@ fn edge_row(edge: &Edge) -> BoltType {
         ("target", edge.target.as_str().into()),
         ("kind", edge.kind.as_str().into()),
     ])
-}
-
-fn own_properties(node: BoltMap) -> BoltMap {
-    let Some(BoltType::Map(properties)) = node.value.into_values().find(|value| matches!(value, BoltType::Map(_)))
-    else {
-        return BoltMap::default();
-    };
-    properties.value.into_iter().filter(|(key, _)| key.value.starts_with("mos_")).collect()
 }
 
 /// Returns every memory that a batch names, each once.
@@ -465,91 +414,4 @@ fn named(batch: &PreparedBatch) -> Vec<&str> {
     ids.sort_unstable();
     ids.dedup();
     ids
-}
-
-/// Takes over the memories of a scope that MemOS wrote, and completes those of an older program. Returns how many there were.
-#[derive(Debug)]
-pub(super) struct Adopt {
-    pub(super) scope: Scope,
-    pub(super) tenant: String,
-    pub(super) at: String,
-    pub(super) analyzer: Arc<TextAnalyzer>,
-}
-
-#[async_trait]
-impl Work for Adopt {
-    type Output = usize;
-
-    async fn run(&self, transaction: &mut Transaction) -> Result<usize, Fault> {
-        let mut writing = Writing::begin(transaction, &self.scope, &self.tenant, &self.at).await?;
-        let n_adopted = writing.adopt(&self.analyzer).await? + writing.fill_lists().await?;
-        let (counters, n_receipts) = (writing.counters()?, writing.scope_row.n_receipts);
-        writing.finish(&counters, n_receipts).await?;
-        Ok(n_adopted)
-    }
-
-    fn is_repeatable(&self) -> bool {
-        true
-    }
-}
-
-/// Makes a space the scope's and drops every embedding of the scope in another one.
-#[derive(Debug)]
-pub(super) struct AdoptSpace {
-    pub(super) scope: Scope,
-    pub(super) tenant: String,
-    pub(super) space: EmbeddingSpace,
-    pub(super) at: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct LeftRow {
-    count: u64,
-}
-
-#[async_trait]
-impl Work for AdoptSpace {
-    type Output = ();
-
-    async fn run(&self, transaction: &mut Transaction) -> Result<(), Fault> {
-        let mut writing = Writing::begin(transaction, &self.scope, &self.tenant, &self.at).await?;
-        let text = space_text(&self.space);
-        let in_space = |writing: &Writing<'_>, statement| writing.query(statement).param("space", text.as_str());
-        let statement = in_space(&writing, statements::COUNT_LEFT);
-        let left: Vec<LeftRow> = writing.transaction.rows(statement).await?;
-        let n_missing = left.first().map_or(0, |row| row.count);
-        if n_missing > 0 {
-            return Err(StoreError::Conflict(format!(
-                "{n_missing} memories of cube `{}` have no embedding by {} yet; embed them, then adopt it again",
-                self.scope.cube, self.space
-            ))
-            .into());
-        }
-        let mut counters = writing.counters()?;
-        let changes = counters.space.as_ref() != Some(&self.space);
-        if changes {
-            let statement = in_space(&writing, statements::ADOPT_SPACE);
-            writing.transaction.run(statement).await?;
-        }
-        let statement = in_space(&writing, statements::DROP_OTHER_SPACES);
-        writing.transaction.run(statement).await?;
-        if changes {
-            let statement = in_space(&writing, statements::EMBEDDED);
-            let embedded: Vec<IdRow> = writing.transaction.rows(statement).await?;
-            let mut rows = Vec::with_capacity(embedded.len());
-            for IdRow { id } in embedded {
-                // Its vector has changed: it appears in the feed again.
-                counters.sequence += 1;
-                rows.push(row([("id", id.into()), ("sequence", integer(counters.sequence))]));
-            }
-            writing.write_parts(statements::RENUMBER, "rows", rows).await?;
-            counters.space = Some(self.space.clone());
-        }
-        let n_receipts = writing.scope_row.n_receipts;
-        writing.finish(&counters, n_receipts).await
-    }
-
-    fn is_repeatable(&self) -> bool {
-        true
-    }
 }

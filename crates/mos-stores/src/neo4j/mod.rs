@@ -31,6 +31,7 @@ mod plans;
 mod read;
 mod schema;
 mod scopes;
+mod spaces;
 mod statements;
 mod taking_over;
 mod terms;
@@ -55,7 +56,7 @@ use crate::bm25::query_terms;
 use crate::prepare::{PreparedBatch, check_space, prepare};
 use crate::queue::QueueLimits;
 use crate::similar::similarities_by_record;
-use apply::{AdoptSpace, Apply, KeyLimits};
+use apply::{Apply, KeyLimits};
 use archive::Import;
 use connection::Connection;
 use fault::BACKEND;
@@ -63,6 +64,7 @@ use listing::Order;
 use outbox::Outbox;
 use read::{ReadChanges, ScopeRow};
 use scopes::Lifecycle;
+use spaces::AdoptSpace;
 
 /// The record on a Neo4j server.
 pub struct Neo4jStore {

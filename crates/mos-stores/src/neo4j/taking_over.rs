@@ -3,16 +3,26 @@
 
 use std::sync::{Arc, PoisonError};
 
-use mos_core::{Scope, StoreError};
+use async_trait::async_trait;
+use mos_core::{Origin, Scope, StoreError};
+use neo4rs::{BoltMap, BoltType};
 use serde::Deserialize;
 
 use super::Neo4jStore;
-use super::apply::Adopt;
-use super::listing::{Groups, Listed, Listing};
+use super::apply::Writing;
+use super::connection::{Transaction, Work};
+use super::fault::Fault;
+use super::layout::{OneItem, Place, node_row};
+use super::listing::{self, Groups, Listed, Listing};
+use super::read::MAX_IDS;
 use super::statements::{self, query};
+use super::values::{integer, row};
+use crate::TextAnalyzer;
 
 /// The most cubes that are remembered as looked through for memories of MemOS.
 const MAX_ADOPTED: usize = 10_000;
+/// Why a memory of MemOS has a version here.
+const ADOPTED: &str = "adopted";
 
 #[derive(Debug, Deserialize)]
 struct LackingRow {
@@ -98,5 +108,83 @@ impl Neo4jStore {
 
     pub(super) fn listed<'a>(&'a self, tenant: &'a str, groups: &'a Groups) -> Listed<'a> {
         Listed { connection: &self.connection, tenant, groups }
+    }
+}
+
+impl Writing<'_> {
+    /// Takes over the memories that MemOS wrote: they get their place in the feed and in the full-text index. Their
+    /// own properties stay as they are.
+    pub(super) async fn adopt(&mut self, analyzer: &TextAnalyzer) -> Result<usize, Fault> {
+        let statement = self.query(statements::FOREIGN);
+        let foreign: Vec<OneItem> = self.transaction.rows(statement).await?;
+        let origin = Origin::new("", ADOPTED);
+        let n_foreign = foreign.len();
+        let mut rows = Vec::with_capacity(n_foreign);
+        for OneItem { item } in foreign {
+            let terms = analyzer.terms(&item.memory);
+            let scope = &mut self.scope_row;
+            let place =
+                Place { sequence: scope.sequence + 1, order: scope.next_order, number: 1, at: self.at.to_owned() };
+            (scope.sequence, scope.next_order) = (place.sequence, place.order + 1);
+            (scope.n_documents, scope.n_terms) = (scope.n_documents + 1, scope.n_terms + terms.len() as u64);
+            let node = node_row(self.tenant, &item.id, &item.memory, &item.metadata()?, &terms, &place, &origin);
+            rows.push(row([("id", item.id.as_str().into()), ("properties", BoltType::Map(own_properties(node)))]));
+        }
+        self.write_parts(statements::ADOPT, "rows", rows).await?;
+        Ok(n_foreign)
+    }
+
+    /// Writes beside memories what lists are answered from, where an older program has not. Returns how many there were.
+    async fn fill_lists(&mut self) -> Result<usize, Fault> {
+        let mut n_filled = 0;
+        loop {
+            let statement = self.query(statements::UNLISTED).param("limit", integer(MAX_IDS));
+            let unlisted: Vec<OneItem> = self.transaction.rows(statement).await?;
+            if unlisted.is_empty() {
+                return Ok(n_filled);
+            }
+            n_filled += unlisted.len();
+            let mut rows = Vec::with_capacity(unlisted.len());
+            for OneItem { item } in unlisted {
+                let properties = listing::properties(&item.id, &item.metadata()?).into_iter();
+                let properties: BoltMap = properties.map(|(key, value)| (key.into(), value)).collect();
+                rows.push(row([("id", item.id.as_str().into()), ("properties", BoltType::Map(properties))]));
+            }
+            self.write_parts(statements::ADOPT, "rows", rows).await?;
+        }
+    }
+}
+
+fn own_properties(node: BoltMap) -> BoltMap {
+    let Some(BoltType::Map(properties)) = node.value.into_values().find(|value| matches!(value, BoltType::Map(_)))
+    else {
+        return BoltMap::default();
+    };
+    properties.value.into_iter().filter(|(key, _)| key.value.starts_with("mos_")).collect()
+}
+
+/// Takes over the memories of a scope that MemOS wrote, and completes those of an older program. Returns how many there were.
+#[derive(Debug)]
+struct Adopt {
+    scope: Scope,
+    tenant: String,
+    at: String,
+    analyzer: Arc<TextAnalyzer>,
+}
+
+#[async_trait]
+impl Work for Adopt {
+    type Output = usize;
+
+    async fn run(&self, transaction: &mut Transaction) -> Result<usize, Fault> {
+        let mut writing = Writing::begin(transaction, &self.scope, &self.tenant, &self.at).await?;
+        let n_adopted = writing.adopt(&self.analyzer).await? + writing.fill_lists().await?;
+        let (counters, n_receipts) = (writing.counters()?, writing.scope_row.n_receipts);
+        writing.finish(&counters, n_receipts).await?;
+        Ok(n_adopted)
+    }
+
+    fn is_repeatable(&self) -> bool {
+        true
     }
 }

@@ -1,27 +1,18 @@
 //! A batch inside the writer's transaction.
 
-use mos_core::{EmbeddingSpace, MemoryId, Origin, Receipt, Scope, StoreError};
+use mos_core::{MemoryId, Origin, Receipt, Scope, StoreError};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::edges::edges_of_node;
 use super::fault::Fault;
+use super::receipts::{KeyLimits, earlier_receipt, keep_receipt};
+use super::spaces::{current_space, ensure_space};
 use super::{queue, state, terms};
 use crate::codec;
 use crate::prepare::{
     PreparedBatch, PreparedEmbeddings, PreparedItem, ReadItem, changed, closed, loose_embedding, present,
 };
 use crate::queue::QueueLimits;
-
-/// How long and how many idempotency keys are kept.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct KeyLimits {
-    pub(super) max_per_cube: u32,
-    pub(super) max_age_s: i64,
-    pub(super) now_ms: i64,
-}
-
-/// Keys are pruned at every so many new ones, so that the bound costs next to nothing.
-const PRUNE_EVERY: i64 = 64;
 
 /// Applies a batch; the caller provides the transaction.
 pub(super) fn apply(
@@ -74,50 +65,6 @@ pub(super) fn apply(
     Ok(receipt)
 }
 
-/// Makes `space` the scope's and drops every embedding of the scope in another one.
-pub(super) fn adopt_space(connection: &Connection, scope: &Scope, space: &EmbeddingSpace) -> Result<(), Fault> {
-    let scope_key = ensure_scope(connection, scope)?;
-    let space_key = ensure_space(connection, space)?;
-    let current = current_space(connection, scope_key)?.map(|(key, _)| key);
-    let n_missing: i64 = connection.query_row(
-        "SELECT count(*) FROM nodes JOIN embeddings AS old ON old.node = node_key AND old.space = ?2
-         WHERE scope = ?1 AND NOT EXISTS (SELECT 1 FROM embeddings WHERE node = node_key AND space = ?3)",
-        params![scope_key, current, space_key],
-        |row| row.get(0),
-    )?;
-    if n_missing > 0 {
-        return Err(StoreError::Conflict(format!(
-            "{n_missing} memories of cube `{}` have no embedding by {space} yet; embed them, then adopt it again",
-            scope.cube
-        ))
-        .into());
-    }
-    if current != Some(space_key) {
-        renumber_embedded(connection, scope_key, space_key)?;
-    }
-    connection.execute(
-        "DELETE FROM embeddings WHERE space <> ?2 AND node IN (SELECT node_key FROM nodes WHERE scope = ?1)",
-        params![scope_key, space_key],
-    )?;
-    connection.execute("UPDATE scopes SET space = ?2 WHERE scope_key = ?1", params![scope_key, space_key])?;
-    Ok(())
-}
-
-/// Every memory with an embedding in the new space appears in the feed again: its vector has changed.
-fn renumber_embedded(connection: &Connection, scope_key: i64, space_key: i64) -> Result<(), Fault> {
-    let mut statement = connection.prepare_cached(
-        "SELECT node_key FROM nodes JOIN embeddings ON node = node_key AND space = ?2 WHERE scope = ?1 ORDER BY sequence",
-    )?;
-    let nodes: Vec<i64> =
-        statement.query_map(params![scope_key, space_key], |row| row.get(0))?.collect::<Result<_, _>>()?;
-    let mut sequence = read_sequence(connection)?;
-    for node in nodes {
-        sequence += 1;
-        execute(connection, "UPDATE nodes SET sequence = ?2 WHERE node_key = ?1", params![node, sequence])?;
-    }
-    write_sequence(connection, sequence)
-}
-
 /// Removes what a cube held and sets whether later writes are refused. The ids of its memories stay as tombstones, so
 /// that every index that follows the feed lets go of them; everything else goes.
 pub(super) fn erase_scope(connection: &Connection, scope: &Scope, at: &str, is_closed: bool) -> Result<(), Fault> {
@@ -144,20 +91,6 @@ pub(super) fn scope_key(connection: &Connection, scope: &Scope) -> Result<Option
     Ok(statement.query_row([scope.cube.as_str()], |row| row.get(0)).optional()?)
 }
 
-/// Returns key and name of the space whose embeddings are searched.
-pub(super) fn current_space(connection: &Connection, scope_key: i64) -> Result<Option<(i64, EmbeddingSpace)>, Fault> {
-    let mut statement = connection.prepare_cached(
-        "SELECT space_key, model, dimension FROM scopes JOIN spaces ON space_key = space WHERE scope_key = ?1",
-    )?;
-    let read = |row: &rusqlite::Row<'_>| {
-        Ok((
-            row.get(0)?,
-            EmbeddingSpace { model: row.get(1)?, dimension: row.get::<_, i64>(2)?.unsigned_abs() as usize },
-        ))
-    };
-    Ok(statement.query_row([scope_key], read).optional()?)
-}
-
 /// Returns the internal key of a scope, which is made when it is new.
 pub(super) fn ensure_scope(connection: &Connection, scope: &Scope) -> Result<i64, Fault> {
     let known: Option<(i64, bool)> = connection
@@ -173,27 +106,11 @@ pub(super) fn ensure_scope(connection: &Connection, scope: &Scope) -> Result<i64
     Ok(connection.last_insert_rowid())
 }
 
-/// Returns the key of a space, `None` for one that was never used.
-pub(super) fn space_key(connection: &Connection, space: &EmbeddingSpace) -> Result<Option<i64>, Fault> {
-    let mut statement =
-        connection.prepare_cached("SELECT space_key FROM spaces WHERE model = ?1 AND dimension = ?2")?;
-    Ok(statement.query_row(params![space.model, space.dimension as i64], |row| row.get(0)).optional()?)
-}
-
-pub(super) fn ensure_space(connection: &Connection, space: &EmbeddingSpace) -> Result<i64, Fault> {
-    if let Some(key) = space_key(connection, space)? {
-        return Ok(key);
-    }
-    let values = params![space.model, space.dimension as i64];
-    execute(connection, "INSERT INTO spaces (model, dimension) VALUES (?1, ?2)", values)?;
-    Ok(connection.last_insert_rowid())
-}
-
 pub(super) fn read_sequence(connection: &Connection) -> Result<i64, Fault> {
     Ok(connection.prepare_cached("SELECT sequence FROM store")?.query_row([], |row| row.get(0))?)
 }
 
-fn write_sequence(connection: &Connection, sequence: i64) -> Result<(), Fault> {
+pub(super) fn write_sequence(connection: &Connection, sequence: i64) -> Result<(), Fault> {
     execute(connection, "UPDATE store SET sequence = ?1", [sequence])
 }
 
@@ -514,45 +431,4 @@ impl<'a> Writing<'a> {
 pub(super) fn metadata_text(prepared: &PreparedItem) -> Result<String, Fault> {
     serde_json::to_string(&prepared.metadata)
         .map_err(|error| StoreError::Invalid(format!("metadata of `{}`: {error}", prepared.item.id)).into())
-}
-
-fn earlier_receipt(connection: &Connection, scope_key: i64, key: &str) -> Result<Option<Receipt>, Fault> {
-    let mut statement = connection.prepare_cached("SELECT receipt FROM idempotency WHERE scope = ?1 AND key = ?2")?;
-    let text: Option<String> = statement.query_row(params![scope_key, key], |row| row.get(0)).optional()?;
-    let Some(text) = text else { return Ok(None) };
-    let receipt: Receipt = serde_json::from_str(&text).map_err(|error| StoreError::Corrupt {
-        what: "the receipt of an earlier write".to_owned(),
-        detail: format!("{error}; repeat the write with another idempotency key"),
-    })?;
-    Ok(Some(Receipt { replayed: true, ..receipt }))
-}
-
-fn keep_receipt(
-    connection: &Connection,
-    scope_key: i64,
-    key: &str,
-    receipt: &Receipt,
-    limits: KeyLimits,
-) -> Result<(), Fault> {
-    let text = serde_json::to_string(receipt)
-        .map_err(|error| StoreError::Invalid(format!("the receipt cannot be kept: {error}")))?;
-    execute(
-        connection,
-        "INSERT INTO idempotency (scope, key, receipt, at_s) VALUES (?1, ?2, ?3, ?4)",
-        params![scope_key, key, text, limits.now_ms / 1000],
-    )?;
-    if connection.last_insert_rowid() % PRUNE_EVERY == 0 {
-        prune_keys(connection, scope_key, limits)?;
-    }
-    Ok(())
-}
-
-fn prune_keys(connection: &Connection, scope_key: i64, limits: KeyLimits) -> Result<(), Fault> {
-    execute(connection, "DELETE FROM idempotency WHERE at_s < ?1", [limits.now_ms / 1000 - limits.max_age_s])?;
-    execute(
-        connection,
-        "DELETE FROM idempotency WHERE scope = ?1 AND row_key <= (
-             SELECT row_key FROM idempotency WHERE scope = ?1 ORDER BY row_key DESC LIMIT 1 OFFSET ?2)",
-        params![scope_key, limits.max_per_cube],
-    )
 }

@@ -9,9 +9,10 @@ use mos_core::{
 };
 use rusqlite::{Connection, Row, params};
 
-use super::apply::{Writing, current_space, ensure_scope, ensure_space, execute, metadata_text, scope_key};
+use super::apply::{Writing, ensure_scope, execute, metadata_text, scope_key};
 use super::fault::Fault;
 use super::read::history_entry;
+use super::spaces::{current_space, ensure_space};
 use super::{SqliteStore, blocking, terms};
 use crate::archive::{PreparedArchive, PreparedMemory, PreparedVersion, check_same_space, prepare_archive};
 use crate::codec;

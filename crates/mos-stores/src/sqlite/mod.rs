@@ -16,8 +16,10 @@ mod keys;
 mod listing;
 mod queue;
 mod read;
+mod receipts;
 mod schema;
 mod scopes;
+mod spaces;
 mod state;
 mod terms;
 mod user_archive;
@@ -47,9 +49,9 @@ use crate::TextAnalyzer;
 use crate::bm25::query_terms;
 use crate::prepare::{PreparedBatch, check_space, prepare};
 use crate::queue::Bell;
-use apply::KeyLimits;
 use connection::Readers;
 use fault::{BACKEND, Fault, store_error};
+use receipts::KeyLimits;
 use writer::Writer;
 
 /// The embedded record, user store, queue of jobs, and store of documents and logs. Needs a tokio runtime for its calls.
@@ -322,7 +324,7 @@ impl RecordStore for SqliteStore {
     async fn adopt_space(&self, scope: &Scope, space: &EmbeddingSpace) -> Result<(), StoreError> {
         check_space(space)?;
         let (scope, space) = (scope.clone(), space.clone());
-        self.write(move |connection| apply::adopt_space(connection, &scope, &space)).await
+        self.write(move |connection| spaces::adopt_space(connection, &scope, &space)).await
     }
 
     async fn changes(&self, scope: &Scope, after: u64, limit: usize) -> Result<Vec<Change>, StoreError> {

@@ -9,9 +9,10 @@ use mos_core::{
 use rusqlite::types::Value as SqlValue;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
-use super::apply::{current_space, scope_key, space_key};
+use super::apply::scope_key;
 use super::fault::Fault;
 use super::listing;
+use super::spaces::{current_space, space_key};
 use crate::codec;
 use crate::listed::is_listed;
 
