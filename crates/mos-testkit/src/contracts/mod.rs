@@ -14,7 +14,9 @@ pub mod users;
 pub mod vectors;
 
 mod chosen;
+mod embeddings;
 mod followed;
 mod full_text;
 pub mod graph;
 mod samples;
+mod users_at_once;
