@@ -11,6 +11,7 @@ mod chat;
 mod continuation;
 mod cross_encoder;
 mod device;
+mod device_pairs;
 mod embedder;
 mod embedder_reference;
 mod gemma;
