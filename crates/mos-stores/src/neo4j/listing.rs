@@ -6,7 +6,7 @@
 //! page. Conditions on other fields need each memory that passes the first, and are sent portions of these.
 //!
 //! Invariant: where a node does not say it (another program wrote it, or its values are too long for an index or have no
-//! order that both know), [`Listing`] says so, and the caller looks through the whole cube.
+//! order that both know), [`Listing`](super::groups::Listing) says so, and the caller looks through the whole cube.
 
 use std::collections::HashSet;
 
@@ -17,9 +17,10 @@ use serde_json::{Map, Value};
 
 use super::connection::Connection;
 use super::graph;
+use super::groups::Groups;
 use super::layout::{ItemRow, necessary};
 use super::statements::{self, query};
-use super::values::{integer, texts};
+use super::values::integer;
 use crate::graph::{GroupCounter, created_at};
 use crate::listed::{LISTED, is_listed, taken_apart};
 
@@ -31,7 +32,7 @@ pub(super) const MADE_AT_PROPERTY: &str = "mos_made_at";
 pub(super) const APART_PROPERTY: &str = "mos_is_apart";
 
 /// Stands for listed fields that the server cannot list by.
-const UNTOLD: &str = "";
+pub(super) const UNTOLD: &str = "";
 /// Begins the time of a memory that has one; without a time it is empty, which comes before.
 const HAS_TIME: char = 't';
 /// Comes after every time.
@@ -42,8 +43,6 @@ const MAX_TIME_BYTES: usize = 256;
 const MAX_LISTED_BYTES: usize = 1024;
 /// The first character that comes at another place where texts are compared in parts of 16 bits.
 const FIRST_ODD_CHARACTER: char = '\u{e000}';
-/// The most different texts of listed fields of a cube that pages are made with.
-const MAX_GROUPS: usize = 5000;
 /// The most memories that the server sends at a time.
 const PORTION: usize = 1000;
 
@@ -68,93 +67,6 @@ pub(super) fn properties(id: &str, metadata: &Map<String, Value>) -> Vec<(&'stat
 /// Whether a memory is kept apart, by itself or as a working copy.
 fn may_be_apart(metadata: &Map<String, Value>) -> bool {
     metadata.get(mos_core::memory::QUARANTINE).is_some_and(Value::is_string)
-}
-
-/// What the server can tell about the listed fields of a cube.
-#[derive(Debug)]
-pub(super) enum Listing {
-    /// All there is to know.
-    Told(Groups),
-    /// Some memories do not say theirs yet.
-    Unfilled,
-    /// Some memories have values that the server cannot list by, or there are too many different ones.
-    Untold,
-}
-
-/// The different listed fields of a cube's memories.
-#[derive(Debug)]
-pub(super) struct Groups(Vec<Group>);
-
-#[derive(Debug)]
-struct Group {
-    /// As the nodes say it.
-    text: String,
-    metadata: Map<String, Value>,
-    count: usize,
-}
-
-#[derive(Debug, Deserialize)]
-struct GroupRow {
-    listed: Option<String>,
-    count: u64,
-}
-
-impl Listing {
-    /// Asks the server.
-    ///
-    /// # Errors
-    /// Those of the server; [`StoreError::Corrupt`].
-    pub(super) async fn read(connection: &Connection, tenant: &str) -> Result<Self, StoreError> {
-        let statement = query(statements::LISTED).param("tenant", tenant).param("limit", integer(MAX_GROUPS + 1));
-        let rows: Vec<GroupRow> = connection.read(statement).await?;
-        if rows.iter().any(|row| row.listed.is_none()) {
-            return Ok(Self::Unfilled);
-        }
-        if rows.len() > MAX_GROUPS || rows.iter().any(|row| row.listed.as_deref() == Some(UNTOLD)) {
-            return Ok(Self::Untold);
-        }
-        Ok(Self::Told(Groups(rows.into_iter().map(group).collect::<Result<_, _>>()?)))
-    }
-}
-
-fn group(row: GroupRow) -> Result<Group, StoreError> {
-    let text = row.listed.unwrap_or_default();
-    let values: Vec<Value> = serde_json::from_str(&text).map_err(|error| StoreError::Corrupt {
-        what: format!("`{LISTED_PROPERTY}` of a memory"),
-        detail: format!("{error}; remove the property, then it is made anew"),
-    })?;
-    let named = LISTED.iter().zip(values).filter(|(_, value)| !value.is_null());
-    let metadata = named.map(|(field, value)| ((*field).to_owned(), value)).collect();
-    Ok(Group { text, metadata, count: usize::try_from(row.count).unwrap_or(usize::MAX) })
-}
-
-impl Groups {
-    fn passing<'a>(&'a self, filter: &'a Filter) -> impl Iterator<Item = &'a Group> {
-        self.0.iter().filter(move |group| filter.matches("", &group.metadata))
-    }
-
-    /// Returns how many memories pass a filter that asks for listed fields only.
-    fn count(&self, filter: &Filter) -> usize {
-        self.passing(filter).map(|group| group.count).sum()
-    }
-
-    /// Returns the texts that pass a filter as a parameter; null where all do.
-    fn parameter(&self, filter: &Filter) -> BoltType {
-        match filter {
-            Filter::Everything => BoltType::Null(neo4rs::BoltNull),
-            filter => texts(self.passing(filter).map(|group| group.text.as_str())),
-        }
-    }
-
-    /// Counts the memories that pass a filter by the values of some fields; `None` when listed fields do not tell.
-    fn count_by(&self, fields: &[String], filter: &Filter) -> Option<Vec<GroupCount>> {
-        if !is_listed(filter) || !fields.iter().all(|field| LISTED.contains(&field.as_str())) {
-            return None;
-        }
-        let mut counter = GroupCounter::new(fields);
-        self.passing(filter).for_each(|group| counter.add_many("", &group.metadata, group.count));
-        Some(counter.finish())
-    }
 }
 
 /// In which order memories are told.
@@ -497,20 +409,5 @@ mod tests {
             assert_eq!(text(id, &metadata, MADE_AT_PROPERTY).as_deref(), Some(UNTOLD), "{id} {metadata}");
         }
         assert_ne!(text("记", &json!({"user_id": "记"}), LISTED_PROPERTY).as_deref(), Some(UNTOLD));
-    }
-
-    #[test]
-    fn a_filter_is_asked_about_each_kind_once() {
-        let group_of = |text: &str, count| group(GroupRow { listed: Some(text.to_owned()), count }).unwrap();
-        let groups =
-            Groups(vec![group_of(r#"["UserMemory","archived",null]"#, 3), group_of(r#"[null,"activated","ann"]"#, 2)]);
-        let archived = Filter::equals("status", "archived");
-        assert_eq!((groups.count(&archived), groups.count(&Filter::Everything)), (3, 5));
-        assert_eq!(groups.count(&Filter::Not(Box::new(Filter::equals("memory_type", "UserMemory")))), 2);
-        assert!(matches!(groups.parameter(&Filter::Everything), BoltType::Null(_)));
-        assert_eq!(groups.parameter(&archived), texts([r#"["UserMemory","archived",null]"#]));
-        let by = |field: &str| groups.count_by(&[field.to_owned()], &Filter::Everything);
-        assert_eq!(by("user_id").unwrap()[0].values, [Value::Null]);
-        assert!(by("key").is_none());
     }
 }

@@ -21,6 +21,7 @@ mod connection;
 mod draft;
 mod fault;
 mod graph;
+mod groups;
 mod layout;
 mod listing;
 mod nearest;

@@ -154,8 +154,8 @@ pub struct MigrateReport {
 ///
 /// # Errors
 /// [`Error::Invalid`] when both sides share a store, a store cannot be moved, a cube is not known or has jobs waiting and the target
-/// keeps none, or both sides differ in the end; [`StoreError::Conflict`](mos_core::StoreError::Conflict) when the target holds another cube or user of the same id,
-/// or a cube is itself on its way; errors of the stores.
+/// keeps none, or both sides differ in the end; [`StoreError::Conflict`](mos_core::StoreError::Conflict) when the target holds
+/// another cube or user of the same id, or a cube is itself on its way; errors of the stores.
 pub async fn migrate(
     from: &Endpoint,
     to: &Endpoint,
