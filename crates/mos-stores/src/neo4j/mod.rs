@@ -77,6 +77,7 @@ pub struct Neo4jStore {
     adopted: Mutex<HashSet<String>>,
     /// Where jobs go; without one they are refused.
     outbox: Option<Arc<Outbox>>,
+    /// When jobs on their way count as pushed.
     opened_at: Timestamp,
 }
 
