@@ -21,7 +21,7 @@ use mos_stores::TextAnalyzer;
 use crate::activation::{ActivationBackend, ActivationParts, Activations};
 use crate::embed_cache::CachedEmbedder;
 use crate::error::{Error, Result};
-use crate::facade::{MAX_LEARNING, Mos, NewCube, Parts, default_cube_id};
+use crate::facade::{MAX_LEARNING, Mos, NewCube, Parts, Turns, default_cube_id};
 use crate::factories::{Factories, ModelContext, UserStoreParts, vectors};
 use crate::folders;
 use crate::organizing::Organizing;
@@ -355,6 +355,7 @@ impl MosBuilder {
             reading,
             retrieving,
             preference_locks: Arc::default(),
+            changing: Turns::default(),
             organizing: Organizing::default(),
             learning: Tasks::new(MAX_LEARNING),
             activation,

@@ -67,6 +67,7 @@ pub(crate) use registering::{load_activation, read_dump};
 pub use remember::{Remember, Remembered};
 pub use rewrite::RewrittenQuery;
 pub use search::Search;
+pub(crate) use updating::Turns;
 pub use users::{AccessibleCube, UserInfo};
 
 use mos_memory::{Recall, TreeShelves};
@@ -160,6 +161,8 @@ pub(crate) struct Parts {
     pub(crate) retrieving: Retrieving,
     /// Lets one adder of preferences at a time into a cube.
     pub(crate) preference_locks: Arc<AddLocks>,
+    /// Whose turn it is to change a memory.
+    pub(crate) changing: Turns,
     /// Whose turn it is to organise a cube, and what waits for it.
     pub(crate) organizing: Organizing,
     /// Preferences that are being learned from chats.

@@ -1,12 +1,38 @@
 //! Changing memories: whole, or so that changes that overlap lose nothing.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
 use mos_core::{CubeId, MemoryError, MemoryId, MemoryItem, Origin, StoreError, UserId};
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::Mos;
 use crate::error::{Error, Result};
 
 /// How often a change is made again because somebody else has changed the same memory meanwhile.
 const MAX_ATTEMPTS: usize = 16;
+
+/// How many changes of different memories of this program go on at a time.
+const N_TURNS: usize = 64;
+
+/// Lets one change at a time of a memory begin in this program: who waits for nobody would make the others try again for ever.
+/// Programs elsewhere are told apart by versions alone.
+#[derive(Debug)]
+pub(crate) struct Turns([Mutex<()>; N_TURNS]);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Mutex::default()))
+    }
+}
+
+impl Turns {
+    /// Waits for the turn of a memory. Two memories may share one.
+    async fn of(&self, id: &MemoryId) -> MutexGuard<'_, ()> {
+        let mut hasher = DefaultHasher::new();
+        id.hash(&mut hasher);
+        self.0[hasher.finish() as usize % N_TURNS].lock().await
+    }
+}
 
 impl Mos {
     /// Replaces text and metadata of a memory and returns it; its id stays, its earlier state is kept. It is trusted no further
@@ -78,6 +104,7 @@ impl Mos {
         mut known: MemoryItem,
         change: impl Fn(&mut MemoryItem) -> std::result::Result<(), E> + Send + Sync,
     ) -> std::result::Result<MemoryItem, E> {
+        let _turn = self.parts.changing.of(&known.id).await;
         let mut attempt = 1;
         loop {
             let mut next = known.clone();
