@@ -14,13 +14,22 @@ const ATTEMPTS: usize = 16;
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 
 /// Writes a file under a temporary name, syncs it, gives it its name, and syncs the folder, which is made when it is
-/// missing. After an error nothing is left and an earlier file of the name is as it was.
+/// missing. After an error nothing is left and an earlier file of the name is as it was. A folder that cannot be synced is
+/// no error: the file is there whole, and only a power cut could take its name away again; a warning tells of it.
 ///
 /// # Errors
 /// [`KvError::Io`], or the error of `write`.
 pub(crate) fn write_atomically<T>(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> Result<T, KvError>,
+) -> Result<T, KvError> {
+    write_and_sync(path, write, sync_folder)
+}
+
+fn write_and_sync<T>(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> Result<T, KvError>,
+    sync: impl FnOnce(&Path) -> Result<(), KvError>,
 ) -> Result<T, KvError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     fs::create_dir_all(folder).map_err(|error| KvError::io("cannot make", folder, error))?;
@@ -31,7 +40,10 @@ pub(crate) fn write_atomically<T>(
         let _ = fs::remove_file(&temporary);
     }
     let value = result?;
-    sync_folder(folder)?;
+    if let Err(error) = sync(folder) {
+        // The file has its name: after an error the caller would take it for one that is not there.
+        tracing::warn!(%error, "a folder cannot be synced; what was just written to it may be gone after a power cut");
+    }
     Ok(value)
 }
 
@@ -116,13 +128,13 @@ pub(crate) fn remove_if_there(path: &Path) -> Result<bool, KvError> {
 }
 
 #[cfg(unix)]
-pub(crate) fn sync_folder(folder: &Path) -> Result<(), KvError> {
+fn sync_folder(folder: &Path) -> Result<(), KvError> {
     File::open(folder).and_then(|file| file.sync_all()).map_err(|error| KvError::io("cannot sync", folder, error))
 }
 
 /// Other systems have no call for it; their renames are durable with the file.
 #[cfg(not(unix))]
-pub(crate) fn sync_folder(_: &Path) -> Result<(), KvError> {
+fn sync_folder(_: &Path) -> Result<(), KvError> {
     Ok(())
 }
 
@@ -146,6 +158,20 @@ mod tests {
         });
         assert!(failed.is_err());
         assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_in_a_folder_that_cannot_be_synced_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let refuse = |folder: &Path| Err(KvError::io("cannot sync", folder, io::ErrorKind::InvalidInput.into()));
+        let fill = |writer: &mut BufWriter<File>| {
+            writer.write_all(b"new").unwrap();
+            Ok(3)
+        };
+        assert_eq!(write_and_sync(&path, fill, refuse).unwrap(), 3);
+        assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
