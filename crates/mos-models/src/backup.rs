@@ -5,6 +5,16 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use mos_core::{ChatModel, ChatRequest, ChatStream, EmbedUse, Embedded, Embedder, EmbeddingSpace, ModelError};
 
+/// Returns why a server failed, for the log: what a server itself said of a request or an answer is left out, because it may
+/// repeat texts of either.
+fn without_quotes(error: &ModelError) -> String {
+    match error {
+        ModelError::BadAnswer(_) => "its answer broke off or could not be used".to_owned(),
+        ModelError::Invalid(_) => "it refused the request".to_owned(),
+        error => error.to_string(),
+    }
+}
+
 /// Asks a second model once when the first one fails before its first text.
 #[derive(Debug)]
 pub struct BackupChat {
@@ -37,7 +47,7 @@ impl ChatModel for BackupChat {
     async fn stream(&self, request: ChatRequest) -> Result<ChatStream, ModelError> {
         match self.first.stream(request.clone()).await {
             Err(error) => {
-                tracing::warn!(%error, backup = self.second.name(), "asking the backup server");
+                tracing::warn!(error = without_quotes(&error), backup = self.second.name(), "asking the backup server");
                 self.second.stream(request).await
             }
             answer => answer,
@@ -73,7 +83,7 @@ impl Embedder for BackupEmbedder {
     async fn embed_counted(&self, purpose: EmbedUse, texts: &[String]) -> Result<Embedded, ModelError> {
         match self.first.embed_counted(purpose, texts).await {
             Err(error) => {
-                tracing::warn!(%error, "asking the backup server");
+                tracing::warn!(error = without_quotes(&error), "asking the backup server");
                 self.second.embed_counted(purpose, texts).await
             }
             embedded => embedded,
@@ -91,5 +101,96 @@ impl Embedder for BackupEmbedder {
     async fn max_tokens(&self) -> Result<Option<usize>, ModelError> {
         let limits = [self.first.max_tokens().await?, self.second.max_tokens().await?];
         Ok(limits.into_iter().flatten().min())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt;
+    use std::sync::Mutex;
+
+    use mos_core::Message;
+    use tracing::field::{Field, Visit};
+    use tracing::{Event, Metadata, Subscriber, span};
+
+    use super::*;
+
+    /// Keeps the fields of all events.
+    #[derive(Clone, Debug, Default)]
+    struct Told(Arc<Mutex<String>>);
+
+    impl Visit for Told {
+        fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+            self.0.lock().unwrap().push_str(&format!("{}={value:?}; ", field.name()));
+        }
+    }
+
+    impl Subscriber for Told {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+
+        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+            span::Id::from_u64(1)
+        }
+
+        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+        fn event(&self, event: &Event<'_>) {
+            event.record(&mut self.clone());
+        }
+
+        fn enter(&self, _: &span::Id) {}
+
+        fn exit(&self, _: &span::Id) {}
+    }
+
+    /// Fails with what it is asked.
+    #[derive(Debug)]
+    struct Quoting(fn(String) -> ModelError);
+
+    #[async_trait]
+    impl ChatModel for Quoting {
+        fn name(&self) -> &str {
+            "quoting"
+        }
+
+        async fn stream(&self, request: ChatRequest) -> Result<ChatStream, ModelError> {
+            Err((self.0)(format!("it makes no sense: {}", request.messages[0].text())))
+        }
+    }
+
+    #[async_trait]
+    impl Embedder for Quoting {
+        async fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, ModelError> {
+            Err((self.0)(format!("it makes no sense: {}", texts.concat())))
+        }
+
+        async fn space(&self) -> Result<EmbeddingSpace, ModelError> {
+            Err(ModelError::Unavailable("away".to_owned()))
+        }
+    }
+
+    #[tokio::test]
+    async fn the_log_says_that_a_server_failed_and_quotes_no_text() {
+        let told = Told::default();
+        let _listening = tracing::subscriber::set_default(told.clone());
+        let cases: [(fn(String) -> ModelError, &str); 2] =
+            [(ModelError::BadAnswer, "its answer broke off"), (ModelError::Invalid, "it refused the request")];
+        for (fail, why) in cases {
+            told.0.lock().unwrap().clear();
+            let chat = BackupChat::open(Arc::new(Quoting(fail)), Arc::new(Quoting(fail)));
+            let request = ChatRequest { messages: vec![Message::user("my secret")], ..ChatRequest::default() };
+            assert!(chat.stream(request).await.err().unwrap().to_string().contains("my secret"));
+            let encoder = BackupEmbedder::open(Arc::new(Quoting(fail)), Arc::new(Quoting(fail)));
+            assert!(encoder.embed(&["my secret".to_owned()]).await.unwrap_err().to_string().contains("my secret"));
+            let log = told.0.lock().unwrap().clone();
+            assert_eq!(log.matches(why).count(), 2, "{log}");
+            assert!(!log.contains("my secret"), "{log}");
+        }
+        let away = without_quotes(&ModelError::Unavailable("http://a cannot be reached".to_owned()));
+        assert_eq!(away, "http://a cannot be reached");
     }
 }
