@@ -7,12 +7,15 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use mos_core::ModelError;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use serde_json::Value;
 
 use crate::options::{HttpOptions, ServerOptions, place};
 use crate::secret::Secret;
+
+/// The longest wait that a date can ask for: what lies further away is a mistake of somebody's clock.
+const MAX_DATED_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A refusal, and whether asking again may help.
 pub(crate) struct Refusal {
@@ -362,12 +365,22 @@ fn header_value(what: &str, text: &str) -> Result<HeaderValue, ModelError> {
     Ok(value)
 }
 
-/// Reads `Retry-After` in seconds, or the milliseconds that some services tell beside it. A date is left out: it needs
-/// clocks that agree.
+/// Reads `Retry-After` in seconds or as a date, or the milliseconds that some services tell beside it.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let number = |name: &str| -> Option<f64> { headers.get(name)?.to_str().ok()?.trim().parse().ok() };
-    let seconds = number("retry-after-ms").map(|wait| wait / 1000.0).or_else(|| number(RETRY_AFTER.as_str()))?;
-    Duration::try_from_secs_f64(seconds).ok()
+    let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
+    let number = |name: &str| -> Option<f64> { text(name)?.parse().ok() };
+    match number("retry-after-ms").map(|wait| wait / 1000.0).or_else(|| number(RETRY_AFTER.as_str())) {
+        Some(seconds) => Duration::try_from_secs_f64(seconds).ok(),
+        None => until(text(RETRY_AFTER.as_str())?, text(DATE.as_str())),
+    }
+}
+
+/// Returns how long it is until a moment, by the server's own clock: that of this machine may go wrong. A moment that is over
+/// asks for no wait; one that is further away than [`MAX_DATED_WAIT`] is that far away.
+fn until(moment: &str, now: Option<&str>) -> Option<Duration> {
+    let moment = httpdate::parse_http_date(moment).ok()?;
+    let now = httpdate::parse_http_date(now?).ok()?;
+    Some(moment.duration_since(now).unwrap_or_default().min(MAX_DATED_WAIT))
 }
 
 /// Whether an answer says that it is of this media type.
@@ -412,6 +425,23 @@ mod tests {
         assert_eq!(wait("retry-after", " 2.5"), Some(Duration::from_millis(2500)));
         assert_eq!(wait("retry-after-ms", "250"), Some(Duration::from_millis(250)));
         assert_eq!(wait("retry-after", "-1"), None);
-        assert_eq!(wait("retry-after", "Fri, 31 Dec 1999 23:59:59 GMT"), None);
+        assert_eq!(wait("retry-after", "soon"), None);
+        assert_eq!(
+            wait("retry-after", "Fri, 31 Dec 1999 23:59:59 GMT"),
+            None,
+            "no clock of the server to compare with"
+        );
+    }
+
+    #[test]
+    fn a_date_to_wait_for_is_compared_with_the_servers_clock_and_bounded() {
+        let wait = |until: &'static str| {
+            let head = [(RETRY_AFTER, until), (DATE, "Fri, 31 Dec 1999 23:59:30 GMT")];
+            retry_after(&HeaderMap::from_iter(head.map(|(name, value)| (name, HeaderValue::from_static(value)))))
+        };
+        assert_eq!(wait("Fri, 31 Dec 1999 23:59:59 GMT"), Some(Duration::from_secs(29)));
+        assert_eq!(wait("Sat, 01 Jan 2000 00:00:30 GMT"), Some(Duration::from_secs(60)));
+        assert_eq!(wait("Fri, 31 Dec 1999 00:00:00 GMT"), Some(Duration::ZERO), "it is over");
+        assert_eq!(wait("Fri, 31 Dec 9999 23:59:59 GMT"), Some(MAX_DATED_WAIT));
     }
 }
