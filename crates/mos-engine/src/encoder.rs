@@ -4,6 +4,7 @@ mod gather;
 
 use std::fmt;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -148,10 +149,10 @@ impl LocalEmbedder {
     async fn tokens(&self, line: Line, texts: &[String]) -> Result<Vec<Vec<u32>>, ModelError> {
         if line == Line::Short {
             // Some microseconds: not worth another thread.
-            return tokenised(texts.iter().map(|text| self.tokenizer.encode(text.as_str(), true)).collect());
+            return tokenised(|| texts.iter().map(|text| self.tokenizer.encode(text.as_str(), true)).collect());
         }
         let (tokenizer, texts) = (Arc::clone(&self.tokenizer), texts.to_vec());
-        tokio::task::spawn_blocking(move || tokenised(tokenizer.encode_batch(texts, true)))
+        tokio::task::spawn_blocking(move || tokenised(|| tokenizer.encode_batch(texts, true)))
             .await
             .map_err(|error| internal("tokenising texts", error))?
     }
@@ -192,9 +193,12 @@ fn line_of(texts: &[String]) -> Line {
     if texts.len() <= SHORT_TEXTS && n_bytes <= SHORT_BYTES { Line::Short } else { Line::Long }
 }
 
-/// Returns the tokens alone: what else a tokenizer tells takes many times their space.
-fn tokenised(encodings: tokenizers::Result<Vec<Encoding>>) -> Result<Vec<Vec<u32>>, ModelError> {
-    let encodings = encodings.map_err(|error| internal("tokenising texts", error))?;
+/// Returns the tokens alone: what else a tokenizer tells takes many times their space. A defect that one text shows is an
+/// error like any other; what it says is left out, because it may quote the text.
+fn tokenised(encode: impl FnOnce() -> tokenizers::Result<Vec<Encoding>>) -> Result<Vec<Vec<u32>>, ModelError> {
+    let encodings = catch_unwind(AssertUnwindSafe(encode))
+        .map_err(|_| internal("tokenising texts", "the model's tokenizer panicked; leave the text out"))?
+        .map_err(|error| internal("tokenising texts", error))?;
     let tokens: Vec<Vec<u32>> = encodings.iter().map(|encoding| encoding.get_ids().to_vec()).collect();
     if tokens.iter().any(Vec::is_empty) {
         return Err(ModelError::Invalid(
@@ -244,5 +248,13 @@ mod tests {
         assert_eq!(line_of(&texts(1, SHORT_BYTES + 1)), Line::Long);
         assert_eq!(line_of(&texts(SHORT_TEXTS + 1, 20)), Line::Long);
         assert_eq!(line_of(&texts(2, SHORT_BYTES)), Line::Long);
+    }
+
+    #[test]
+    fn a_tokenizer_that_panics_is_an_error_that_quotes_nothing() {
+        let error = tokenised(|| panic!("byte index 1 is not a char boundary of `my secret`")).unwrap_err();
+        let said = error.to_string();
+        assert!(matches!(error, ModelError::Internal { .. }) && said.contains("tokenizer panicked"), "{said}");
+        assert!(!said.contains("secret"), "{said}");
     }
 }
