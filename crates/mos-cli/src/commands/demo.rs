@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use mos::fetch;
 use mos::{Add, Chat, Mos};
-use mos_config::Settings;
+use mos_config::{Secrets, Settings, process_environment};
 use mos_core::{ChatUsage, CubeId, Message, Sampling, UserId};
 
 use super::chat::print_stream;
@@ -16,6 +16,13 @@ use crate::context::{Context, without_servers};
 use crate::progress;
 
 const USER: &str = "ann";
+
+/// The settings of the demonstration, in its folder.
+const SETTINGS_FILE: &str = "demo-settings.json";
+
+/// How the names begin that say, over any file, where memories are.
+const OVERRULING: [&str; 6] =
+    ["MOS__STORE", "MOS__VECTORS", "MOS__USER_MANAGER", "MOS__QUEUE", "MOS__MEM_SCHEDULER", "MOS_USER_MANAGER_BACKEND"];
 
 /// What the demonstration remembers: two people talking, as any chat client would send it.
 const CONVERSATION: [(&str, &str); 4] = [
@@ -67,11 +74,48 @@ pub(super) async fn run(context: &Context, arguments: DemoArguments) -> anyhow::
     drop(mos);
     say("\n5. A second process opens the same folder and still knows")?;
     second_process(context, &folder)?;
-    say(&format!(
-        "\nYour turn: {} --data-dir {} --user {USER} chat\nRemove the folder when you are done with it.",
-        std::env::current_exe()?.display(),
-        folder.display()
-    ))
+    let settings = write_settings(&of_its_own(&context.settings), &folder)?;
+    say(&format!("\nYour turn: {}", your_turn(&std::env::current_exe()?, &settings, &folder)))?;
+    let names = overruling(process_environment().into_iter().map(|(name, _)| name));
+    if !names.is_empty() {
+        say(&format!("First unset what would lead it to other stores: {}", names.join(" ")))?;
+    }
+    say("Remove the folder when you are done with it.")
+}
+
+/// Writes the settings of the demonstration into its folder, for its owner only: they may hold keys.
+fn write_settings(own: &Settings, folder: &Path) -> anyhow::Result<PathBuf> {
+    let path = folder.join(SETTINGS_FILE);
+    let mut options = std::fs::File::options();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    let mut settings = own.to_json(Secrets::Plain);
+    // What is not written would be taken from the environment.
+    settings["queue"] = serde_json::Value::Null;
+    serde_json::to_writer_pretty(file, &settings).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(path)
+}
+
+/// Returns the command that goes on where the demonstration ends. Without settings of its own it would take those of the
+/// environment, and with them the servers of an installation.
+fn your_turn(program: &Path, settings: &Path, folder: &Path) -> String {
+    let (program, settings, folder) = (shown(program), shown(settings), shown(folder));
+    format!("{program} --config {settings} --data-dir {folder} --user {USER} chat")
+}
+
+/// Returns those names of the environment that say, over any file, where memories are.
+fn overruling(names: impl Iterator<Item = String>) -> Vec<String> {
+    let begins_so = |name: &String| OVERRULING.iter().any(|start| name.starts_with(start));
+    names.filter(begins_so).collect()
+}
+
+/// Returns a path as a shell takes it.
+fn shown(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = text.chars().all(|letter| letter.is_ascii_alphanumeric() || "/\\._-:~+@%".contains(letter));
+    if is_plain { text } else { format!("\"{text}\"") }
 }
 
 /// Makes a folder whose name nobody can foresee and which only its owner can enter: others use the same temporary
@@ -187,6 +231,36 @@ mod tests {
         let own = of_its_own(&Settings::from_json(&given).unwrap());
         assert_eq!((own.store.backend(), own.user_manager.backend(), own.top_k), ("sqlite", "sqlite", 3));
         assert!(!own.to_json(mos_config::Secrets::Plain).to_string().contains("db.example"));
+    }
+
+    #[test]
+    fn what_goes_on_where_the_demonstration_ends_uses_no_server_either() {
+        let neo4j =
+            json!({"backend": "neo4j", "config": {"uri": "bolt://db.example:7687", "user": "u", "password": "p"}});
+        let given = Settings::from_json(&json!({"store": neo4j, "queue": {"backend": "redis"}, "top_k": 3})).unwrap();
+        let folder = tempfile::Builder::new().prefix("mos demo ").tempdir().unwrap();
+        let path = write_settings(&of_its_own(&given), folder.path()).unwrap();
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        // An installation that is told by names alone, on servers.
+        let variables = [
+            ("NEO4J_BACKEND", "neo4j"),
+            ("GRAPH_DB_BACKEND", "neo4j"),
+            ("NEO4J_URI", "bolt://db.example:7687"),
+            ("NEO4J_PASSWORD", "p"),
+        ];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let read = mos_config::from_environment(mos_config::Purpose::Command, Some(&path), variables).unwrap();
+        let own = read.settings;
+        assert_eq!((own.store.backend(), own.user_manager.backend(), own.top_k), ("sqlite", "sqlite", 3));
+        assert!(own.queue.is_none() && own.mem_scheduler.is_none());
+        let command = your_turn(Path::new("/bin/mos"), &path, folder.path());
+        assert!(command.starts_with(&format!("/bin/mos --config \"{}\" --data-dir \"", path.display())), "{command}");
+        let names = ["MOS__STORE__BACKEND", "MOS__TOP_K", "HOME", "MOS_USER_MANAGER_BACKEND"].map(str::to_owned);
+        assert_eq!(overruling(names.into_iter()), ["MOS__STORE__BACKEND", "MOS_USER_MANAGER_BACKEND"]);
     }
 
     #[test]
