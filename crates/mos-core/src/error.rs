@@ -168,13 +168,16 @@ pub enum ModelError {
     },
     /// Wait until the period is over, or raise the limit: the tokens that may be used are used up. No model was asked.
     #[error(
-        "{whose} has used {used} of {limit} tokens {period}; wait, or raise `{key}` under `model_budget` in the settings"
+        "{whose} has used {used} of {limit} tokens {period}{}; wait, or raise `{key}` under `model_budget` in the settings",
+        on_their_way(*.expected)
     )]
     BudgetSpent {
         /// Whose budget, for example "user `ann`".
         whose: String,
-        /// Tokens used so far in the period, with those that answers on their way may take.
+        /// Tokens used so far in the period.
         used: u64,
+        /// Tokens that answers on their way may take.
+        expected: u64,
         /// Tokens that may be used.
         limit: u64,
         /// `today (UTC)` or `in all`.
@@ -199,6 +202,11 @@ pub enum ModelError {
         /// The cause.
         source: BoxError,
     },
+}
+
+/// Tells of tokens that are not used yet.
+fn on_their_way(expected: u64) -> String {
+    if expected == 0 { String::new() } else { format!(", and answers on their way may take {expected} more") }
 }
 
 impl ModelError {

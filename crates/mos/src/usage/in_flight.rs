@@ -10,6 +10,8 @@ use super::{Payer, UsageMeter};
 struct Expected {
     payer: Payer,
     tokens: u64,
+    /// How often anything came of it.
+    n_pieces: u64,
 }
 
 /// The answers of this process that are on their way.
@@ -30,8 +32,20 @@ impl InFlight {
     pub(super) fn begin(&mut self, payer: Payer, tokens: u64) -> u64 {
         let number = self.next_number;
         self.next_number += 1;
-        self.answers.insert(number, Expected { payer, tokens });
+        self.answers.insert(number, Expected { payer, tokens, n_pieces: 0 });
         number
+    }
+
+    /// Returns how far the answers of some payers are, by their numbers: while it changes, they get on.
+    pub(super) fn progress(&self, is_counted: impl Fn(&Payer) -> bool) -> Vec<(u64, u64)> {
+        let counted = self.answers.iter().filter(|(_, expected)| is_counted(&expected.payer));
+        counted.map(|(number, expected)| (*number, expected.n_pieces)).collect()
+    }
+
+    fn note_piece(&mut self, number: u64) {
+        if let Some(expected) = self.answers.get_mut(&number) {
+            expected.n_pieces += 1;
+        }
     }
 
     fn end(&mut self, number: u64) {
@@ -49,6 +63,11 @@ pub(super) struct Reservation {
 impl Reservation {
     pub(super) fn new(meter: Arc<UsageMeter>, number: u64) -> Self {
         Self { meter, number }
+    }
+
+    /// Notes that a piece of the answer came: those who wait for it wait on.
+    pub(super) fn note_piece(&self) {
+        self.meter.in_flight().note_piece(self.number);
     }
 }
 

@@ -116,6 +116,9 @@ impl Stream for Counted {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let next = self.stream.poll_next_unpin(context);
+        if let (Poll::Ready(Some(Ok(_))), Some(reservation)) = (&next, &self.tally.reservation) {
+            reservation.note_piece();
+        }
         match &next {
             Poll::Ready(Some(Ok(ChatEvent::Text(more)))) => {
                 self.tally.so_far.completion_tokens += estimated_tokens(more);

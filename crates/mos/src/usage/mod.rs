@@ -21,13 +21,17 @@ use mos_config::BudgetConfig;
 use mos_core::{ChatModel, Clock, CubeId, Embedder, MemoryError, ModelError, UserId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use in_flight::{InFlight, Reservation};
 use ledger::Ledger;
 use metered::{MeteredChat, MeteredEmbedder};
 
-/// How long an answer waits for others that may spend the budget.
+/// How long an answer waits for others that may spend the budget when nothing comes of any of them.
 const MAX_WAIT: Duration = Duration::from_secs(60);
+
+/// How long an answer waits for others that may spend the budget, whatever comes of them.
+const MAX_WAIT_IN_ALL: Duration = Duration::from_secs(600);
 
 /// Tokens of models.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -171,13 +175,15 @@ impl UsageMeter {
     /// so that they do not spend together what is left for one.
     ///
     /// # Errors
-    /// [`ModelError::BudgetSpent`], when the tokens are used up, or may be by answers that are long on their way.
+    /// [`ModelError::BudgetSpent`], when the tokens are used up, or may be by answers of which nothing comes for long.
     async fn reserve(self: &Arc<Self>, payer: &Payer, expected_tokens: u64) -> Result<Option<Reservation>, ModelError> {
         if self.budget.is_none() {
             return Ok(None);
         }
+        let last = Instant::now() + MAX_WAIT_IN_ALL;
         let give_up = tokio::time::sleep(MAX_WAIT);
         tokio::pin!(give_up);
+        let mut seen = self.progress(payer);
         loop {
             let freed = self.freed.notified();
             tokio::pin!(freed);
@@ -189,9 +195,22 @@ impl UsageMeter {
             };
             tokio::select! {
                 () = freed => {}
-                () = &mut give_up => return Err(too_much),
+                () = &mut give_up => {
+                    let now = self.progress(payer);
+                    if now == seen || Instant::now() >= last {
+                        return Err(too_much);
+                    }
+                    seen = now;
+                    give_up.as_mut().reset(last.min(Instant::now() + MAX_WAIT));
+                }
             }
         }
+    }
+
+    /// Returns how far the answers are that a payer waits for.
+    fn progress(&self, payer: &Payer) -> Vec<(u64, u64)> {
+        let is_same_cube = |other: &Payer| payer.cube.is_some() && other.cube == payer.cube;
+        self.in_flight().progress(|other| other.user == payer.user || is_same_cube(other))
     }
 
     /// Returns the right to one more answer; inside, an error when those on their way may spend the budget.
@@ -362,12 +381,12 @@ fn check_limit(
     let accounts = ledger.accounts().filter(|(account, _)| is_counted(account));
     let used = accounts
         .filter(|(account, _)| !what.is_daily || account.day == day)
-        .fold(expected, |sum, (_, tokens)| sum.saturating_add(tokens.total()));
-    if used < limit {
+        .fold(0_u64, |sum, (_, tokens)| sum.saturating_add(tokens.total()));
+    if used.saturating_add(expected) < limit {
         return Ok(());
     }
     let period = if what.is_daily { "today (UTC)" } else { "in all" };
-    Err(ModelError::BudgetSpent { whose: whose(), used, limit, period, key: what.key })
+    Err(ModelError::BudgetSpent { whose: whose(), used, expected, limit, period, key: what.key })
 }
 
 fn today(clock: &dyn Clock) -> String {

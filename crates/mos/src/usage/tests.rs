@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::StreamExt;
-use mos_core::{ChatRequest, EmbedUse, Embedded, EmbeddingSpace, Message};
+use mos_core::{ChatEvent, ChatRequest, ChatStream, EmbedUse, Embedded, EmbeddingSpace, Message};
 use mos_testkit::chat::ScriptedChat;
 use mos_testkit::clock::SetClock;
 
@@ -176,6 +176,64 @@ async fn two_answers_at_once_do_not_both_spend_what_is_left_for_one() {
         let is_refused = matches!(refused, Some(ModelError::BudgetSpent { used: 5, limit: 5, .. }));
         assert_eq!((is_refused, refused.is_some()), (is_spent, is_spent), "{refused:?}");
         assert_eq!(inner.requests().len(), if is_spent { 1 } else { 2 });
+    }
+}
+
+/// Answers in pieces that come half a minute apart, `usize::MAX` of them for one that never ends.
+#[derive(Debug)]
+struct Slow(usize);
+
+#[async_trait]
+impl ChatModel for Slow {
+    fn name(&self) -> &str {
+        "slow"
+    }
+
+    async fn stream(&self, _: ChatRequest) -> Result<ChatStream, ModelError> {
+        let pieces = futures::stream::iter(0..self.0).then(|_| async {
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            Ok::<_, ModelError>(ChatEvent::Text("x".to_owned()))
+        });
+        Ok(pieces.boxed())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_answer_that_gets_on_is_waited_for() {
+    let meter = meter(None, BudgetConfig { user_tokens_total: Some(100), ..unlimited() }, START_S);
+    let slow = meter.metered(Arc::new(Slow(8)), payer("ann", None));
+    let model = meter.metered(Arc::new(ScriptedChat::new(["the second"])), payer("ann", None));
+    let first = slow.stream(asked()).await.unwrap();
+    let begun = tokio::time::Instant::now();
+    let (n_pieces, second) = tokio::join!(first.count(), model.complete(asked()));
+    assert_eq!(n_pieces, 8);
+    second.unwrap();
+    assert_eq!(begun.elapsed().as_secs(), 240, "it waited for all of the first one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_ends_and_says_what_is_used_and_what_may_be() {
+    for (n_pieces, waited) in [(0, MAX_WAIT), (usize::MAX, MAX_WAIT_IN_ALL)] {
+        let meter = meter(None, BudgetConfig { user_tokens_total: Some(100), ..unlimited() }, START_S);
+        meter.record(&payer("ann", None), "gpt", tokens(4, 5));
+        let slow = meter.metered(Arc::new(Slow(n_pieces)), payer("ann", None));
+        let model = meter.metered(Arc::new(ScriptedChat::new(["never asked for"])), payer("ann", None));
+        let mut first = slow.stream(asked()).await.unwrap();
+        let begun = tokio::time::Instant::now();
+        let reading = async {
+            // One that is never read gives no piece.
+            while n_pieces > 0 && first.next().await.is_some() {}
+            std::future::pending::<()>().await;
+        };
+        let refused = tokio::select! {
+            () = reading => unreachable!("it is read for ever"),
+            refused = model.complete(asked()) => refused.unwrap_err(),
+        };
+        assert_eq!(begun.elapsed().as_secs(), waited.as_secs());
+        // Three letters, and an answer of no stated length.
+        assert!(matches!(refused, ModelError::BudgetSpent { used: 9, expected: 1025, limit: 100, .. }), "{refused}");
+        let said = refused.to_string();
+        assert!(said.contains("used 9 of 100 tokens in all, and answers on their way may take 1025 more"), "{said}");
     }
 }
 
