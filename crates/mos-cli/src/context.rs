@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use mos::{Environment, Mos};
+use mos::{Environment, Mos, MosBuilder};
 use mos_config::store::MemoryStore;
 use mos_config::{Purpose, Settings, StoreConfig, process_environment};
 use mos_core::{CubeId, UserId};
@@ -55,19 +55,24 @@ impl Context {
     }
 
     async fn open_with(&self, settings: Settings) -> anyhow::Result<Mos> {
-        let mut builder = Mos::builder(settings).start_scheduler(false);
-        if let Some(folder) = &self.data_dir {
-            builder = builder.data_dir(folder);
+        self.builder(settings).build().await.context("cannot open the memories")
+    }
+
+    fn builder(&self, settings: Settings) -> MosBuilder {
+        let builder = Mos::builder(settings).start_scheduler(false);
+        match &self.data_dir {
+            Some(folder) => builder.data_dir(folder),
+            None => builder,
         }
-        builder.build().await.context("cannot open the memories")
     }
 
     /// Opens the facade for a look that stores nothing, and returns the cube that is meant; where that does not exist yet, an
-    /// empty one in memory.
-    pub(crate) async fn open_to_look(&self) -> anyhow::Result<(Mos, CubeId)> {
+    /// empty one in memory. What storing there would refuse is refused. With `asks_models` the tokens that the look takes are
+    /// counted where those of the installation are.
+    pub(crate) async fn open_to_look(&self, asks_models: bool) -> anyhow::Result<(Mos, CubeId)> {
         if self.has_records()? {
             let mos = self.open().await?;
-            if let Some(cube) = self.known_cube(&mos).await? {
+            if let Some(cube) = mos.cube_to_write(&self.user, self.cube.as_ref()).await? {
                 return Ok((mos, cube));
             }
         }
@@ -76,7 +81,13 @@ impl Context {
             store: StoreConfig::Memory(Box::new(MemoryStore {})),
             ..without_servers(&self.settings)
         };
-        let mos = self.open_with(settings).await?;
+        let mut builder = self.builder(settings);
+        // What keeps nothing at all has no folder for that either.
+        if asks_models && !matches!(self.settings.store, StoreConfig::Memory(_)) {
+            let data_dir = self.data_dir.clone().map_or_else(|| mos::data_dir(&self.settings), Ok)?;
+            builder = builder.usage_dir(mos::usage_dir(&data_dir));
+        }
+        let mos = builder.build().await.context("cannot open the memories")?;
         mos.ensure_user(&self.user).await?;
         let cube = match &self.cube {
             Some(cube) => {
@@ -94,21 +105,6 @@ impl Context {
             return Ok(true);
         }
         Ok(mos::database_path(&self.settings, self.data_dir.as_deref())?.exists())
-    }
-
-    /// Returns the cube that is meant, when it exists and the user may read it.
-    async fn known_cube(&self, mos: &Mos) -> anyhow::Result<Option<CubeId>> {
-        if !mos.has_user(&self.user).await? {
-            return Ok(None);
-        }
-        let Some(cube) = &self.cube else {
-            return match mos.default_cube(&self.user).await {
-                Err(mos::Error::NoCube(_)) => Ok(None),
-                found => Ok(Some(found?)),
-            };
-        };
-        let readable = mos.user_info(&self.user).await?.accessible_cubes;
-        Ok(readable.iter().any(|known| known.cube_id == *cube).then(|| cube.clone()))
     }
 
     /// Makes the user and the cube that are meant, when they do not exist yet, and returns the cube.

@@ -53,6 +53,7 @@ pub(crate) use stores::{LeftJobs, Stores, database_path, neo4j_options, open_sto
 pub struct MosBuilder {
     settings: Settings,
     data_dir: Option<PathBuf>,
+    usage_dir: Option<PathBuf>,
     factories: Factories,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdSource>,
@@ -74,6 +75,7 @@ impl Mos {
         MosBuilder {
             settings,
             data_dir: None,
+            usage_dir: None,
             factories: Factories::default(),
             clock: Arc::new(SystemClock),
             ids: Arc::new(RandomIds),
@@ -134,6 +136,29 @@ impl Mos {
             Err(error) => Err(error),
         }
     }
+
+    /// Returns the cube that is named, or the user's default one, when it exists. What making it, or writing to it, would refuse
+    /// is refused; nothing is made, and one who was never seen counts as a new user.
+    ///
+    /// # Errors
+    /// Rights, as [`Mos::ensure_cube`] and a write to the cube; store errors.
+    pub async fn cube_to_write(&self, user: &UserId, cube: Option<&CubeId>) -> Result<Option<CubeId>> {
+        let is_known = self.has_user(user).await?;
+        let found = match cube {
+            Some(cube) => self.has_cube(cube).await?.then(|| cube.clone()),
+            None if is_known => match self.default_cube(user).await {
+                Err(Error::NoCube(_)) => None,
+                found => Some(found?),
+            },
+            None => None,
+        };
+        match &found {
+            Some(cube) => self.check_writes(user, cube).await?,
+            None if is_known => self.check_may_own(user).await?,
+            None => {}
+        }
+        Ok(found)
+    }
 }
 
 impl MosBuilder {
@@ -141,6 +166,14 @@ impl MosBuilder {
     #[must_use]
     pub fn data_dir(mut self, folder: impl Into<PathBuf>) -> Self {
         self.data_dir = Some(folder.into());
+        self
+    }
+
+    /// The folder of the tokens that models took, also where nothing else is kept; without this `usage` in the folder of the
+    /// data, and memory when nothing is kept.
+    #[must_use]
+    pub fn usage_dir(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.usage_dir = Some(folder.into());
         self
     }
 
@@ -328,7 +361,7 @@ impl MosBuilder {
         if !plugins.is_empty() {
             event_sinks.push(Arc::new(PluginSink::new(Arc::clone(&plugins))));
         }
-        let usage_folder = is_kept.then(|| data_dir.join("usage"));
+        let usage_folder = self.usage_dir.or_else(|| is_kept.then(|| folders::usage_dir(&data_dir)));
         let usage = UsageMeter::open(usage_folder, self.settings.model_budget.clone(), Arc::clone(&self.clock))?;
         let parts = Parts {
             settings: self.settings,

@@ -34,6 +34,11 @@ pub fn models_dir(settings: &Settings) -> Result<PathBuf> {
     }
 }
 
+/// Returns the folder of the tokens that models took, in a folder of data.
+pub fn usage_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("usage")
+}
+
 /// Makes a folder, and those above it that are missing. Only the user that runs the program may look into what is made; what
 /// is there already stays as it is.
 pub(crate) fn create_private(folder: &Path) -> io::Result<()> {

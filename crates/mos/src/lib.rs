@@ -78,7 +78,7 @@ pub use factories::{
     PreferenceMemoryParts, RerankerFactory, RerankerParts, TextMemoryFactory, TextMemoryParts, UserStoreFactory,
     UserStoreParts, backends, compute_device,
 };
-pub use folders::{data_dir, models_dir};
+pub use folders::{data_dir, models_dir, usage_dir};
 pub use mos_config::{self as config, Settings};
 pub use mos_core as core;
 pub use mos_cube::{Manifest as CubeManifest, MemoryKind};

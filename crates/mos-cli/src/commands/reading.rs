@@ -71,7 +71,7 @@ pub(super) async fn add(context: &Context, arguments: AddArguments) -> anyhow::R
     let (sources, left_out) = sources(&arguments)?;
     left_out.iter().for_each(|note| context.output.note(note));
     let (mos, cube) = match arguments.dry_run {
-        true => context.open_to_look().await?,
+        true => context.open_to_look(arguments.fine).await?,
         false => {
             let mos = context.open().await?;
             let cube = context.ensure_cube(&mos).await?;

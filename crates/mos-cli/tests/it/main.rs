@@ -10,6 +10,7 @@ mod erase_killed;
 mod eval;
 mod journeys;
 mod kv;
+mod looking;
 mod mcp;
 mod migrating;
 mod organizing;
