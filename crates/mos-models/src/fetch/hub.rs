@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use hf_hub::Repo;
 use hf_hub::api::tokio::{Api, ApiBuilder, ApiError, ApiRepo};
 use mos_core::ModelError;
 
@@ -15,11 +16,18 @@ use super::{Progress, PullOptions, disk};
 /// How often progress is told.
 const TICK: Duration = Duration::from_millis(100);
 
+/// Where partial downloads lie in the models folder.
+const PARTIAL_FOLDER: &str = ".hub";
+
+/// How the names of partial downloads end, and those of the files whose locks say that somebody is at work on them.
+const PARTIAL_END: &str = ".sync.part";
+const LOCK_END: &str = ".lock";
+
 fn api(options: &PullOptions) -> Result<Api, ModelError> {
     let mut builder = ApiBuilder::from_env()
         .with_progress(false)
         // Partial downloads stay here, so that the next pull resumes them.
-        .with_cache_dir(options.models_dir.join(".hub"));
+        .with_cache_dir(options.models_dir.join(PARTIAL_FOLDER));
     if let Some(endpoint) = &options.hub_endpoint {
         builder = builder.with_endpoint(endpoint.trim_end_matches('/').to_owned());
     }
@@ -174,6 +182,31 @@ pub(crate) async fn fetch(
         }
     }
     Ok(())
+}
+
+/// Removes what partial downloads of a model's repository left, unless somebody is at work on one: for a model that came from
+/// elsewhere, so that nobody resumes them. Failing to is no reason not to go on.
+pub(crate) fn forget(repository: &str, models_dir: &Path) {
+    let partial = models_dir.join(PARTIAL_FOLDER);
+    let folder = partial.join(Repo::model(repository.to_owned()).folder_name());
+    let files = fs::read_dir(folder.join("blobs")).into_iter().flatten().flatten();
+    // Held until all is removed.
+    let mut locks = Vec::new();
+    for path in files.map(|file| file.path()) {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let Some(name) = name.strip_suffix(PARTIAL_END) else { continue };
+        match fs::File::create(path.with_file_name(format!("{name}{LOCK_END}"))) {
+            Ok(lock) if lock.try_lock().is_ok() => locks.push(lock),
+            _ => return,
+        }
+    }
+    match fs::remove_dir_all(&folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(%error, folder = %folder.display(), "partial downloads stay");
+        }
+        // Those of other repositories keep it.
+        _ => drop(fs::remove_dir(&partial)),
+    }
 }
 
 /// Tells the progress of a download and gives it up when nothing comes any more.

