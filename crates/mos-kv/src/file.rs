@@ -15,7 +15,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use read::{Head, header_len, read_head, read_tokens};
+pub(crate) use read::{Head, check_item, header_len, read_head, read_tokens};
 pub use read::{decode, read_item};
 pub(crate) use write::{Prepared, Stamp, encode, prepare, write_prepared};
 pub use write::{WrittenItem, write_item};

@@ -70,5 +70,8 @@ pub use pickle::{
 };
 pub use quantize::KvEncoding;
 pub use radix::{PrefixMatch, RadixTree};
-pub use tiers::{DiskTier, KvTiers, RemoteTier, TierOptions, TierUsage, WhenFull};
+pub use tiers::{
+    CheckLimits, DiskTier, FolderCheck, KvTiers, RemoteTier, TierOptions, TierUsage, UnreadableFile, WhenFull,
+    check_folder,
+};
 pub use vllm::{Preload, VllmKvCacheItem, VllmKvCacheMemory, build_vllm_kv_cache};

@@ -24,6 +24,18 @@ use crate::quantize::{Axis, KvEncoding, Q4, Q8, RowShape, from_q4, from_q8};
 /// # Errors
 /// [`KvError::Truncated`], [`KvError::Damaged`], [`KvError::Newer`], which name the file; [`KvError::Io`].
 pub fn read_item(path: &Path) -> Result<KvCacheItem, KvError> {
+    decode(&mapped(path)?, &path.display().to_string())
+}
+
+/// Refuses an item's file whose content is not what was written; the keys and values are not taken over.
+///
+/// # Errors
+/// As [`read_item`].
+pub(crate) fn check_item(path: &Path) -> Result<(), KvError> {
+    verified(&mapped(path)?, &path.display().to_string()).map(drop)
+}
+
+fn mapped(path: &Path) -> Result<Mmap, KvError> {
     let file = File::open(path).map_err(|error| KvError::io("cannot read", path, error))?;
     let length = file.metadata().map_err(|error| KvError::io("cannot read", path, error))?.len();
     if length == 0 {
@@ -31,8 +43,8 @@ pub fn read_item(path: &Path) -> Result<KvCacheItem, KvError> {
     }
     // SAFETY: files of items are replaced by renames and never written again.
     #[allow(unsafe_code, reason = "a copy of the whole file would double the memory that loading takes")]
-    let map = unsafe { Mmap::map(&file) }.map_err(|error| KvError::io("cannot map", path, error))?;
-    decode(&map, &path.display().to_string())
+    let map = unsafe { Mmap::map(&file) };
+    map.map_err(|error| KvError::io("cannot map", path, error))
 }
 
 /// What a header says about an item.
@@ -122,17 +134,7 @@ fn head(metadata: &Metadata, what: &str) -> Result<Head, KvError> {
 /// # Errors
 /// [`KvError::Truncated`], [`KvError::Damaged`], [`KvError::Newer`].
 pub fn decode(bytes: &[u8], what: &str) -> Result<KvCacheItem, KvError> {
-    let header_len = header_len(bytes, what)?;
-    let header = bytes.get(..header_len).ok_or_else(|| {
-        KvError::truncated(what, format!("its header ends after {} of {header_len} bytes", bytes.len()))
-    })?;
-    let (head, (_, data_len)) = read_head(&header[8..], what)?;
-    // The tokens come last: where they end the file ends.
-    let want = header_len.saturating_add(data_len);
-    if bytes.len() < want {
-        return Err(KvError::truncated(what, format!("it has {} of {want} bytes", bytes.len())));
-    }
-    verify(bytes, header, &head, what)?;
+    let head = verified(bytes, what)?;
     let tensors = SafeTensors::deserialize(bytes)
         .map_err(|error| KvError::damaged(what, format!("it cannot be read: {error}")))?;
     check_sizes(&head, tensors.len(), bytes.len(), what)?;
@@ -158,6 +160,22 @@ pub fn decode(bytes: &[u8], what: &str) -> Result<KvCacheItem, KvError> {
     // Fewer bits are not what the model computes.
     let context = if head.encoding == KvEncoding::F16 { head.context } else { None };
     Ok(head.item.with_segment(Arc::new(segment.with_context(context))))
+}
+
+/// Returns what the header of a file says, once the checksum fits.
+fn verified(bytes: &[u8], what: &str) -> Result<Head, KvError> {
+    let header_len = header_len(bytes, what)?;
+    let header = bytes.get(..header_len).ok_or_else(|| {
+        KvError::truncated(what, format!("its header ends after {} of {header_len} bytes", bytes.len()))
+    })?;
+    let (head, (_, data_len)) = read_head(&header[8..], what)?;
+    // The tokens come last: where they end the file ends.
+    let want = header_len.saturating_add(data_len);
+    if bytes.len() < want {
+        return Err(KvError::truncated(what, format!("it has {} of {want} bytes", bytes.len())));
+    }
+    verify(bytes, header, &head, what)?;
+    Ok(head)
 }
 
 /// Refuses sizes that the file cannot hold: loops over heads and layers must end where the file does.

@@ -39,7 +39,7 @@ impl KvTiers {
             }
             gone.iter().for_each(|key| state.lose(Tier::Disk, key));
         }
-        let new = disk.find(names.into_iter().filter(|name| !known.contains(name)))?;
+        let new = disk.find(names.into_iter().filter(|name| !known.contains(name)));
         self.adopt(Tier::Disk, new)
     }
 

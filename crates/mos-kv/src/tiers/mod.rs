@@ -11,6 +11,7 @@ mod following;
 mod options;
 mod remote;
 mod state;
+mod unreadable;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -23,6 +24,7 @@ use disk::Disk;
 pub use options::{DiskTier, RemoteTier, TierOptions, TierUsage, WhenFull};
 use remote::Remote;
 use state::{Entry, Key, Newcomer, Room, State};
+pub use unreadable::{CheckLimits, FolderCheck, UnreadableFile, check_folder};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Tier {
@@ -56,7 +58,7 @@ pub struct KvTiers {
 
 impl KvTiers {
     /// Opens the tiers; what disk and remote store hold from earlier is there again. Files of writers that died are
-    /// removed.
+    /// removed; a file that cannot be read is left alone, with a warning ([`KvTiers::unreadable`]).
     ///
     /// # Errors
     /// [`KvError::Io`]; [`KvError::Remote`].
@@ -65,7 +67,7 @@ impl KvTiers {
         let remote = options.remote.as_ref().map(Remote::open).transpose()?;
         let tiers = Self { options, disk, remote, state: Mutex::default(), writing: Mutex::default() };
         if let Some(disk) = &tiers.disk {
-            tiers.adopt(Tier::Disk, disk.find(disk.names()?.into_iter())?)?;
+            tiers.adopt(Tier::Disk, disk.find(disk.names()?.into_iter()))?;
         }
         if let Some(remote) = &tiers.remote {
             tiers.adopt(Tier::Remote, remote.scan()?)?;

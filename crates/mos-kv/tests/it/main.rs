@@ -13,4 +13,5 @@ mod merging;
 mod support;
 mod templates;
 mod tiers;
+mod unreadable;
 mod vllm;

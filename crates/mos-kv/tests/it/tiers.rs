@@ -9,7 +9,7 @@ use object_store::local::LocalFileSystem;
 
 use crate::support::{memory, memory_with, rows, tiny, words};
 
-fn items(n: usize) -> Vec<KvCacheItem> {
+pub(crate) fn items(n: usize) -> Vec<KvCacheItem> {
     let tiny = tiny(1);
     let memory = memory(&tiny.model);
     (0..n).map(|at| memory.extract(words(at, 10)).unwrap().with_saved_seconds(1.0)).collect()
@@ -19,7 +19,7 @@ fn bytes(items: &[KvCacheItem]) -> u64 {
     items[0].segment().unwrap().bytes() as u64
 }
 
-fn disk(folder: &Path) -> Option<DiskTier> {
+pub(crate) fn disk(folder: &Path) -> Option<DiskTier> {
     Some(DiskTier { folder: folder.to_owned(), bytes: 1 << 20, encoding: KvEncoding::F16 })
 }
 
