@@ -1,6 +1,6 @@
 //! What every command needs: settings, the facade, who is meant.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use mos::{Environment, Mos, MosBuilder};
@@ -101,10 +101,40 @@ impl Context {
 
     /// Whether anything was stored yet. What a server keeps is not known before it is asked.
     fn has_records(&self) -> anyhow::Result<bool> {
-        if !matches!(self.settings.store, StoreConfig::Sqlite(_)) {
-            return Ok(true);
+        Ok(self.database()?.is_none_or(|file| file.exists()))
+    }
+
+    /// Returns the file of the record; `None` where that is none.
+    fn database(&self) -> anyhow::Result<Option<PathBuf>> {
+        let StoreConfig::Sqlite(store) = &self.settings.store else { return Ok(None) };
+        Ok(Some(match (&self.data_dir, &store.path) {
+            (Some(folder), _) => folder.join(DATABASE),
+            (None, Some(file)) => file.clone(),
+            (None, None) => mos::data_dir(&self.settings)?.join(DATABASE),
+        }))
+    }
+
+    /// Refuses when the folder of the data was named and is not there: what only looks would make an empty one.
+    pub(crate) fn check_data_dir(&self) -> anyhow::Result<()> {
+        let is_path = matches!(&self.settings.store, StoreConfig::Sqlite(store) if store.path.is_some());
+        let is_named = is_path || self.data_dir.is_some() || self.settings.data_dir.is_some();
+        let Some(folder) = self.database()?.and_then(|file| file.parent().map(Path::to_owned)) else { return Ok(()) };
+        let is_there = folder.as_os_str().is_empty() || folder.exists();
+        anyhow::ensure!(
+            is_there || !is_named,
+            "there is no folder {}, so that there is nothing to check, and none was made; correct --data-dir, MOS_DATA_DIR or the \
+             settings, or store something there first",
+            folder.display()
+        );
+        Ok(())
+    }
+
+    /// Tells when nothing was stored yet where the data are looked for.
+    pub(crate) fn note_missing_records(&self) -> anyhow::Result<()> {
+        if let Some(file) = self.database()?.filter(|file| !file.exists()) {
+            self.output.note(&format!("nothing is stored yet: there was no {}; a new one is made", file.display()));
         }
-        Ok(mos::database_path(&self.settings, self.data_dir.as_deref())?.exists())
+        Ok(())
     }
 
     /// Makes the user and the cube that are meant, when they do not exist yet, and returns the cube.

@@ -1,8 +1,10 @@
 //! Looking for what is wrong, and saying what to do.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use mos_core::{EmbeddingSpace, QueueStats, Scope, StoreError};
+use mos_kv::{CheckLimits, FolderCheck};
 use mos_stores::Drift;
 use serde::Serialize;
 
@@ -10,6 +12,9 @@ use crate::error::{Error, Result};
 use crate::facade::Mos;
 use crate::folders;
 use crate::scheduling;
+
+/// How far a look at kept caches goes: some seconds on a usual disk.
+const CACHE_LIMITS: CheckLimits = CheckLimits { max_bytes: 8 << 30, max_time: Duration::from_secs(20) };
 
 /// Something that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -64,7 +69,7 @@ fn mended(scope: &Scope, is_known: bool, drift: &Drift) -> Option<String> {
 }
 
 impl Mos {
-    /// Checks the data (structure, indexes, statistics, embeddings), the models and the cubes' encoders.
+    /// Checks the data (structure, indexes, statistics, embeddings), kept caches, the models and the cubes' encoders.
     ///
     /// # Errors
     /// Only when a check could not be made; what is wrong stands in the report.
@@ -83,8 +88,44 @@ impl Mos {
         if can_read && can_list_cubes && !report.findings.iter().any(|finding| finding.what == "damaged file") {
             self.check_encoder(&mut report).await?;
         }
+        self.check_caches(&mut report).await;
         self.check_chat_model(&mut report).await;
         Ok(report)
+    }
+
+    /// Checks the files of kept caches: all heads, and checksums as far as [`CACHE_LIMITS`] allows it.
+    async fn check_caches(&self, report: &mut Report) {
+        for caches in self.parts.activation.caches() {
+            let found = match caches.check(CACHE_LIMITS).await {
+                Ok(None) => continue,
+                Ok(Some(found)) => found,
+                Err(error) => {
+                    report.finding("caches", whole(&error), "make the folder readable for this user");
+                    continue;
+                }
+            };
+            let FolderCheck { n_files, n_bytes, n_read, n_verified, unreadable, n_untold } = found;
+            report.fact("caches", format!("{n_files} files, {n_bytes} bytes"));
+            if n_verified < n_files {
+                let told =
+                    format!("{n_read} of {n_files} heads read, {n_verified} checksums compared: a check is bounded");
+                report.fact("caches checked", told);
+            }
+            for file in unreadable {
+                let remedy = match file.is_removable {
+                    true => format!("`mos kv rm {}` removes it; what it kept can be computed again", file.name),
+                    false => "use the program and the user that wrote it, or remove it".to_owned(),
+                };
+                report.finding("cache file", file.detail, remedy);
+            }
+            if n_untold > 0 {
+                report.finding(
+                    "cache files",
+                    format!("{n_untold} more cannot be used"),
+                    "remove those above, then look again",
+                );
+            }
+        }
     }
 
     async fn check_store(&self, report: &mut Report) -> Result<()> {

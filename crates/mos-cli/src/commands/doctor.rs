@@ -5,6 +5,8 @@ use mos::{Report, check_services};
 use crate::context::Context;
 
 pub(super) async fn run(context: &Context, reconcile: bool, compact: bool) -> anyhow::Result<()> {
+    context.check_data_dir()?;
+    context.note_missing_records()?;
     let opened = context.open().await;
     if let (Ok(mos), true) = (&opened, compact) {
         mos.compact().await?;

@@ -187,6 +187,18 @@ fn a_backup_of_a_folder_that_is_not_there_is_refused_and_makes_neither() {
 }
 
 #[test]
+fn the_doctor_refuses_a_folder_that_is_not_there_and_makes_none() {
+    let data = tempfile::tempdir().unwrap();
+    let misspelt = data.path().join("dtaa");
+    let error = failure(&misspelt, &["doctor"]);
+    assert!(error.contains("no folder") && error.contains("dtaa"), "{error}");
+    assert!(!misspelt.exists());
+    let told = || String::from_utf8(run(data.path(), &["doctor"]).stderr).unwrap();
+    let (first, second) = (told(), told());
+    assert!(first.contains("nothing is stored yet") && !second.contains("nothing is stored yet"), "{first}{second}");
+}
+
+#[test]
 fn a_demonstration_that_cannot_be_shown_says_so_before_models_are_fetched() {
     let data = tempfile::tempdir().unwrap();
     let no_folder = write(data.path(), "a-file", "x");

@@ -8,8 +8,8 @@ use futures::future::BoxFuture;
 use mos_core::{ActivationId, ActivationMemory, ActivationStats, MemoryError, Message, ModelError, Scope};
 use mos_engine::LocalChatModel;
 use mos_kv::{
-    DiskTier, KvActivation, KvCacheItem, KvCacheMemory, KvCacheMemoryOptions, KvChatModel, KvChatOptions, KvEncoding,
-    KvError, KvTiers, TierOptions, TierUsage,
+    CheckLimits, DiskTier, FolderCheck, KvActivation, KvCacheItem, KvCacheMemory, KvCacheMemoryOptions, KvChatModel,
+    KvChatOptions, KvEncoding, KvError, KvTiers, TierOptions, TierUsage, UnreadableFile, check_folder,
 };
 use tokio::sync::OnceCell;
 
@@ -77,9 +77,37 @@ impl KvCaches {
 
     /// Returns a cube's items without their keys and values, in the order in which they came.
     pub(crate) async fn items(&self, scope: &Scope) -> Result<Vec<KvCacheItem>, MemoryError> {
-        // Looking makes no folder.
-        let is_unused = self.options.tiers.disk.as_ref().is_some_and(|disk| !disk.folder.exists());
-        if is_unused { Ok(Vec::new()) } else { Ok(self.tiers().await?.list(scope.cube.as_str())) }
+        if self.is_unused() { Ok(Vec::new()) } else { Ok(self.tiers().await?.list(scope.cube.as_str())) }
+    }
+
+    /// Whether there is no folder yet: looking makes none.
+    fn is_unused(&self) -> bool {
+        self.options.tiers.disk.as_ref().is_some_and(|disk| !disk.folder.exists())
+    }
+
+    /// Returns the files whose heads cannot be read, so that no cube's list shows them.
+    pub(crate) async fn unreadable(&self) -> Result<Vec<UnreadableFile>, MemoryError> {
+        if self.is_unused() {
+            return Ok(Vec::new());
+        }
+        let tiers = self.tiers().await?;
+        blocking(move || tiers.unreadable()).await
+    }
+
+    /// Removes a damaged file by its name; returns whether it was there.
+    pub(crate) async fn remove_unreadable(&self, name: String) -> Result<bool, MemoryError> {
+        if self.is_unused() {
+            return Ok(false);
+        }
+        let tiers = self.tiers().await?;
+        blocking(move || tiers.remove_unreadable(&name)).await
+    }
+
+    /// Checks the files of all cubes; `None` when they are in RAM only.
+    pub(crate) async fn check(&self, limits: CheckLimits) -> Result<Option<FolderCheck>, MemoryError> {
+        let Some(disk) = &self.options.tiers.disk else { return Ok(None) };
+        let folder = disk.folder.clone();
+        blocking(move || check_folder(&folder, limits)).await.map(Some)
     }
 
     /// Removes items; returns how many there were.

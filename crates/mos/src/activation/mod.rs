@@ -210,8 +210,13 @@ impl Activations {
 
     /// Returns what the caches of all cubes take; `None` when none were opened yet.
     pub(crate) fn cache_usage(&self) -> Option<TierUsage> {
-        self.own.iter().chain(self.by_key.values()).find_map(|backend| match backend {
-            ActivationBackend::Kv(caches) => caches.usage(),
+        self.caches().find_map(|caches| caches.usage())
+    }
+
+    /// Returns the caches of all cubes, also those that the settings no longer choose.
+    pub(crate) fn caches(&self) -> impl Iterator<Item = &Arc<KvCaches>> {
+        self.own.iter().chain(self.by_key.values()).filter_map(|backend| match backend {
+            ActivationBackend::Kv(caches) => Some(caches),
             ActivationBackend::Prompts(_) | ActivationBackend::Other(_) => None,
         })
     }
