@@ -263,3 +263,20 @@ fn a_device_that_this_build_lacks_is_named_with_what_to_do() {
     assert!(error.contains("`abacus` is no device"), "{error}");
     stdout(data, &["kv", "extract", "text", "--config", &with_device("cpu")]);
 }
+
+#[test]
+fn damaged_files_are_listed_and_removed_by_their_names() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    stdout(data, &["add", "I like green tea.", "--user", "ann"]);
+    let (folder, name) = (data.join("activation/caches"), "a".repeat(64));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = write(&folder, &format!("{name}.safetensors"), "short");
+    let listing = json(data, &["kv", "list", "--user", "ann"]);
+    assert_eq!((ids(&listing), &listing[0]["removable"]), (vec![name.as_str()], &object!(true)), "{listing}");
+    assert!(stdout(data, &["kv", "list", "--user", "ann"]).contains("cannot be read"));
+    assert!(failure(data, &["kv", "rm", &"b".repeat(64), "--user", "ann"]).contains("there is no cache"));
+    assert_eq!(json(data, &["kv", "rm", &name, "--user", "ann"])["n_removed"], 1);
+    assert!(!Path::new(&file).exists());
+    assert_eq!(json(data, &["kv", "list", "--user", "ann"]), object!([]));
+}

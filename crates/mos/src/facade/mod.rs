@@ -31,6 +31,7 @@ mod scheduling;
 mod search;
 mod sending;
 mod skills;
+mod unreadable;
 mod updating;
 mod users;
 

@@ -8,6 +8,7 @@ mod backup;
 mod chat;
 mod cube_files;
 mod cubes;
+mod damaged_caches;
 mod environment;
 mod erase;
 mod files_of_memos;

@@ -3,12 +3,12 @@
 use std::time::Instant;
 
 use mos::PromotedCache;
-use mos::kv::{ExtractInput, KvCacheItem};
+use mos::kv::{ExtractInput, KvCacheItem, UnreadableFile};
 use mos_core::ActivationId;
 use serde_json::{Value, json};
 
 use super::super::messages;
-use super::{ExtractArguments, check_known, memory_of, open, open_or_create, parse_ids, working};
+use super::{ExtractArguments, check_known, meant, memory_of, open, open_or_create, parse_ids, working};
 use crate::context::Context;
 
 /// Characters of a text that a list shows.
@@ -49,9 +49,23 @@ pub(super) async fn list(context: &Context) -> anyhow::Result<()> {
     let (mos, caches) = open(context).await?;
     let items = caches.list().await?;
     let promoted = mos.promoted(&context.user, context.cube.as_ref()).await?;
-    let rows: Vec<Value> = items.iter().map(row).chain(promoted.iter().map(promoted_row)).collect();
-    let lines = || items.iter().map(line).chain(promoted.iter().map(promoted_line));
+    let damaged = mos.unreadable_caches().await?;
+    let rows = items.iter().map(row).chain(promoted.iter().map(promoted_row)).chain(damaged.iter().map(damaged_row));
+    let rows: Vec<Value> = rows.collect();
+    let lines = || {
+        let known = items.iter().map(line).chain(promoted.iter().map(promoted_line));
+        known.chain(damaged.iter().map(damaged_line))
+    };
     context.output.value(&rows, |_| lines().collect::<Vec<_>>().join("\n"))
+}
+
+/// A file that does not say whose cache it is.
+fn damaged_row(file: &UnreadableFile) -> Value {
+    json!({"id": file.name, "damaged": file.detail, "removable": file.is_removable})
+}
+
+fn damaged_line(file: &UnreadableFile) -> String {
+    format!("{}\tcannot be read: {}", file.name, file.detail)
 }
 
 /// What the scheduler promoted for the user: other users of a shared cube have their own.
@@ -81,12 +95,29 @@ pub(super) async fn show(context: &Context, id: &str) -> anyhow::Result<()> {
 }
 
 pub(super) async fn remove(context: &Context, ids: &[String]) -> anyhow::Result<()> {
-    let (_mos, caches) = open(context).await?;
     let ids = parse_ids(ids)?;
-    // All or none: a misspelt id must not cost the others.
-    check_known(&ids, caches.list().await?.iter().map(|item| &item.id))?;
-    let n_removed = caches.remove(ids.clone()).await?;
+    let mos = context.open().await?;
+    let (mut n_removed, mut others) = (0, Vec::new());
+    for id in &ids {
+        // Damaged files belong to no cube, and nobody misses them.
+        if is_file_name(id) && mos.remove_unreadable_cache(id.as_str()).await? {
+            n_removed += 1;
+        } else {
+            others.push(id.clone());
+        }
+    }
+    if !others.is_empty() {
+        let caches = meant(context, &mos).await?;
+        // All or none: a misspelt id must not cost the others.
+        check_known(&others, caches.list().await?.iter().map(|item| &item.id))?;
+        n_removed += caches.remove(others).await?;
+    }
     context.output.value(&json!({"removed": ids, "n_removed": n_removed}), |_| format!("removed {n_removed}"))
+}
+
+/// Whether an id looks like the name of a cache's file.
+fn is_file_name(id: &ActivationId) -> bool {
+    id.as_str().len() == 64 && id.as_str().bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn row(item: &KvCacheItem) -> Value {

@@ -21,7 +21,7 @@ use crate::progress;
 pub(crate) enum KvCommand {
     /// Compute a cache of texts, or of the messages of a file, and keep it.
     Extract(ExtractArguments),
-    /// Print the caches of a cube.
+    /// Print the caches of a cube, and files that do not say whose cache they are, because they are damaged.
     List,
     /// Print one cache: its texts and what it takes, never its tensors.
     Show {
@@ -32,7 +32,7 @@ pub(crate) enum KvCommand {
     Merge(MergeArguments),
     /// Remove caches.
     Rm {
-        /// Their ids.
+        /// Their ids, or the names of damaged files.
         #[arg(required = true, value_name = "ID")]
         ids: Vec<String>,
     },
@@ -120,12 +120,16 @@ pub(super) async fn run(context: &Context, command: KvCommand) -> anyhow::Result
 /// The caches of the cube that is meant, which must exist; rights are checked.
 async fn open(context: &Context) -> anyhow::Result<(Mos, CubeCaches)> {
     let mos = context.open().await?;
+    let caches = meant(context, &mos).await?;
+    Ok((mos, caches))
+}
+
+async fn meant(context: &Context, mos: &Mos) -> anyhow::Result<CubeCaches> {
     let cube = match &context.cube {
         Some(cube) => cube.clone(),
         None => mos.default_cube(&context.user).await?,
     };
-    let caches = caches_of(context, &mos, &cube).await?;
-    Ok((mos, caches))
+    caches_of(context, mos, &cube).await
 }
 
 /// As [`open`], and makes user and cube when they do not exist yet.
