@@ -157,6 +157,14 @@ mod tests {
             "quoting"
         }
 
+        fn is_local(&self) -> bool {
+            false
+        }
+
+        fn context_length(&self) -> Option<usize> {
+            None
+        }
+
         async fn stream(&self, request: ChatRequest) -> Result<ChatStream, ModelError> {
             Err((self.0)(format!("it makes no sense: {}", request.messages[0].text())))
         }

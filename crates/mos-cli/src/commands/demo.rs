@@ -237,7 +237,10 @@ mod tests {
     fn what_goes_on_where_the_demonstration_ends_uses_no_server_either() {
         let neo4j =
             json!({"backend": "neo4j", "config": {"uri": "bolt://db.example:7687", "user": "u", "password": "p"}});
-        let given = Settings::from_json(&json!({"store": neo4j, "queue": {"backend": "redis"}, "top_k": 3})).unwrap();
+        let postgres = json!({"backend": "postgres", "config": {"url": "postgres://mos@db.example/mos"}});
+        let queue = json!({"backend": "redis", "config": {}});
+        let given = json!({"store": neo4j, "user_manager": postgres, "queue": queue, "top_k": 3});
+        let given = Settings::from_json(&given).unwrap();
         let folder = tempfile::Builder::new().prefix("mos demo ").tempdir().unwrap();
         let path = write_settings(&of_its_own(&given), folder.path()).unwrap();
         #[cfg(unix)]

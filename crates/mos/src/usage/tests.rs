@@ -189,6 +189,14 @@ impl ChatModel for Slow {
         "slow"
     }
 
+    fn is_local(&self) -> bool {
+        true
+    }
+
+    fn context_length(&self) -> Option<usize> {
+        None
+    }
+
     async fn stream(&self, _: ChatRequest) -> Result<ChatStream, ModelError> {
         let pieces = futures::stream::iter(0..self.0).then(|_| async {
             tokio::time::sleep(Duration::from_secs(30)).await;
