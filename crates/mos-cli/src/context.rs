@@ -106,12 +106,10 @@ impl Context {
 
     /// Returns the file of the record; `None` where that is none.
     fn database(&self) -> anyhow::Result<Option<PathBuf>> {
-        let StoreConfig::Sqlite(store) = &self.settings.store else { return Ok(None) };
-        Ok(Some(match (&self.data_dir, &store.path) {
-            (Some(folder), _) => folder.join(DATABASE),
-            (None, Some(file)) => file.clone(),
-            (None, None) => mos::data_dir(&self.settings)?.join(DATABASE),
-        }))
+        if !matches!(self.settings.store, StoreConfig::Sqlite(_)) {
+            return Ok(None);
+        }
+        Ok(Some(mos::database_path(&self.settings, self.data_dir.as_deref())?))
     }
 
     /// Refuses when the folder of the data was named and is not there: what only looks would make an empty one.

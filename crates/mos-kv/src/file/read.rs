@@ -77,8 +77,10 @@ pub(crate) fn header_len(first: &[u8], what: &str) -> Result<usize, KvError> {
 
 /// Reads the header of a file, without its first 8 bytes; returns it with where the tokens are in the data.
 pub(crate) fn read_head(header: &[u8], what: &str) -> Result<(Head, (usize, usize)), KvError> {
-    let metadata: Metadata = serde_json::from_slice(header)
-        .map_err(|error| KvError::damaged(what, format!("its header is not understood: {error}")))?;
+    // What the parser says may quote the header, and that holds texts.
+    let metadata: Metadata = serde_json::from_slice(header).map_err(|error| {
+        KvError::damaged(what, format!("its header is not understood, from byte {} on", error.column()))
+    })?;
     let head = head(&metadata, what)?;
     let tokens = metadata.info("tokens").ok_or_else(|| KvError::damaged(what, "it has no tokens"))?;
     Ok((head, tokens.data_offsets))

@@ -94,3 +94,14 @@ fn a_check_reads_heads_and_verifies_as_far_as_it_may() {
     let none = check_folder(folder.path(), CheckLimits { max_time: Duration::ZERO, ..limits }).unwrap();
     assert_eq!((none.n_files, none.n_read), (3, 0));
 }
+
+#[test]
+fn what_is_told_of_a_damaged_head_quotes_no_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let header = br#"{"__metadata__": "my secret"}"#;
+    let bytes = [&(header.len() as u64).to_le_bytes()[..], header].concat();
+    fs::write(file_named(folder.path(), "a"), bytes).unwrap();
+    let tiers = KvTiers::open(TierOptions { disk: disk(folder.path()), ..TierOptions::default() }).unwrap();
+    let told = tiers.unreadable().unwrap();
+    assert!(told[0].detail.contains("not understood") && !told[0].detail.contains("secret"), "{told:?}");
+}
