@@ -95,7 +95,9 @@ impl Loader<'_> {
 
     async fn fetch(&self, url: String) -> Result<Loaded, NotLoaded> {
         let Some(fetcher) = self.fetcher else {
-            let reason = "fetching of URLs is off; configure it, or give the content itself".to_owned();
+            let reason =
+                "fetching of URLs is off; set `fetch: {enabled: true}` in the settings, or give the content itself"
+                    .to_owned();
             return Err(NotLoaded { reason, url: Some(url) });
         };
         match fetcher.fetch(&url).await {
