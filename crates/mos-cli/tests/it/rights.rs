@@ -40,6 +40,8 @@ fn a_share_is_taken_back_by_the_owner_or_given_back() {
         failure(data, &reads);
     }
     failure(data, &["cube", "unshare", "home", "ann", "--user", "ann"]);
+    let misspelt = failure(data, &["cube", "unshare", "home", "bbo", "--user", "ann"]);
+    assert!(misspelt.contains("`bbo` has no right to `home`"), "{misspelt}");
     assert_eq!(json(data, &["search", "cat", "--user", "ann"])["text_mem"][0]["cube_id"], "home");
 }
 
