@@ -33,7 +33,8 @@ impl Context {
         // The server tells its warnings itself.
         let is_service = matches!(arguments.command, Command::Serve(_));
         let purpose = if is_service { Purpose::Service } else { Purpose::Command };
-        let Environment { settings, warnings, .. } = Environment::read(purpose, variables(arguments)?)?;
+        let Environment { settings, warnings, .. } =
+            Environment::read(purpose, variables(arguments.config.as_deref())?)?;
         for warning in warnings.iter().filter(|_| !is_service) {
             output.note(&format!("warning: {warning}"));
         }
@@ -168,10 +169,10 @@ pub(crate) fn without_servers(settings: &Settings) -> Settings {
 }
 
 /// The environment of this process, with the settings file that the arguments name.
-fn variables(arguments: &Arguments) -> anyhow::Result<Vec<(String, String)>> {
+pub(crate) fn variables(settings_file: Option<&Path>) -> anyhow::Result<Vec<(String, String)>> {
     let mut variables = process_environment();
     variables.retain(|(name, _)| name != CONFIG_VARIABLE);
-    if let Some(file) = &arguments.config {
+    if let Some(file) = settings_file {
         // Shown with other characters it would be another file.
         let name = file.to_str();
         let name =

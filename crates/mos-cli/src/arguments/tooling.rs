@@ -49,7 +49,7 @@ pub(crate) enum EvalCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
-    /// Read a settings file and say what is wrong with it.
+    /// Read a settings file, with what the environment says of it, or the configuration of a cube, and say what is wrong.
     Check {
         /// The file.
         file: PathBuf,

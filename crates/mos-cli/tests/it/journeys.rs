@@ -281,6 +281,37 @@ fn settings_are_checked_and_backends_are_listed() {
 }
 
 #[test]
+fn settings_are_checked_with_what_the_environment_says() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let text =
+        "chat_model:\n  backend: openai\n  config:\n    model_name_or_path: m\n    api_base: ${CHECKED_ADDRESS}\n";
+    let file = write(data, "servers.yaml", text);
+    let error = failure(data, &["config", "check", &file]);
+    assert!(error.contains("CHECKED_ADDRESS, which is not set"), "{error}");
+    let mut command = mos(data, &["config", "check", &file]);
+    command.env("CHECKED_ADDRESS", "http://127.0.0.1:9/v1");
+    let output = command.output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && error.contains("api_key") && !error.contains("CHECKED_ADDRESS"), "{error}");
+    let output = command.env("OPENAI_API_KEY", "sk-test").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn the_configuration_of_a_cube_is_checked_as_one() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let good = write(data, "tree.json", r#"{"text_mem": {"backend": "tree_text", "config": {}}}"#);
+    let told = stdout(data, &["config", "check", &good]);
+    assert!(told.contains("mos cube create ID --from"), "{told}");
+    assert_eq!(json(data, &["config", "check", &good])["kind"], "cube");
+    let bad = write(data, "bad.json", r#"{"text_mem": {"backend": "tree_txt", "config": {}}}"#);
+    let error = failure(data, &["config", "check", &bad]);
+    assert!(error.contains("did you mean `tree_text`?"), "{error}");
+}
+
+#[test]
 fn models_are_listed_with_licence_and_place() {
     let data = tempfile::tempdir().unwrap();
     let models = json(data.path(), &["models", "list"]);
