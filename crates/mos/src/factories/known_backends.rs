@@ -25,13 +25,16 @@ pub fn backends() -> Vec<Backend> {
         "internet_retriever" => factories.internet_retrievers.contains_key(key),
         "mem_reader" => factories.mem_readers.contains_key(key),
         "memory" => {
-            factories.text_memories.contains_key(key)
+            key == "uninitialized"
+                || factories.text_memories.contains_key(key)
                 || factories.preference_memories.contains_key(key)
                 || factories.parametric_memories.contains_key(key)
                 || factories.activation_memories.contains_key(key)
         }
         "vector_db" => vectors::is_built(key),
-        "store" | "queue" => true,
+        // Every build has them; the terminal chat becomes settings of ordinary ones.
+        "store" | "queue" | "chunker" | "mem_scheduler" | "mem_chat" => true,
+        "mem_agent" => key == "deep_search",
         "user_manager" => users::is_built(key),
         _ => false,
     };
