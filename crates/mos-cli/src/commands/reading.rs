@@ -32,7 +32,8 @@ struct Told {
 
 impl Told {
     fn new(lines: String, n_memories: usize, report: &ReadReport) -> Self {
-        Self { lines, n_memories, n_not_kept: report.count(Outcome::NotKept), ..Self::default() }
+        let n_not_kept = report.items.iter().filter(|item| item.is_lost()).count();
+        Self { lines, n_memories, n_not_kept, ..Self::default() }
     }
 
     fn add(&mut self, other: &Self) {

@@ -29,6 +29,16 @@ pub struct ItemReport {
     pub reason: Option<String>,
 }
 
+impl ItemReport {
+    /// Why messages of the application are not kept. They were never meant to be.
+    pub const INSTRUCTIONS: &str = "instructions of the application are no memories";
+
+    /// Whether something that was given to be remembered is not kept.
+    pub fn is_lost(&self) -> bool {
+        self.outcome == Outcome::NotKept && self.reason.as_deref() != Some(Self::INSTRUCTIONS)
+    }
+}
+
 /// A memory that a model proposed and that is not kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Dropped {

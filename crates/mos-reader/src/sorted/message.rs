@@ -1,7 +1,7 @@
 //! One message taken apart.
 
 use mos_core::memory::SourceMessage;
-use mos_core::{Content, Message, Outcome, Part, Role};
+use mos_core::{Content, ItemReport, Message, Outcome, Part, Role};
 use serde_json::{Map, Value, json};
 
 use super::{Sorted, label};
@@ -14,7 +14,7 @@ impl Sorted {
     pub(super) fn message(&mut self, place: Place, message: &Message, kind: ReaderKind, log: &mut Log) {
         if message.role == Role::System {
             let text = message.text();
-            log.set(place, Outcome::NotKept, "instructions of the application are no memories");
+            log.set(place, Outcome::NotKept, ItemReport::INSTRUCTIONS);
             self.hidden.push(text.clone());
             self.systems.push((place, text));
             return;
