@@ -136,6 +136,20 @@ impl Context {
         Ok(())
     }
 
+    /// Tells which cube is written to where that follows from the order in which the user's cubes were made: a new cube, also one
+    /// of somebody else that was registered, takes the place of the one before.
+    async fn tell_choice(&self, mos: &Mos, cube: &CubeId) -> anyhow::Result<()> {
+        if *cube == mos::default_cube_id(&self.user) {
+            return Ok(());
+        }
+        let known = mos.user_info(&self.user).await?.accessible_cubes;
+        let n_own = known.iter().filter(|known| known.is_loaded && known.owner_id == self.user).count();
+        if n_own > 1 {
+            self.output.note(&format!("the cube is `{cube}`, the newest of {n_own}; --cube names another"));
+        }
+        Ok(())
+    }
+
     /// Makes the user and the cube that are meant, when they do not exist yet, and returns the cube.
     ///
     /// The user, because whoever may start this program may make users with it anyway, but never one that was deleted;
@@ -145,7 +159,11 @@ impl Context {
             mos.ensure_user(&self.user).await?;
             self.output.note(&format!("created user `{}`", self.user));
         }
-        let Some(cube) = self.cube.clone() else { return Ok(mos.ensure_default_cube(&self.user).await?) };
+        let Some(cube) = self.cube.clone() else {
+            let cube = mos.ensure_default_cube(&self.user).await?;
+            self.tell_choice(mos, &cube).await?;
+            return Ok(cube);
+        };
         if mos.ensure_cube(&self.user, &cube).await? {
             self.output.note(&format!("created cube `{cube}` of user `{}`", self.user));
         }

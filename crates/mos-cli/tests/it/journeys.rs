@@ -252,6 +252,25 @@ fn wrong_usage_ends_with_2_and_completions_need_no_data() {
 }
 
 #[test]
+fn of_several_cubes_the_one_that_is_written_to_is_told() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let told = |arguments: &[&str]| {
+        let output = run(data, arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    stdout(data, &["add", "the cat sleeps", "--user", "ann", "--cube", "first"]);
+    let only = told(&["add", "the dog barks", "--user", "ann"]);
+    assert!(!only.contains("--cube"), "there is no choice: {only}");
+    stdout(data, &["cube", "create", "second", "--user", "ann"]);
+    let chosen = told(&["add", "the bird sings", "--user", "ann"]);
+    assert!(chosen.contains("the cube is `second`, the newest of 2; --cube names another"), "{chosen}");
+    let named = told(&["add", "the fish swims", "--user", "ann", "--cube", "first"]);
+    assert!(!named.contains("the cube is"), "{named}");
+}
+
+#[test]
 fn settings_are_checked_and_backends_are_listed() {
     let data = tempfile::tempdir().unwrap();
     let data = data.path();
@@ -277,6 +296,9 @@ fn settings_are_checked_and_backends_are_listed() {
             && has("general_text", true)
             && has("tree_text", true)
             && has("mem_feedback", false)
+            && has("general_scheduler", true)
+            && has("sentence", true)
+            && has("deep_search", true)
     );
 }
 
@@ -317,6 +339,24 @@ fn models_are_listed_with_licence_and_place() {
     let models = json(data.path(), &["models", "list"]);
     let small = models.as_array().unwrap().iter().find(|one| one["name"] == "smollm2-135m-instruct").unwrap();
     assert!(small["path"].as_str().unwrap().ends_with(".gguf") && small["licence"] == "Apache-2.0");
+}
+
+#[test]
+fn instructions_of_an_application_are_no_loss() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let system = r#"{"role": "system", "content": "Be kind."}"#;
+    let talk = format!(r#"[{system}, {{"role": "user", "content": "The cat sleeps on the stove."}}]"#);
+    let file = write(data, "talk.json", &talk);
+    let shown = stdout(data, &["add", "--dry-run", "--messages", &file]);
+    assert!(shown.contains("instructions of the application"), "{shown}");
+    let config = write(
+        data,
+        "offline.yaml",
+        "chat_model:\n  backend: ollama\n  config:\n    model_name_or_path: m\n    api_base: http://127.0.0.1:9\n    max_retries: 0\n",
+    );
+    let done = stdout(data, &["--config", &config, "add", "--fine", "--messages", &file]);
+    assert!(done.contains("kept as it was") && done.contains("not kept: instructions"), "{done}");
 }
 
 #[test]
