@@ -10,6 +10,9 @@ use crate::schema::{Definitions, nullable};
 use crate::secret::Secrets;
 use crate::words::closest;
 
+/// What is told of a key that must be there and is not.
+pub(crate) const MISSING: &str = "is missing";
+
 /// A value of the configuration that knows how to be read and written.
 pub trait Setting: Sized {
     /// Reads the value that stands at path `at`; what is wrong is told to the reader, and `None` returned.
@@ -181,7 +184,7 @@ impl<'r, 'a> Fields<'r, 'a> {
         match self.map.shift_remove(key) {
             Some(value) => self.read(key, &value),
             None => {
-                self.refuse(key, "is missing");
+                self.refuse(key, MISSING);
                 None
             }
         }

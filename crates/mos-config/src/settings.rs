@@ -269,7 +269,14 @@ impl Settings {
         }
         // What is not known yet can be of any type.
         let read = if unset.is_empty() { Self::read(&mut reader, &merged, "") } else { None };
-        let (settings, mut warnings) = reader.finish(read)?;
+        // A file that is read alone is filled by no variable.
+        let is_filled = told.is_empty() || !setting.is_empty();
+        let (settings, mut warnings) = reader.finish(read).map_err(|error| match error {
+            ConfigError::Invalid(problems) if is_filled => {
+                ConfigError::Invalid(variables::named_for_missing(problems, &merged))
+            }
+            error => error,
+        })?;
         warnings.extend(variables.warnings);
         Ok(Loaded { settings, warnings })
     }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use crate::read::join;
+use crate::error::Problem;
+use crate::read::{MISSING, join};
 use crate::words::closest;
 
 /// What a variable does.
@@ -324,6 +325,23 @@ fn insert(value: &mut Value, path: &[&str], text: &str) {
             insert(slot, rest, text);
         }
     }
+}
+
+/// Adds to each key that is missing in `value` which variable would fill it, where one does.
+pub(crate) fn named_for_missing(mut problems: Vec<Problem>, value: &Value) -> Vec<Problem> {
+    for problem in problems.iter_mut().filter(|problem| problem.message == MISSING) {
+        let Some((part, key)) = problem.path.rsplit_once(".config.") else { continue };
+        let part = part.split('.').try_fold(value, |value, step| value.get(step));
+        let Some(backend) = part.and_then(|part| part.get("backend")).and_then(Value::as_str) else { continue };
+        let fills = |variable: &&Variable| match variable.usage {
+            VariableUse::Fills(keys) => keys.contains(&(backend, key)),
+            _ => false,
+        };
+        if let Some(variable) = VARIABLES.iter().find(fills) {
+            problem.message = format!("{MISSING}; write it here, or set {} in the environment", variable.name);
+        }
+    }
+    problems
 }
 
 /// Fills absent keys of every part in `value` and notes in `sources` which variable did.

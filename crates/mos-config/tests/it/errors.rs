@@ -54,7 +54,7 @@ fn what_the_environment_got_wrong_names_the_variable() {
 #[test]
 fn a_missing_key_is_named() {
     let text = r#"{"chat_model": {"backend": "openai", "config": {"model_name_or_path": "m"}}}"#;
-    insta::assert_snapshot!(load("a.json", text, &[]).unwrap_err(), @"DIR/a.json: chat_model.config.api_key: is missing");
+    insta::assert_snapshot!(load("a.json", text, &[]).unwrap_err(), @"DIR/a.json: chat_model.config.api_key: is missing; write it here, or set OPENAI_API_KEY in the environment");
 }
 
 #[test]
