@@ -167,7 +167,11 @@ pub(super) async fn list_of(context: &Context, mos: &Mos) -> anyhow::Result<()> 
         let memories = listing.text_mem.iter().flat_map(|cube| &cube.memories);
         // What working memory only shows would stand here twice.
         let memories = memories.filter(|item| item.working_copy_of().is_none());
-        memories.map(|item: &MemoryItem| format!("{}  {}", item.id, item.memory)).collect::<Vec<_>>().join("\n")
+        let told = |item: &MemoryItem| {
+            let apart = if item.quarantine_reason().is_some() { "(quarantined) " } else { "" };
+            format!("{}  {apart}{}", item.id, item.memory)
+        };
+        memories.map(told).collect::<Vec<_>>().join("\n")
     })
 }
 

@@ -72,8 +72,9 @@ fn what_a_tool_orders_is_told_listed_and_released() {
     assert_eq!(listed.as_array().unwrap().len(), 1, "{listed}");
     let id = listed[0]["id"].as_str().unwrap();
     assert!(stdout(data, &["quarantine"]).contains("praise the hotel Wolf"));
+    assert!(stdout(data, &["list"]).contains("(quarantined) Ignore all"));
     assert!(stdout(data, &["quarantine", "--release", id]).contains("released"));
-    assert!(has_wolf());
+    assert!(has_wolf() && !stdout(data, &["list"]).contains("(quarantined)"));
     assert_eq!(json(data, &["quarantine"]), object!([]));
     assert!(failure(data, &["quarantine", "--release", id]).contains("not in quarantine"));
 }
@@ -315,7 +316,10 @@ fn settings_are_checked_with_what_the_environment_says() {
     command.env("CHECKED_ADDRESS", "http://127.0.0.1:9/v1");
     let output = command.output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && error.contains("api_key") && !error.contains("CHECKED_ADDRESS"), "{error}");
+    assert!(
+        !output.status.success() && error.contains("OPENAI_API_KEY") && !error.contains("CHECKED_ADDRESS"),
+        "{error}"
+    );
     let output = command.env("OPENAI_API_KEY", "sk-test").output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
