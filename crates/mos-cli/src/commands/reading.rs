@@ -18,6 +18,14 @@ const MAX_SHOWN: usize = 160;
 struct Source {
     shown: String,
     input: ReadInput,
+    /// Whether it is what stands at an address, of which more than the address is wanted.
+    is_address: bool,
+}
+
+impl Source {
+    fn new(shown: impl Into<String>, input: ReadInput) -> Self {
+        Self { shown: shown.into(), input, is_address: false }
+    }
 }
 
 /// What came of one source, or of all of them.
@@ -28,12 +36,13 @@ struct Told {
     n_known: usize,
     n_removed: usize,
     n_not_kept: usize,
+    n_references: usize,
 }
 
 impl Told {
     fn new(lines: String, n_memories: usize, report: &ReadReport) -> Self {
         let n_not_kept = report.items.iter().filter(|item| item.is_lost()).count();
-        Self { lines, n_memories, n_not_kept, ..Self::default() }
+        Self { lines, n_memories, n_not_kept, n_references: report.count(Outcome::Reference), ..Self::default() }
     }
 
     fn add(&mut self, other: &Self) {
@@ -81,7 +90,7 @@ pub(super) async fn add(context: &Context, arguments: AddArguments) -> anyhow::R
     };
     let bar = progress::counter(sources.len(), if arguments.dry_run { "reading" } else { "remembering" });
     let n_sources = sources.len();
-    let (mut all, mut n_failed) = (Told::default(), 0);
+    let (mut all, mut n_failed, mut n_unread) = (Told::default(), 0, 0);
     for source in sources {
         let what = remember(context, &arguments, &cube, source.input);
         let told = if arguments.dry_run {
@@ -92,6 +101,7 @@ pub(super) async fn add(context: &Context, arguments: AddArguments) -> anyhow::R
         match told {
             Ok(told) => {
                 all.add(&told);
+                n_unread += usize::from(source.is_address && told.n_references > 0);
                 bar.suspend(|| context.output.line(&told.lines))?;
             }
             Err(error) => {
@@ -109,6 +119,10 @@ pub(super) async fn add(context: &Context, arguments: AddArguments) -> anyhow::R
         super::organize::wait(context, &mos, Some(&cube)).await?;
     }
     anyhow::ensure!(n_failed == 0, "{n_failed} of {n_sources} inputs could not be stored; the others are");
+    anyhow::ensure!(
+        n_unread == 0 || arguments.dry_run,
+        "{n_unread} addresses could not be read, for the reasons above; of them nothing but the address is kept"
+    );
     let n_not_kept = if arguments.dry_run { 0 } else { all.n_not_kept };
     anyhow::ensure!(n_not_kept == 0, "{n_not_kept} items could not be kept, for the reasons above; everything else is");
     Ok(())
@@ -195,24 +209,31 @@ fn sources(arguments: &AddArguments) -> anyhow::Result<(Vec<Source>, Vec<String>
         let file = RawFile { id: None, name: None, url: None, data: FileData::Path(path) };
         // Whoever may start this program may read the files that they name.
         let input = ReadInput { sources: Sources::of_owner(), ..ReadInput::file(file) };
-        sources.push(Source { shown, input });
+        sources.push(Source::new(shown, input));
     }
     for path in &arguments.skill {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
         let skills = RawItem::Skills(RawFile { id: None, name, url: None, data: FileData::Path(path.clone()) });
         let input = ReadInput { items: vec![skills], sources: Sources::of_owner(), ..ReadInput::default() };
-        sources.push(Source { shown: path.display().to_string(), input });
+        sources.push(Source::new(path.display().to_string(), input));
     }
     for url in &arguments.url {
+        anyhow::ensure!(is_address(url), "`{url}` is no address to read from; one begins with https:// or http://");
         let file = RawFile { id: None, name: None, url: None, data: FileData::Text(url.clone()) };
-        sources.push(Source { shown: url.clone(), input: ReadInput::file(file) });
+        sources.push(Source { is_address: true, ..Source::new(url.as_str(), ReadInput::file(file)) });
     }
     if let Some(path) = &arguments.messages {
         let value: Value = messages::read_json(path, "a JSON list of messages")?;
-        sources.push(Source { shown: path.display().to_string(), input: ReadInput::from_value(value) });
+        sources.push(Source::new(path.display().to_string(), ReadInput::from_value(value)));
     }
     if let Some(text) = &arguments.text {
-        sources.push(Source { shown: "the text".to_owned(), input: ReadInput::text(text.clone()) });
+        sources.push(Source::new("the text", ReadInput::text(text.clone())));
     }
     Ok((sources, left_out))
+}
+
+/// Whether a word can be an address; any other would be remembered as a text.
+fn is_address(word: &str) -> bool {
+    let word = word.trim().trim_start_matches('@').to_ascii_lowercase();
+    ["https://", "http://", "data:"].iter().any(|beginning| word.starts_with(beginning))
 }

@@ -364,6 +364,18 @@ fn instructions_of_an_application_are_no_loss() {
 }
 
 #[test]
+fn an_address_that_is_not_read_is_a_failure() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let shown = stdout(data, &["add", "--dry-run", "--url", "https://docs.example.org/a.md"]);
+    assert!(shown.contains("fetching of URLs is off"), "{shown}");
+    let unread = failure(data, &["add", "--url", "https://docs.example.org/a.md"]);
+    assert!(unread.contains("1 addresses could not be read"), "{unread}");
+    let no_address = failure(data, &["add", "--url", "docs.example.org/a.md"]);
+    assert!(no_address.contains("`docs.example.org/a.md` is no address"), "{no_address}");
+}
+
+#[test]
 fn a_folder_of_files_is_read_once() {
     let (data, files) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (data, folder) = (data.path(), files.path());
