@@ -126,11 +126,14 @@ impl<'a> Reader<'a> {
 
     /// Refuses a word that is not one of `allowed`.
     pub(crate) fn unknown_word(&mut self, at: &str, what: &str, word: &str, allowed: &[&str]) {
-        let hint = closest(word, allowed.iter().copied())
-            .map(|meant| format!("; did you mean `{meant}`?"))
-            .unwrap_or_default();
+        let hint = hint(word, allowed);
         self.refuse(at, format!("unknown {what} `{word}`{hint} (allowed: {})", allowed.join(", ")));
     }
+}
+
+/// The word among `allowed` that is meant by one that is not, where one is near.
+fn hint(word: &str, allowed: &[&str]) -> String {
+    closest(word, allowed.iter().copied()).map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default()
 }
 
 fn kind(value: &Value) -> &'static str {
@@ -232,11 +235,14 @@ impl<'r, 'a> Fields<'r, 'a> {
 
     /// Refuses what no field asked for. Returns whether all was well.
     pub(crate) fn close(mut self) -> bool {
-        for key in std::mem::take(&mut self.map).keys() {
+        for (index, key) in std::mem::take(&mut self.map).keys().enumerate() {
             let at = join(&self.at, key);
-            let known = std::mem::take(&mut self.known);
-            self.reader.unknown_word(&at, "key", key, &known);
-            self.known = known;
+            // What is allowed is the same for all of them, and long.
+            if index == 0 {
+                self.reader.unknown_word(&at, "key", key, &self.known);
+            } else {
+                self.reader.refuse(&at, format!("unknown key `{key}`{}", hint(key, &self.known)));
+            }
             self.failed = true;
         }
         !self.failed

@@ -52,6 +52,16 @@ fn what_the_environment_got_wrong_names_the_variable() {
 }
 
 #[test]
+fn what_is_allowed_is_told_once_for_each_object() {
+    let error = load("a.json", r#"{"chat_modle": {}, "tpo_k": 3, "server": {"lisen": "x"}}"#, &[]).unwrap_err();
+    assert!(
+        error.contains("`chat_modle`; did you mean `chat_model`?") && error.contains("did you mean `top_k`?"),
+        "{error}"
+    );
+    assert_eq!((error.lines().count(), error.matches("(allowed: ").count()), (3, 2), "{error}");
+}
+
+#[test]
 fn a_missing_key_is_named() {
     let text = r#"{"chat_model": {"backend": "openai", "config": {"model_name_or_path": "m"}}}"#;
     insta::assert_snapshot!(load("a.json", text, &[]).unwrap_err(), @"DIR/a.json: chat_model.config.api_key: is missing; write it here, or set OPENAI_API_KEY in the environment");
