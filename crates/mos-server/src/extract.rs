@@ -55,6 +55,7 @@ impl FromRequest<ServerState> for JsonBody {
             .await
             .map_err(|refused| ApiError::new(refused.status(), refused.body_text()))?;
         check_values(&bytes)?;
+        check_depth(&bytes, state.options().max_json_depth)?;
         let value: Value = serde_json::from_slice(&bytes).map_err(|error| {
             if bytes.is_empty() {
                 return absent().on(&method, &path);
@@ -68,7 +69,6 @@ impl FromRequest<ServerState> for JsonBody {
             };
             ApiError::from(ProductError::refused(vec![issue])).on(&method, &path)
         })?;
-        check_depth(&bytes, state.options().max_json_depth)?;
         if let Some(notes) = notes {
             notes.read(&value);
         }
@@ -142,7 +142,8 @@ pub(crate) fn check_values(json: &[u8]) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Refuses JSON that is nested more deeply than `most`.
+/// Refuses JSON that is nested more deeply than `most`, which is not read yet: its reader has a limit of its own, and would call
+/// what is beyond it no JSON.
 pub(crate) fn check_depth(json: &[u8], most: usize) -> Result<(), ApiError> {
     if n_levels(json) > most {
         return Err(ApiError::new(StatusCode::BAD_REQUEST, "the JSON of the body is nested too deeply"));
