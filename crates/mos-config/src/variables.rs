@@ -61,6 +61,9 @@ const fn unused(name: &'static str, why: &'static str) -> Variable {
     Variable { name, usage: VariableUse::Unused(why) }
 }
 
+/// Where a shell keeps the key for its calls of a server, as the documentation shows it: no setting, and no mistake.
+const KEY_OF_CALLER: &str = "MOS_KEY";
+
 const OF_TREE: &str = "set it in the tree memory of a cube's configuration";
 const OF_RERANKER: &str = "set it in the reranker of a cube's configuration";
 
@@ -253,6 +256,7 @@ impl Layers {
                     VariableUse::Program => {}
                     VariableUse::Unused(why) => layers.warnings.push(format!("{name} has no effect: {why}")),
                 },
+                None if name == KEY_OF_CALLER => {}
                 None if name.starts_with("MOS__") => nested.push((name, text)),
                 None if name.starts_with("MOS_") => layers.warn_unknown(name),
                 None => {}

@@ -105,6 +105,7 @@ fn unknown_and_useless_names_are_told() {
         ("MOS_WORKING_MEMORY", "20"),
         ("MOS_SCHEDULER_TOP_K", "3"),
         ("MOS_TEST_LONG", "1"),
+        ("MOS_KEY", "mk_0"),
     ];
     let warnings = Settings::load(None, environment(&pairs)).unwrap().warnings.join("\n");
     for expected in [
@@ -115,7 +116,7 @@ fn unknown_and_useless_names_are_told() {
     ] {
         assert!(warnings.contains(expected), "{expected}\n--\n{warnings}");
     }
-    assert!(!warnings.contains("MOS_TEST_LONG"), "{warnings}");
+    assert!(!warnings.contains("MOS_TEST_LONG") && !warnings.contains("MOS_KEY"), "{warnings}");
 }
 
 #[test]
