@@ -1,6 +1,7 @@
 //! What is told while the program works: lines on standard error, for people or for programs, and traces to a collector.
 
 use std::any::Any;
+use std::io::IsTerminal;
 
 use tracing::Subscriber;
 use tracing_subscriber::filter::{EnvFilter, LevelFilter, Targets};
@@ -42,8 +43,10 @@ pub(crate) fn start(verbose: u8, traces: Option<Traces>) {
     }
 }
 
-/// Writes lines to standard error.
+/// Writes lines to standard error. They have colours where a person reads them: a file and a journal would keep control characters.
 fn lines<S: Subscriber + for<'a> LookupSpan<'a>>(is_json: bool) -> Box<dyn Layer<S> + Send + Sync> {
-    let lines = fmt::layer().with_writer(std::io::stderr);
+    let has_colours =
+        std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|name| name.is_empty());
+    let lines = fmt::layer().with_ansi(has_colours).with_writer(std::io::stderr);
     if is_json { lines.json().flatten_event(true).boxed() } else { lines.boxed() }
 }

@@ -25,8 +25,12 @@ pub(crate) struct Serving {
 
 impl Serving {
     pub(crate) fn start(data: &Path, arguments: &[&str]) -> Self {
-        let mut child =
-            command(data, "127.0.0.1:0", arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        Self::start_logging(data, arguments, Stdio::null())
+    }
+
+    /// As [`Serving::start`], with a place for the log.
+    fn start_logging(data: &Path, arguments: &[&str], log: Stdio) -> Self {
+        let mut child = command(data, "127.0.0.1:0", arguments).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim().strip_prefix("listening on http://").unwrap_or_else(|| panic!("it told `{line}`"));
@@ -104,6 +108,18 @@ fn a_server_ends_in_good_order_when_it_is_told_to() {
         server.get("/health");
         assert_eq!(server.signal(signal), Some(0), "{signal}");
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_log_in_a_file_has_no_colours() {
+    let data = tempfile::tempdir().unwrap();
+    let path = data.path().join("mos.log");
+    let server = Serving::start_logging(data.path(), &[], std::fs::File::create(&path).unwrap().into());
+    server.get("/health");
+    server.signal("TERM");
+    let log = std::fs::read_to_string(path).unwrap();
+    assert!(log.contains("answered") && !log.contains('\u{1b}'), "{log}");
 }
 
 #[test]
