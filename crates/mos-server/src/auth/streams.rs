@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
-use futures::StreamExt;
+use futures::{StreamExt, stream};
 use mos::Mos;
 use mos::keys::KeyError;
 use mos_config::Secret;
@@ -22,10 +22,26 @@ const EVERY: Duration = Duration::from_secs(30);
 /// How often in a row, [`EVERY`] apart, the store of keys may fail until a stream ends: it may be away for a moment.
 const MAX_FAILURES: u32 = 2;
 
-/// Returns a stream that ends when the key of this text opens nothing any more.
+/// Returns a stream that breaks off when the key of this text opens nothing any more. It does not end in good order then: a client
+/// would take what it has of an answer for all of it.
 pub(super) fn while_usable(state: ServerState, key: Secret, response: Response) -> Response {
-    response.map(|body| Body::from_stream(body.into_data_stream().take_until(unusable(state, key))))
+    response.map(|body| {
+        let open = (body.into_data_stream(), Box::pin(unusable(state, key)));
+        Body::from_stream(stream::unfold(Some(open), |open| async move {
+            let (mut data, mut end) = open?;
+            tokio::select! {
+                biased;
+                () = &mut end => Some((Err(axum::Error::new(BrokenOff)), None)),
+                next = data.next() => next.map(|item| (item, Some((data, end)))),
+            }
+        }))
+    })
 }
+
+/// Why a stream broke off.
+#[derive(Debug, thiserror::Error)]
+#[error("the key of the stream opens nothing any more")]
+struct BrokenOff;
 
 /// Is ready when the key of this text opens nothing any more. What this server revokes itself it notices at once.
 async fn unusable(state: ServerState, key: Secret) {

@@ -283,8 +283,15 @@ async fn a_stream_ends_when_its_key_is_revoked_and_those_of_other_keys_go_on() {
     let (mut ends, mut goes_on) = (listening(&house, key).await, listening(&house, &other).await);
     let (status, _) = house.ask(Method::DELETE, &format!("/admin/keys/{id}"), &house.root, Value::Null).await;
     assert_eq!(status, 200);
-    let rest = async { while ends.next().await.is_some() {} };
-    timeout(PATIENCE, rest).await.expect("it ends");
+    let rest = async {
+        while let Some(frame) = ends.next().await {
+            if frame.is_err() {
+                return true;
+            }
+        }
+        false
+    };
+    assert!(timeout(PATIENCE, rest).await.expect("it ends"), "it breaks off: what came is not all");
     assert!(!matches!(goes_on.next().now_or_never(), Some(None)), "nobody revoked its key");
     drop(goes_on);
     house.close().await;
