@@ -181,11 +181,13 @@ mod tests {
         }
     }
 
+    type Fault = fn(String) -> ModelError;
+
     #[tokio::test]
     async fn the_log_says_that_a_server_failed_and_quotes_no_text() {
         let told = Told::default();
         let _listening = tracing::subscriber::set_default(told.clone());
-        let cases: [(fn(String) -> ModelError, &str); 2] =
+        let cases: [(Fault, &str); 2] =
             [(ModelError::BadAnswer, "its answer broke off"), (ModelError::Invalid, "it refused the request")];
         for (fail, why) in cases {
             told.0.lock().unwrap().clear();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use mos::fetch;
 use mos::{Add, Chat, Mos};
-use mos_config::{Secrets, Settings, process_environment};
+use mos_config::{Secrets, Setting as _, Settings, process_environment};
 use mos_core::{ChatUsage, CubeId, Message, Sampling, UserId};
 
 use super::chat::print_stream;

@@ -87,6 +87,7 @@ pub(crate) fn check_deletable(cube: &Cube, settings: &Settings) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use mos_config::Setting as _;
     use mos_core::{CubeId, UserId};
 
     use super::*;
