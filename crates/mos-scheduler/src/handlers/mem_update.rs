@@ -4,7 +4,7 @@
 //! makes the memories that help most the working memory. Every part that asks a language model has an answer without it:
 //! without a model the questions themselves are searched for, and the order is that of the search.
 //!
-//! Not here: activation memory ([`promote`](crate::promote)), the arithmetic ([`monitor`](crate::monitor)).
+//! Not here: activation memory ([`crate::promote`]), the arithmetic ([`crate::monitor`]).
 
 mod ask;
 mod judge;
