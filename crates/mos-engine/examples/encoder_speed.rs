@@ -1,9 +1,9 @@
 //! Measures how fast the local encoder turns sentences into vectors, and candle's BERT with the same weights in the same
 //! run, as a JSON line.
 //!
-//! `cargo run --release -p mos-engine --example encoder_speed -- DIRECTORY`
+//! `cargo run --release -p mos-engine --example encoder_speed -- DIRECTORY [BATCH_TOKENS]`
 //!
-//! `ratio` is candle's time by ours for the question; candle's times are without pooling and missing for models that are
+//! `callers_per_s` is what a crowd of callers gets together, each with one sentence at a time. `ratio` is candle's time by ours for the question; candle's times are without pooling and missing for models that are
 //! no BERT.
 
 use std::path::Path;
@@ -18,6 +18,9 @@ use serde_json::{Value, json};
 use tokenizers::Tokenizer;
 
 const SENTENCES: usize = 512;
+/// Callers at once, and how many sentences each gives one after another.
+const CALLERS: usize = 64;
+const SENTENCES_OF_A_CALLER: usize = 16;
 /// Times that a single text is embedded in each of the rounds.
 const SINGLES: usize = 32;
 /// Ours and candle's in turn, so that a machine that slows down slows both.
@@ -29,10 +32,14 @@ const QUESTION: &str = "Where did Ann meet her friend last Sunday?";
 #[allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line program")]
 async fn main() -> Result<(), BoxError> {
     let Some(path) = std::env::args().nth(1) else {
-        eprintln!("usage: encoder_speed DIRECTORY");
+        eprintln!("usage: encoder_speed DIRECTORY [BATCH_TOKENS]");
         std::process::exit(2);
     };
-    let embedder = LocalEmbedder::open(&EmbedderOptions::new(&path))?;
+    let mut options = EmbedderOptions::new(&path);
+    if let Some(batch_tokens) = std::env::args().nth(2) {
+        options.batch_tokens = batch_tokens.parse()?;
+    }
+    let embedder = LocalEmbedder::open(&options)?;
     let candle = Candle::open(Path::new(&path))?;
     let sentence = |number: usize| {
         let more = "and then walked home along the river ".repeat(number % 4);
@@ -44,7 +51,11 @@ async fn main() -> Result<(), BoxError> {
     embedder.embed(&sentences).await?;
     let all_s = start.elapsed().as_secs_f64();
     let questions = vec![QUESTION.to_owned(); SINGLES];
-    let mut report = json!({"sentences_per_s": SENTENCES as f64 / all_s});
+    let mut report = json!({
+        "batch_tokens": options.batch_tokens,
+        "sentences_per_s": SENTENCES as f64 / all_s,
+        "callers_per_s": crowd(&embedder, &sentences).await?,
+    });
     for (name, texts) in [("sentence", &sentences[..SINGLES]), ("question", &questions[..])] {
         let (ours_ms, candle_ms) = singles(&embedder, candle.as_ref(), texts).await?;
         report[format!("single_{name}_ms")] = json!(ours_ms);
@@ -55,6 +66,20 @@ async fn main() -> Result<(), BoxError> {
     }
     println!("{report}");
     Ok(())
+}
+
+/// Returns how many sentences a second a crowd of callers gets, who each give one and wait for its vector.
+async fn crowd(embedder: &LocalEmbedder, sentences: &[String]) -> Result<f64, BoxError> {
+    let caller = |number: usize| async move {
+        for turn in 0..SENTENCES_OF_A_CALLER {
+            let at = (number * SENTENCES_OF_A_CALLER + turn) % sentences.len();
+            embedder.embed(std::slice::from_ref(&sentences[at])).await?;
+        }
+        Ok::<(), BoxError>(())
+    };
+    let start = Instant::now();
+    futures::future::try_join_all((0..CALLERS).map(caller)).await?;
+    Ok((CALLERS * SENTENCES_OF_A_CALLER) as f64 / start.elapsed().as_secs_f64())
 }
 
 /// Returns the milliseconds for a text alone, ours and candle's: the fastest of some rounds.
