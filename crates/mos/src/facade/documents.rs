@@ -91,7 +91,7 @@ fn below(folder: &Path, found: &mut DocumentFiles) -> Result<()> {
         }
     }
     if n_links > 0 {
-        found.left_out.push(format!("{}: {n_links} links are left out; name what they lead to", folder.display()));
+        found.left_out.push(format!("{}: links are left out ({n_links}); name what they lead to", folder.display()));
     }
     found.files[first..].sort();
     Ok(())

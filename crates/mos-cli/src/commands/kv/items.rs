@@ -56,7 +56,10 @@ pub(super) async fn list(context: &Context) -> anyhow::Result<()> {
         let known = items.iter().map(line).chain(promoted.iter().map(promoted_line));
         known.chain(damaged.iter().map(damaged_line))
     };
-    context.output.value(&rows, |_| lines().collect::<Vec<_>>().join("\n"))
+    context.output.value(&rows, |rows| match rows.is_empty() {
+        true => "no caches yet; `mos kv extract` keeps one".to_owned(),
+        false => lines().collect::<Vec<_>>().join("\n"),
+    })
 }
 
 /// A file that does not say whose cache it is.
