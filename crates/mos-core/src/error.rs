@@ -188,6 +188,16 @@ pub enum ModelError {
     /// Retry later: no connection, a server fault, or a time-out. Secrets are masked.
     #[error("{0}")]
     Unavailable(String),
+    /// Retry later: the model server failed.
+    #[error("{fault}")]
+    ServerFault {
+        /// Which server, and its status.
+        fault: String,
+        /// What the server said. It is a source, and no part of the text, because it may repeat the request, which holds
+        /// memories: whoever asked may read it, a log may not.
+        #[source]
+        said: ServerWords,
+    },
     /// Retry, or use another model: the answer could not be understood or broke off.
     #[error("{0}")]
     BadAnswer(String),
@@ -204,6 +214,11 @@ pub enum ModelError {
     },
 }
 
+/// What a server said of its failure, short and without secrets.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ServerWords(pub String);
+
 /// Tells of tokens that are not used yet.
 fn on_their_way(expected: u64) -> String {
     if expected == 0 { String::new() } else { format!(", and answers on their way may take {expected} more") }
@@ -212,7 +227,22 @@ fn on_their_way(expected: u64) -> String {
 impl ModelError {
     /// Whether the same call may succeed later.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::RateLimited { .. } | Self::Unavailable(_))
+        matches!(self, Self::RateLimited { .. }) || self.is_away()
+    }
+
+    /// Whether nobody answers, or a server that failed.
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::ServerFault { .. })
+    }
+
+    /// Returns what may be logged of it: what was said of a request or an answer is left out, because it may repeat texts
+    /// of either.
+    pub fn without_quotes(&self) -> String {
+        match self {
+            Self::BadAnswer(_) => "its answer broke off or could not be used".to_owned(),
+            Self::Invalid(_) => "it refused the request".to_owned(),
+            error => error.to_string(),
+        }
     }
 }
 

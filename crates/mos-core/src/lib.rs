@@ -46,7 +46,7 @@ pub use archive::{ArchiveBatch, ArchivedMemory, ArchivedReceipt, PastVersion, Re
 pub use chat::{ChatEvent, ChatModel, ChatRequest, ChatStream, ChatUsage, FinishReason, Sampling, ToolChoice};
 pub use clock::{Clock, SystemClock};
 pub use embed::{EmbedUse, Embedded, Embedder, EmbeddingSpace};
-pub use error::{BoxError, MemoryError, ModelError, StoreError};
+pub use error::{BoxError, MemoryError, ModelError, ServerWords, StoreError};
 pub use fetch::{FetchError, Fetched, Fetcher};
 pub use filter::{Condition, Filter, Operator, field_value, is_moment_field, moment};
 pub use graph::{Direction, Edge, Graph, GraphPage, GraphStore, GroupCount, Page, Paging, Subgraph, Tagged};

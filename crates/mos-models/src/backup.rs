@@ -5,16 +5,6 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use mos_core::{ChatModel, ChatRequest, ChatStream, EmbedUse, Embedded, Embedder, EmbeddingSpace, ModelError};
 
-/// Returns why a server failed, for the log: what a server itself said of a request or an answer is left out, because it may
-/// repeat texts of either.
-fn without_quotes(error: &ModelError) -> String {
-    match error {
-        ModelError::BadAnswer(_) => "its answer broke off or could not be used".to_owned(),
-        ModelError::Invalid(_) => "it refused the request".to_owned(),
-        error => error.to_string(),
-    }
-}
-
 /// Asks a second model once when the first one fails before its first text.
 #[derive(Debug)]
 pub struct BackupChat {
@@ -47,7 +37,7 @@ impl ChatModel for BackupChat {
     async fn stream(&self, request: ChatRequest) -> Result<ChatStream, ModelError> {
         match self.first.stream(request.clone()).await {
             Err(error) => {
-                tracing::warn!(error = without_quotes(&error), backup = self.second.name(), "asking the backup server");
+                tracing::warn!(error = error.without_quotes(), backup = self.second.name(), "asking the backup server");
                 self.second.stream(request).await
             }
             answer => answer,
@@ -83,7 +73,7 @@ impl Embedder for BackupEmbedder {
     async fn embed_counted(&self, purpose: EmbedUse, texts: &[String]) -> Result<Embedded, ModelError> {
         match self.first.embed_counted(purpose, texts).await {
             Err(error) => {
-                tracing::warn!(error = without_quotes(&error), "asking the backup server");
+                tracing::warn!(error = error.without_quotes(), "asking the backup server");
                 self.second.embed_counted(purpose, texts).await
             }
             embedded => embedded,
@@ -200,7 +190,7 @@ mod tests {
             assert_eq!(log.matches(why).count(), 2, "{log}");
             assert!(!log.contains("my secret"), "{log}");
         }
-        let away = without_quotes(&ModelError::Unavailable("http://a cannot be reached".to_owned()));
+        let away = ModelError::Unavailable("http://a cannot be reached".to_owned()).without_quotes();
         assert_eq!(away, "http://a cannot be reached");
     }
 }

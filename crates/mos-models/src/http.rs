@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use mos_core::ModelError;
+use mos_core::{ModelError, ServerWords};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use serde_json::Value;
@@ -191,13 +191,19 @@ impl Server {
             401 | 403 => Refusal::lasting(ModelError::Denied(format!(
                 "{place} refused the credentials (status {status}); check the API key"
             ))),
-            404 => Refusal::lasting(ModelError::NotFound(format!("{place}: {said}; {}", self.missing_model))),
+            404 => Refusal::lasting(ModelError::NotFound(format!(
+                "{place} answers with status 404; {}",
+                self.missing_model
+            ))),
             429 if body["error"]["code"] == "insufficient_quota" => {
                 Refusal::lasting(ModelError::Denied(format!("{place}: the account's quota is used up")))
             }
             429 => Refusal::passing(ModelError::RateLimited { retry_after }),
             408 | 500.. => Refusal {
-                error: ModelError::Unavailable(format!("{place} failed with status {status}: {said}")),
+                error: ModelError::ServerFault {
+                    fault: format!("{place} failed with status {status}"),
+                    said: ServerWords(said.to_owned()),
+                },
                 // What is not implemented now will not be soon.
                 may_pass: status != 501 && status != 505,
                 retry_after,

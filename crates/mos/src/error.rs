@@ -70,6 +70,16 @@ pub enum Error {
     Memory(MemoryError),
 }
 
+impl Error {
+    /// Returns what may be logged of it: what a model said is left out, as [`ModelError::without_quotes`] does.
+    pub fn without_quotes(&self) -> String {
+        match self {
+            Self::Memory(MemoryError::Model(error)) => error.without_quotes(),
+            error => error.to_string(),
+        }
+    }
+}
+
 impl From<MemoryError> for Error {
     fn from(error: MemoryError) -> Self {
         match error {

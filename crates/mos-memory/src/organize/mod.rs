@@ -102,7 +102,7 @@ impl Organizer {
     /// # Errors
     /// [`StoreError::EmbeddingSpace`](mos_core::StoreError::EmbeddingSpace) when the cube was embedded by another model;
     /// store errors, and errors of the encoder before the first comparison. What was decided before stays.
-    #[instrument(skip_all, fields(cube = %scope.cube, n_ids = ids.len(), n_pairs, n_model_calls), err(level = "debug"))]
+    #[instrument(skip_all, fields(cube = %scope.cube, n_ids = ids.len(), n_pairs, n_model_calls))]
     pub async fn conflicts(&self, scope: &Scope, ids: &[MemoryId]) -> Result<Report, MemoryError> {
         let mut run = Run::begin(&self.parts, scope).await?;
         run.conflicts(ids).await?;
@@ -114,7 +114,7 @@ impl Organizer {
     ///
     /// # Errors
     /// As [`Organizer::conflicts`].
-    #[instrument(skip_all, fields(cube = %scope.cube, n_pairs, n_model_calls), err(level = "debug"))]
+    #[instrument(skip_all, fields(cube = %scope.cube, n_pairs, n_model_calls))]
     pub async fn topics(&self, scope: &Scope) -> Result<Report, MemoryError> {
         let mut run = Run::begin(&self.parts, scope).await?;
         run.topics().await?;
@@ -126,7 +126,7 @@ impl Organizer {
     ///
     /// # Errors
     /// As [`Organizer::conflicts`].
-    #[instrument(skip_all, fields(cube = %scope.cube, n_ids = ids.len(), n_pairs, n_model_calls), err(level = "debug"))]
+    #[instrument(skip_all, fields(cube = %scope.cube, n_ids = ids.len(), n_pairs, n_model_calls))]
     pub async fn relations(&self, scope: &Scope, ids: &[MemoryId]) -> Result<Report, MemoryError> {
         let mut run = Run::begin(&self.parts, scope).await?;
         run.relations(ids).await?;
@@ -147,7 +147,7 @@ impl Organizer {
     ///
     /// # Errors
     /// As [`Organizer::conflicts`].
-    #[instrument(skip_all, fields(cube = %scope.cube, n_pairs, n_model_calls), err(level = "debug"))]
+    #[instrument(skip_all, fields(cube = %scope.cube, n_pairs, n_model_calls))]
     pub async fn steps(&self, scope: &Scope, ids: Option<&[MemoryId]>, steps: &[Step]) -> Result<Report, MemoryError> {
         let is_asked = |step: Step| steps.contains(&step);
         let mut ids = match ids {
@@ -182,7 +182,7 @@ impl Organizer {
     ///
     /// # Errors
     /// As [`Organizer::conflicts`].
-    #[instrument(skip_all, fields(cube = %scope.cube, n_pairs, n_model_calls), err(level = "debug"))]
+    #[instrument(skip_all, fields(cube = %scope.cube, n_pairs, n_model_calls))]
     pub async fn go_on_in(&self, scope: &Scope, left: &LeftOver, steps: &[Step]) -> Result<Report, MemoryError> {
         let mut run = Run::begin(&self.parts, scope).await?;
         if steps.contains(&Step::Conflicts) {

@@ -19,14 +19,9 @@ impl KeepOrderOnFailure {
     }
 
     fn warn(&self, error: &ModelError, n_candidates: usize) {
-        // An answer that cannot be used is quoted, and may repeat the memories that are being ranked.
-        let why = match error {
-            ModelError::BadAnswer(_) => "its answer broke off or could not be used".to_owned(),
-            error => error.to_string(),
-        };
         tracing::warn!(
             reranker = self.inner.name(),
-            error = why,
+            error = error.without_quotes(),
             n_candidates,
             "the reranker failed; what was found keeps the order of recall"
         );

@@ -1,6 +1,6 @@
 //! OpenAI's chat format: messages out, pieces of answers in.
 
-use mos_core::{FinishReason, Message, ModelError};
+use mos_core::{FinishReason, Message, ModelError, ServerWords};
 use serde_json::{Value, json};
 
 use crate::answer::{Delta, ToolCallPiece};
@@ -113,7 +113,8 @@ fn check_minimax(server: &Server, outcome: &Value) -> Result<(), Refusal> {
     Err(match code {
         1002 | 1039 => Refusal::passing(ModelError::RateLimited { retry_after: None }),
         1000 | 1001 | 1013 | 1024 | 1033 => {
-            Refusal::passing(ModelError::Unavailable(format!("{place} failed with code {code}: {said}")))
+            let fault = format!("{place} failed with code {code}");
+            Refusal::passing(ModelError::ServerFault { fault, said: ServerWords(said) })
         }
         1004 | 2049 => Refusal::lasting(ModelError::Denied(format!(
             "{place} refused the credentials (code {code}); check the API key"

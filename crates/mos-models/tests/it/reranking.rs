@@ -129,7 +129,7 @@ async fn refusals_are_sorted_and_show_no_secret() {
         matches!(&errors[2], ModelError::Denied(_)),
         matches!(&errors[3], ModelError::NotFound(text) if text.contains("/rerank") && text.contains("bge-reranker")),
         matches!(&errors[4], ModelError::Invalid(_)),
-        matches!(&errors[5], ModelError::Unavailable(_)),
+        matches!(&errors[5], ModelError::ServerFault { .. }),
         matches!(&errors[6], ModelError::Invalid(text) if text.contains("redirect")),
         matches!(&errors[7], ModelError::RateLimited { retry_after: Some(wait) } if wait.as_secs() == 7),
     ]

@@ -166,7 +166,7 @@ impl Mos {
     /// Rights; [`Error::Invalid`] for a cube whose memories have no embeddings; store errors, errors of the encoder, and
     /// [`StoreError::EmbeddingSpace`](mos_core::StoreError::EmbeddingSpace) when another encoder made the cube. What was
     /// decided before stays. A model that fails is told in the report.
-    #[instrument(skip_all, err(level = "debug"))]
+    #[instrument(skip_all)]
     pub async fn organize(&self, organize: Organize) -> Result<Report> {
         let user = self.user_or_default(organize.user.as_ref());
         let cube = self.target(&user, organize.cube.as_ref()).await?;

@@ -370,7 +370,7 @@ fn check(request: &SearchRequest) -> Result<()> {
 }
 
 fn skipped_cube(cube_id: &CubeId, error: &Error) -> SkippedCube {
-    tracing::warn!(cube = %cube_id, %error, "a cube could not be searched");
+    tracing::warn!(cube = %cube_id, error = error.without_quotes(), "a cube could not be searched");
     SkippedCube { cube_id: cube_id.clone(), reason: error.to_string() }
 }
 

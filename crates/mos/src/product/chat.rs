@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mos_config::{ChatModelConfig, Secrets, Setting};
-use mos_core::{
-    ChatModel, CubeId, MemoryError, Message, ModelError, ReadInput, ReadMode, Sampling, SearchMode, SessionId, UserId,
-};
+use mos_core::{ChatModel, CubeId, MemoryError, Message, ReadInput, ReadMode, Sampling, SearchMode, SessionId, UserId};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -192,7 +190,7 @@ async fn remember_turn(mos: &crate::Mos, remember: Remember, cube: &CubeId) {
             Ok(_) => return,
             // A cube without textual memory has none the next time, either.
             Err(error) if attempt == ATTEMPTS || matches!(&error, Error::Memory(MemoryError::Unsupported(_))) => {
-                tracing::warn!(%cube, %error, "a turn of a chat could not be remembered");
+                tracing::warn!(%cube, error = error.without_quotes(), "a turn of a chat could not be remembered");
                 return;
             }
             Err(_) => tokio::time::sleep(Duration::from_millis(200) * attempt).await,
@@ -202,7 +200,9 @@ async fn remember_turn(mos: &crate::Mos, remember: Remember, cube: &CubeId) {
 
 /// What the caller is told when a search or a model fails: nothing of addresses, or of what a model said.
 pub(super) fn told(error: Error) -> ProductError {
-    if let Error::Memory(MemoryError::Model(ModelError::Unavailable(_))) = &error {
+    if let Error::Memory(MemoryError::Model(model)) = &error
+        && model.is_away()
+    {
         tracing::warn!(%error, "a model cannot be reached");
         return ProductError::new(503, "the model cannot be reached at the moment; try again later");
     }

@@ -93,13 +93,15 @@ impl From<Error> for ProductError {
         }
         if status == 500 {
             // Addresses and paths of the installation are in the log alone.
-            tracing::error!(%error, "an operation failed");
+            tracing::error!(error = error.without_quotes(), "an operation failed");
             return Self::new(500, "the operation failed inside; the log of the server tells why");
         }
-        if let Error::Memory(
-            MemoryError::Model(ModelError::Unavailable(_)) | MemoryError::Store(StoreError::Unavailable { .. }),
-        ) = &error
-        {
+        let is_away = match &error {
+            Error::Memory(MemoryError::Model(error)) => error.is_away(),
+            Error::Memory(MemoryError::Store(error)) => matches!(error, StoreError::Unavailable { .. }),
+            _ => false,
+        };
+        if is_away {
             tracing::warn!(%error, "something that is needed cannot be reached");
             return Self::new(503, "something that is needed cannot be reached at the moment; try again later");
         }
@@ -131,7 +133,7 @@ fn model_status(error: &ModelError) -> u16 {
     match error {
         ModelError::TooLong { .. } | ModelError::Invalid(_) => 400,
         ModelError::RateLimited { .. } | ModelError::BudgetSpent { .. } => 429,
-        ModelError::Unavailable(_) => 503,
+        error if error.is_away() => 503,
         _ => 500,
     }
 }

@@ -1,6 +1,6 @@
 //! `feedback`: a user corrects memories in plain words.
 
-use mos_core::{ChatRequest, CubeId, MemoryError, MemoryId, Message, ModelError, SessionId, UserId};
+use mos_core::{ChatRequest, CubeId, MemoryError, MemoryId, Message, SessionId, UserId};
 use mos_scheduler::{FeedbackChange, FeedbackMemory, FeedbackReport, FeedbackRequest as Correction};
 use serde_json::{Map, Value, json};
 
@@ -131,7 +131,7 @@ impl Product {
 /// facade has logged that it failed.
 fn told(error: Error) -> ProductError {
     match &error {
-        Error::Memory(MemoryError::Model(ModelError::Unavailable(_))) => ProductError::new(
+        Error::Memory(MemoryError::Model(model)) if model.is_away() => ProductError::new(
             503,
             "the memories could not be corrected at the moment; the same request does what is left",
         ),

@@ -21,7 +21,7 @@ impl Mos {
     /// # Errors
     /// Rights ([`Error::NotWriter`] when what is told is to be remembered in a cube that the user only reads);
     /// [`Error::Invalid`] for an empty question or one that is too long for the model; store and model errors.
-    #[instrument(skip_all, fields(n_memories), err(level = "debug"))]
+    #[instrument(skip_all, fields(n_memories))]
     pub async fn chat(&self, chat: Chat) -> Result<ChatReply> {
         let (chat, recalled) = self.recalled(chat).await?;
         tracing::Span::current().record("n_memories", recalled.memories.len());
