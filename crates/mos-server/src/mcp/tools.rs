@@ -221,6 +221,12 @@ pub(super) const TOOLS: &[Tool] = &[
         parameters: &[
             Parameter::optional("memory_content", Kind::Text, "A text that becomes one memory."),
             Parameter::optional(
+                "source",
+                Kind::Word(&["user", "assistant", "tool", "web"]),
+                "Whose words `memory_content` is: `user` for what the user said, `tool` and `web` for what a tool or a page \
+                 says, which is trusted least. Without it, assistant.",
+            ),
+            Parameter::optional(
                 "doc_path",
                 Kind::Text,
                 "A file on this machine that is read. Servers on a network refuse it.",

@@ -33,6 +33,7 @@ pub struct Add {
     session: Option<SessionId>,
     idempotency_key: Option<String>,
     learns: bool,
+    speaker: Option<Role>,
     content: AddContent,
 }
 
@@ -49,7 +50,7 @@ impl Add {
     }
 
     fn of(content: AddContent) -> Self {
-        Self { user: None, cube: None, session: None, idempotency_key: None, learns: true, content }
+        Self { user: None, cube: None, session: None, idempotency_key: None, learns: true, speaker: None, content }
     }
 
     /// Whose memory it is; without this the settings' user.
@@ -70,6 +71,13 @@ impl Add {
     #[must_use]
     pub fn session(mut self, session: impl Into<SessionId>) -> Self {
         self.session = Some(session.into());
+        self
+    }
+
+    /// Whose words a text is, which tells how far it is trusted; without this the user's. Messages tell it themselves.
+    #[must_use]
+    pub fn said_by(mut self, role: Role) -> Self {
+        self.speaker = Some(role);
         self
     }
 
@@ -210,7 +218,10 @@ impl Mos {
             add.content = self.parts.plugins.before_add(place.clone(), add.content).await?;
         }
         let items = match &add.content {
-            AddContent::Text(text) => vec![self.new_item(&user, add.session.as_ref(), text.clone(), None)],
+            AddContent::Text(text) => {
+                let said = add.speaker.map(|role| Message::new(role, text.clone()));
+                vec![self.new_item(&user, add.session.as_ref(), text.clone(), said.as_ref())]
+            }
             AddContent::Messages(messages) => {
                 if messages.is_empty() {
                     return Err(Error::Invalid("there are no messages to remember; give at least one".to_owned()));

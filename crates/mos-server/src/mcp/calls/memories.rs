@@ -4,7 +4,8 @@ use mos::product::{ProductError, ProductResult};
 use mos::{Add, CubeHits, Remember, Search};
 use mos_core::memory::Quarantined;
 use mos_core::{
-    CubeId, FileData, Filter, MemoryItem, Message, RawFile, ReadInput, SearchMode, SessionId, Sources, ValidationError,
+    CubeId, FileData, Filter, MemoryItem, Message, RawFile, ReadInput, Role, SearchMode, SessionId, Sources,
+    ValidationError,
 };
 use serde_json::{Value, json};
 
@@ -61,7 +62,7 @@ fn buckets(cubes: &[CubeHits], explains: bool) -> Vec<Value> {
 pub(super) async fn add(call: &Call<'_>) -> ProductResult<Answer> {
     let arguments = &call.arguments;
     match (arguments.text("memory_content"), arguments.value("messages"), arguments.text("doc_path")) {
-        (Some(text), None, None) => store(call, Add::text(text)).await,
+        (Some(text), None, None) => store(call, Add::text(text).said_by(speaker(arguments.text("source")))).await,
         (None, Some(messages), None) => {
             let refused =
                 |error: serde_json::Error| ProductError::bad_value(format!("`messages` cannot be read: {error}"));
@@ -70,6 +71,15 @@ pub(super) async fn add(call: &Call<'_>) -> ProductResult<Answer> {
         }
         (None, None, Some(path)) => read_document(call, path).await,
         _ => Err(ProductError::bad_value("give exactly one of `memory_content`, `messages` and `doc_path`")),
+    }
+}
+
+/// Whose words a text is: who calls a tool is a model, unless it says otherwise.
+fn speaker(source: Option<&str>) -> Role {
+    match source {
+        Some("user") => Role::User,
+        Some("tool" | "web") => Role::Tool,
+        _ => Role::Assistant,
     }
 }
 
