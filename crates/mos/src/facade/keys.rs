@@ -28,7 +28,8 @@ impl Mos {
     /// As [`Mos::create_key`], when `actor` may: ROOT makes any key, an ADMIN keys of its own, of ordinary users and of guests.
     ///
     /// # Errors
-    /// As [`Mos::create_key`]; [`Error::UnknownUser`] for the actor; [`Error::NotAllowed`].
+    /// As [`Mos::create_key`]; [`Error::UnknownUser`] for the actor; [`Error::NotAllowed`]; a conflict when a cube of a new
+    /// user's name is somebody else's.
     pub async fn create_key_as(&self, actor: &UserId, new: NewKey) -> Result<MadeKey> {
         match &new.user {
             None => self.check_administers(actor, UserRole::Root, "make a key of a program, which acts as").await?,
@@ -36,6 +37,7 @@ impl Mos {
                 let role = self.parts.users.user(user).await?.map_or(UserRole::User, |user| user.role);
                 let role = if user == actor { UserRole::User } else { role };
                 self.check_administers(actor, role, "make keys of").await?;
+                self.check_own_name(user).await?;
             }
         }
         self.create_key(new).await

@@ -3,7 +3,7 @@
 //! Methods without an actor are for the program that holds the facade: it is trusted. Those that end in `_as`, and
 //! [`Mos::set_user_role`], ask whether the actor may do so.
 
-use mos_core::{Access, Cube, CubeId, User, UserId, UserRole};
+use mos_core::{Access, Cube, CubeId, StoreError, User, UserId, UserRole};
 use serde::Serialize;
 
 use super::Mos;
@@ -141,7 +141,8 @@ impl Mos {
     /// who was deleted is brought back only by who may delete a user of that role.
     ///
     /// # Errors
-    /// As [`Mos::create_user_with_role`]; [`Error::UnknownUser`] for the actor; [`Error::NotAllowed`].
+    /// As [`Mos::create_user_with_role`]; [`Error::UnknownUser`] for the actor; [`Error::NotAllowed`]; a conflict when a cube
+    /// of the new user's name is somebody else's.
     pub async fn create_user_as(
         &self,
         actor: &UserId,
@@ -157,7 +158,27 @@ impl Mos {
             // With the cubes that it had, whatever role it gets.
             self.check_administers(actor, known.role, "bring back").await?;
         }
+        self.check_own_name(&id).await?;
         self.create_user_with_role(id, name, role).await
+    }
+
+    /// Refuses a new user whose name a cube of somebody else has: what the user tells without naming a cube would have to go
+    /// there, and is refused.
+    pub(super) async fn check_own_name(&self, id: &UserId) -> Result<()> {
+        if self.parts.users.known_user(id).await?.is_some() {
+            return Ok(());
+        }
+        match self.parts.users.cube(&CubeId::new(id.as_str())).await? {
+            Some(cube) if cube.owner_id != *id => {
+                let why = format!(
+                    "a cube of the name `{id}` belongs to `{}`, and a user's own cube has the user's name; delete that cube, or \
+                     take another id",
+                    cube.owner_id
+                );
+                Err(StoreError::Conflict(why).into())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// As [`Mos::delete_user`], when `actor` may: ROOT deletes any user but `root`, an ADMIN ordinary users and guests, and

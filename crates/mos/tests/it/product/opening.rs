@@ -1,11 +1,12 @@
 //! Which cubes a user may mean without naming one, which it may make, and what is open where everything is.
 
+use mos::keys::NewKey;
 use mos::product::{
     AddRequest, App, Caller, CreateCubeRequest, DeleteMemoryRequest, GetMemoryDashboardRequest, ProductOptions,
     Request, SearchRequest,
 };
 use mos::{Error, NewCube};
-use mos_core::{Access, CubeId};
+use mos_core::{Access, CubeId, UserId, UserRole};
 use serde_json::json;
 
 use super::{app, failure, given, tell};
@@ -120,4 +121,23 @@ async fn a_cube_of_a_users_name_is_that_users_to_make() {
     let other =
         CreateCubeRequest { cube_id: Some("ann".to_owned()), ..CreateCubeRequest::new("x".into(), "bob".into()) };
     app.product().create_cube(other).await.expect("a program is trusted with names");
+}
+
+#[tokio::test]
+async fn a_user_whose_cube_somebody_else_has_is_not_made() {
+    let (_folder, app) = app().await;
+    let mos = app.mos();
+    mos.create_user("ann", None).await.unwrap();
+    app.product_as(Caller::user(ann())).add(to("ann", Some("carl"))).await.expect("no user has the name");
+    let (root, carl) = (UserId::from("root"), UserId::from("carl"));
+    let refused = [
+        mos.create_user_as(&root, carl.clone(), None, UserRole::User).await.unwrap_err(),
+        mos.create_key_as(&root, NewKey::user(carl.clone())).await.unwrap_err(),
+    ];
+    for error in refused {
+        assert!(error.to_string().contains("belongs to `ann`"), "{error}");
+    }
+    assert!(!mos.has_user(&carl).await.unwrap());
+    mos.delete_cube(&ann(), &"carl".into()).await.unwrap();
+    mos.create_user_as(&root, carl, None, UserRole::User).await.expect("the name is free now");
 }
