@@ -97,6 +97,19 @@ impl Filter {
         }
     }
 
+    /// Whether it does not say which memories are meant, however it is written: it lets every memory pass, or has an empty list
+    /// of alternatives.
+    pub fn says_nothing(&self) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Is(_) => false,
+            Self::All(parts) => parts.iter().all(Self::says_nothing),
+            // Whoever writes an empty list of alternatives has forgotten what.
+            Self::Any(parts) => parts.is_empty() || parts.iter().any(Self::says_nothing),
+            Self::Not(part) => part.says_nothing(),
+        }
+    }
+
     /// Whether a memory with this text and this metadata (its JSON form) passes.
     ///
     /// Fields that hold moments ([`is_moment_field`]) are compared as such when both sides are dates in ISO 8601 (without an

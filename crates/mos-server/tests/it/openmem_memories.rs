@@ -252,6 +252,46 @@ async fn profiles_that_are_bound_and_edited_at_the_same_time_are_one_and_lose_no
 }
 
 #[tokio::test]
+async fn a_deletion_removes_nothing_unless_it_says_what() {
+    let house = Guarded::open().await;
+    let ann = house.key(NewKey::user("ann")).await;
+    let path = |name: &str| format!("/api/openmem/v1/{name}");
+    for text in ["Rosebud is a sledge", "My dog is called Max"] {
+        let said = json!({"messages": [{"role": "user", "content": text}], "conversation_id": "monday"});
+        assert_eq!(house.post(&path("add/message"), &ann, said).await.0, 200);
+    }
+    let listed = async || {
+        let (_, page) = house.post(&path("get/memory"), &ann, json!({"size": 50})).await;
+        page["data"]["memory_detail_list"].to_string()
+    };
+    let all = listed().await;
+    assert!(all.contains("Rosebud") && all.contains("Max"), "{all}");
+    let rosebud = json!({"memory": {"like": "Rosebud"}});
+    for body in [
+        json!({}),
+        json!({"memory_ids": null}),
+        json!({"user_id": ""}),
+        json!({"memory_type": "UserMemory"}),
+        json!({"user_id": "ann", "agent_id": "bot"}),
+        json!({"user_id": "ann", "conversation_id": "monday"}),
+        json!({"filter": {"user": null}}),
+        json!({"filter": {"user": {}}}),
+        json!({"filter": {"knowledgebase": rosebud}}),
+        json!({"filter": {"public": rosebud}}),
+        json!({"user_id": "ann", "filter": {"knowledgebase": rosebud}}),
+    ] {
+        let (status, answer) = house.post(&path("delete/memory"), &ann, body.clone()).await;
+        assert_eq!(status, 400, "{body}: {answer}");
+        assert_eq!(listed().await, all, "{body}");
+    }
+    let (status, answer) = house.post(&path("delete/memory"), &ann, json!({"filter": {"user": rosebud}})).await;
+    assert_eq!(status, 200, "{answer}");
+    let left = listed().await;
+    assert!(!left.contains("Rosebud") && left.contains("Max"), "{left}");
+    house.close().await;
+}
+
+#[tokio::test]
 async fn memories_and_profiles_of_others_are_out_of_reach() {
     let house = Guarded::open().await;
     let (ann, bob) = (house.key(NewKey::user("ann")).await, house.key(NewKey::user("bob")).await);

@@ -241,7 +241,7 @@ fn conditions(
         None => Filter::Everything,
         Some(map) => {
             let filter = one_filter(map).map_err(|error| error.message)?;
-            if lets_everything_pass(&filter) {
+            if filter.says_nothing() {
                 return Err("the filter lets everything pass; name what is meant".to_owned());
             }
             filter
@@ -255,18 +255,6 @@ fn conditions(
         joined = joined.and(Filter::equals(field, value));
     }
     Ok(joined)
-}
-
-/// Whether a filter says nothing, however it is written.
-fn lets_everything_pass(filter: &Filter) -> bool {
-    match filter {
-        Filter::Everything => true,
-        Filter::Is(_) => false,
-        Filter::All(parts) => parts.iter().all(lets_everything_pass),
-        // An empty list of alternatives means nothing; whoever writes it has forgotten what.
-        Filter::Any(parts) => parts.is_empty() || parts.iter().any(lets_everything_pass),
-        Filter::Not(part) => lets_everything_pass(part),
-    }
 }
 
 /// Whether a part of a filter wants another value of a field.

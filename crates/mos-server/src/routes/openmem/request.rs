@@ -4,7 +4,7 @@ use std::fmt;
 
 use axum::http::StatusCode;
 use mos::product::{Caller, Identity};
-use mos_core::{IdSource, RandomIds};
+use mos_core::{Filter, IdSource, RandomIds};
 use serde_json::{Map, Value, json};
 
 use crate::error::ApiError;
@@ -14,6 +14,9 @@ const USUAL_LIMIT: u64 = 6;
 
 /// The largest page, in memories.
 const MAX_SIZE: u64 = 50;
+
+/// What the request of a deletion has to say.
+const ONE_IS_MEANT: &str = "exactly one of memory_ids, user_id, agent_id and filter is required";
 
 /// The length of what tells tasks of one user apart.
 const UUID_LENGTH: usize = 36;
@@ -173,29 +176,56 @@ impl<'a> OpenMem<'a> {
         Ok(Value::Object(request))
     }
 
-    /// Memories by their ids, or all of a user that pass.
+    /// Memories by their ids, or all of a user or an agent that pass. What names nobody and has no filter means nothing, whoever
+    /// calls: everything of a user goes only when that is said.
     pub(super) fn delete(&self) -> Result<Value, ApiError> {
         let kind = self.text("memory_type")?;
         if let Some(ids) = self.map.get("memory_ids") {
             if kind.is_some() || ["user_id", "agent_id", "filter"].iter().any(|key| self.map.contains_key(*key)) {
-                return Err(bad("exactly one of memory_ids, user_id, agent_id and filter is required"));
+                return Err(bad(ONE_IS_MEANT));
             }
             return Ok(json!({"memory_ids": ids}));
+        }
+        if self.text("conversation_id")?.is_some() {
+            return Err(bad("a deletion takes no conversation_id; give a filter: {\"session_id\": ...}"));
+        }
+        let filter = self.deleted()?;
+        match (self.text("user_id")?, self.text("agent_id")?) {
+            (Some(_), Some(_)) => return Err(bad(ONE_IS_MEANT)),
+            (None, None) if filter.is_none() => return Err(bad(ONE_IS_MEANT)),
+            _ => {}
         }
         let subject = self.subject()?;
         let mut request = Map::new();
         request.insert("user_id".to_owned(), json!(subject));
         request.insert("writable_cube_ids".to_owned(), json!([subject]));
-        self.put_filter(&mut request);
-        if let Some(kind) = kind {
-            let of_kind = json!({"memory_type": kind});
-            let filter = match request.get("filter") {
-                Some(filter) => json!({"and": [of_kind, filter]}),
-                None => of_kind,
-            };
+        let filter = match (kind.map(|kind| json!({"memory_type": kind})), filter) {
+            (Some(of_kind), Some(filter)) => Some(json!({"and": [of_kind, filter]})),
+            (of_kind, filter) => of_kind.or_else(|| filter.cloned()),
+        };
+        if let Some(filter) = filter {
             request.insert("filter".to_owned(), filter);
         }
         Ok(Value::Object(request))
+    }
+
+    /// The filter of a deletion. A search may pass over a part of a filter; here what is left would mean more.
+    fn deleted(&self) -> Result<Option<&Value>, ApiError> {
+        let Some(given) = self.map.get("filter") else { return Ok(None) };
+        let filter = match self.wrapped_filter() {
+            None => given,
+            Some(map) => {
+                if map.iter().any(|(key, value)| key != "user" && !value.is_null()) {
+                    return Err(bad("a deletion is about memories of a user: its filter has `user` and nothing else"));
+                }
+                let of_user = map.get("user").filter(|of_user| of_user.is_object());
+                of_user.ok_or_else(|| bad("`user` of the filter should be an object"))?
+            }
+        };
+        if Filter::from_value(filter).is_ok_and(|filter| filter.says_nothing()) {
+            return Err(bad("the filter lets everything pass; name what is meant"));
+        }
+        Ok(Some(filter))
     }
 
     pub(super) fn feedback(&self, task: &Task) -> Result<Value, ApiError> {
@@ -278,7 +308,7 @@ impl<'a> OpenMem<'a> {
             Some(Value::String(text)) => Ok(Some(text.as_str())),
             // The SDK takes lists where the service takes one.
             Some(Value::Array(items)) => match items.as_slice() {
-                [Value::String(text)] => Ok(Some(text.as_str())),
+                [Value::String(text)] => Ok(Some(text.as_str()).filter(|text| !text.is_empty())),
                 _ => Err(bad(format!("{key} should be one string"))),
             },
             Some(_) => Err(bad(format!("{key} should be a string"))),
@@ -351,5 +381,39 @@ mod tests {
         assert_eq!(of_kind["writable_cube_ids"], json!(["ann"]));
         assert!(delete(json!({"memory_ids": ["a"], "memory_type": "UserMemory"})).is_err());
         assert!(delete(json!({"filter": {"tags": "a"}})).is_err(), "whose is not said");
+        let ann = Caller::user("ann");
+        let delete = |body: Value| read(&body, &ann).delete();
+        let tagged = json!({"tags": {"contains": "a"}});
+        for body in [
+            json!({}),
+            json!({"memory_ids": null}),
+            json!({"user_id": ""}),
+            json!({"user_id": null, "agent_id": [""]}),
+            json!({"memory_type": "UserMemory"}),
+            json!({"user_id": "ann", "agent_id": "bot"}),
+            json!({"user_id": "ann", "agent_id": "bot", "filter": tagged}),
+            json!({"user_id": "ann", "conversation_id": "monday"}),
+            json!({"filter": null}),
+            json!({"filter": {}}),
+            json!({"filter": {"user": null}}),
+            json!({"filter": {"user": {}}}),
+            json!({"filter": {"user": "ann"}}),
+            json!({"filter": {"knowledgebase": tagged}}),
+            json!({"filter": {"public": tagged}}),
+            json!({"filter": {"user": tagged, "public": {}}}),
+            json!({"filter": {"or": [tagged, {}]}, "memory_type": "UserMemory"}),
+            json!({"user_id": "ann", "filter": {"knowledgebase": tagged}}),
+            json!({"user_id": "ann", "filter": {"public": {}}}),
+            json!({"user_id": "ann", "filter": {"user": null}}),
+        ] {
+            assert!(delete(body.clone()).is_err(), "{body}");
+        }
+        let expected = json!({"user_id": "ann", "writable_cube_ids": ["ann"], "filter": tagged});
+        for filter in [tagged.clone(), json!({"user": tagged, "knowledgebase": null})] {
+            assert_eq!(delete(json!({"filter": filter})).unwrap(), expected);
+        }
+        let both = delete(json!({"agent_id": "bot", "filter": tagged, "memory_type": "UserMemory"})).unwrap();
+        assert_eq!(both["filter"], json!({"and": [{"memory_type": "UserMemory"}, tagged]}));
+        assert_eq!(both["writable_cube_ids"], json!(["bot"]));
     }
 }
