@@ -3,10 +3,11 @@
 use mos::keys::NewKey;
 use mos_core::{KeyScope, UserId};
 use mos_testkit::json_server::{Answer, JsonServer};
+use mos_testkit::model_server::{ModelServer, Reply};
 use serde_json::{Value, json};
 
 use crate::guarded::Guarded;
-use crate::house::{House, open_to_all};
+use crate::house::{House, open_to_all, scripted_model};
 use crate::openmem::Talking;
 
 const MANUAL: &str = "# Pump\n\nThe pump is oiled every Friday.";
@@ -117,6 +118,44 @@ async fn what_is_said_can_go_into_a_knowledge_base() {
     let page = talking.ask("get/memory", json!({"user_id": "bob"})).await;
     assert!(page["total"].as_u64().unwrap() > 0, "it is the user's memory too");
     talking.house.close().await;
+}
+
+#[tokio::test]
+async fn a_chat_uses_of_a_knowledge_base_what_the_filter_for_it_lets_pass() {
+    let model = ModelServer::start().await;
+    model.answer_with(|_| Reply::text("On the wall"));
+    let house = House::with_settings(open_to_all(), scripted_model(&model)).await;
+    let client = reqwest::Client::new();
+    let ask = async |path: &str, body: Value| {
+        let url = format!("{}/api/openmem/v1/{path}", house.url);
+        let answer: Value = client.post(url).json(&body).send().await.unwrap().json().await.unwrap();
+        assert_eq!(answer["code"], 200, "{path}: {answer}");
+        answer["data"].clone()
+    };
+    let base = json!({"knowledgebase_name": "Manuals", "user_id": "ann"});
+    let base = ask("create/knowledgebase", base).await["id"].clone();
+    let file = |name: &str, content: &str| json!({"name": name, "content": content});
+    let files = json!([file("pump.md", MANUAL), file("drill.txt", "The drill hangs on the wall.")]);
+    ask("add/knowledgebase-file", json!({"knowledgebase_id": base, "file": files})).await;
+    let said = json!([{"role": "user", "content": "I like the blue pump"}]);
+    ask("add/message", json!({"user_id": "ann", "conversation_id": "monday", "messages": said})).await;
+    let (drill, pump) = (json!({"file_name": "drill.txt"}), json!({"file_name": "pump.md"}));
+    let like = |word: &str| json!({"memory": {"like": word}});
+    for (filter, used, unused) in [
+        (json!({"knowledgebase": pump}), "every Friday", vec!["the wall."]),
+        (json!({"user": like("green"), "knowledgebase": drill}), "the wall.", vec!["every Friday", "blue pump"]),
+        (json!({"user": like("blue"), "knowledgebase": like("green")}), "blue pump", vec!["every Friday", "the wall."]),
+        // As in a search, a plain filter is the user's.
+        (like("blue"), "the wall.", vec![]),
+    ] {
+        let question = json!({"user_id": "ann", "query": "Where hangs the drill, and how is the pump oiled?", "relativity": 0,
+            "add_message_on_answer": false, "knowledgebase_ids": [base], "filter": filter});
+        ask("chat", question).await;
+        let prompt = model.requests().last().unwrap().body["messages"].to_string();
+        assert!(prompt.contains(used), "{filter}: {prompt}");
+        assert!(unused.iter().all(|text| !prompt.contains(text)), "{filter}: {prompt}");
+    }
+    house.close().await;
 }
 
 #[tokio::test]

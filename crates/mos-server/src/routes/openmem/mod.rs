@@ -81,7 +81,7 @@ async fn search_memory(Operations(product): Operations, JsonBody(body): JsonBody
     let body = OpenMem::read(&body, product.caller())?;
     let request = SearchRequest::from_json(&body.search()?)?;
     let (n_memories, bases) = (request.top_k, body.list("knowledgebase_ids")?);
-    let found = product.search_with_knowledge(request, &bases, body.knowledge_filter()).await?;
+    let found = product.search_with_knowledge(request, &bases, body.knowledge_filter()?).await?;
     ok(answer::found(&found.data, n_memories))
 }
 
@@ -170,11 +170,13 @@ async fn add_feedback(Operations(product): Operations, JsonBody(body): JsonBody)
 
 async fn chat(Operations(product): Operations, JsonBody(body): JsonBody) -> Answer {
     let body = OpenMem::read(&body, product.caller())?;
-    let mut request = body.chat()?;
     let bases = body.list("knowledgebase_ids")?;
-    if !bases.is_empty() {
-        request["readable_cube_ids"] = json!(product.cubes_with_knowledge(body.subject()?, &bases).await?);
-    }
+    let request = if bases.is_empty() {
+        body.chat()?
+    } else {
+        let cubes = product.cubes_with_knowledge(body.subject()?, &bases).await?;
+        body.chat_with_knowledge(&bases, &cubes)?
+    };
     if body.is_streamed() {
         return Ok(frames(product.chat_stream(ChatRequest::from_json(&request)?).await?));
     }

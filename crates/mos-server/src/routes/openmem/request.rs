@@ -164,8 +164,12 @@ impl<'a> OpenMem<'a> {
     }
 
     /// Which memories of knowledge bases are meant.
-    pub(super) fn knowledge_filter(&self) -> Option<Map<String, Value>> {
-        self.wrapped_filter()?.get("knowledgebase")?.as_object().cloned()
+    pub(super) fn knowledge_filter(&self) -> Result<Option<Map<String, Value>>, ApiError> {
+        match self.wrapped_filter().and_then(|map| map.get("knowledgebase")) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Object(filter)) => Ok(Some(filter.clone())),
+            Some(_) => Err(bad("`knowledgebase` of the filter should be an object")),
+        }
     }
 
     /// The fields of these names, for the user or the agent that is meant.
@@ -265,6 +269,26 @@ impl<'a> OpenMem<'a> {
         Ok(Value::Object(request))
     }
 
+    /// As [`OpenMem::chat`], about these cubes: the user's filter is for the user's own, that of knowledge bases for the bases.
+    pub(super) fn chat_with_knowledge(&self, bases: &[String], cubes: &[String]) -> Result<Value, ApiError> {
+        let (mut request, of_bases) = (self.chat()?, self.knowledge_filter()?);
+        request["readable_cube_ids"] = json!(cubes);
+        let of_user = match request.get("filter") {
+            None => None,
+            Some(Value::Object(filter)) => Some(filter.clone()),
+            // It is refused as it is.
+            Some(_) => return Ok(request),
+        };
+        let mut filters = Map::new();
+        for cube in cubes {
+            let filter = if bases.contains(cube) { &of_bases } else { &of_user };
+            filters.extend(filter.clone().map(|filter| (cube.clone(), Value::Object(filter))));
+        }
+        // Without any it lets everything pass.
+        request["filter"] = Value::Object(filters);
+        Ok(request)
+    }
+
     /// The fields that only have another name.
     fn moved(&self, names: &[(&str, &str)]) -> Map<String, Value> {
         let moved = names.iter().filter_map(|(from, to)| Some(((*to).to_owned(), self.map.get(*from)?.clone())));
@@ -358,17 +382,35 @@ mod tests {
         let search = read(&body, &program).search().unwrap();
         assert_eq!((&search["filter"], &search["top_k"]), (&json!({"tags": "a"}), &json!(6)));
         assert!(search.get("relativity").is_none());
-        assert!(read(&body, &program).knowledge_filter().is_none());
+        assert!(read(&body, &program).knowledge_filter().unwrap().is_none());
         let plain = json!({"query": "q", "user_id": "ann", "top_k": 3});
         assert_eq!(read(&plain, &program).search().unwrap()["top_k"], 3);
         let said_twice = json!({"query": "q", "user_id": "ann", "top_k": 3, "memory_limit_number": 9});
         assert_eq!(read(&said_twice, &program).search().unwrap()["top_k"], 9);
         let both = json!({"filter": {"knowledgebase": {"tags": "b"}}, "knowledgebase_ids": ["kb-1"], "user_id": "ann"});
         let both = read(&both, &program);
-        assert_eq!(both.knowledge_filter().map(Value::Object), Some(json!({"tags": "b"})));
+        assert_eq!(both.knowledge_filter().unwrap().map(Value::Object), Some(json!({"tags": "b"})));
         assert_eq!(both.list("knowledgebase_ids").unwrap(), ["kb-1"]);
         assert!(both.list("filter").is_err() && both.search().unwrap().get("filter").is_none());
         assert_eq!(search["search_tool_memory"], false);
+        let no_filter = json!({"filter": {"knowledgebase": "b"}});
+        assert!(read(&no_filter, &program).knowledge_filter().is_err());
+    }
+
+    #[test]
+    fn a_chat_filters_each_cube_by_what_is_meant_there() {
+        let program = Caller::program();
+        let (bases, cubes) = (["kb-1".to_owned()], ["ann".to_owned(), "kb-1".to_owned()]);
+        let filter = |filter: Value| {
+            let body = json!({"query": "q", "user_id": "ann", "filter": filter});
+            read(&body, &program).chat_with_knowledge(&bases, &cubes).unwrap()["filter"].clone()
+        };
+        let (a, b) = (json!({"tags": "a"}), json!({"tags": "b"}));
+        assert_eq!(filter(json!({"user": a, "knowledgebase": b})), json!({"ann": a, "kb-1": b}));
+        assert_eq!(filter(a.clone()), json!({"ann": a}), "a filter without names is the user's");
+        assert_eq!(filter(json!({"knowledgebase": b})), json!({"kb-1": b}));
+        assert_eq!(filter(Value::Null), json!({}));
+        assert_eq!(filter(json!({"user": "a"})), "a", "what is no filter is refused later");
     }
 
     #[test]
