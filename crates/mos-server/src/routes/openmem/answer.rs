@@ -15,7 +15,6 @@ pub(super) fn found(data: &Value, n_memories: usize) -> Value {
         memories.sort_by(|left, right| relativity(right).total_cmp(&relativity(left)));
         memories.truncate(n_memories);
     }
-    answer["skill_detail_list"] = details(&data["skill_mem"], skill);
     // Clients would not take null.
     if let Some(note) = data["pref_note"].as_str().filter(|note| !note.is_empty()) {
         answer["preference_note"] = json!(note);
@@ -30,12 +29,12 @@ pub(super) fn quarantined(rows: &[Value]) -> Vec<Value> {
     apart.map(|row| json!({"id": row["memory_id"], "reason": row["quarantine"]})).collect()
 }
 
-/// Returns a page of a list of memories.
+/// Returns a page of lists of memories: `total` counts those of `memory_detail_list`, and the longest list needs so many `pages`.
 pub(super) fn listed(data: &Value, page: u64, size: u64) -> Value {
     let mut answer = lists(data);
-    let buckets = data["text_mem"].as_array().into_iter().flatten();
-    let total: u64 = buckets.filter_map(|bucket| bucket["total_nodes"].as_u64()).sum();
-    for (key, value) in [("total", total), ("size", size), ("current", page), ("pages", total.div_ceil(size.max(1)))] {
+    let [total, others @ ..] = ["text_mem", "pref_mem", "tool_mem", "skill_mem"].map(|list| total(&data[list]));
+    let pages = others.into_iter().fold(total, u64::max).div_ceil(size.max(1));
+    for (key, value) in [("total", total), ("size", size), ("current", page), ("pages", pages)] {
         answer[key] = json!(value);
     }
     answer
@@ -47,9 +46,16 @@ fn lists(data: &Value) -> Value {
         "memory_detail_list": memories.into_iter().map(memory).collect::<Vec<_>>(),
         "preference_detail_list": details(&data["pref_mem"], preference),
         "tool_memory_detail_list": details(&data["tool_mem"], tool),
+        "skill_detail_list": details(&data["skill_mem"], skill),
         "profile_detail_list": profiles.into_iter().map(profile).collect::<Vec<_>>(),
         "event_detail_list": [],
     })
+}
+
+/// How many memories of a list all pages have together.
+fn total(buckets: &Value) -> u64 {
+    let buckets = buckets.as_array().into_iter().flatten();
+    buckets.filter_map(|bucket| bucket["total_nodes"].as_u64()).sum()
 }
 
 /// The memories of all cubes, one after the other.
@@ -180,5 +186,11 @@ mod tests {
         assert_eq!(two["profile_detail_list"][0]["metadata"], json!({"city": "Bonn"}));
         let page = listed(&json!({"text_mem": [{"memories": [], "total_nodes": 21}]}), 2, 10);
         assert_eq!((&page["total"], &page["current"], &page["pages"]), (&json!(21), &json!(2), &json!(3)));
+        let cooking = json!({"id": "s", "memory": "Boil it", "metadata": {"name": "cooking"}});
+        let longer = json!({"text_mem": [{"memories": [], "total_nodes": 21}], "pref_mem": [],
+            "skill_mem": [{"memories": [cooking], "total_nodes": 31}]});
+        let page = listed(&longer, 4, 10);
+        assert_eq!((&page["total"], &page["pages"]), (&json!(21), &json!(4)), "the last skill is on the fourth page");
+        assert_eq!(page["skill_detail_list"][0]["skill_name"], "cooking");
     }
 }
