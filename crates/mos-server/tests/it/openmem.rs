@@ -124,9 +124,12 @@ async fn a_chat_is_answered_whole_or_in_pieces_and_a_correction_is_taken() {
 async fn what_cannot_be_is_refused_with_a_reason() {
     let talking = Talking::open().await;
     let task = "ann:00000000-0000-4000-8000-000000000001";
+    let said = json!([{"role": "user", "content": "hi"}]);
     for (path, body, expected) in [
         ("add/message", json!({"messages": [{"role": "user", "content": "hi"}]}), 400),
         ("add/message", json!({"user_id": "ann"}), 422),
+        ("add/message", json!({"user_id": "ann", "messages": said, "async_mode": "false"}), 400),
+        ("add/message", json!({"user_id": "ann", "messages": said, "info": "from Bonn"}), 400),
         ("search/memory", json!({"user_id": "ann"}), 422),
         ("get/memory", json!({"user_id": "ann", "size": 51}), 400),
         ("delete/memory", json!({"memory_ids": ["a"], "user_id": "ann"}), 400),
@@ -134,6 +137,8 @@ async fn what_cannot_be_is_refused_with_a_reason() {
         ("get/status", json!({"task_id": "no such task"}), 404),
         ("get/status", json!({"task_id": task}), 200),
         ("add/feedback", json!({"user_id": "ann"}), 400),
+        ("add/feedback", json!({"user_id": "ann", "feedback_content": "No", "info": []}), 400),
+        ("chat", json!({"user_id": "ann", "query": "hi", "stream": "true"}), 400),
     ] {
         let (status, answer) = talking.post(path, body).await;
         assert_eq!(status, expected, "{path}: {answer}");

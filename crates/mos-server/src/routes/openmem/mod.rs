@@ -177,7 +177,7 @@ async fn chat(Operations(product): Operations, JsonBody(body): JsonBody) -> Answ
         let cubes = product.cubes_with_knowledge(body.subject()?, &bases).await?;
         body.chat_with_knowledge(&bases, &cubes)?
     };
-    if body.is_streamed() {
+    if body.is_streamed()? {
         return Ok(frames(product.chat_stream(ChatRequest::from_json(&request)?).await?));
     }
     let completed = product.chat_complete(ChatCompleteRequest::from_json(&request)?).await?;

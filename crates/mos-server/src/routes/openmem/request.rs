@@ -81,8 +81,8 @@ impl<'a> OpenMem<'a> {
         }
     }
 
-    pub(super) fn is_streamed(&self) -> bool {
-        self.map.get("stream").and_then(Value::as_bool).unwrap_or(false)
+    pub(super) fn is_streamed(&self) -> Result<bool, ApiError> {
+        Ok(self.flag("stream")?.unwrap_or(false))
     }
 
     /// The page that is asked for, and how many memories it has.
@@ -105,8 +105,8 @@ impl<'a> OpenMem<'a> {
             self.moved(&[("messages", "messages"), ("conversation_id", "session_id"), ("tags", "custom_tags")]);
         request.insert("user_id".to_owned(), json!(self.subject()?));
         request.insert("task_id".to_owned(), json!(task.to_string()));
-        request.insert("info".to_owned(), self.info());
-        let is_async = self.map.get("async_mode").and_then(Value::as_bool).unwrap_or(true);
+        request.insert("info".to_owned(), self.info()?);
+        let is_async = self.flag("async_mode")?.unwrap_or(true);
         request.insert("async_mode".to_owned(), json!(if is_async { "async" } else { "sync" }));
         Ok(Value::Object(request))
     }
@@ -244,7 +244,7 @@ impl<'a> OpenMem<'a> {
         request.insert("user_id".to_owned(), json!(self.subject()?));
         request.insert("task_id".to_owned(), json!(task.to_string()));
         request.insert("history".to_owned(), json!([]));
-        request.insert("info".to_owned(), self.info());
+        request.insert("info".to_owned(), self.info()?);
         Ok(Value::Object(request))
     }
 
@@ -296,14 +296,18 @@ impl<'a> OpenMem<'a> {
     }
 
     /// The application's data, with what else says where something is from.
-    fn info(&self) -> Value {
-        let mut info = self.map.get("info").and_then(Value::as_object).cloned().unwrap_or_default();
+    fn info(&self) -> Result<Value, ApiError> {
+        let mut info = match self.map.get("info") {
+            None => Map::new(),
+            Some(Value::Object(info)) => info.clone(),
+            Some(_) => return Err(bad("info should be an object")),
+        };
         for key in ["agent_id", "app_id"] {
             if let Some(value) = self.map.get(key) {
                 info.entry(key).or_insert(value.clone());
             }
         }
-        Value::Object(info)
+        Ok(Value::Object(info))
     }
 
     /// Puts the filter into a request; clients may wrap the user's into an object.
@@ -323,6 +327,12 @@ impl<'a> OpenMem<'a> {
         self.map.get("filter")?.as_object().filter(|map| {
             !map.is_empty() && map.keys().all(|key| ["user", "knowledgebase", "public"].contains(&key.as_str()))
         })
+    }
+
+    fn flag(&self, key: &str) -> Result<Option<bool>, ApiError> {
+        let flag =
+            self.map.get(key).map(|value| value.as_bool().ok_or_else(|| bad(format!("{key} should be true or false"))));
+        flag.transpose()
     }
 
     fn text(&self, key: &str) -> Result<Option<&str>, ApiError> {
