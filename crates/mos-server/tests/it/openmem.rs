@@ -138,6 +138,7 @@ async fn what_cannot_be_is_refused_with_a_reason() {
         ("get/status", json!({"task_id": task}), 200),
         ("add/feedback", json!({"user_id": "ann"}), 400),
         ("add/feedback", json!({"user_id": "ann", "feedback_content": "No", "info": []}), 400),
+        ("add/feedback", json!({"user_id": "ann", "feedback_content": "No", "allow_knowledgebase_ids": ["kb-1"]}), 400),
         ("chat", json!({"user_id": "ann", "query": "hi", "stream": "true"}), 400),
     ] {
         let (status, answer) = talking.post(path, body).await;

@@ -241,6 +241,9 @@ impl<'a> OpenMem<'a> {
         if self.text("feedback_content")?.is_none_or(str::is_empty) {
             return Err(bad("feedback_content is required"));
         }
+        if !self.list("allow_knowledgebase_ids")?.is_empty() {
+            return Err(bad("a correction is about the memories of a user; leave allow_knowledgebase_ids out"));
+        }
         request.insert("user_id".to_owned(), json!(self.subject()?));
         request.insert("task_id".to_owned(), json!(task.to_string()));
         request.insert("history".to_owned(), json!([]));
@@ -383,6 +386,17 @@ mod tests {
         assert!(read(&json!({}), &program).subject().is_err());
         assert_eq!(read(&json!({"agent_id": "bot"}), &program).subject().unwrap(), "bot");
         assert_eq!(read(&json!({}), &Caller::user("ann")).subject().unwrap(), "ann");
+    }
+
+    #[test]
+    fn corrections_change_no_knowledge_base() {
+        let program = Caller::program();
+        let feedback = |bases: Value| {
+            let body = json!({"user_id": "ann", "feedback_content": "No", "allow_knowledgebase_ids": bases});
+            read(&body, &program).feedback(&Task::new("ann"))
+        };
+        assert!(feedback(Value::Null).is_ok() && feedback(json!([])).is_ok(), "the SDK sends null");
+        assert!(feedback(json!(["kb-1"])).is_err());
     }
 
     #[test]
