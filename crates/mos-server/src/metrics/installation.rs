@@ -1,4 +1,4 @@
-//! What the installation tells about itself: the queue, the scheduler, models, caches and files.
+//! What the installation tells about itself: its stores, the queue, the scheduler, models, caches and files.
 
 use std::path::Path;
 
@@ -19,7 +19,11 @@ pub(super) async fn text(mos: &Mos) -> Result<String> {
     if let Some(bytes) = resident_bytes() {
         sheet.gauge("process_resident_memory_bytes", "Memory that the process has.", [], [([], number(bytes))])?;
     }
-    if let Some(queue) = mos.queue() {
+    let stores = mos.reachable().await;
+    let rows = stores.iter().map(|(store, answers)| ([(*store).to_owned()], f64::from(u8::from(*answers))));
+    sheet.gauge("mos_store_up", "Whether a store answers (1) or not (0).", ["store"], rows)?;
+    // One that is away would keep the other numbers waiting.
+    if let Some(queue) = mos.queue().filter(|_| !stores.contains(&("queue", false))) {
         match jobs(queue.as_ref()).await {
             Ok(jobs) => add_jobs(&sheet, &jobs)?,
             // The other numbers are wanted all the more.

@@ -18,6 +18,7 @@ mod openmem;
 mod openmem_knowledge;
 mod openmem_memories;
 mod python;
+mod ready;
 mod scenarios;
 mod schema_check;
 mod serving;
