@@ -13,6 +13,9 @@ use tracing_subscriber::{Layer, Registry, fmt};
 /// A library that tells of whole messages, and memories stand in them.
 const TALKATIVE: &str = "rmcp";
 
+/// The variables that say what is told: the first that is set counts.
+const FILTERS: [&str; 2] = ["MOS_LOG", "RUST_LOG"];
+
 /// The variable that says what lines look like: `text`, or `json` for one object in each line.
 const FORMAT: &str = "MOS_LOG_FORMAT";
 
@@ -22,15 +25,16 @@ pub(crate) type Traces = Box<dyn Layer<Registry> + Send + Sync>;
 /// Must be kept for as long as traces are sent; sends what is left when it is dropped.
 pub(crate) type Sending = Box<dyn Any>;
 
-/// Begins to log. `RUST_LOG` says what, else the number of `-v`; `MOS_LOG_FORMAT` says how. Traces hold what is told at the level
-/// `info`, whatever is in the lines.
+/// Begins to log. `MOS_LOG` says what, else `RUST_LOG`, else the number of `-v`; `MOS_LOG_FORMAT` says how. Traces hold what is
+/// told at the level `info`, whatever is in the lines.
 pub(crate) fn start(verbose: u8, traces: Option<Traces>) {
     let default = match verbose {
         0 => "error",
         1 => "info",
         _ => "debug",
     };
-    let mut filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let wanted = FILTERS.into_iter().filter_map(|name| std::env::var(name).ok()).find(|text| !text.trim().is_empty());
+    let mut filter = wanted.and_then(|text| EnvFilter::try_new(text).ok()).unwrap_or_else(|| EnvFilter::new(default));
     if let Ok(quiet) = format!("{TALKATIVE}=warn").parse() {
         filter = filter.add_directive(quiet);
     }

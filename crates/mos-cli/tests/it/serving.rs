@@ -25,12 +25,14 @@ pub(crate) struct Serving {
 
 impl Serving {
     pub(crate) fn start(data: &Path, arguments: &[&str]) -> Self {
-        Self::start_logging(data, arguments, Stdio::null())
+        Self::start_logging(data, arguments, &[], Stdio::null())
     }
 
-    /// As [`Serving::start`], with a place for the log.
-    fn start_logging(data: &Path, arguments: &[&str], log: Stdio) -> Self {
-        let mut child = command(data, "127.0.0.1:0", arguments).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+    /// As [`Serving::start`], with variables of the environment and a place for the log.
+    fn start_logging(data: &Path, arguments: &[&str], variables: &[(&str, &str)], log: Stdio) -> Self {
+        let mut command = command(data, "127.0.0.1:0", arguments);
+        command.envs(variables.iter().copied()).stdout(Stdio::piped()).stderr(log);
+        let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim().strip_prefix("listening on http://").unwrap_or_else(|| panic!("it told `{line}`"));
@@ -110,16 +112,32 @@ fn a_server_ends_in_good_order_when_it_is_told_to() {
     }
 }
 
+/// What a server that is asked once, under a name, writes to standard error.
+#[cfg(unix)]
+fn log_of_a_server(variables: &[(&str, &str)]) -> String {
+    let data = tempfile::tempdir().unwrap();
+    let path = data.path().join("mos.log");
+    let file = std::fs::File::create(&path).unwrap();
+    let server = Serving::start_logging(data.path(), &[], variables, file.into());
+    server.get_with("/health", "x-trace-id: asked-7391\r\n");
+    server.signal("TERM");
+    std::fs::read_to_string(path).unwrap()
+}
+
 #[cfg(unix)]
 #[test]
 fn a_log_in_a_file_has_no_colours() {
-    let data = tempfile::tempdir().unwrap();
-    let path = data.path().join("mos.log");
-    let server = Serving::start_logging(data.path(), &[], std::fs::File::create(&path).unwrap().into());
-    server.get("/health");
-    server.signal("TERM");
-    let log = std::fs::read_to_string(path).unwrap();
+    let log = log_of_a_server(&[]);
     assert!(log.contains("answered") && !log.contains('\u{1b}'), "{log}");
+}
+
+#[cfg(unix)]
+#[test]
+fn the_programs_own_name_says_what_is_logged_whatever_others_are_told() {
+    for (own, others, is_told) in [("info", "error", true), ("error", "info", false), ("", "error", false)] {
+        let log = log_of_a_server(&[("MOS_LOG", own), ("RUST_LOG", others)]);
+        assert_eq!(log.contains("answered"), is_told, "MOS_LOG={own} RUST_LOG={others}\n{log}");
+    }
 }
 
 #[test]

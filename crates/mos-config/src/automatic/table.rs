@@ -34,6 +34,7 @@ const OF_TREE: &str = "it is for cubes that are trees; set MOS_TEXT_MEM_TYPE=tre
 const OF_REDIS: &str =
     "jobs are in the record, in the transaction of the write that they belong to; Redis is for a record in Neo4j";
 const OF_SERVER: &str = "it is for a server over HTTP, not for a program that calls this library";
+const OF_CLIENT: &str = "it is for MemOS' client, which calls a server";
 const ALWAYS_FUSED: &str =
     "meaning, words, tags and time always take part; set their weights under `recall` in the settings";
 const NO_OBJECT_STORE: &str = "skills are kept as memories of their cube";
@@ -112,6 +113,12 @@ pub const AUTOMATIC_VARIABLES: &[AutomaticVariable] = &[
     does("CHAT_MODEL_LIST", "models that chats may name, a JSON list", ""),
     does("MEMOS_ENABLED_PLUGINS", "plugins that are on, between commas; `dream` is the scheduler's `enable_dream`", ""),
     does("MEMOS_DISABLED_PLUGINS", "plugins that are off, between commas", ""),
+    does("MASTER_KEY_HASH", "`mos serve`: the SHA-256 of a key that may do everything and is in no store", OF_SERVER),
+    does(
+        "REDIS_URL",
+        "`mos migrate`: the queue beside a Neo4j server that the environment names; elsewhere what a file refers to",
+        "requests are counted in each process; for jobs set MEMSCHEDULER_USE_REDIS_QUEUE, MEMSCHEDULER_REDIS_HOST",
+    ),
     never("PLAYGROUND_CHAT_MODEL_LIST", "all chats know the models of CHAT_MODEL_LIST"),
     never("QWEN_MODEL", "name the model with MOS_CHAT_MODEL and MOS_CHAT_MODEL_PROVIDER=qwen"),
     never("FEEDBACK_MODEL", ONE_MODEL),
@@ -138,15 +145,20 @@ pub const AUTOMATIC_VARIABLES: &[AutomaticVariable] = &[
         "name a prefix with MOS__QUEUE__CONFIG__PREFIX (letters, digits, `-`, `_` and `.`)",
     ),
     never("DEFAULT_USE_REDIS_QUEUE", "MemOS does not read it either; see MEMSCHEDULER_USE_REDIS_QUEUE"),
-    never("FILE_LOCAL_PATH", OF_SERVER),
-    never("AUTH_ENABLED", OF_SERVER),
-    never("MASTER_KEY_HASH", OF_SERVER),
-    never("INTERNAL_SERVICE_SECRET", OF_SERVER),
+    never("FILE_LOCAL_PATH", "no path of a request leads to a file"),
+    never(
+        "AUTH_ENABLED",
+        "a server always asks for keys; `mos serve --compat-open` asks nobody, on this machine alone",
+    ),
+    never("INTERNAL_SERVICE_SECRET", "services show a key, as everybody does; POST /admin/keys makes one"),
     never("SKILLS_REPO_BACKEND", NO_OBJECT_STORE),
     never("SKILLS_OSS_DIR", NO_OBJECT_STORE),
     never("SKILLS_LOCAL_DIR", NO_OBJECT_STORE),
     never("SKILLS_LOCAL_TMP_DIR", NO_OBJECT_STORE),
     never("ENABLE_DINGDING_BOT", "there is no bot; the scheduler's events can be sent to a program of yours"),
+    never("MEMOS_BASE_URL", OF_CLIENT),
+    never("MEMOS_API_KEY", OF_CLIENT),
+    never("MEMOS_IS_GLOBAL", OF_CLIENT),
 ];
 
 /// Beginnings of names that never have an effect, with why; names of the tables are none of them.
