@@ -41,10 +41,15 @@ pub(crate) fn start(verbose: u8, traces: Option<Traces>) {
     let format = std::env::var(FORMAT).unwrap_or_default();
     let told = Targets::new().with_default(LevelFilter::INFO).with_target(TALKATIVE, LevelFilter::WARN);
     let traces = traces.map(|traces| traces.with_filter(told));
-    tracing_subscriber::registry().with(traces).with(lines(format == "json").with_filter(filter)).init();
+    tracing_subscriber::registry().with(traces).with(lines(is_json()).with_filter(filter)).init();
     if !matches!(format.as_str(), "" | "text" | "json") {
         tracing::warn!("{FORMAT} must be `text` or `json`; lines are text");
     }
+}
+
+/// Whether lines on standard error are JSON.
+pub(crate) fn is_json() -> bool {
+    std::env::var(FORMAT).is_ok_and(|format| format == "json")
 }
 
 /// Writes lines to standard error. They have colours where a person reads them: a file and a journal would keep control characters.

@@ -6,6 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use serde::Serialize;
+use serde_json::json;
+
+use crate::logging;
 
 /// Whether whoever read standard output has gone.
 static NOBODY_READS: AtomicBool = AtomicBool::new(false);
@@ -57,12 +60,12 @@ impl Output {
 
     /// Tells the person something that is not the result.
     pub(crate) fn note(self, text: &str) {
-        to_stderr(text);
+        to_stderr("INFO", text, text);
     }
 
     /// Tells what failed.
     pub(crate) fn error(self, message: &str) {
-        to_stderr(&format!("error: {message}"));
+        to_stderr("ERROR", message, &format!("error: {message}"));
     }
 
     /// Tells why the program failed, and returns its exit code.
@@ -72,10 +75,14 @@ impl Output {
     }
 }
 
+/// Writes a message to standard error, among lines of JSON as one of them and else as this text.
+///
 /// `eprintln!` ends the program with a panic when whoever reads standard error has read enough, as `2>&1 | head` does.
-fn to_stderr(text: &str) {
+fn to_stderr(level: &str, message: &str, text: &str) {
+    let line =
+        if logging::is_json() { json!({"level": level, "message": message}).to_string() } else { text.to_owned() };
     // There is nobody left to tell that nobody listens.
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// The error with its causes, each said once.

@@ -133,6 +133,22 @@ fn a_log_in_a_file_has_no_colours() {
 
 #[cfg(unix)]
 #[test]
+fn a_log_for_programs_is_json_in_every_line_and_names_requests() {
+    let log = log_of_a_server(&[("MOS_LOG_FORMAT", "json")]);
+    let lines: Vec<Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in `{line}`\n{log}")))
+        .collect();
+    let is_told =
+        |text: &str| lines.iter().any(|line| line["message"].as_str().is_some_and(|told| told.contains(text)));
+    assert!(is_told("shown this once") && is_told("stopped"), "what a person is told is there: {log}");
+    let answered = lines.iter().find(|line| line["message"] == "answered").unwrap_or_else(|| panic!("{log}"));
+    assert_eq!(answered["span"]["trace_id"], "asked-7391", "{answered}");
+    assert_eq!(answered["status"], 200, "{answered}");
+}
+
+#[cfg(unix)]
+#[test]
 fn the_programs_own_name_says_what_is_logged_whatever_others_are_told() {
     for (own, others, is_told) in [("info", "error", true), ("error", "info", false), ("", "error", false)] {
         let log = log_of_a_server(&[("MOS_LOG", own), ("RUST_LOG", others)]);

@@ -1,13 +1,17 @@
 //! What the server tells about itself.
 
+use std::time::Duration;
+
 use mos::keys::NewKey;
-use mos::{Add, NewCube};
-use mos_core::UserId;
+use mos::{Add, Chat, NewCube};
+use mos_core::{ClaimRequest, CubeId, Failed, JobId, NewJob, Scope, UserId, Weights};
 use mos_server::{AuthMode, ServerOptions};
+use mos_testkit::model_server::{ModelServer, Reply};
 use reqwest::StatusCode;
+use serde_json::json;
 
 use crate::guarded::Guarded;
-use crate::house::House;
+use crate::house::{House, open_to_all, scripted_model};
 
 #[tokio::test]
 async fn numbers_are_told_without_naming_anybody() {
@@ -37,6 +41,36 @@ async fn numbers_are_told_without_naming_anybody() {
     }
     for secret in [user, cube, "garage"] {
         assert!(!text.contains(secret), "{secret}\n{text}");
+    }
+    house.close().await;
+}
+
+#[tokio::test]
+async fn what_a_kept_state_saved_and_a_job_that_was_given_up_are_counted() {
+    let model = ModelServer::start().await;
+    let house = House::with_settings(open_to_all(), scripted_model(&model)).await;
+    let mos = house.app.mos();
+    mos.create_user("ann", None).await.unwrap();
+    mos.create_cube(&UserId::from("ann"), NewCube::new("diary")).await.unwrap();
+    let (queue, scope) = (mos.queue().unwrap(), Scope::of(&CubeId::from("diary")));
+    queue.push(&scope, vec![NewJob::new(JobId::from("hopeless"), "count", json!({}))]).await.unwrap();
+    let (consumer, lease) = ("a test".to_owned(), Duration::from_secs(60));
+    let claimed = queue.claim(&ClaimRequest { consumer, limit: 1, lease, weights: Weights::default() }).await.unwrap();
+    let failed = queue.fail(&claimed[0].ticket, "it cannot be done", None).await.unwrap();
+    assert_eq!(failed, Failed::Dead);
+    model.reply(Reply { cached_tokens: 5, ..Reply::text("Max.") });
+    model.reply(Reply::text("Three."));
+    for question in ["What is the name of my good old dog?", "How old is my good old dog by now?"] {
+        mos.chat(Chat::new(question).user("ann")).await.unwrap().complete().await.unwrap();
+    }
+    let text = reqwest::get(format!("{}/metrics", house.url)).await.unwrap().text().await.unwrap();
+    for line in [
+        "mos_kv_hits_total 1\n",
+        "mos_kv_saved_prefill_tokens_total 5\n",
+        "mos_model_answers_total{model=\"scripted\"} 2\n",
+        "mos_queue_jobs{state=\"dead\"} 1\n",
+    ] {
+        assert!(text.contains(line), "{line}\n{text}");
     }
     house.close().await;
 }
