@@ -53,6 +53,9 @@ section! {
         default request_timeout_seconds: f64 = 300.0,
         /// Seconds within which the head of a request must have come; so long may a connection be idle, too, or take nothing of its answer.
         default header_timeout_seconds: f64 = 30.0,
+        /// Seconds that a server which is told to stop still takes requests while `/ready` answers 503, so that a proxy sends
+        /// them elsewhere before nobody listens.
+        default stop_notice_seconds: f64 = 0.0,
         /// Seconds for requests under way when the server stops.
         default drain_seconds: f64 = 30.0,
         /// How often a key may call.
@@ -135,6 +138,9 @@ fn check_server(server: &ServerConfig, fields: &mut Fields<'_, '_>) {
             fields.refuse(key, "must be from 0.01 to 86400");
         }
     }
+    if !(0.0..=MAX_SECONDS).contains(&server.stop_notice_seconds) {
+        fields.refuse("stop_notice_seconds", "must be from 0 to 86400");
+    }
     let counts = [
         ("max_body_bytes", server.max_body_bytes, 1 << 30),
         // The parser itself goes no deeper than 128.
@@ -190,6 +196,7 @@ mod tests {
             json!({"max_json_depth": 128}),
             json!({"max_connections_per_address": 0}),
             json!({"request_timeout_seconds": 0.0}),
+            json!({"stop_notice_seconds": -1.0}),
             json!({"rate_limit": {"requests": 0}}),
             json!({"opentelemetry": {}}),
             json!({"opentelemetry": {"endpoint": "collector"}}),

@@ -71,6 +71,8 @@ pub struct ServerOptions {
     pub audit: bool,
     /// Where traces are sent; `None` for nowhere.
     pub telemetry: Option<Telemetry>,
+    /// How long a server that is told to stop still takes requests while `/ready` answers 503.
+    pub stop_notice: Duration,
     /// How long requests that are under way may still take when the server stops.
     pub drain: Duration,
 }
@@ -94,6 +96,7 @@ impl Default for ServerOptions {
             metrics_open: false,
             audit: true,
             telemetry: None,
+            stop_notice: Duration::ZERO,
             drain: Duration::from_secs(30),
         }
     }
@@ -111,6 +114,7 @@ impl ServerOptions {
             max_json_depth,
             request_timeout_seconds,
             header_timeout_seconds,
+            stop_notice_seconds,
             drain_seconds,
             rate_limit,
             max_connections,
@@ -147,6 +151,7 @@ impl ServerOptions {
                 service_name: telemetry.service_name,
                 sample_ratio: telemetry.sample_ratio,
             }),
+            stop_notice: Duration::from_secs_f64(stop_notice_seconds),
             drain: Duration::from_secs_f64(drain_seconds),
         }
     }
@@ -193,11 +198,13 @@ mod tests {
             "trusted_proxies": ["10.0.0.2"],
             "rate_limit": {"enabled": false},
             "request_timeout_seconds": 1.5,
+            "stop_notice_seconds": 10,
         });
         let settings = Settings::from_json(&json!({ "server": section })).unwrap();
         let options = ServerOptions::from_settings(&settings);
         assert_eq!(options.listen.to_string(), "[::1]:9000");
         assert_eq!((options.rate_limit, options.request_timeout), (None, Duration::from_millis(1_500)));
+        assert_eq!(options.stop_notice, Duration::from_secs(10));
         assert_eq!(options.trusted_proxies, [IpAddr::from([10, 0, 0, 2])]);
     }
 

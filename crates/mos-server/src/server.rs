@@ -80,19 +80,21 @@ impl Server {
         self.listener.local_addr()
     }
 
-    /// Answers requests until `stop` is ready; then those under way may end within the time of the options, and the work in
-    /// the background ends in good order.
+    /// Answers requests until `stop` is ready and the notice of the options is over, during which `/ready` says that it leaves;
+    /// then those under way may end within the time of the options, and the work in the background ends in good order.
     ///
     /// # Errors
     /// The error of the socket.
     pub async fn serve(self, stop: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
         let Self { listener, state } = self;
-        let (drain, app) = (state.options().drain, state.app().clone());
+        let (notice, drain, app) = (state.options().stop_notice, state.options().drain, state.app().clone());
         let (stopping, stopped) = tokio::sync::oneshot::channel();
         let router = router(state.clone());
         let watched = state.clone();
         let serving = guard::connections::serve(listener, router, &state, async move {
             stop.await;
+            watched.leave();
+            tokio::time::sleep(notice).await;
             // They would go on for as long as a page is open.
             watched.stop_watching();
             // Nobody listens when serving has ended already.

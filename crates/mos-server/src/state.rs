@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use mos::product::App;
 use mos_core::KeyHash;
@@ -28,6 +29,8 @@ struct Parts {
     work: Work,
     auth: Auth,
     audit: Audit,
+    /// Whether nobody should be sent here any more.
+    is_leaving: AtomicBool,
     /// Whether the server is about to stop.
     stopping: watch::Sender<bool>,
 }
@@ -43,8 +46,8 @@ impl ServerState {
         let audit = Audit::at(app.mos().data_dir().join("audit"));
         let (auth, metrics) = (Auth::new(master), Metrics::new());
         let (rates, work) = (Rates::new(options.rate_limit), Work::new(&options));
-        let stopping = watch::Sender::new(false);
-        Self { parts: Arc::new(Parts { app, options, auth, audit, metrics, rates, work, stopping }) }
+        let (is_leaving, stopping) = (AtomicBool::new(false), watch::Sender::new(false));
+        Self { parts: Arc::new(Parts { app, options, auth, audit, metrics, rates, work, is_leaving, stopping }) }
     }
 
     /// The product API and the facade under it.
@@ -80,6 +83,16 @@ impl ServerState {
     /// Who changed what.
     pub(crate) fn audit(&self) -> &Audit {
         &self.parts.audit
+    }
+
+    /// From now on nobody should be sent here: the server was told to stop.
+    pub(crate) fn leave(&self) {
+        self.parts.is_leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the server was told to stop.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.parts.is_leaving.load(Ordering::Relaxed)
     }
 
     /// Tells streams that only watch that the server is about to stop.

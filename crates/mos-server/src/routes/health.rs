@@ -24,6 +24,10 @@ async fn health() -> Json<Value> {
 
 /// Asks every store that operations need. Which one does not answer is told to everybody, where it is and why is not.
 async fn ready(State(state): State<ServerState>) -> Response {
+    if state.is_leaving() {
+        let body = Json(json!({"status": "stopping", "reason": "the server was told to stop", "unreachable": []}));
+        return (StatusCode::SERVICE_UNAVAILABLE, body).into_response();
+    }
     let stores = state.app().mos().reachable().await;
     let away: Vec<&str> = stores.into_iter().filter(|(_, answers)| !answers).map(|(store, _)| store).collect();
     if away.is_empty() {

@@ -56,8 +56,13 @@ impl House {
         Self { app, url, stop: Some(stop), serving, _folder: folder }
     }
 
-    pub(crate) async fn close(mut self) {
+    /// Tells the server to stop, and does not wait for it.
+    pub(crate) fn tell_to_stop(&mut self) {
         self.stop.take().unwrap().send(()).unwrap();
+    }
+
+    pub(crate) async fn close(mut self) {
+        self.tell_to_stop();
         self.serving.await.unwrap().unwrap();
     }
 }

@@ -1,4 +1,6 @@
-//! What a server says whose stores do not answer.
+//! What a server says whose stores do not answer, and one that is told to stop.
+
+use std::time::Duration;
 
 use mos_server::ServerOptions;
 use reqwest::StatusCode;
@@ -36,4 +38,28 @@ async fn a_store_that_cannot_be_read_is_named_until_it_is_back() {
         assert_eq!(ready(&house).await.0, StatusCode::OK, "{store} is back");
     }
     house.close().await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_told_to_stop_says_so_and_answers_until_its_notice_is_over() {
+    let notice = |stop_notice| ServerOptions { stop_notice, ..open_to_all() };
+    let mut house = House::open(notice(Duration::from_secs(3_600))).await;
+    assert_eq!(ready(&house).await.0, StatusCode::OK);
+    house.tell_to_stop();
+    let told = async {
+        loop {
+            let (status, said) = ready(&house).await;
+            if status != StatusCode::OK {
+                return (status, said["status"].clone());
+            }
+        }
+    };
+    let told = tokio::time::timeout(Duration::from_secs(30), told).await.expect("it says so");
+    assert_eq!(told, (StatusCode::SERVICE_UNAVAILABLE, json!("stopping")));
+    let others = reqwest::get(format!("{}/health", house.url)).await.unwrap();
+    assert_eq!(others.status(), StatusCode::OK, "whoever is sent here meanwhile is answered");
+    let house = House::open(notice(Duration::from_millis(10))).await;
+    let url = format!("{}/health", house.url);
+    house.close().await;
+    assert!(reqwest::get(url).await.is_err(), "then nobody listens");
 }
