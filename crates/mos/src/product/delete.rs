@@ -25,7 +25,7 @@ request! {
         optional writable_cube_ids: Vec<String>;
         /// The memories.
         optional memory_ids: Vec<String>;
-        /// The files whose memories go.
+        /// The files whose memories go; a key for everybody names their cubes.
         optional file_ids: Vec<String>;
         /// Conditions on the memories.
         #[schema(value_type = Option<Object>)]
@@ -82,8 +82,9 @@ enum Meant {
 
 impl Product {
     /// Removes memories, of any kind and status, and with them what was computed of them. They are looked for in the cubes that
-    /// are named, else in all that are the user's; by ids and files, in all that the caller may use. A request that does not
-    /// say what is meant is answered with the status `failure` and why; then nothing was removed.
+    /// are named, else in all that are the user's; by ids, in all that the caller may use, as files of a user are. A request
+    /// that does not say what is meant is answered with the status `failure` and why, and so are a program's files without
+    /// cubes, and its conditions without cubes or a user; then nothing was removed.
     ///
     /// # Errors
     /// Status 400 for too many ids, 403 without the right to write, 422 when `session_id` and `conversation_id` differ.
@@ -121,7 +122,11 @@ impl Product {
                 let held = self.holding(self.within_reach().await?, ids, false).await?;
                 held.into_iter().map(|(cube, _)| cube.cube_id).collect()
             }
-            (None, Meant::Files(_), _) => ids_of(self.within_reach().await?),
+            (None, Meant::Files(_), Some(_)) => ids_of(self.within_reach().await?),
+            // Clients choose the ids of files, so that the files of two users can have one.
+            (None, Meant::Files(_), None) => {
+                return Ok(Some("name the cubes of the files in `writable_cube_ids`".to_owned()));
+            }
             // The name is one of the conditions.
             (None, Meant::Passing(_), Some(user)) if names_user => ids_of(self.cubes_open_to(user).await?),
             (None, Meant::Passing(_), Some(user)) => {

@@ -127,6 +127,21 @@ async fn memories_of_files_go_with_them() {
 }
 
 #[tokio::test]
+async fn a_program_names_the_cubes_of_files_as_two_users_can_have_one_by_the_same_name() {
+    let (_folder, app) = api().await;
+    let of_file = outer(json!({"file_ids": ["resume.pdf"]}));
+    let of_ann = keep(&app, "ann", &[("worked in Bonn", of_file.clone())]).await;
+    let of_bob = keep(&app, "bob", &[("worked in Rome", of_file)]).await;
+    let reply = app.product().delete_memory(ask(&json!({"file_ids": ["resume.pdf"]}))).await.unwrap();
+    assert_eq!(reply.data.status, DeletionStatus::Failure);
+    assert!(reply.message.contains("writable_cube_ids"), "{}", reply.message);
+    assert_eq!((listed(&app, "ann").await, listed(&app, "bob").await), (of_ann, of_bob.clone()));
+    let named = json!({"writable_cube_ids": ["ann"], "file_ids": ["resume.pdf"]});
+    assert_eq!(delete(&app.product(), named).await, DeletionStatus::Success);
+    assert_eq!((listed(&app, "ann").await, listed(&app, "bob").await), (Vec::new(), of_bob));
+}
+
+#[tokio::test]
 async fn working_memories_that_a_memory_names_go_with_it_when_wanted() {
     let (_folder, app) = api().await;
     let working = keep(&app, "ann", &[("on the desk", json!({"memory_type": "WorkingMemory"}))]).await.remove(0);
