@@ -58,9 +58,9 @@ request! {
         optional conversation_id: String;
         /// The application's name for what is done in the background because of it.
         optional task_id: String;
-        /// Accepted and not used.
+        /// Noted in the memories under this name, so that filters find them by it.
         optional manager_user_id: String;
-        /// Accepted and not used.
+        /// Noted in the memories under this name, so that filters find them by it.
         optional project_id: String;
         /// The cubes that it is added to.
         optional writable_cube_ids: Vec<String>;
@@ -77,7 +77,7 @@ request! {
         /// A text, messages of a conversation, or parts such as files.
         #[schema(value_type = Option<Value>)]
         optional messages: Value;
-        /// What was said before; feedback refers to it.
+        /// What was said before: a correction refers to it. Otherwise accepted and not used.
         #[schema(value_type = Option<Vec<Object>>)]
         optional chat_history: Vec<Message>;
         /// Whether the last message of the user is a correction of memories.
@@ -138,13 +138,14 @@ impl Product {
             self.mos().check_remembering(cube)?;
         }
         let is_sync = request.async_mode == AsyncMode::Sync;
+        let info = noted_info(&request);
         let adding = Adding {
             user,
             session: SessionId::parse(session)?,
             mode: if is_sync && request.mode != Some(AddMode::Fast) { ReadMode::Fine } else { ReadMode::Fast },
             is_refined_later: !is_sync,
             tags: request.custom_tags.unwrap_or_default(),
-            info: free_info(request.info.unwrap_or_default()),
+            info,
             task: request.task_id.filter(|task| !task.is_empty()),
         };
         let mut rows = Vec::new();
@@ -269,6 +270,17 @@ fn check_item(item: &Value, fields: &mut RequestFields<'_>) {
     }
 }
 
+/// Returns what is noted in every memory: the application's data, and for whom and which project it adds.
+fn noted_info(request: &AddRequest) -> Map<String, Value> {
+    let mut info = free_info(request.info.clone().unwrap_or_default());
+    for (key, value) in [("manager_user_id", &request.manager_user_id), ("project_id", &request.project_id)] {
+        if let Some(value) = value.as_deref().filter(|value| !value.is_empty()) {
+            info.insert(key.to_owned(), json!(value));
+        }
+    }
+    info
+}
+
 /// Returns the application's data without what would hide fields of memories.
 fn free_info(info: Map<String, Value>) -> Map<String, Value> {
     let form = MetadataForm::Tree(Box::default());
@@ -325,6 +337,14 @@ mod tests {
         let info = json!({"city": "Bonn", "tags": ["x"], "memory_type": "x", "source": "x", "id": 1, "usage": 1});
         let free = free_info(info.as_object().unwrap().clone());
         assert_eq!(Value::Object(free), json!({"city": "Bonn"}));
+    }
+
+    #[test]
+    fn fields_of_the_request_are_noted_before_data_of_the_same_name() {
+        let info = json!({"project_id": "garden", "manager_user_id": "dora"}).as_object().cloned();
+        let mut request = AddRequest { info, ..AddRequest::new("ann".to_owned()) };
+        (request.project_id, request.manager_user_id) = (Some("house".to_owned()), Some(String::new()));
+        assert_eq!(Value::Object(noted_info(&request)), json!({"project_id": "house", "manager_user_id": "dora"}));
     }
 
     #[test]
