@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mos_core::{Cube, JobId, Scope as CubeScope, UserId};
+use mos_core::{Cube, CubeId, JobId, QueueStats, Scope as CubeScope, UserId};
 use mos_scheduler::{ItemState, RecentMessage, Scheduler};
 use serde::Serialize;
 
@@ -13,6 +13,9 @@ use super::reply::Reply;
 
 /// What the names of a user's queues begin with, as in MemOS.
 const STREAM_PREFIX: &str = "scheduler:messages:stream:v2.0";
+
+/// Stands where the label does of work that this process has not sent, which the queue counts by cube alone.
+const QUEUED: &str = "queued";
 
 /// How far back the summaries look, in seconds.
 const SUMMARY_SECONDS: i64 = 24 * 60 * 60;
@@ -81,7 +84,8 @@ pub struct TaskQueue {
     pub user_name: Option<String>,
     /// The user's cube, when there is only one.
     pub mem_cube_id: Option<String>,
-    /// The queues: `<prefix>:<user>:<cube>:<label>`.
+    /// The queues: `<prefix>:<user>:<cube>:<label>`; the label is `queued` for what another process has sent, or this one before
+    /// it was started anew.
     pub stream_keys: Vec<String>,
     /// For how many users there are messages.
     pub users_count: usize,
@@ -96,7 +100,7 @@ pub struct TaskQueue {
 }
 
 impl TaskSummary {
-    fn count(&mut self, state: ItemState) {
+    fn count(&mut self, state: ItemState, number: usize) {
         let counter = match state {
             ItemState::Waiting => &mut self.waiting,
             ItemState::InProgress => &mut self.in_progress,
@@ -104,8 +108,8 @@ impl TaskSummary {
             ItemState::Failed => &mut self.failed,
             ItemState::Cancelled => &mut self.cancelled,
         };
-        *counter += 1;
-        self.total += 1;
+        *counter += number;
+        self.total += number;
     }
 }
 
@@ -141,7 +145,7 @@ impl Product {
     }
 
     /// Returns what became of the messages of the last 24 hours that this process has sent: those of the caller's user, or of
-    /// all for a program.
+    /// all for a program. What else waits, or is being done, counts too: in the user's own cubes, or in all.
     ///
     /// # Errors
     /// [`ProductError`]: 403 without rights; store errors.
@@ -157,18 +161,32 @@ impl Product {
         };
         let mut all = AllStatus::default();
         let mut tasks: BTreeMap<(UserId, String), Vec<ItemState>> = BTreeMap::new();
+        let mut known: BTreeMap<CubeId, TaskSummary> = BTreeMap::new();
         for (message, state) in self.states_of(self.sent(is_meant)).await? {
-            all.scheduler_summary.count(state);
+            all.scheduler_summary.count(state, 1);
+            known.entry(message.mem_cube_id).or_default().count(state, 1);
             let task = message.task_id.unwrap_or(message.item_id);
             tasks.entry((message.user_id, task)).or_default().push(state);
         }
         for state in tasks.into_values().filter_map(|states| together(&states)) {
-            all.all_tasks_summary.count(state);
+            all.all_tasks_summary.count(state, 1);
+        }
+        let queued = match &self.caller.identity {
+            Identity::User(user) => self.queued_for(user).await?,
+            Identity::Program => self.queued().await?,
+        };
+        for (cube, stats) in queued {
+            let (waiting, in_progress) = not_known(&stats, known.get(&cube).copied().unwrap_or_default());
+            for summary in [&mut all.scheduler_summary, &mut all.all_tasks_summary] {
+                summary.count(ItemState::Waiting, waiting);
+                summary.count(ItemState::InProgress, in_progress);
+            }
         }
         Ok(Reply::new("Memory get status summary successfully", all))
     }
 
-    /// Returns what waits for a user, and what is being done.
+    /// Returns what waits for a user, and what is being done: of the messages that this process has sent, and of all in the user's
+    /// own cubes.
     ///
     /// # Errors
     /// [`ProductError`]: 403 for another user, 503 without a scheduler, 404 when nothing was sent for the user lately.
@@ -178,12 +196,19 @@ impl Product {
             return Err(ProductError::new(503, "there is no scheduler here; set `enable_mem_scheduler: true`"));
         };
         let mut queues: BTreeMap<String, TaskSummary> = BTreeMap::new();
-        let mut cubes = Vec::new();
+        let mut cubes: BTreeMap<CubeId, TaskSummary> = BTreeMap::new();
         for (message, state) in self.states_of(self.sent(|message| message.user_id == user)).await? {
             let key = format!("{STREAM_PREFIX}:{user}:{}:{}", message.mem_cube_id, message.label);
-            queues.entry(key).or_default().count(state);
-            if !cubes.contains(&message.mem_cube_id) {
-                cubes.push(message.mem_cube_id);
+            queues.entry(key).or_default().count(state, 1);
+            cubes.entry(message.mem_cube_id).or_default().count(state, 1);
+        }
+        for (cube, stats) in self.queued_for(&user).await? {
+            let (waiting, in_progress) = not_known(&stats, cubes.get(&cube).copied().unwrap_or_default());
+            if waiting + in_progress > 0 {
+                let counts = queues.entry(format!("{STREAM_PREFIX}:{user}:{cube}:{QUEUED}")).or_default();
+                counts.count(ItemState::Waiting, waiting);
+                counts.count(ItemState::InProgress, in_progress);
+                cubes.entry(cube).or_default();
             }
         }
         if queues.is_empty() {
@@ -196,14 +221,16 @@ impl Product {
         let users_count = match &self.caller.identity {
             Identity::User(_) => 1,
             Identity::Program => {
-                let users: BTreeSet<UserId> = scheduler.recent().into_iter().map(|message| message.user_id).collect();
+                let mut users: BTreeSet<UserId> =
+                    scheduler.recent().into_iter().map(|message| message.user_id).collect();
+                users.insert(user.clone());
                 users.len()
             }
         };
         let queue = TaskQueue {
             user_id: user.to_string(),
             user_name: Some(user.to_string()),
-            mem_cube_id: if let [only] = cubes.as_slice() { Some(only.to_string()) } else { None },
+            mem_cube_id: if cubes.len() == 1 { cubes.keys().next().map(ToString::to_string) } else { None },
             users_count,
             pending_tasks_count: queues.values().map(|counts| counts.in_progress).sum(),
             remaining_tasks_count: queues.values().map(|counts| counts.waiting).sum(),
@@ -222,16 +249,36 @@ impl Product {
 
     /// How many messages of a user are not done: those that this process knows of, and all in the user's own cubes.
     pub(super) async fn n_open(&self, user: &UserId) -> ProductResult<usize> {
-        let Some(queue) = self.mos().queue() else { return Ok(0) };
         let is_open = |state: &ItemState| matches!(state, ItemState::Waiting | ItemState::InProgress);
         let states = self.states_of(self.sent(|message| message.user_id == *user)).await?;
         let n_known = states.iter().filter(|(_, state)| is_open(state)).count();
-        let mut n_queued = 0;
-        for cube in self.cubes_of(user).await?.iter().filter(|cube| cube.owner_id == *user) {
-            let stats = queue.stats(&CubeScope::of(&cube.cube_id)).await?;
-            n_queued += stats.waiting + stats.claimed;
-        }
+        let queued = self.queued_for(user).await?;
+        let n_queued: usize = queued.iter().map(|(_, stats)| stats.waiting + stats.claimed).sum();
         Ok(n_known.max(n_queued))
+    }
+
+    /// How much is in the queue for the cubes that are a user's own, whoever has sent it.
+    async fn queued_for(&self, user: &UserId) -> ProductResult<Vec<(CubeId, QueueStats)>> {
+        let Some(queue) = self.mos().queue() else { return Ok(Vec::new()) };
+        let mut queued = Vec::new();
+        for cube in self.cubes_of(user).await?.into_iter().filter(|cube| cube.owner_id == *user) {
+            let stats = queue.stats(&CubeScope::of(&cube.cube_id)).await?;
+            queued.push((cube.cube_id, stats));
+        }
+        Ok(queued)
+    }
+
+    /// How much is in the queue for every cube that has something there and that the caller may use.
+    async fn queued(&self) -> ProductResult<Vec<(CubeId, QueueStats)>> {
+        let Some(queue) = self.mos().queue() else { return Ok(Vec::new()) };
+        let mut queued = Vec::new();
+        for scope in queue.tenants().await? {
+            if self.caller.check_cube(&scope.cube).is_ok() {
+                let stats = queue.stats(&scope).await?;
+                queued.push((scope.cube, stats));
+            }
+        }
+        Ok(queued)
     }
 
     /// The messages that this process has sent lately and that are meant, as far as the caller may use their cubes.
@@ -267,7 +314,7 @@ impl Product {
                     let found = scheduler.task_status(&scope, task).await?;
                     states.extend(found.map(|task| task.status));
                 }
-                None => states.extend(self.queued(&scope, task).await?),
+                None => states.extend(self.state_in_queue(&scope, task).await?),
             }
         }
         if let (true, Some(scheduler)) = (states.is_empty(), &scheduler) {
@@ -277,7 +324,7 @@ impl Product {
     }
 
     /// Where a message stands, as the queue alone tells.
-    async fn queued(&self, scope: &CubeScope, item: &str) -> ProductResult<Option<ItemState>> {
+    async fn state_in_queue(&self, scope: &CubeScope, item: &str) -> ProductResult<Option<ItemState>> {
         let Some(queue) = self.mos().queue() else { return Ok(None) };
         Ok(queue.find(scope, &JobId::new(item)).await?.map(|state| ItemState::from(&state)))
     }
@@ -290,6 +337,14 @@ async fn states_of_item(scheduler: &Scheduler, cubes: &[Cube], item: &str) -> Pr
         states.extend(found.map(|item| item.status));
     }
     Ok(states)
+}
+
+/// How many of what the queue counts in a cube are none of those that are known by their names: how many wait, and how many are
+/// being done. The known ones were looked at before, so that one that has begun since counts once.
+fn not_known(stats: &QueueStats, known: TaskSummary) -> (usize, usize) {
+    let n_open = (stats.waiting + stats.claimed).saturating_sub(known.waiting + known.in_progress);
+    let waiting = n_open.min(stats.waiting.saturating_sub(known.waiting));
+    (waiting, n_open - waiting)
 }
 
 /// Where several stand together; one stands where it does.
@@ -315,8 +370,18 @@ mod tests {
     fn summaries_count_each_once() {
         let mut summary = TaskSummary::default();
         for state in [ItemState::Waiting, ItemState::Completed, ItemState::Completed] {
-            summary.count(state);
+            summary.count(state, 1);
         }
         assert_eq!((summary.waiting, summary.completed, summary.total), (1, 2, 3));
+    }
+
+    #[test]
+    fn what_is_known_by_its_name_is_not_counted_again() {
+        let stats = |waiting, claimed| QueueStats { waiting, claimed, ..QueueStats::default() };
+        let known = |waiting, in_progress| TaskSummary { waiting, in_progress, ..TaskSummary::default() };
+        assert_eq!(not_known(&stats(3, 1), known(0, 0)), (3, 1));
+        assert_eq!(not_known(&stats(3, 1), known(1, 1)), (2, 0));
+        assert_eq!(not_known(&stats(2, 1), known(3, 0)), (0, 0), "one has begun since");
+        assert_eq!(not_known(&stats(0, 0), known(2, 0)), (0, 0), "all were done since");
     }
 }

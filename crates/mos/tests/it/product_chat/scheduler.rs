@@ -1,16 +1,19 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use mos::Mos;
 use mos::product::{
-    Caller, DiaryQueryRequest, DreamTriggerRequest, Product, ProductOptions, Request, SchedulerStatusRequest,
+    App, Caller, DiaryQueryRequest, DreamTriggerRequest, Product, ProductOptions, Request, SchedulerStatusRequest,
     SchedulerWaitRequest, TaskQueueRequest,
 };
 use mos::scheduler::{HandlerContext, HandlerError, Registration, ScheduleMessage, label};
 use mos_core::{Access, RandomIds, Scope, SystemClock};
+use mos_testkit::embedder::WordEmbedder;
 use serde_json::{Value, json};
 
-use super::{House, cube, house, house_with};
-use crate::{ann, bob};
+use super::{House, cube, house, house_with, model};
+use crate::{ann, bob, settings_in};
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -107,6 +110,38 @@ async fn what_waits_is_told_by_queue() {
     assert_eq!((&queue["remaining_tasks_count"], &queue["pending_tasks_count"]), (&json!(2), &json!(0)));
     assert_eq!(queue["remaining_tasks_detail"], json!([format!("{key}:2")]));
     assert_eq!(status(&product, None).await.as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn what_waited_before_a_restart_is_told_and_counted_once() {
+    let house = working(json!({}), false).await;
+    house.submit(message(None, "a")).await;
+    house.submit(message(Some("task"), "b")).await;
+    drop(house.app);
+    let folder = house._folder.path();
+    let all = json!({"chat_model": model(&house.server, "scripted"), "enable_mem_scheduler": true});
+    let builder = Mos::builder(settings_in(folder, &all)).data_dir(folder).start_scheduler(false);
+    let mos = builder.embedder(Arc::new(WordEmbedder::new("words", 64))).build().await.unwrap();
+    let app = App::new(mos, ProductOptions::default());
+    let product = app.product();
+    let asked = || TaskQueueRequest::new("ann".to_owned());
+    let queue = as_json(&product.scheduler_task_queue_status(asked()).await.unwrap())["data"].clone();
+    let key = "scheduler:messages:stream:v2.0:ann:ann:queued";
+    assert_eq!((&queue["stream_keys"], &queue["mem_cube_id"]), (&json!([key]), &json!("ann")));
+    assert_eq!((&queue["remaining_tasks_count"], &queue["users_count"]), (&json!(2), &json!(1)));
+    for caller in [Caller::program(), Caller::user("ann")] {
+        let all = as_json(&app.product_as(caller).scheduler_allstatus().await.unwrap())["data"].clone();
+        assert_eq!((&all["scheduler_summary"]["waiting"], &all["scheduler_summary"]["total"]), (&json!(2), &json!(2)));
+        assert_eq!(all["all_tasks_summary"]["waiting"], 2);
+    }
+    let of_bob = app.product_as(Caller::user("bob")).scheduler_allstatus().await.unwrap();
+    assert_eq!(of_bob.data.scheduler_summary.total, 0);
+
+    app.mos().scheduler().unwrap().submit_messages(vec![message(None, "c")]).await.unwrap();
+    let queue = as_json(&product.scheduler_task_queue_status(asked()).await.unwrap())["data"].clone();
+    assert_eq!(queue["remaining_tasks_count"], 3);
+    let all = product.scheduler_allstatus().await.unwrap().data;
+    assert_eq!((all.scheduler_summary.waiting, all.all_tasks_summary.waiting), (3, 3));
 }
 
 #[tokio::test]
