@@ -1,13 +1,15 @@
 //! Which messages this process has put into the queue lately: queues find a message by its name, and people ask for all of
 //! theirs.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 use mos_core::{CubeId, UserId};
 
 use crate::message::ScheduleMessage;
+use crate::status::ItemState;
 
 /// How many messages are remembered; the oldest one goes first.
 const KEPT: usize = 4_000;
@@ -30,6 +32,8 @@ pub struct RecentMessage {
     pub task_id: Option<String>,
     /// When it was made.
     pub timestamp: Timestamp,
+    /// Whether it was seen to be done, which stays so.
+    pub is_completed: bool,
 }
 
 /// The messages that were sent lately, oldest first.
@@ -51,18 +55,43 @@ impl Recent {
             label: message.label.clone(),
             task_id: message.task_id.clone().filter(|task| !task.is_empty()),
             timestamp: message.timestamp,
+            is_completed: false,
         });
+    }
+
+    /// Remembers those that are done, so that the queue is not asked for them again.
+    pub(crate) fn note_completed(&self, states: &[(RecentMessage, ItemState)]) {
+        let is_new =
+            |(message, state): &&(RecentMessage, ItemState)| !message.is_completed && *state == ItemState::Completed;
+        let completed: HashSet<(&CubeId, &str)> =
+            states.iter().filter(is_new).map(|(message, _)| (&message.mem_cube_id, message.item_id.as_str())).collect();
+        if completed.is_empty() {
+            return;
+        }
+        let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        for message in messages.iter_mut() {
+            message.is_completed |= completed.contains(&(&message.mem_cube_id, message.item_id.as_str()));
+        }
     }
 
     pub(crate) fn all(&self, now: Timestamp) -> Vec<RecentMessage> {
         let is_recent =
             |message: &&RecentMessage| now.as_second().saturating_sub(message.timestamp.as_second()) <= KEPT_SECONDS;
         let messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut recent: Vec<RecentMessage> = messages.iter().filter(is_recent).cloned().collect();
+        let sent: Vec<RecentMessage> = messages.iter().filter(is_recent).cloned().collect();
         drop(messages);
-        // Sent again, it is the same message.
-        let mut seen = HashSet::new();
-        recent.retain(|message| seen.insert((message.mem_cube_id.clone(), message.item_id.clone())));
+        let mut recent: Vec<RecentMessage> = Vec::with_capacity(sent.len());
+        let mut places = HashMap::new();
+        for message in sent {
+            match places.entry((message.mem_cube_id.clone(), message.item_id.clone())) {
+                // Sent again, it is the same message; the queue may have forgotten that it was done, and do it again.
+                Entry::Occupied(place) => recent[*place.get()].is_completed = message.is_completed,
+                Entry::Vacant(place) => {
+                    place.insert(recent.len());
+                    recent.push(message);
+                }
+            }
+        }
         recent
     }
 }
@@ -73,6 +102,25 @@ mod tests {
 
     use super::*;
     use crate::label::ADD;
+
+    #[test]
+    fn that_a_message_is_done_is_remembered_until_it_is_sent_again() {
+        let recent = Recent::default();
+        let message = |item: &str| {
+            let message = ScheduleMessage::new(ADD, "ann", "notes", "", &SystemClock, &RandomIds);
+            ScheduleMessage { item_id: item.to_owned(), ..message }
+        };
+        for item in ["done", "waits", "failed"] {
+            recent.note(&message(item));
+        }
+        let states = [ItemState::Completed, ItemState::Waiting, ItemState::Failed];
+        let all = || recent.all(SystemClock.now());
+        let is_completed = || all().iter().map(|message| message.is_completed).collect::<Vec<_>>();
+        recent.note_completed(&all().into_iter().zip(states).collect::<Vec<_>>());
+        assert_eq!(is_completed(), [true, false, false], "what was given up can be retried");
+        recent.note(&message("done"));
+        assert_eq!(is_completed(), [false, false, false]);
+    }
 
     #[test]
     fn messages_are_remembered_once_for_a_week_and_boundedly() {

@@ -23,7 +23,7 @@ use crate::options::SchedulerOptions;
 use crate::recent::RecentMessage;
 use crate::registry::Registry;
 use crate::retriever::Retriever;
-use crate::status::{self, ItemStatus, Running, RunningTask, TaskStatus};
+use crate::status::{self, ItemState, ItemStatus, Running, RunningTask, TaskStatus};
 use crate::submit::{Submitted, Submitter};
 
 /// How often it is looked whether all is done.
@@ -332,6 +332,29 @@ impl Scheduler {
     /// One that [`Scheduler::item_status`] does not know was never accepted, or was done long ago.
     pub fn recent(&self) -> Vec<RecentMessage> {
         self.shared.submitter.recent.all(self.shared.clock.now())
+    }
+
+    /// Returns where messages of [`Scheduler::recent`] stand, in their order; those that are not known, as never accepted, are
+    /// left out. The queue is asked for those that were not seen to be done before.
+    ///
+    /// # Errors
+    /// Store errors.
+    pub async fn recent_states(
+        &self,
+        messages: Vec<RecentMessage>,
+    ) -> Result<Vec<(RecentMessage, ItemState)>, StoreError> {
+        let mut states = Vec::with_capacity(messages.len());
+        for message in messages {
+            let found = if message.is_completed {
+                Some(ItemState::Completed)
+            } else {
+                let found = self.item_status(&Scope::of(&message.mem_cube_id), &message.item_id).await?;
+                found.map(|found| found.status)
+            };
+            states.extend(found.map(|state| (message, state)));
+        }
+        self.shared.submitter.recent.note_completed(&states);
+        Ok(states)
     }
 
     /// Returns how much a cube has in the queue.

@@ -292,14 +292,7 @@ impl Product {
     /// Where messages stand. What the queue does not know was never accepted, or is forgotten, and is left out.
     async fn states_of(&self, sent: Vec<RecentMessage>) -> ProductResult<Vec<(RecentMessage, ItemState)>> {
         let Some(scheduler) = self.mos().scheduler() else { return Ok(Vec::new()) };
-        let mut states = Vec::with_capacity(sent.len());
-        for message in sent {
-            let scope = CubeScope::of(&message.mem_cube_id);
-            if let Some(found) = scheduler.item_status(&scope, &message.item_id).await? {
-                states.push((message, found.status));
-            }
-        }
-        Ok(states)
+        Ok(scheduler.recent_states(sent).await?)
     }
 
     /// Where a task of the application, or a message, stands that is for the cubes of a user.

@@ -17,7 +17,7 @@ use super::reply::Reply;
 const MAX_WAIT: f64 = 600.0;
 
 /// How often it is looked, in seconds: not so often that looking is work.
-const POLL: std::ops::RangeInclusive<f64> = 0.05..=30.0;
+const POLL: std::ops::RangeInclusive<f64> = 0.5..=30.0;
 
 request! {
     /// Waits until nothing is to be done for a user.
@@ -27,7 +27,7 @@ request! {
         /// How long at most; never longer than 600.
         #[schema(required = false, default = 120.0)]
         default timeout_seconds: f64 = 120.0;
-        /// How often it is looked.
+        /// How often it is looked: every so many seconds, from 0.5 to 30.
         #[schema(required = false, default = 0.5)]
         default poll_interval: f64 = 0.5;
     }

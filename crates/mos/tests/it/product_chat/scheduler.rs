@@ -113,6 +113,34 @@ async fn what_waits_is_told_by_queue() {
 }
 
 #[tokio::test]
+async fn the_queue_is_not_asked_again_for_what_is_done() {
+    let house = working(json!({}), true).await;
+    let product = house.app.product();
+    let mut done = Vec::new();
+    for _ in 0..3 {
+        let message = message(None, "good");
+        done.push(message.item_id.clone());
+        house.submit(message).await;
+    }
+    // A batch is done as a whole.
+    house.idle().await;
+    house.submit(message(None, "bad")).await;
+    house.idle().await;
+    assert_eq!(status(&product, None).await.as_array().unwrap().len(), 4);
+    let scheduler = house.app.mos().scheduler().unwrap();
+    scheduler.queue().remove_tenant(&Scope::of(&cube())).await.unwrap();
+    let told = status(&product, None).await;
+    let told: Vec<(&str, &str)> = told
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| (one["task_id"].as_str().unwrap(), one["status"].as_str().unwrap()))
+        .collect();
+    let expected: Vec<(&str, &str)> = done.iter().map(|item| (item.as_str(), "completed")).collect();
+    assert_eq!(told, expected, "what was given up was looked up again, and is not there");
+}
+
+#[tokio::test]
 async fn what_waited_before_a_restart_is_told_and_counted_once() {
     let house = working(json!({}), false).await;
     house.submit(message(None, "a")).await;
