@@ -184,6 +184,7 @@ async fn waiting_ends_when_all_is_done_or_the_time_is_up() {
     assert_eq!((&late["data"]["running_tasks"], &late["data"]["user_name"]), (&json!(1), &json!("ann")));
     let frames: Vec<Value> =
         product.scheduler_wait_stream(wait_for("0.1")).await.unwrap().map(|one| json!(one)).collect().await;
+    assert_eq!(frames.len(), 2, "it is not looked as often as the request says");
     assert_eq!((&frames[0]["status"], &frames[0]["active_tasks"]), (&json!("running"), &json!(1)));
     let last = frames.last().unwrap();
     assert_eq!((&last["status"], &last["timed_out"]), (&json!("timeout"), &json!(true)));
