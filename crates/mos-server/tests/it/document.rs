@@ -103,6 +103,16 @@ async fn the_fields_of_requests_are_those_of_memos() {
     }
 }
 
+#[tokio::test]
+async fn the_least_values_of_numbers_are_told() {
+    let document = document().await;
+    let least =
+        |schema: &str, field: &str| document["components"]["schemas"][schema]["properties"][field]["minimum"].as_f64();
+    assert_eq!(least("APISearchRequest", "top_k"), Some(1.0));
+    assert_eq!(least("APISearchRequest", "relativity"), Some(0.0));
+    assert_eq!(least("APIChatCompleteRequest", "relativity"), Some(0.0));
+}
+
 /// Every text under a key, anywhere.
 fn all_of<'a>(key: &str, value: &'a Value, found: &mut Vec<&'a str>) {
     match value {

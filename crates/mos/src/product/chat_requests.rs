@@ -51,7 +51,7 @@ macro_rules! chat_request {
                 default mode: SearchMode = SearchMode::Fast;
                 /// Instructions for the model; `{memories}` marks where the memories go.
                 optional system_prompt: String;
-                /// The most memories.
+                /// The most memories, from 1 to 100; what is beyond counts as the nearest of these.
                 #[schema(required = false, default = 10)]
                 default top_k: usize = 10;
                 /// The conversation; its memories come first.
@@ -59,7 +59,7 @@ macro_rules! chat_request {
                 /// Whether the user's preferences stand in the prompt.
                 #[schema(required = false, default = true)]
                 default include_preference: bool = true;
-                /// The most preferences of each type.
+                /// The most preferences of each type. More than 100 count as 100.
                 #[schema(required = false, default = 6)]
                 default pref_top_k: usize = 6;
                 /// The name of a model that is configured; without this the first.

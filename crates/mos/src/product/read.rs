@@ -27,12 +27,14 @@ pub struct Issue {
 pub struct RequestFields<'a> {
     loc: Vec<Value>,
     issues: &'a mut Vec<Issue>,
+    /// The least that the field which is being read may be, where that is said.
+    least: f64,
 }
 
 impl<'a> RequestFields<'a> {
     /// Begins at a place: `body`, `query` or `path`.
     pub fn at(place: &str, issues: &'a mut Vec<Issue>) -> Self {
-        Self { loc: vec![json!(place)], issues }
+        Self { loc: vec![json!(place)], issues, least: 0.0 }
     }
 
     /// Refuses the value at this place.
@@ -44,6 +46,22 @@ impl<'a> RequestFields<'a> {
     pub fn refuse_with(&mut self, kind: &str, msg: impl Into<String>, input: &Value, ctx: Option<Value>) {
         let (kind, msg) = (kind.to_owned(), msg.into());
         self.issues.push(Issue { kind, loc: self.loc.clone(), msg, input: input.clone(), ctx });
+    }
+
+    /// Refuses a number at this place that is less than it may be.
+    pub(crate) fn refuse_below(&mut self, least: f64, input: &Value) {
+        #[allow(clippy::cast_possible_truncation, reason = "it has no fraction, and limits are small numbers")]
+        let shown = if least.fract() == 0.0 { json!(least as i64) } else { json!(least) };
+        let msg = format!("Input should be greater than or equal to {shown}");
+        self.refuse_with("greater_than_equal", msg, input, Some(json!({"ge": shown})));
+    }
+
+    /// Reads a field that may not be less than this; types that hold no such number tell the same limit.
+    pub(crate) fn bounded<T>(&mut self, least: f64, read: impl FnOnce(&mut Self) -> T) -> T {
+        self.least = least;
+        let result = read(self);
+        self.least = 0.0;
+        result
     }
 
     /// Reads what is in this value under a key or an index.
@@ -165,8 +183,7 @@ impl Field for usize {
         let number = i64::read(value, fields)?;
         let whole = Self::try_from(number).ok();
         if whole.is_none() {
-            let msg = "Input should be greater than or equal to 0";
-            fields.refuse_with("greater_than_equal", msg, value, Some(json!({"ge": 0})));
+            fields.refuse_below(fields.least, value);
         }
         whole
     }
@@ -283,37 +300,38 @@ pub trait Request: Sized {
 }
 
 /// Makes a request: `required` fields must be there; `optional` ones may be missing or null; `default` ones have a value when
-/// they are missing. `at least N` bounds numbers. Unknown fields are ignored. `new` takes the required ones.
+/// they are missing. `at least N` bounds numbers, also in the schema. Unknown fields are ignored. `new` takes the required ones.
 macro_rules! request {
     (
         $(#[$doc:meta])*
         pub struct $name:ident as $schema:ident {
             $(
                 $(#[$field_doc:meta])*
-                $kind:ident $field:ident : $type:ty $(= $default:expr)? $(, at least $least:literal)?
+                $kind:ident $field:ident : $type:ty $(= $default:expr)? $(, at least $least:tt)?
             );* $(;)?
         }
     ) => {
-        request!(@struct [$(#[$doc])*] $name $schema [] $([ $(#[$field_doc])* $kind $field : $type ])*);
+        request!(
+            @struct [$(#[$doc])*] $name $schema []
+            $([ $(#[$field_doc])* $(#[schema(minimum = $least)])? $kind $field : $type ])*
+        );
 
         impl $crate::product::Request for $name {
             fn read(
                 map: &serde_json::Map<String, serde_json::Value>,
                 fields: &mut $crate::product::RequestFields<'_>,
             ) -> Option<Self> {
-                $(let $field = request!(@read $kind fields map $field $type $(= $default)?);)*
+                $(
+                    let $field = fields.bounded(request!(@least $($least)?), |fields| {
+                        request!(@read $kind fields map $field $type $(= $default)?)
+                    });
+                )*
                 $($(
                     if let Some(value) = &$field
                         && !$crate::product::Field::is_at_least(value, $least)
                     {
                         let input = map.get(stringify!($field)).cloned().unwrap_or_default();
-                        let least: f64 = $least;
-                        let shown = if least.fract() == 0.0 { serde_json::json!(least as i64) } else { serde_json::json!(least) };
-                        let msg = format!("Input should be greater than or equal to {shown}");
-                        let ctx = serde_json::json!({"ge": shown});
-                        fields.within(stringify!($field), |fields| {
-                            fields.refuse_with("greater_than_equal", msg, &input, Some(ctx));
-                        });
+                        fields.within(stringify!($field), |fields| fields.refuse_below($least, &input));
                     }
                 )?)*
                 Some(Self { $($field: $field?),* })
@@ -337,6 +355,9 @@ macro_rules! request {
         [ $(#[$field_doc:meta])* $kind:ident $field:ident : $type:ty ] $($rest:tt)*) => {
         request!(@struct $docs $name $schema [$($done)* $(#[$field_doc])* pub $field: $type,] $($rest)*);
     };
+
+    (@least) => { 0.0 };
+    (@least $least:tt) => { $least };
 
     (@read required $fields:ident $map:ident $field:ident $type:ty) => {
         $fields.required::<$type>($map, stringify!($field))
@@ -449,6 +470,21 @@ mod tests {
         let all = json!({"user_id": "ann", "places": ["a"], "top_k": "3", "speed": null});
         let all = Sample::from_json(&all).unwrap();
         assert_eq!((all.top_k, all.speed, all.places), (3, None, Some(vec!["a".to_owned()])));
+    }
+
+    #[test]
+    fn a_number_that_is_too_small_is_told_the_least_of_its_field() {
+        for body in [json!({"user_id": "ann", "top_k": 0}), json!({"user_id": "ann", "top_k": -1})] {
+            let error = Sample::from_json(&body).unwrap_err();
+            let [issue] = error.detail.as_slice() else { panic!("{body}: {:?}", error.detail) };
+            assert_eq!((issue.kind.as_str(), &issue.loc), ("greater_than_equal", &vec![json!("body"), json!("top_k")]));
+            assert_eq!(issue.msg, "Input should be greater than or equal to 1");
+            assert_eq!((&issue.ctx, &issue.input), (&Some(json!({"ge": 1})), &body["top_k"]));
+        }
+        let mut issues = Vec::new();
+        let mut fields = RequestFields::at("body", &mut issues);
+        assert_eq!(usize::read(&json!(-1), &mut fields), None);
+        assert_eq!(issues[0].ctx, Some(json!({"ge": 0})), "where no field says more");
     }
 
     #[test]

@@ -63,7 +63,7 @@ request! {
         /// Another name of `session_id`.
         #[schema(ignore)]
         optional conversation_id: String;
-        /// The most memories per cube; preferences, tools and skills come besides.
+        /// The most memories per cube; preferences, tools and skills come besides. More than 1000 count as 1000.
         #[schema(required = false, default = 10)]
         default top_k: usize = 10, at least 1.0;
         /// The least relativity of memories and preferences; 0 is no limit.
@@ -75,7 +75,7 @@ request! {
         /// Whether a cube's reranker orders the hits.
         #[schema(required = false, default = true)]
         default rerank: bool = true;
-        /// The most preferences per cube.
+        /// The most preferences per cube. More than 1000 count as 1000.
         #[schema(required = false, default = 6)]
         default pref_top_k: usize = 6, at least 0.0;
         /// Whether preferences are looked for.
@@ -84,13 +84,13 @@ request! {
         /// Whether tools are looked for.
         #[schema(required = false, default = true)]
         default search_tool_memory: bool = true;
-        /// The most descriptions of tools per cube, and as many stories of their use.
+        /// The most descriptions of tools per cube, and as many stories of their use. More than 1000 count as 1000.
         #[schema(required = false, default = 6)]
         default tool_mem_top_k: usize = 6, at least 0.0;
         /// Whether skills are looked for.
         #[schema(required = false, default = true)]
         default include_skill_memory: bool = true;
-        /// The most skills per cube.
+        /// The most skills per cube. More than 1000 count as 1000.
         #[schema(required = false, default = 3)]
         default skill_mem_top_k: usize = 3, at least 0.0;
         /// Accepted and not used: hits always come as memories.
