@@ -477,7 +477,7 @@ mod tests {
         for body in [json!({"user_id": "ann", "top_k": 0}), json!({"user_id": "ann", "top_k": -1})] {
             let error = Sample::from_json(&body).unwrap_err();
             let [issue] = error.detail.as_slice() else { panic!("{body}: {:?}", error.detail) };
-            assert_eq!((issue.kind.as_str(), &issue.loc), ("greater_than_equal", &vec![json!("body"), json!("top_k")]));
+            assert_eq!((issue.kind.as_str(), json!(issue.loc)), ("greater_than_equal", json!(["body", "top_k"])));
             assert_eq!(issue.msg, "Input should be greater than or equal to 1");
             assert_eq!((&issue.ctx, &issue.input), (&Some(json!({"ge": 1})), &body["top_k"]));
         }
