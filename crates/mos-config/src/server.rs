@@ -51,7 +51,8 @@ section! {
         default max_json_depth: usize = 64,
         /// Seconds that a request may take; streams may take longer.
         default request_timeout_seconds: f64 = 300.0,
-        /// Seconds within which the head of a request must have come; so long may a connection be idle, too, or take nothing of its answer.
+        /// Seconds within which the head of a request must have come; so long may a connection be idle, too, take nothing of its
+        /// answer, or bring nothing more of a body.
         default header_timeout_seconds: f64 = 30.0,
         /// Seconds that a server which is told to stop still takes requests while `/ready` answers 503, so that a proxy sends
         /// them elsewhere before nobody listens.
@@ -65,7 +66,8 @@ section! {
         /// Connections of one address at a time; others are refused and told to come again. Those of `trusted_proxies` are not
         /// counted.
         default max_connections_per_address: usize = 256,
-        /// Requests that are worked on at a time; others are refused and told to come again.
+        /// Requests that are worked on at a time; others are refused and told to come again. One key (without one an address) has
+        /// a quarter of them.
         default max_concurrent_requests: usize = 512,
         /// Shows `/metrics` to everybody. Otherwise a key with the scope `admin` is needed.
         default metrics_open: bool = false,

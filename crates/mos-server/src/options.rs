@@ -54,8 +54,8 @@ pub struct ServerOptions {
     pub max_json_depth: usize,
     /// How long a request may take that is no stream.
     pub request_timeout: Duration,
-    /// Within which time the head of a request must have come; so long may a connection be idle, too, or take nothing of its
-    /// answer.
+    /// Within which time the head of a request must have come; so long may a connection be idle, too, take nothing of its
+    /// answer, or bring nothing more of a body.
     pub header_timeout: Duration,
     /// How often a key (without one an address) may call; `None` for as often as it likes.
     pub rate_limit: Option<RateLimit>,
@@ -63,7 +63,7 @@ pub struct ServerOptions {
     pub max_connections: usize,
     /// Connections of one address at a time; others are refused. `trusted_proxies` have no such bound.
     pub max_connections_per_address: usize,
-    /// Requests that are worked on at a time; others are told to come again.
+    /// Requests that are worked on at a time; others are told to come again. One key (without one an address) has a quarter.
     pub max_concurrent_requests: usize,
     /// Shows `/metrics` to everybody.
     pub metrics_open: bool,

@@ -1,12 +1,19 @@
-//! How long the head of a request may be, and the body that it announces.
+//! How long the head of a request may be, and the body that it announces; how long that may take to go on.
 //!
 //! The parser of HTTP has bounds of its own, far above these: a head that passes it is answered in the envelope.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use axum::RequestExt;
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use futures::{StreamExt, stream};
+use tokio::time;
 
 use crate::error::ApiError;
 use crate::state::ServerState;
@@ -20,9 +27,35 @@ const MAX_HEADERS: usize = 64;
 /// Bytes of all headers.
 const MAX_HEADER_BYTES: usize = 32 * 1024;
 
-/// Bounds the body also for services that read it themselves, without the extractors that would do so.
-pub(super) async fn bounded_body(request: Request, next: Next) -> Response {
-    next.run(request.with_limited_body()).await
+/// Bounds the body also for services that read it themselves, without the extractors that would do so, and ends a request whose
+/// body does not go on.
+pub(super) async fn bounded_body(State(state): State<ServerState>, request: Request, next: Next) -> Response {
+    let patience = state.options().header_timeout;
+    let has_stalled = Arc::new(AtomicBool::new(false));
+    let noted = Arc::clone(&has_stalled);
+    let request = request.map(|body| impatient(body, patience, noted));
+    let response = next.run(request.with_limited_body()).await;
+    // Every reader has its own words for a body that breaks off; some would call it a fault of the server.
+    if has_stalled.load(Ordering::Relaxed) {
+        let message = format!("nothing more of the body came for {} seconds", patience.as_secs_f64());
+        return ApiError::new(StatusCode::REQUEST_TIMEOUT, message).into_response();
+    }
+    response
+}
+
+/// Returns a body that breaks off, and says so, when its reader has waited for the next piece for as long as `patience`.
+fn impatient(body: Body, patience: Duration, has_stalled: Arc<AtomicBool>) -> Body {
+    let pieces = (body.into_data_stream(), has_stalled);
+    Body::from_stream(stream::unfold(Some(pieces), move |pieces| async move {
+        let (mut pieces, has_stalled) = pieces?;
+        match time::timeout(patience, pieces.next()).await {
+            Ok(next) => next.map(|piece| (piece, Some((pieces, has_stalled)))),
+            Err(elapsed) => {
+                has_stalled.store(true, Ordering::Relaxed);
+                Some((Err(axum::Error::new(elapsed)), None))
+            }
+        }
+    }))
 }
 
 /// Refuses requests whose address, headers or announced body are too long. A body that is not announced is bounded where it is

@@ -2,8 +2,8 @@
 //!
 //! From the outside in: connections and heads of requests have bounds of count, size and time; every answer has a trace id and
 //! headers for browsers; foreign names and pages are refused; what panics or takes too long is answered all the same; callers
-//! have a rate; bodies end where they are too long. The depth of JSON, and how many values it has, are bounded where
-//! it is read (`extract`).
+//! have a rate, and a share of the requests that are worked on; bodies end where they are too long, or come no further. The depth
+//! of JSON, and how many values it has, are bounded where it is read (`extract`).
 //!
 //! Not here: who calls, and what they may do.
 
@@ -35,8 +35,9 @@ pub(crate) use work::Work;
 /// Puts the guards around routes that need to know the caller: layers that are inside of the one that looks at keys.
 pub(crate) fn within(routes: Router<ServerState>, state: &ServerState) -> Router<ServerState> {
     routes
-        .layer(from_fn(head::bounded_body))
+        .layer(from_fn_with_state(state.clone(), head::bounded_body))
         .layer(DefaultBodyLimit::max(state.options().max_body_bytes))
+        .layer(from_fn_with_state(state.clone(), work::shared))
         .layer(from_fn_with_state(state.clone(), rates::of_callers))
 }
 

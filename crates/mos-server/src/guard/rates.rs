@@ -41,7 +41,7 @@ const TIDY_AFTER: u64 = 1_024;
 
 /// Whose requests are counted together.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Bucket {
+pub(super) enum Bucket {
     Key(String),
     Network(IpAddr),
     /// All networks for which the table has no room, and requests without a connection.
@@ -166,7 +166,8 @@ pub(super) async fn of_strangers(State(state): State<ServerState>, request: Requ
     }
 }
 
-fn bucket_of(state: &ServerState, request: &Request) -> Bucket {
+/// Returns whose request it is: the key's, without one the network's.
+pub(super) fn bucket_of(state: &ServerState, request: &Request) -> Bucket {
     let key = request.extensions().get::<KeyUsed>().and_then(KeyUsed::name);
     key.map_or_else(|| network_of(state, request), Bucket::Key)
 }
@@ -182,8 +183,12 @@ fn seconds(time: Duration) -> u64 {
 }
 
 fn refusal(wait: Duration) -> Response {
+    refused(&format!("too many requests; come again in {} seconds", seconds(wait).max(1)), wait)
+}
+
+/// Answers a caller that has to wait, with a message that says why.
+pub(super) fn refused(message: &str, wait: Duration) -> Response {
     let seconds = seconds(wait).max(1);
-    let message = format!("too many requests; come again in {seconds} seconds");
     let body = json!({"code": 429, "message": message, "data": null, "detail": message, "retry_after": seconds});
     let mut response = (StatusCode::TOO_MANY_REQUESTS, Json(body)).into_response();
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));

@@ -11,7 +11,8 @@ use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::{get, post};
-use futures::stream;
+use futures::future::join_all;
+use futures::{StreamExt, stream};
 use mos::product::{App, Caller, ProductOptions, Scope};
 use mos::{Mos, Settings};
 use mos_config::Setting;
@@ -129,6 +130,49 @@ async fn who_comes_when_all_places_are_taken_is_told_to_come_again() {
     assert_eq!(second.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(second.headers()["retry-after"], "1");
     envelope(second).await;
+}
+
+#[tokio::test]
+async fn a_key_that_has_its_share_of_the_places_waits_and_another_one_does_not() {
+    let options = ServerOptions { max_concurrent_requests: 8, rate_limit: None, ..ServerOptions::default() };
+    let (_folder, router) = guarded(options).await;
+    let mut held = Box::pin(join_all([ask(&router, "/endless", "one"), ask(&router, "/endless", "one")]));
+    let others = async { (ask(&router, "/fine", "one").await, ask(&router, "/fine", "two").await) };
+    // They are polled first and take their places; then the others are answered.
+    let (own, other) = tokio::select! {
+        biased;
+        _ = &mut held => panic!("they never end"),
+        answers = others => answers,
+    };
+    assert_eq!(other.status(), StatusCode::OK);
+    assert_eq!(own.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(own.headers()["retry-after"], "1");
+    assert_eq!(envelope(own).await["retry_after"], 1);
+    drop(held);
+    assert_eq!(ask(&router, "/fine", "one").await.status(), StatusCode::OK, "what was broken off counts no more");
+    // Answers that nobody has read yet have begun, as streams do.
+    let mut begun = Vec::new();
+    for _ in 0..3 {
+        begun.push(ask(&router, "/fine", "one").await);
+    }
+    assert!(begun.iter().all(|response| response.status() == StatusCode::OK));
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_go_on_is_ended_and_a_slow_one_is_read() {
+    let (_folder, router) = guarded(ServerOptions::default()).await;
+    tokio::time::pause();
+    let piece = |text: &'static str| async move {
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        Ok::<_, std::io::Error>(Bytes::from_static(text.as_bytes()))
+    };
+    let slow = StreamExt::then(stream::iter(["[1,", "2,", "3]"]), piece);
+    let slow = send(&router, Body::from_stream(slow)).await;
+    assert_eq!(slow.status(), StatusCode::OK);
+    let begun = StreamExt::then(stream::iter(["[1,", "2,"]), piece).chain(stream::pending());
+    let ended = send(&router, Body::from_stream(begun)).await;
+    assert_eq!(ended.status(), StatusCode::REQUEST_TIMEOUT);
+    assert!(envelope(ended).await["message"].as_str().unwrap().contains("30 seconds"));
 }
 
 #[tokio::test]
