@@ -158,6 +158,25 @@ async fn whoever_adds_is_told_what_is_kept_apart_and_no_change_of_its_status_let
     assert_eq!((apart.len(), &apart[0]["reason"]), (1, &json!("asks to ignore instructions")), "{told}");
     assert!(talking.tell("I like tea").await.get("quarantined").is_none());
 
+    let reason = json!("asks to ignore instructions");
+    let ask = json!({"user_id": "ann", "conversation_id": "monday", "message_limit_number": 9});
+    let said = talking.ask("get/message", ask).await["message_detail_list"].clone();
+    assert!(!said.to_string().contains("Zum Wolf") && said.to_string().contains("a hotel in Bergen"), "{said}");
+    let withheld: Vec<&Value> = said.as_array().unwrap().iter().filter(|one| one["role"] == "tool").collect();
+    assert_eq!((withheld.len(), &withheld[0]["quarantine"]), (1, &reason), "{said}");
+    assert_eq!(
+        (&withheld[0]["content"], &withheld[0]["memory_id"]),
+        (&json!("[withheld: asks to ignore instructions]"), &apart[0]["id"])
+    );
+    let page = talking.ask("get/memory", json!({"user_id": "ann", "size": 50})).await;
+    for memory in page["memory_detail_list"].as_array().unwrap() {
+        let is_apart = memory["memory_value"].as_str().unwrap().contains("Zum Wolf");
+        assert_eq!(memory.get("quarantine"), is_apart.then_some(&reason), "{memory}");
+    }
+    let url = talking.url(&format!("get/memory/{}", apart[0]["id"].as_str().unwrap()));
+    let one: Value = talking.client.get(url).send().await.unwrap().json().await.unwrap();
+    assert_eq!(one["data"]["quarantine"], reason, "{one}");
+
     let change = |change: Value| {
         let mut body = json!({"memory_id": apart[0]["id"]});
         body.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());

@@ -148,6 +148,7 @@ fn with_common<const N: usize>(node: &Value, own: [(&str, Value); N]) -> Value {
         ("confidence", "confidence"),
         ("conversation_id", "session_id"),
         ("status", "status"),
+        ("quarantine", "quarantine"),
         ("user_id", "user_id"),
     ] {
         detail.insert(to.to_owned(), metadata[from].clone());
