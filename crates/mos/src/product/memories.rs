@@ -169,7 +169,9 @@ impl Product {
             None => self.drawn_flat(cube, memory.as_ref(), query, by).await?,
         };
         let wanted = visible();
-        nodes.retain(|item| wanted.matches(&item.memory, &item.metadata.to_map()));
+        // No question finds what is in quarantine, nor as something that lies around.
+        nodes
+            .retain(|item| item.quarantine_reason().is_none() && wanted.matches(&item.memory, &item.metadata.to_map()));
         nodes.truncate(MAX_DRAWN);
         let mut statistics: BTreeMap<String, usize> = BTreeMap::new();
         for item in &nodes {
