@@ -48,7 +48,8 @@ async fn serve(context: &Context, arguments: ServeArguments, app: App) -> anyhow
     let state = ServerState::with_master_key(app, options, master_key()?);
     if arguments.compat_open {
         context.output.note(
-            "warning: --compat-open lets everybody on this machine act as any user in every cube; for tests only",
+            "warning: --compat-open lets everybody on this machine, and every web page opened on it, read and change \
+             everything as any user; for tests only",
         );
     }
     if let Some(key) = mos_server::first_key(&state).await? {
