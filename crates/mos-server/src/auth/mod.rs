@@ -107,11 +107,11 @@ impl Auth {
         {
             return Ok(holder_of(key));
         }
-        // Who had a good key lately is not kept out by others behind the same address.
+        // Who had a good key lately does not wait because of others behind the same address.
         if matches!(known, Known::Never)
             && let Some(wait) = self.attempts.must_wait(address)
         {
-            let text = "too many keys from this address were refused; wait, then send a good one";
+            let text = "too many keys from this address were refused; come again in a second with a good one";
             let seconds = HeaderValue::from(wait.as_secs().max(1));
             return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, text).with(names::RETRY_AFTER, seconds));
         }
@@ -211,3 +211,6 @@ pub async fn first_key(state: &ServerState) -> mos::Result<Option<String>> {
     let made = state.app().mos().first_key().await?;
     Ok(made.map(|made| made.text.expose().to_owned()))
 }
+
+#[cfg(test)]
+mod tests;
