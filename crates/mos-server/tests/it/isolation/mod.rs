@@ -4,8 +4,9 @@
 //! needs, and how it is asked about the things of a tenant. What is registered and not in a table fails a test, and so does what
 //! is in a table and not registered. Every request is sent by everybody who should have no answer: without a key, with a key of
 //! another tenant, with one of another cube, with one that only reads. An answer is good when it refuses, or when it is the same
-//! as about things that never existed; and it holds no word and no name that the request did not hold. That the requests are
-//! fair is shown by sending them with the owner's key.
+//! as about things that never existed; and it holds no word and no name that the request did not hold. A refusal to who names
+//! nothing but a memory is the same as about nothing, too; one to who names a cube may tell that its id is taken. That the
+//! requests are fair is shown by sending them with the owner's key.
 //!
 //! The chat model repeats what it is given: memories that stood in a prompt would stand in the answer.
 
