@@ -17,6 +17,8 @@ export async function show(root, context) {
   }
   const sum = (value) => caches.reduce((total, cache) => total + value(cache), 0);
   const figure = (value, name) => el("div", { class: "card figure" }, el("b", {}, value), el("span", {}, name));
+  // What a prompt takes that a server keeps computed is the server's to know.
+  const known = (number, shown) => (number ? shown(number) : "not known");
   const saved = (cache) => (cache.n_chats ?? 0) * cache.seconds_per_chat;
   fill(root,
     el("div", { class: "figures" },
@@ -29,9 +31,9 @@ export async function show(root, context) {
         el("td", {}, texts(cache), el("p", { class: "small quiet" }, when(cache.made_at))),
         el("td", {}, cache.is_promoted ? (cache.is_used ? "Promoted, in use" : "Promoted") : "Kept"),
         el("td", {}, cache.model ?? "not known"),
-        el("td", { class: "number" }, count(cache.n_tokens)),
-        el("td", { class: "number" }, bytes(cache.n_bytes)),
-        el("td", { class: "number" }, seconds(cache.seconds_per_chat)),
+        el("td", { class: "number" }, known(cache.n_tokens, count)),
+        el("td", { class: "number" }, known(cache.n_bytes, bytes)),
+        el("td", { class: "number" }, known(cache.seconds_per_chat, seconds)),
         el("td", { class: "number" }, cache.n_chats === null ? "not counted" : count(cache.n_chats)),
         el("td", { class: "number" }, cache.n_chats === null ? "" : seconds(saved(cache)))))))));
 }

@@ -6,14 +6,14 @@ use mos_core::{
     Access, ActivationId, CubeId, Direction, Edge, Filter, MemoryError, MemoryId, MemoryItem, Page, Paging, Subgraph,
     UserId,
 };
-use mos_kv::KvCacheItem;
+use mos_kv::{KvCacheItem, VllmKvCacheItem};
 use serde::Serialize;
 
 use super::{CubeActivation, CubeHandle, Mos, PromotedCache};
 use crate::activation::{ActivationBackend, promoted_tenant};
 use crate::error::Result;
 
-/// A kept cache, for people who look.
+/// A kept cache, or a prompt that the model's server keeps computed, for people who look.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct KeptCache {
     /// Its name.
@@ -125,24 +125,26 @@ impl Mos {
         Ok(Some(memory.get_by_filter(&alive, page, page_size).await?))
     }
 
-    /// Returns what is kept of a cube, and what was promoted there for the user. No model is loaded.
+    /// Returns what is kept of a cube, and what was promoted there for the user. No model is loaded for caches of this process.
     ///
     /// # Errors
     /// Rights; store errors.
     pub async fn kept_caches(&self, user: &UserId, cube: &CubeId) -> Result<KeptCaches> {
         let handle = self.looked_at(user, cube).await?;
         let backend = handle.act_mem().map(CubeActivation::backend);
-        let (own, tiered, why_none) = match backend {
+        let (mut caches, tiered, why_none): (Vec<KeptCache>, Vec<KvCacheItem>, Option<String>) = match backend {
             Some((ActivationBackend::Kv(caches), scope)) => {
                 let promoted = caches.items(&promoted_tenant(handle.info(), user)).await?;
-                (caches.items(scope).await?, promoted, None)
+                (caches.items(scope).await?.iter().map(own_cache).collect(), promoted, None)
             }
-            Some(_) => (Vec::new(), Vec::new(), None),
+            Some((ActivationBackend::Prompts(prompts), scope)) => {
+                (own_prompts(prompts.items(scope).await?), Vec::new(), None)
+            }
+            Some((ActivationBackend::Other(_), _)) => (Vec::new(), Vec::new(), None),
             None => (Vec::new(), Vec::new(), Some(handle.why_no_caches.clone())),
         };
         let mut items: HashMap<ActivationId, KvCacheItem> =
             tiered.into_iter().map(|item| (item.id.clone(), item)).collect();
-        let mut caches: Vec<KeptCache> = own.iter().map(own_cache).collect();
         let promoted = self.promoted(user, Some(cube)).await?;
         caches.extend(promoted.into_iter().map(|one| promoted_cache(items.remove(&one.id).as_ref(), one)));
         Ok(KeptCaches { caches, why_none })
@@ -167,6 +169,24 @@ fn own_cache(item: &KvCacheItem) -> KeptCache {
         made_at: item.records.timestamp.clone(),
         is_used: true,
     }
+}
+
+/// Shows prompts, in the order in which they came: a conversation begins with the newest. What they take is the server's.
+fn own_prompts(prompts: Vec<VllmKvCacheItem>) -> Vec<KeptCache> {
+    let n_prompts = prompts.len();
+    let shown = |(at, prompt): (usize, VllmKvCacheItem)| KeptCache {
+        id: prompt.id,
+        is_promoted: false,
+        model: None,
+        n_tokens: 0,
+        n_bytes: 0,
+        seconds_per_chat: 0.0,
+        n_chats: None,
+        texts: vec![prompt.memory],
+        made_at: prompt.records.timestamp,
+        is_used: at + 1 == n_prompts,
+    };
+    prompts.into_iter().enumerate().map(shown).collect()
 }
 
 fn texts_of(item: &KvCacheItem) -> Vec<String> {

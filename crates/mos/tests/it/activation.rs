@@ -329,6 +329,9 @@ async fn a_server_computes_prompts_ahead_and_conversations_begin_with_them() {
     assert_eq!(handle.act_mem().unwrap().stats().await.unwrap().n_items, 1);
     let listed = serde_json::to_value(mos.get_all(&ann(), Some(&"notes".into())).await.unwrap()).unwrap();
     assert_eq!(listed["act_mem"][0]["memories"][0]["memory"], "The rocket is called Heron.");
+    let seen = mos.kept_caches(&ann(), &"notes".into()).await.unwrap().caches;
+    assert_eq!((seen.len(), &seen[0].id, seen[0].is_used), (1, &id, true), "people who look see it too");
+    assert_eq!(seen[0].texts, ["The rocket is called Heron."]);
     let dumped = folder.path().join("dumped");
     mos.dump(&ann(), Some(&"notes".into()), &dumped).await.unwrap();
     mos.register_mem_cube(&ann(), CubeSource::Directory(dumped), Some(&"copy".into())).await.unwrap();
