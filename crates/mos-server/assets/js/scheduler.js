@@ -23,18 +23,35 @@ export async function show(root, context) {
   const nothing = el("p", { class: "quiet" }, "Nothing happened yet. Add a memory or chat, and it shows here.");
   fill(root, top, el("section", { class: "card stack" },
     el("div", { class: "row apart" }, el("h2", {}, "Events"), live), nothing, list));
-  const known = new Set();
+  // The rows that are shown, by the ids of their events.
+  const rows = new Map();
 
-  function put(event, isNew) {
-    if (known.has(event.id)) return;
-    known.add(event.id);
-    nothing.classList.add("hidden");
-    const row = el("li", {}, el("span", { class: "quiet" }, when(event.at)),
-      el("span", {}, el("span", { class: "chip" }, event.label)),
-      el("span", {}, event.text, event.from && event.to && event.from !== event.to && el("span", { class: "quiet" }, ` (${event.from} to ${event.to})`)));
-    if (isNew) list.prepend(row);
-    else list.append(row);
-    while (list.children.length > MAX_EVENTS) list.lastChild.remove();
+  /** Shows events, newest first, each that is not shown yet above the next older one. */
+  function merge(events) {
+    const newer = rows.get(events.findLast((event) => rows.has(event.id))?.id);
+    let older = null;
+    for (const event of [...events].reverse()) {
+      let row = rows.get(event.id);
+      if (!row) {
+        row = rowOf(event);
+        rows.set(event.id, row);
+        if (older) older.before(row);
+        else if (newer) newer.after(row);
+        else list.prepend(row);
+      }
+      older = row;
+    }
+    nothing.classList.toggle("hidden", rows.size > 0);
+    while (rows.size > MAX_EVENTS) {
+      rows.delete(list.lastChild.dataset.event);
+      list.lastChild.remove();
+    }
+  }
+
+  /** Reads what was recorded: nothing is told live of other servers, and while no stream is open. */
+  async function catchUp() {
+    const { events } = await api.get("events", query);
+    if (context.isShown()) merge(events);
   }
 
   async function refresh() {
@@ -44,16 +61,31 @@ export async function show(root, context) {
     } catch { /* The stream tells that the server is away. */ }
   }
 
+  async function refreshAll() {
+    await refresh();
+    await catchUp().catch(() => { /* As above. */ });
+  }
+
   status(top, state, context, refresh);
   const stop = new AbortController();
-  const timer = setInterval(() => { if (!document.hidden) refresh(); }, EVERY);
+  const timer = setInterval(() => { if (!document.hidden) refreshAll(); }, EVERY);
   context.onLeave(() => { stop.abort(); clearInterval(timer); });
-  for (const event of (await api.get("events", query)).events) put(event, false);
+  await catchUp();
   listen(query, stop, live, (event) => {
-    if (event.type === "event") put(event, true);
-    if (event.type === "missed") list.prepend(el("li", {}, el("span", {}), el("span", { class: "chip warn" }, "missed"), el("span", {}, `${count(event.count)} events came too fast to show`)));
-    if (event.type !== "open") refresh();
+    if (event.type === "event") {
+      merge([event]);
+      refresh();
+    } else {
+      // The stream begins, or some came too fast for it.
+      refreshAll();
+    }
   });
+}
+
+function rowOf(event) {
+  return el("li", { "data-event": event.id }, el("span", { class: "quiet" }, when(event.at)),
+    el("span", {}, el("span", { class: "chip" }, event.label)),
+    el("span", {}, event.text, event.from && event.to && event.from !== event.to && el("span", { class: "quiet" }, ` (${event.from} to ${event.to})`)));
 }
 
 async function listen(query, stop, live, each) {
