@@ -2,7 +2,7 @@
 
 import { api, keeper } from "./api.js";
 import { open } from "./dialog.js";
-import { choice, doing, el, empty, failure, field, fill, tell } from "./dom.js";
+import { choice, doing, el, empty, failure, field, fill, hush, tell } from "./dom.js";
 import { enter, showSignIn } from "./signin.js";
 import { applyTheme, themeButton } from "./theme.js";
 import * as caches from "./caches.js";
@@ -73,7 +73,8 @@ async function showView() {
     return;
   }
   const context = {
-    session, cube, rest, mayWrite: mayWrite() && cube?.access !== "reader",
+    session, cube, rest, mayWrite: mayWriteTo(cube),
+    mayWriteTo: (id) => mayWriteTo(session?.cubes.find((one) => one.cube_id === id)),
     isShown: () => mine === turn,
     go: (hash) => { location.hash = hash; },
     again: showView,
@@ -87,7 +88,11 @@ async function showView() {
 }
 
 function mayWrite() {
-  return session.scopes.includes("write");
+  return Boolean(session?.scopes.includes("write"));
+}
+
+function mayWriteTo(cube) {
+  return mayWrite() && cube?.access !== "reader";
 }
 
 function makeCube() {
@@ -116,6 +121,8 @@ function signOut(told) {
   sessionStorage.removeItem(CUBE);
   session = null;
   document.querySelectorAll("dialog").forEach((dialog) => dialog.close());
+  // What it offers would be done as whoever signs in next.
+  hush();
   showSignIn(app, begin, told);
 }
 
@@ -171,7 +178,8 @@ async function start() {
       keeper.forget();
       showSignIn(app, begin, told);
     } else {
-      fill(app, el("main", { id: "main", class: "signin" }, failure(error, start)));
+      fill(app, el("main", { id: "main", class: "signin stack" }, failure(error, start),
+        el("div", {}, el("button", { type: "button", onclick: () => signOut() }, "Sign out"))));
     }
   }
 }

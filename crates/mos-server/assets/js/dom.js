@@ -70,11 +70,14 @@ export function failure(error, again) {
 
 /** Tells something shortly; `action` is `[text, function]`. */
 export function tell(text, action) {
-  const host = document.getElementById("told");
-  const close = () => host.replaceChildren();
-  const act = action && el("button", { type: "button", onclick: () => { close(); action[1](); } }, action[0]);
-  fill(host, el("div", {}, el("span", {}, text), act,
-    el("button", { type: "button", "aria-label": "Close this message", onclick: close }, "Close")));
+  const act = action && el("button", { type: "button", onclick: () => { hush(); action[1](); } }, action[0]);
+  fill(document.getElementById("told"), el("div", {}, el("span", {}, text), act,
+    el("button", { type: "button", "aria-label": "Close this message", onclick: hush }, "Close")));
+}
+
+/** Takes away what was told. */
+export function hush() {
+  document.getElementById("told").replaceChildren();
 }
 
 /** Runs what a form or button asks for, with the control off meanwhile; a failure is shown in `place`. */

@@ -30,6 +30,7 @@ export async function show(root, context) {
     types: controls.type.value, tag: controls.tag.value.trim(), since: controls.since.value, until: controls.until.value,
   });
   const work = { ...context, changed: () => load() };
+  const workIn = (cube) => ({ ...work, mayWrite: context.mayWriteTo(cube) });
 
   async function load() {
     asked += 1;
@@ -85,7 +86,7 @@ export async function show(root, context) {
       el("p", { class: "quiet small", role: "status" }, `${counted(hits.length, "memory", "memories")}, best first`),
       notes.map((note) => el("p", { class: "notice small" }, note)),
       hits.length
-        ? el("ul", { class: "memories" }, hits.map((hit) => card(hit.memory, hit.cube, work, scales)))
+        ? el("ul", { class: "memories" }, hits.map((hit) => card(hit.memory, hit.cube, workIn(hit.cube.cube_id), scales)))
         : empty("Nothing was recalled", "Ask with other words, take filters away, or look at what there is.",
           el("button", { type: "button", onclick: reset }, "Show all")),
     ];

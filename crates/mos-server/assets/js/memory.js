@@ -121,7 +121,8 @@ function show(body, close, memory, cube, context) {
       context.mayWrite && el("button", { type: "button", class: "primary", onclick: () => edit(body, close, memory, cube, context) }, "Edit"),
       context.mayWrite && memory.quarantine && el("button", { type: "button", onclick: () => release(close, id, cube, context) }, "Release"),
       historyButton(id, cube, context, close),
-      el("button", { type: "button", onclick: () => { close(); context.go(`graph/${encodeURIComponent(id)}`); } }, "Show in graph"),
+      // A graph is that of the chosen cube.
+      cube.cube_id === context.cube.cube_id && el("button", { type: "button", onclick: () => { close(); context.go(`graph/${encodeURIComponent(id)}`); } }, "Show in graph"),
       context.mayWrite && el("button", { type: "button", class: "danger", onclick: () => remove(close, id, cube, context) }, "Delete")));
   body.querySelector("button")?.focus();
 }
