@@ -2,15 +2,26 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use mos_core::{CubeId, MemoryId, MemoryItem, UserId};
+use mos::config::{GeneralMemCubeConfig, Setting};
+use mos::keys::NewKey;
+use mos::scheduler::{HandlerContext, HandlerError, Registration, ScheduleMessage, Scheduler, label};
+use mos::{Add, Chat, NewCube};
+use mos_core::graph::kinds::RELATE;
+use mos_core::{Access, CubeId, Edge, MemoryId, MemoryItem, Message, Origin, Paging, RandomIds, Scope, UserId};
 use mos_server::{AuthMode, PUBLIC, ServerOptions};
+use mos_testkit::model_server::{ModelServer, Reply};
 use reqwest::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 
+use crate::guarded::{self, Guarded};
 use crate::house::{House, open_to_all};
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the script of the browser exits with when something that it needs is missing.
 const IS_SKIPPED: i32 = 77;
@@ -247,10 +258,108 @@ async fn frame(response: &mut reqwest::Response) -> Value {
     }
 }
 
-/// Signs in, adds, searches, asks why, edits, undoes, looks at the graph; on a phone; with the keyboard alone.
+/// A server with keys, a scheduler, and a model on a server of its own.
+async fn working(model: &ModelServer) -> Guarded {
+    model.answer_with(|_: &Value| Reply::text("It stands on the shelf."));
+    let config = json!({"model_name_or_path": "scripted", "api_base": model.openai_url(), "max_retries": 0});
+    let settings = json!({
+        "chat_model": {"backend": "vllm", "config": config},
+        "enable_mem_scheduler": true,
+        "enable_activation_memory": true,
+        "mem_scheduler": {"backend": "general_scheduler", "config": {"enable_activation_memory": true}},
+    });
+    Guarded::with_settings(tempfile::tempdir().unwrap(), guarded::options(), None, settings).await
+}
+
+/// Promotes the text that each message is.
+async fn promote(context: HandlerContext, messages: Vec<ScheduleMessage>) -> Result<(), HandlerError> {
+    let Some(activation) = context.cube.activation.clone() else {
+        return Err(HandlerError::give_up("this cube has no activation memory"));
+    };
+    for message in messages {
+        let id = activation.promote(&activation.beginning(&[message.content])).await?;
+        activation.use_in_chats(Some(&id)).await?;
+    }
+    Ok(())
+}
+
+/// Has `tidy` given up once, and nothing asked of a model in the background: what it says would be among the memories.
+fn set_to_work(scheduler: &Scheduler) {
+    let quiet = |_: HandlerContext, _: Vec<ScheduleMessage>| async { Ok::<(), HandlerError>(()) };
+    let labels = [label::QUERY, label::ANSWER, label::MEM_READ, label::MEM_ORGANIZE, label::PREF_ADD];
+    scheduler.register_handlers(labels.map(|label| (label, Registration::new(quiet)))).unwrap();
+    let was_tried = AtomicBool::new(false);
+    let tidy = move |_: HandlerContext, _: Vec<ScheduleMessage>| {
+        let is_again = was_tried.swap(true, Ordering::SeqCst);
+        async move { if is_again { Ok(()) } else { Err(HandlerError::give_up("the shelf is locked")) } }
+    };
+    let own = [("promote", Registration::new(promote)), ("tidy", Registration::new(tidy))];
+    scheduler.register_handlers(own).unwrap();
+}
+
+async fn idle(scheduler: &Scheduler) {
+    assert!(scheduler.wait_until_idle(PATIENCE).await.unwrap(), "something is still to be done");
+}
+
+/// Makes the cube `house` of ann's, with something for every view, and bob's `lent`, which she may read.
+async fn furnish(house: &Guarded) {
+    let (mos, ann, bob) = (house.app.mos(), UserId::from("ann"), UserId::from("bob"));
+    let (cube, lent) = (CubeId::from("house"), CubeId::from("lent"));
+    for user in ["ann", "bob"] {
+        mos.create_user(user, None).await.unwrap();
+    }
+    mos.create_cube(&bob, NewCube::new(lent.clone())).await.unwrap();
+    mos.add(Add::text("The lighthouse lamp is lit at dusk").user("bob").cube(lent.clone())).await.unwrap();
+    mos.share_cube_with(&bob, &lent, &ann, Access::Reader).await.unwrap();
+
+    let scheduler = mos.require_scheduler().unwrap();
+    set_to_work(&scheduler);
+    let config = json!({
+        "user_id": "ann", "text_mem": {"backend": "tree_text", "config": {}},
+        "pref_mem": {"backend": "pref_text", "config": {"memory_filename": "preference_textual_memories.json"}},
+        "act_mem": {"backend": "vllm_kv_cache", "config": {}},
+    });
+    let config = Some(GeneralMemCubeConfig::from_json(&config).unwrap());
+    mos.create_cube(&ann, NewCube { config, ..NewCube::new(cube.clone()) }).await.unwrap();
+    let mut ids = Vec::new();
+    for text in ["The kettle boils at four", "Guests arrive for tea"] {
+        ids.extend(mos.add(Add::text(text).user("ann").cube(cube.clone())).await.unwrap());
+    }
+    let handle = mos.cube(&ann, &cube).await.unwrap();
+    let edge = Edge { source: ids[0].clone(), target: ids[1].clone(), kind: RELATE.to_owned() };
+    handle.text_mem().as_tree().unwrap().add_edges(vec![edge], Origin::new("ann", "test")).await.unwrap();
+    let likes = "Ann likes her tea without sugar.";
+    let metadata = json!({"memory_type": "PreferenceMemory", "preference_type": "explicit_preference",
+        "preference": likes, "user_id": "ann"});
+    let id = "00000000-0000-4000-8000-000000000001";
+    let liked = json!({"id": id, "memory": likes, "metadata": metadata});
+    let liked = MemoryItem::from_value(liked, String::new).unwrap();
+    handle.pref_mem().unwrap().add(vec![liked], Origin::new("ann", "test").into()).await.unwrap();
+
+    let message = |label: &str, content: &str| {
+        ScheduleMessage::new(label, ann.clone(), cube.clone(), content, &*house.clock, &RandomIds)
+    };
+    let messages = vec![message("promote", "The kettle boils at four"), message("tidy", "the shelf")];
+    scheduler.submit_messages(messages).await.unwrap();
+    idle(&scheduler).await;
+    let chat = Chat::new("Where is the kettle?").user("ann").cubes([cube.clone()]);
+    mos.chat(chat).await.unwrap().complete().await.unwrap();
+    mos.wait_for_sending().await;
+    idle(&scheduler).await;
+    handle.act_mem().unwrap().promote(&[Message::system("The house has a garden.")]).await.unwrap();
+    assert_eq!(scheduler.given_up(&Scope::of(&cube), Paging::ALL).await.unwrap().total, 1);
+    let kept = mos.kept_caches(&ann, &cube).await.unwrap().caches;
+    assert_eq!(kept.iter().map(|one| one.is_promoted).collect::<Vec<_>>(), [false, true]);
+}
+
+/// Signs in, adds, searches, asks why, edits, undoes, looks at every view; on a phone; with the keyboard alone; where something
+/// fails.
 #[tokio::test]
 async fn a_browser_uses_the_dashboard() {
-    let house = open().await;
+    let model = ModelServer::start().await;
+    let house = working(&model).await;
+    furnish(&house).await;
+    let key = house.key(NewKey::user("ann")).await;
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let shots =
         std::env::var_os("MOS_SCREENSHOTS").map_or_else(|| root.join("target/dashboard/screenshots"), PathBuf::from);
@@ -258,6 +367,8 @@ async fn a_browser_uses_the_dashboard() {
     let run = tokio::process::Command::new(python)
         .arg(root.join("tests/python/dashboard.py"))
         .env("MOS_URL", &house.url)
+        .env("MOS_KEY", key)
+        .env("MOS_PROGRAM_KEY", &house.root)
         .env("MOS_USER", "ann")
         .env("MOS_SCREENSHOTS", &shots)
         .stdin(Stdio::null())
