@@ -46,7 +46,8 @@ pub struct Erased {
     pub n_jobs: usize,
     /// Changes by the user in cubes of others, which now name nobody.
     pub n_changes: usize,
-    /// What this did not touch, one sentence each: copies, and what servers keep.
+    /// What this did not touch, one sentence each: copies, jobs that are being worked on, what servers keep, and data folders of
+    /// other programs.
     pub left: Vec<String>,
 }
 
@@ -155,8 +156,9 @@ impl Mos {
             })?;
         }
         let unreadable = self.remove_damaged_caches().await?;
-        erased.left = self.left_after_erasing(&erased).await?;
+        let left = self.left_after_erasing(&erased).await?;
         erased.left.splice(0..0, unreadable);
+        erased.left.extend(left);
         Ok(erased)
     }
 
@@ -198,8 +200,21 @@ impl Mos {
         left.extend(copies.into_iter().map(|copy| format!("{copy} is a copy that was made earlier; remove it")));
         if self.parts.sqlite.is_none() {
             left.push(
-                "servers keep the ids of deleted cubes, earlier states of memories in cubes of others, and logs that name the \
-                 user, as long as those cubes exist; their own backups and logs are theirs"
+                "servers keep the ids of deleted cubes, and in cubes of others earlier states of memories and the user's name on \
+                 changes, as long as those cubes exist; their own backups and logs are theirs"
+                    .to_owned(),
+            );
+        }
+        // What is in memory has neither.
+        if self.parts.sqlite.is_none() && self.notes().is_some() {
+            left.push(
+                "jobs that Neo4j keeps as long as the queue takes none were not looked at; those that name the user come to the \
+                 queue later, and go when they are done"
+                    .to_owned(),
+            );
+            left.push(
+                "data folders of other programs that use the same servers were not reached: counted tokens (`usage`), the log of \
+                 changes (`audit`) and kept caches (`activation`) there may name the user or hold texts of the user"
                     .to_owned(),
             );
         }

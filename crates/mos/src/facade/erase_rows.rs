@@ -3,6 +3,7 @@
 use mos_core::{Cube, CubeId, Filter, MemoryId, Origin, Paging, Scope, StoreError, UserId, WriteBatch};
 
 use super::erase::{EraseOptions, Erased, InShared};
+use super::erase_named;
 use super::erase_notes::in_notes;
 use super::{Mos, default_cube_id};
 use crate::erasures::{self, Erasure, Note, Notes};
@@ -72,12 +73,28 @@ impl Mos {
         if let Some(store) = &self.parts.sqlite {
             let traces = store.erase_traces(user, &cubes, options.also_in_shared).await?;
             (erased.n_jobs, erased.n_changes) = (traces.n_jobs, traces.n_changes);
+        } else {
+            self.erase_named(user, &others, &mut erased).await?;
         }
         match self.parts.users.erase_user(user).await {
             // An earlier call came as far as this.
             Err(StoreError::NotFound { .. }) => Ok(erased),
             done => Ok(done.map(|()| erased)?),
         }
+    }
+
+    /// Removes what names the user where jobs, documents and logs are not in the embedded database.
+    async fn erase_named(&self, user: &UserId, others: &[&Cube], erased: &mut Erased) -> Result<()> {
+        if let Some(queue) = &self.parts.queue {
+            let jobs = erase_named::remove_jobs(queue.as_ref(), user).await?;
+            erased.n_jobs = jobs.n_removed;
+            erased.left.extend(jobs.left());
+        }
+        let Some(state) = &self.parts.state else { return Ok(()) };
+        for cube in others {
+            erase_named::remove_noted(state.as_ref(), &Scope::of(&cube.cube_id), user).await?;
+        }
+        Ok(())
     }
 
     /// Takes the names out of the log of changes; that there was a change stays.

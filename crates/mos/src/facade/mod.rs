@@ -6,6 +6,7 @@ mod cubes;
 mod deleting;
 mod documents;
 mod erase;
+mod erase_named;
 mod erase_notes;
 mod erase_rows;
 mod feedback;

@@ -11,6 +11,7 @@ mod cubes;
 mod damaged_caches;
 mod environment;
 mod erase;
+mod erase_servers;
 mod files_of_memos;
 mod full;
 mod habits;
