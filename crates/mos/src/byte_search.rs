@@ -16,7 +16,7 @@ pub struct Holding {
     pub text: String,
 }
 
-/// Returns which files of a folder, and of those below it, hold which of the texts somewhere in their bytes or in their names,
+/// Returns which files of a folder, and of those below it, or whether one file, hold which of the texts somewhere in their bytes or in their names,
 /// sorted. Links are not followed, empty texts are passed over. It blocks while it reads.
 ///
 /// Finds what is written as it is; what was compressed or encrypted is not found.

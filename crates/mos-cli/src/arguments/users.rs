@@ -43,7 +43,8 @@ pub(crate) enum UserCommand {
         /// Also what the user wrote into cubes of others; without this it is listed.
         #[arg(long)]
         also_in_shared: bool,
-        /// Then look for this text in every byte of the data folder, and fail when a file holds it (repeat for several).
+        /// Then look for this text in every byte of the data folder and of the database, and fail when a file holds it (repeat for
+        /// several).
         #[arg(long, value_name = "TEXT")]
         prove: Vec<String>,
     },

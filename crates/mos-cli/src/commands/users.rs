@@ -1,5 +1,7 @@
 //! `mos user ...`
 
+use std::path::Path;
+
 use anyhow::{Context as _, ensure};
 use mos::{EraseOptions, Erased, UserInfo};
 use mos_core::users::ROOT_USER;
@@ -38,11 +40,11 @@ pub(super) async fn run(context: &Context, command: UserCommand) -> anyhow::Resu
         UserCommand::Erase { id, also_in_shared, prove } => {
             let options = EraseOptions { also_in_shared };
             let erased = mos.erase_user(&UserId::parse(id)?, options).await?;
-            let data_dir = mos.data_dir().to_owned();
+            let (data_dir, database) = (mos.data_dir().to_owned(), mos.database().map(Path::to_owned));
             // What this process still has open is closed before the files are read.
             drop(mos);
             context.output.value(&erased, describe_erased)?;
-            check_gone(&data_dir, &prove)
+            check_gone(&data_dir, database.as_deref(), &prove)
         }
     }
 }
@@ -62,9 +64,19 @@ fn describe_erased(erased: &Erased) -> String {
     lines.join("\n")
 }
 
-/// Fails when a file of the data folder holds one of the texts.
-fn check_gone(data_dir: &std::path::Path, texts: &[String]) -> anyhow::Result<()> {
-    let found = mos::files_holding(data_dir, texts).context("the data folder could not be searched")?;
+/// Fails when a file of the data folder holds one of the texts, or one of the database where that is elsewhere.
+fn check_gone(data_dir: &Path, database: Option<&Path>, texts: &[String]) -> anyhow::Result<()> {
+    if texts.is_empty() {
+        return Ok(());
+    }
+    let mut found = mos::files_holding(data_dir, texts).context("the data folder could not be searched")?;
+    if let Some(database) = database {
+        let folder = data_dir.canonicalize().context("the data folder could not be searched")?;
+        let files = mos::database_files(database).context("the database could not be searched")?;
+        for file in files.iter().filter(|file| !file.starts_with(&folder)) {
+            found.extend(mos::files_holding(file, texts).context("the database could not be searched")?);
+        }
+    }
     let shown: Vec<String> = found.iter().map(|one| format!("{} in {}", one.text, one.file.display())).collect();
     ensure!(shown.is_empty(), "still there: {}", shown.join(", "));
     Ok(())

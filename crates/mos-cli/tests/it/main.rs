@@ -7,6 +7,7 @@ mod chatting;
 mod cube_files;
 mod environment;
 mod erase_killed;
+mod erasing;
 mod eval;
 mod journeys;
 mod kv;

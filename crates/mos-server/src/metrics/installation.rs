@@ -1,6 +1,6 @@
 //! What the installation tells about itself: its stores, the queue, the scheduler, models, caches and files.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mos::Mos;
 use mos_core::{Clock, JobQueue, QueueStats, StoreError, SystemClock};
@@ -33,7 +33,7 @@ pub(super) async fn text(mos: &Mos) -> Result<String> {
     add_scheduler(&sheet, mos)?;
     add_models(&sheet, mos)?;
     add_caches(&sheet, mos)?;
-    add_files(&sheet, mos.data_dir())?;
+    add_files(&sheet, mos.database())?;
     sheet.text()
 }
 
@@ -120,10 +120,19 @@ fn add_caches(sheet: &Sheet, mos: &Mos) -> Result<()> {
 }
 
 /// The files of the embedded record: their size is known without reading them.
-fn add_files(sheet: &Sheet, folder: &Path) -> Result<()> {
-    let files = ["mos.db", "mos.db-wal"];
-    let sizes = files.into_iter().filter_map(|name| Some((name, std::fs::metadata(folder.join(name)).ok()?.len())));
-    let rows = sizes.map(|(name, n_bytes)| ([name.to_owned()], number(n_bytes)));
+fn add_files(sheet: &Sheet, database: Option<&Path>) -> Result<()> {
+    let files = database.into_iter().flat_map(|database| {
+        ["", "-wal"].map(|ending| {
+            let mut file = database.as_os_str().to_owned();
+            file.push(ending);
+            PathBuf::from(file)
+        })
+    });
+    let sizes = files.filter_map(|file| {
+        let name = file.file_name()?.to_string_lossy().into_owned();
+        Some((name, std::fs::metadata(&file).ok()?.len()))
+    });
+    let rows = sizes.map(|(name, n_bytes)| ([name], number(n_bytes)));
     sheet.gauge("mos_store_file_bytes", "Bytes of the files of the embedded record.", ["file"], rows)
 }
 
@@ -142,4 +151,27 @@ fn number(number: u64) -> f64 {
 
 fn count(n: usize) -> f64 {
     number(u64::try_from(n).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_files_of_a_database_of_any_name_are_measured() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in [("real.db", "12345"), ("real.db-wal", "123"), ("mos.db", "1")] {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        let sheet = Sheet::default();
+        add_files(&sheet, Some(&folder.path().join("real.db"))).unwrap();
+        let text = sheet.text().unwrap();
+        for line in [r#"mos_store_file_bytes{file="real.db"} 5"#, r#"mos_store_file_bytes{file="real.db-wal"} 3"#] {
+            assert!(text.contains(line), "{text}");
+        }
+        assert!(!text.contains(r#"file="mos.db""#), "{text}");
+        let sheet = Sheet::default();
+        add_files(&sheet, None).unwrap();
+        assert!(!sheet.text().unwrap().contains("mos_store_file_bytes{"));
+    }
 }

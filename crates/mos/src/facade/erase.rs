@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::Mos;
 use super::erase_notes::in_notes;
 use crate::backup::STAGING;
+use crate::database_files::database_copies;
 use crate::erasures::{self, Erasure, Note, Notes};
 use crate::error::{Error, Result};
 
@@ -193,8 +194,8 @@ impl Mos {
                 other.memories.len()
             ));
         }
-        let data_dir = self.data_dir().to_owned();
-        let copies = tokio::task::spawn_blocking(move || copies_in(&data_dir)).await;
+        let (data_dir, database) = (self.data_dir().to_owned(), self.database().map(Path::to_owned));
+        let copies = tokio::task::spawn_blocking(move || copies_in(&data_dir, database.as_deref())).await;
         let copies =
             copies.map_err(|error| Error::Invalid(format!("the data folder was not looked at: {error}")))??;
         left.extend(copies.into_iter().map(|copy| format!("{copy} is a copy that was made earlier; remove it")));
@@ -226,15 +227,19 @@ impl Mos {
     }
 }
 
-/// Returns the copies of the database that lie in its folder.
-fn copies_in(data_dir: &Path) -> Result<Vec<String>> {
-    let entries = match std::fs::read_dir(data_dir) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => {
-            entries.map_err(|error| Error::Invalid(format!("{} cannot be read: {error}", data_dir.display())))?
-        }
-    };
+/// Returns the copies of the database that lie in the folder of the data, and beside the database where that is elsewhere.
+fn copies_in(data_dir: &Path, database: Option<&Path>) -> Result<Vec<String>> {
+    let unreadable =
+        |folder: &Path, error: std::io::Error| Error::Invalid(format!("{} cannot be read: {error}", folder.display()));
     let mut copies = Vec::new();
+    if let Some(database) = database {
+        let beside = database_copies(database).map_err(|error| unreadable(database, error))?;
+        copies.extend(beside.into_iter().map(|copy| copy.display().to_string()));
+    }
+    let entries = match std::fs::read_dir(data_dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(copies),
+        entries => entries.map_err(|error| unreadable(data_dir, error))?,
+    };
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let is_of_backup = STAGING.iter().any(|staging| name.starts_with(*staging));
@@ -243,5 +248,6 @@ fn copies_in(data_dir: &Path) -> Result<Vec<String>> {
         }
     }
     copies.sort();
+    copies.dedup();
     Ok(copies)
 }

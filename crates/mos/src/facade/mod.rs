@@ -201,6 +201,12 @@ impl Mos {
         &self.parts.data_dir
     }
 
+    /// The file of the embedded database, which the settings may keep elsewhere than in the folder of the data; `None` where
+    /// memories are on a server or end with the program.
+    pub fn database(&self) -> Option<&std::path::Path> {
+        self.parts.sqlite.as_ref().map(|store| store.path())
+    }
+
     /// Returns the plugins of the program: those that are on in the order in which they are called, then the others.
     pub fn plugins(&self) -> Vec<PluginInfo> {
         self.parts.plugins.infos()
