@@ -17,6 +17,7 @@
 
 mod bringing;
 mod files;
+mod list;
 mod places;
 mod restoring;
 
@@ -31,6 +32,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 pub use bringing::BroughtFiles;
+pub(crate) use list::backups_of;
 pub use places::{check_source, restored_data_dir};
 pub use restoring::{Restored, restore, restore_to};
 
@@ -116,7 +118,8 @@ struct About {
 
 impl Mos {
     /// Writes users, cubes and all that belongs to them to one new file while others go on working, and reads it back.
-    /// Everything that was acknowledged before the call is in it.
+    /// Everything that was acknowledged before the call is in it. The data folder lists it (`backups.jsonl`), so that
+    /// [`Mos::erase_user`] can name it.
     ///
     /// # Errors
     /// [`Error::Invalid`] for memories that end with the program, and a database that is damaged; errors of files and stores.
@@ -137,6 +140,7 @@ impl Mos {
         let packed = file.clone();
         let (bytes, n_files) = in_background(move || {
             let names = files::collect(&data_dir, &folder, &settings, with_caches)?;
+            list::note(&data_dir, &created_at, &packed)?;
             let bundle = pack_bundle(&folder, &names, value, created_at, &packed)?;
             let bytes = std::fs::metadata(&packed).map_err(|error| files::failed(&packed, &error))?.len();
             Ok((bytes, bundle.files.len()))

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::Mos;
 use super::erase_notes::in_notes;
-use crate::backup::STAGING;
+use crate::backup::{STAGING, backups_of};
 use crate::database_files::database_copies;
 use crate::erasures::{self, Erasure, Note, Notes};
 use crate::error::{Error, Result};
@@ -195,10 +195,8 @@ impl Mos {
             ));
         }
         let (data_dir, database) = (self.data_dir().to_owned(), self.database().map(Path::to_owned));
-        let copies = tokio::task::spawn_blocking(move || copies_in(&data_dir, database.as_deref())).await;
-        let copies =
-            copies.map_err(|error| Error::Invalid(format!("the data folder was not looked at: {error}")))??;
-        left.extend(copies.into_iter().map(|copy| format!("{copy} is a copy that was made earlier; remove it")));
+        let told = tokio::task::spawn_blocking(move || copies_in(&data_dir, database.as_deref())).await;
+        left.extend(told.map_err(|error| Error::Invalid(format!("the data folder was not looked at: {error}")))??);
         if self.parts.sqlite.is_none() {
             left.push(
                 "servers keep the ids of deleted cubes, and in cubes of others earlier states of memories and the user's name on \
@@ -220,27 +218,30 @@ impl Mos {
             );
         }
         left.push(
-            "backups that were made before hold the user; so do dumped and exported cubes, and logs of programs"
+            "backups that this data folder does not list, because they were moved or copied or are of a time before there was a \
+             list, hold the user; so do dumped and exported cubes, and logs of programs"
                 .to_owned(),
         );
         Ok(left)
     }
 }
 
-/// Returns the copies of the database that lie in the folder of the data, and beside the database where that is elsewhere.
+/// Tells of the copies of the database that lie in the folder of the data, and beside the database where that is elsewhere, and of
+/// the backups that are still where they were written, one sentence each.
 fn copies_in(data_dir: &Path, database: Option<&Path>) -> Result<Vec<String>> {
     let unreadable =
         |folder: &Path, error: std::io::Error| Error::Invalid(format!("{} cannot be read: {error}", folder.display()));
     let mut copies = Vec::new();
+    let backups = backups_of(data_dir).map_err(|error| unreadable(data_dir, error))?;
     if let Some(database) = database {
         let beside = database_copies(database).map_err(|error| unreadable(database, error))?;
         copies.extend(beside.into_iter().map(|copy| copy.display().to_string()));
     }
     let entries = match std::fs::read_dir(data_dir) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(copies),
-        entries => entries.map_err(|error| unreadable(data_dir, error))?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        entries => Some(entries.map_err(|error| unreadable(data_dir, error))?),
     };
-    for entry in entries.flatten() {
+    for entry in entries.into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let is_of_backup = STAGING.iter().any(|staging| name.starts_with(*staging));
         if is_of_backup || name.contains(".backup") || name.ends_with(".tar") {
@@ -249,5 +250,11 @@ fn copies_in(data_dir: &Path, database: Option<&Path>) -> Result<Vec<String>> {
     }
     copies.sort();
     copies.dedup();
-    Ok(copies)
+    copies.retain(|copy| !backups.iter().any(|backup| backup.file == Path::new(copy)));
+    let mut told: Vec<String> =
+        copies.into_iter().map(|copy| format!("{copy} is a copy that was made earlier; remove it")).collect();
+    told.extend(backups.into_iter().map(|backup| {
+        format!("{} is a backup of {}, and may still hold the user; remove it", backup.file.display(), backup.at)
+    }));
+    Ok(told)
 }

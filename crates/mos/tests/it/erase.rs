@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
+use mos::backup::BackupOptions;
 use mos::config::Setting;
 use mos::{Add, EraseOptions, Error, Mos, NewCube, Settings, files_holding};
 use mos_core::{
@@ -158,6 +159,23 @@ async fn copies_that_lie_beside_the_data_are_told_of() {
     std::fs::write(folder.path().join("mos.db.v7.backup"), "an older database").unwrap();
     let erased = mos.erase_user(&zora(), EVERYTHING).await.unwrap();
     assert!(erased.left.iter().any(|left| left.contains("mos.db.v7.backup")), "{:?}", erased.left);
+}
+
+#[tokio::test]
+async fn backups_that_are_still_there_are_named_and_others_are_not() {
+    let (folder, mos) = house().await;
+    let place = tempfile::tempdir().unwrap();
+    for name in ["kept.tar", "gone.tar"] {
+        mos.back_up(&BackupOptions::to(place.path().join(name))).await.unwrap();
+    }
+    mos.back_up(&BackupOptions::to(folder.path().join("beside.tar"))).await.unwrap();
+    std::fs::remove_file(place.path().join("gone.tar")).unwrap();
+    let erased = mos.erase_user(&zora(), EVERYTHING).await.unwrap();
+    let told = |name: &str| erased.left.iter().filter(|left| left.contains(name)).count();
+    assert_eq!((told("kept.tar is a backup of 2"), told("gone.tar")), (1, 0), "{:?}", erased.left);
+    assert_eq!(told("beside.tar"), 1, "once: {:?}", erased.left);
+    let kept = files_holding(place.path(), &marks()).unwrap();
+    assert!(kept.iter().any(|one| one.text == "quokkaburg"), "it does hold her words: {kept:?}");
 }
 
 /// The names of two more cubes of zora's, which stand in none of her memories.
