@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mos::kv::ExtractInput;
-use mos::{Add, Chat, CubeSource, Mos, NewCube, Settings};
+use mos::{Add, Chat, CubeSource, EraseOptions, Mos, NewCube, Settings, files_holding};
 use mos_core::{ChatModel, ChatRequest, CubeId, Message, Sampling, UserId};
 use mos_testkit::embedder::WordEmbedder;
 use mos_testkit::model_server::{ModelServer, Reply};
@@ -170,6 +170,26 @@ fn files_in(folder: &Path) -> usize {
     std::fs::read_dir(folder).unwrap().count()
 }
 
+/// Which files of activation memory hold a text.
+fn holding(folder: &Path, text: &str) -> Vec<PathBuf> {
+    let found = files_holding(&folder.join("activation"), &[text.to_owned()]).unwrap();
+    found.into_iter().map(|one| one.file).collect()
+}
+
+#[tokio::test]
+async fn no_byte_of_the_caches_of_an_erased_user_stays() {
+    let (folder, mos) = house().await;
+    mos.create_cube(&bob(), NewCube::new("of-bob")).await.unwrap();
+    keep(&mos, &bob(), "of-bob", &["The probe is called Stork."]).await;
+    assert_eq!((holding(folder.path(), "Heron").len(), holding(folder.path(), "Tuesday").len()), (1, 1));
+    mos.erase_user(&ann(), EraseOptions::default()).await.unwrap();
+    for text in ["Heron", "Tuesday"] {
+        assert!(holding(folder.path(), text).is_empty(), "{text}");
+    }
+    assert_eq!(files_in(&folder.path().join("activation/caches")), 1, "keys and values went as well");
+    assert_eq!(kept(&mos, &bob(), "of-bob").await, ["The probe is called Stork."]);
+}
+
 #[tokio::test]
 async fn a_dump_takes_the_caches_along_and_loads_elsewhere() {
     let (folder, mos) = house().await;
@@ -297,16 +317,21 @@ async fn served(folder: &Path, server: &ModelServer) -> Mos {
     open(folder, json!({"chat_model": {"backend": "vllm", "config": config}})).await
 }
 
+/// A cube that keeps prompts.
+fn prompting(mos: &Mos, user: &UserId, cube: &CubeId) -> NewCube {
+    let text_memory = mos.settings().text_memory();
+    let mut config = mos::config::GeneralMemCubeConfig::new(user.as_str(), cube.as_str(), text_memory);
+    config.act_mem = mos::config::Setting::from_json(&json!({"backend": "vllm_kv_cache", "config": {}})).unwrap();
+    NewCube { cube_id: cube.clone(), name: None, config: Some(config) }
+}
+
 #[tokio::test]
 async fn a_server_computes_prompts_ahead_and_conversations_begin_with_them() {
     let server = ModelServer::start().await;
     let folder = tempfile::tempdir().unwrap();
     let mos = served(folder.path(), &server).await;
     mos.create_user("ann", None).await.unwrap();
-    let mut config = mos::config::GeneralMemCubeConfig::new("ann", "notes", mos.settings().text_memory());
-    config.act_mem = mos::config::Setting::from_json(&json!({"backend": "vllm_kv_cache", "config": {}})).unwrap();
-    let cube = NewCube { cube_id: "notes".into(), name: None, config: Some(config) };
-    mos.create_cube(&ann(), cube).await.unwrap();
+    mos.create_cube(&ann(), prompting(&mos, &ann(), &"notes".into())).await.unwrap();
     let handle = mos.cube(&ann(), &"notes".into()).await.unwrap();
     let known = [Message::system("The rocket is called Heron.")];
     let id = handle.act_mem().unwrap().promote(&known).await.unwrap();
@@ -339,6 +364,25 @@ async fn a_server_computes_prompts_ahead_and_conversations_begin_with_them() {
     assert!(copy.act_mem().unwrap().delete(&id).await.unwrap());
     assert!(!copy.act_mem().unwrap().delete(&id).await.unwrap());
     assert!(handle.act_mem().unwrap().delete(&id).await.unwrap());
+}
+
+#[tokio::test]
+async fn no_byte_of_the_prompts_of_an_erased_user_stays() {
+    let server = ModelServer::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let mos = served(folder.path(), &server).await;
+    for (user, text) in [("ann", "The rocket is called Heron."), ("bob", "The probe is called Stork.")] {
+        mos.create_user(user, None).await.unwrap();
+        let user = UserId::from(user);
+        let cube = CubeId::new(format!("of-{user}"));
+        mos.create_cube(&user, prompting(&mos, &user, &cube)).await.unwrap();
+        let handle = mos.cube(&user, &cube).await.unwrap();
+        handle.act_mem().unwrap().promote(&[Message::system(text)]).await.unwrap();
+    }
+    assert_eq!(holding(folder.path(), "Heron").len(), 1);
+    mos.erase_user(&ann(), EraseOptions::default()).await.unwrap();
+    assert!(holding(folder.path(), "Heron").is_empty());
+    assert_eq!(holding(folder.path(), "Stork").len(), 1);
 }
 
 #[tokio::test]
