@@ -16,8 +16,10 @@ const NOBODY: &str = "erased";
 /// What was taken out of cubes of others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traces {
-    /// Jobs that named the user. One that is being worked on stays until it is done.
+    /// Jobs that named the user and are gone.
     pub n_jobs: usize,
+    /// Jobs that name the user and are being worked on: they stay until they are done.
+    pub n_jobs_at_work: usize,
     /// Documents of the scheduler that named the user.
     pub n_documents: usize,
     /// Entries of logs that named the user, and those before them.
@@ -52,8 +54,10 @@ impl SqliteStore {
                 execute(connection, sql, [user.as_str()])?;
             }
             receipts(connection, &user)?;
+            let (n_jobs, n_jobs_at_work) = jobs(connection, &user, now_ms)?;
             Ok(Traces {
-                n_jobs: jobs(connection, &user, now_ms)?,
+                n_jobs,
+                n_jobs_at_work,
                 n_documents: documents(connection, &user)?,
                 n_log_entries: log_entries(connection, &user)?,
                 n_changes: changes(connection, &user)?,
@@ -136,18 +140,19 @@ fn receipts(connection: &Connection, user: &UserId) -> Result<(), Fault> {
     execute(connection, sql, [named])
 }
 
-fn jobs(connection: &Connection, user: &UserId, now_ms: i64) -> Result<usize, Fault> {
+/// Returns how many jobs went, and how many are being worked on.
+fn jobs(connection: &Connection, user: &UserId, now_ms: i64) -> Result<(usize, usize), Fault> {
     let mut statement = connection.prepare_cached(
         "SELECT cube_id, id FROM jobs JOIN scopes ON scope_key = jobs.scope
          WHERE EXISTS (SELECT 1 FROM json_tree(payload) WHERE atom = ?1)",
     )?;
     let rows = statement.query_map([user.as_str()], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
     let found: Vec<(String, String)> = rows.collect::<Result<_, _>>()?;
-    let mut n_removed = 0;
+    let (n_found, mut n_removed) = (found.len(), 0);
     for (cube, id) in found {
         n_removed += queue::remove(connection, &Scope::of(&CubeId::new(cube)), &[JobId::new(id)], now_ms)?;
     }
-    Ok(n_removed)
+    Ok((n_removed, n_found.saturating_sub(n_removed)))
 }
 
 fn documents(connection: &Connection, user: &UserId) -> Result<usize, Fault> {

@@ -3,7 +3,7 @@
 use mos_core::{Cube, CubeId, Filter, MemoryId, Origin, Paging, Scope, StoreError, UserId, WriteBatch};
 
 use super::erase::{EraseOptions, Erased, InShared};
-use super::erase_named;
+use super::erase_named::{self, NamedJobs};
 use super::erase_notes::in_notes;
 use super::{Mos, default_cube_id};
 use crate::erasures::{self, Erasure, Note, Notes};
@@ -72,7 +72,9 @@ impl Mos {
         self.mask_in_audit(user, &cubes).await?;
         if let Some(store) = &self.parts.sqlite {
             let traces = store.erase_traces(user, &cubes, options.also_in_shared).await?;
+            let jobs = NamedJobs { n_removed: traces.n_jobs, n_at_work: traces.n_jobs_at_work, n_unseen: 0 };
             (erased.n_jobs, erased.n_changes) = (traces.n_jobs, traces.n_changes);
+            erased.left.extend(jobs.left());
         } else {
             self.erase_named(user, &others, &mut erased).await?;
         }

@@ -78,13 +78,15 @@ async fn erase_with_jobs(mos: &Mos, zora: &UserId, of_bob: &CubeId) -> Vec<Strin
 
 #[tokio::test]
 async fn jobs_of_an_erased_user_go_from_any_queue() {
-    let folder = tempfile::tempdir().unwrap();
-    let mos = build(folder.path(), &json!({"store": {"backend": "memory", "config": {}}})).await;
-    let (zora, of_bob) = (UserId::from("zora"), CubeId::from("bobs-cube"));
-    furnish(&mos, &zora, &of_bob).await;
-    push_jobs(&mos, &zora, &of_bob).await;
-    let left = erase_with_jobs(&mos, &zora, &of_bob).await;
-    assert!(!left.iter().any(|left| left.contains("Neo4j")), "there is none: {left:?}");
+    for backend in ["memory", "sqlite"] {
+        let folder = tempfile::tempdir().unwrap();
+        let mos = build(folder.path(), &json!({"store": {"backend": backend, "config": {}}})).await;
+        let (zora, of_bob) = (UserId::from("zora"), CubeId::from("bobs-cube"));
+        furnish(&mos, &zora, &of_bob).await;
+        push_jobs(&mos, &zora, &of_bob).await;
+        let left = erase_with_jobs(&mos, &zora, &of_bob).await;
+        assert!(!left.iter().any(|left| left.contains("Neo4j")), "there is none: {left:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
