@@ -47,5 +47,12 @@ pub(crate) enum UserCommand {
         /// several).
         #[arg(long, value_name = "TEXT")]
         prove: Vec<String>,
+        /// Only what this data folder holds in files of a user who was erased already, through servers that other programs use
+        /// with data folders of their own.
+        #[arg(long, conflicts_with = "also_in_shared")]
+        files_only: bool,
+        /// A cube that went with the user, whose name goes from files (repeat for several; `--json` of the first call lists them).
+        #[arg(long, value_name = "ID", requires = "files_only")]
+        erased_cube: Vec<String>,
     },
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, ensure};
 use mos::{EraseOptions, Erased, UserInfo};
 use mos_core::users::ROOT_USER;
-use mos_core::{User, UserId, UserRole};
+use mos_core::{CubeId, User, UserId, UserRole};
 
 use crate::arguments::UserCommand;
 use crate::context::Context;
@@ -37,13 +37,19 @@ pub(super) async fn run(context: &Context, command: UserCommand) -> anyhow::Resu
             mos.delete_user(&UserId::parse(id.as_str())?).await?;
             context.output.value(&serde_json::json!({"deleted": id}), |_| format!("deleted user `{id}`"))
         }
-        UserCommand::Erase { id, also_in_shared, prove } => {
-            let options = EraseOptions { also_in_shared };
-            let erased = mos.erase_user(&UserId::parse(id)?, options).await?;
+        UserCommand::Erase { id, also_in_shared, prove, files_only, erased_cube } => {
+            let user = UserId::parse(id)?;
+            let erased = if files_only {
+                let cubes = erased_cube.iter().map(CubeId::parse).collect::<Result<Vec<CubeId>, _>>()?;
+                mos.erase_files(&user, &cubes).await?
+            } else {
+                mos.erase_user(&user, EraseOptions { also_in_shared }).await?
+            };
+            let describe: fn(&Erased) -> String = if files_only { describe_erased_files } else { describe_erased };
             let (data_dir, database) = (mos.data_dir().to_owned(), mos.database().map(Path::to_owned));
             // What this process still has open is closed before the files are read.
             drop(mos);
-            context.output.value(&erased, describe_erased)?;
+            context.output.value(&erased, describe)?;
             check_gone(&data_dir, database.as_deref(), &prove)
         }
     }
@@ -60,6 +66,13 @@ fn describe_erased(erased: &Erased) -> String {
     for one in erased.shared.iter().filter(|one| !one.is_erased) {
         lines.extend(one.memories.iter().map(|id| format!("left\t{}\t{id}", one.cube_id)));
     }
+    lines.extend(erased.left.iter().map(|left| format!("note: {left}")));
+    lines.join("\n")
+}
+
+fn describe_erased_files(erased: &Erased) -> String {
+    let cubes: Vec<&str> = erased.cubes.iter().map(CubeId::as_str).collect();
+    let mut lines = vec![format!("erased user `{}` and the cubes {} from files", erased.user_id, cubes.join(", "))];
     lines.extend(erased.left.iter().map(|left| format!("note: {left}")));
     lines.join("\n")
 }

@@ -71,3 +71,18 @@ fn a_database_in_the_folder_of_the_data_is_searched_once() {
     let n_shown = error.split(", ").filter(|shown| shown.trim_end().ends_with("mos.db")).count();
     assert_eq!(n_shown, 1, "{error}");
 }
+
+#[test]
+fn files_of_a_user_who_is_there_are_left_alone_and_later_go() {
+    let data = tempfile::tempdir().unwrap();
+    stdout(data.path(), &["user", "create", "zora-xq7"]);
+    assert!(failure(data.path(), &["user", "erase", "zora-xq7", "--files-only"]).contains("not erased yet"));
+    stdout(data.path(), &["user", "erase", "zora-xq7"]);
+    std::fs::create_dir_all(data.path().join("audit")).unwrap();
+    let line = json!({"user": "zora-xq7", "what": "POST /product/add", "cubes": ["wallabyton"]});
+    write(&data.path().join("audit"), "1.jsonl", &format!("{line}\n"));
+    let arguments = ["user", "erase", "zora-xq7", "--files-only", "--erased-cube", "wallabyton"];
+    let proofs = ["--prove", "zora-xq7", "--prove", "wallabyton"];
+    let told = stdout(data.path(), &[&arguments[..], &proofs[..]].concat());
+    assert!(told.contains("wallabyton, cube_zora-xq7 from files"), "{told}");
+}

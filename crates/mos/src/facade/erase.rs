@@ -213,7 +213,8 @@ impl Mos {
             );
             left.push(
                 "data folders of other programs that use the same servers were not reached: counted tokens (`usage`), the log of \
-                 changes (`audit`) and kept caches (`activation`) there may name the user or hold texts of the user"
+                 changes (`audit`) and kept caches (`activation`) there may name the user or hold texts of the user; run `mos \
+                 user erase --files-only` with each of them"
                     .to_owned(),
             );
         }

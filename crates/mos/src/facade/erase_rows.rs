@@ -23,6 +23,9 @@ const ACTOR: &str = "erasing";
 /// The folder of a server's log of changes.
 const AUDIT: &str = "audit";
 
+/// The folder of kept caches and prompts.
+const ACTIVATION: &str = "activation";
+
 impl Mos {
     /// Removes rows and files; what is gone already is no error.
     pub(super) async fn erase_rows(&self, erasure: &Erasure, notes: Option<&Notes>) -> Result<Erased> {
@@ -62,12 +65,7 @@ impl Mos {
             let found = self.erase_in_cube_of_another(cube, user, options).await?;
             erased.shared.extend(found);
         }
-        let mut cubes = erased.cubes.clone();
-        // Deleted earlier, it may still be named.
-        let usual = default_cube_id(user);
-        if !cubes.contains(&usual) && !others.iter().any(|other| other.cube_id == usual) {
-            cubes.push(usual);
-        }
+        let cubes = with_usual(user, &erased.cubes, &known);
         self.parts.usage.forget(user, &cubes)?;
         self.mask_in_audit(user, &cubes).await?;
         if let Some(store) = &self.parts.sqlite {
@@ -83,6 +81,46 @@ impl Mos {
             Err(StoreError::NotFound { .. }) => Ok(erased),
             done => Ok(done.map(|()| erased)?),
         }
+    }
+
+    /// Removes what the data folder of this program holds of a user whom another program erased: where memories are on servers, each
+    /// program has a folder of its own. Counted tokens go, the names of the user and of `cubes`, which were the user's, in the log
+    /// of changes, what was promoted for the user in cubes of others, and damaged files of caches. Doing it again changes nothing.
+    ///
+    /// Other programs on the same folder should have ended, as for [`Mos::erase_user`].
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a user, or a cube, that is there; errors of files and stores.
+    pub async fn erase_files(&self, user: &UserId, cubes: &[CubeId]) -> Result<Erased> {
+        let _alone = match self.notes() {
+            Some(notes) => Some(self.alone(&notes).await?),
+            None => None,
+        };
+        if self.parts.users.known_user(user).await?.is_some() {
+            return Err(Error::Invalid(format!(
+                "the user `{user}` is not erased yet: erase it first, then what is in files"
+            )));
+        }
+        let known = self.parts.users.cubes(None).await?;
+        if let Some(cube) = cubes.iter().find(|cube| known.iter().any(|known| known.cube_id == **cube)) {
+            return Err(Error::Invalid(format!("the cube `{cube}` is there; name those that went with the user")));
+        }
+        for cube in &known {
+            self.parts.activation.forget_promoted(cube, user).await?;
+        }
+        let mut erased = Erased { cubes: with_usual(user, cubes, &known), ..Erased::nothing_of(user) };
+        self.parts.usage.forget(user, &erased.cubes)?;
+        self.mask_in_audit(user, &erased.cubes).await?;
+        erased.left = self.remove_damaged_caches().await?;
+        let activation = self.data_dir().join(ACTIVATION);
+        if activation.is_dir() {
+            erased.left.push(format!(
+                "{} may hold what was kept of the user's own cubes, which cannot be told from that of others any more; remove the \
+                 folder: everything in it can be computed again",
+                activation.display()
+            ));
+        }
+        Ok(erased)
     }
 
     /// Removes what names the user where jobs, documents and logs are not in the embedded database.
@@ -173,4 +211,14 @@ impl Mos {
         let (cube_id, owner_id) = (cube.cube_id.clone(), cube.owner_id.clone());
         Ok(Some(InShared { cube_id, owner_id, memories, is_erased: options.also_in_shared }))
     }
+}
+
+/// Returns cubes that went with a user, and the one that a user gets without asking: deleted earlier, it may still be named.
+fn with_usual(user: &UserId, cubes: &[CubeId], known: &[Cube]) -> Vec<CubeId> {
+    let (mut cubes, usual) = (cubes.to_vec(), default_cube_id(user));
+    let is_of_another = known.iter().any(|known| known.cube_id == usual && known.owner_id != *user);
+    if !cubes.contains(&usual) && !is_of_another {
+        cubes.push(usual);
+    }
+    cubes
 }

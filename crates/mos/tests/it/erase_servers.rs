@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mos::config::Setting;
-use mos::{Add, EraseOptions, Mos, NewCube, Settings};
+use mos::{Add, EraseOptions, Mos, NewCube, Settings, files_holding};
 use mos_core::{ClaimRequest, CubeId, JobId, JobState, NewJob, Paging, Scope, UserId, Weights};
 use mos_testkit::embedder::WordEmbedder;
 use mos_testkit::qdrant_server::QdrantServer;
@@ -129,4 +129,49 @@ async fn a_user_is_erased_from_neo4j_redis_and_postgres() {
     }
     mos.delete_cube(&bob(), &of_bob).await.unwrap();
     assert!(mos.queue().unwrap().tenants().await.unwrap().is_empty(), "nothing of either cube is left");
+}
+
+#[tokio::test]
+async fn files_of_another_data_folder_let_go_of_a_user_who_was_erased() {
+    let folder = tempfile::tempdir().unwrap();
+    // Two programs on one record, each with a folder of its own.
+    let store = json!({"backend": "sqlite", "config": {"path": folder.path().join("shared.db")}});
+    let open = async |name: &str| {
+        let settings = json!({"store": store, "data_dir": folder.path().join(name)});
+        let embedder = Arc::new(WordEmbedder::new("words", 64));
+        Mos::builder(Settings::from_json(&settings).unwrap()).embedder(embedder).build().await.unwrap()
+    };
+    let (zora, of_bob, of_zora) = (UserId::from("zora-xq7"), CubeId::from("bobs-cube"), CubeId::from("wallabyton"));
+    let one = open("one").await;
+    furnish(&one, &zora, &of_bob).await;
+    one.create_cube(&zora, NewCube::new(of_zora.clone())).await.unwrap();
+    let other = folder.path().join("other");
+    for (name, line) in [
+        (
+            "usage/2026-01-02.jsonl",
+            json!({"day": "2026-01-02", "user": zora, "cube": of_zora, "model": "m", "calls": 1,
+                                          "prompt_tokens": 5, "cached_tokens": 0, "completion_tokens": 1}),
+        ),
+        ("audit/1.jsonl", json!({"user": zora, "what": "POST /product/add", "cubes": [of_zora]})),
+        ("activation/kept", json!("of somebody")),
+    ] {
+        let path = other.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, format!("{line}\n")).unwrap();
+    }
+    let refused = one.erase_files(&zora, &[]).await.unwrap_err().to_string();
+    assert!(refused.contains("not erased yet"), "{refused}");
+    one.erase_user(&zora, EVERYTHING).await.unwrap();
+    drop(one);
+
+    let mos = open("other").await;
+    let refused = mos.erase_files(&zora, std::slice::from_ref(&of_bob)).await.unwrap_err().to_string();
+    assert!(refused.contains("bobs-cube"), "{refused}");
+    let erased = mos.erase_files(&zora, std::slice::from_ref(&of_zora)).await.unwrap();
+    assert_eq!(erased.cubes, [of_zora, CubeId::from("cube_zora-xq7")]);
+    assert!(erased.left.iter().any(|left| left.contains("activation")), "{:?}", erased.left);
+    drop(mos);
+    let found = files_holding(&other, &["zora-xq7".to_owned(), "wallabyton".to_owned()]).unwrap();
+    assert!(found.is_empty(), "{found:?}");
+    assert!(other.join("audit/1.jsonl").exists(), "that there was a change stays");
 }
