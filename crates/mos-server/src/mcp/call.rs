@@ -94,16 +94,10 @@ impl<'a> Call<'a> {
 
     /// Returns the cube that a call names, when it names one that the caller may use.
     fn named_cube(&self) -> ProductResult<Option<CubeId>> {
-        let Some(cube) = self.arguments.text("cube_id") else { return Ok(self.only_cube()) };
+        let Some(cube) = self.arguments.text("cube_id") else { return Ok(self.caller.only_cube().cloned()) };
         let cube = CubeId::parse(cube)?;
         self.caller.check_cube(&cube)?;
         Ok(Some(cube))
-    }
-
-    /// The cube of a caller that may use no other.
-    fn only_cube(&self) -> Option<CubeId> {
-        let cubes = self.caller.cubes.as_ref().filter(|cubes| cubes.len() == 1)?;
-        cubes.first().cloned()
     }
 
     /// Returns the cube that a call names, else the user's default cube.

@@ -91,4 +91,9 @@ impl Caller {
             Some(_) | None => Ok(()),
         }
     }
+
+    /// The cube of a caller that may use no other: it is meant where none is named.
+    pub fn only_cube(&self) -> Option<&CubeId> {
+        self.cubes.as_ref().filter(|cubes| cubes.len() == 1)?.first()
+    }
 }

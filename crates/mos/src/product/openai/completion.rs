@@ -72,7 +72,10 @@ impl Product {
     }
 
     /// Checks a request and has a model begin with its answer.
-    async fn answering(&self, asked: Asked) -> OpenAiResult<Answering> {
+    async fn answering(&self, mut asked: Asked) -> OpenAiResult<Answering> {
+        if asked.about.cubes.is_none() {
+            asked.about.cubes = self.caller.only_cube().map(|cube| vec![cube.to_string()]);
+        }
         let NamedModel { name, model, config } = self.named_model(&asked.model)?;
         if model.is_local() {
             asked.check_local(&name)?;

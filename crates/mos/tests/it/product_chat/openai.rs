@@ -8,7 +8,8 @@ use futures::StreamExt;
 use mos::product::{
     Caller, ChatCompletion, CompletionContext, CompletionEvent, OpenAiError, Product, ProductOptions, Scope,
 };
-use mos_core::{ChatModel, ChatRequest, ChatStream, ModelError};
+use mos::{Add, NewCube};
+use mos_core::{ChatModel, ChatRequest, ChatStream, CubeId, ModelError};
 use mos_testkit::chat::ScriptedChat;
 use mos_testkit::model_server::{Fault, ModelServer, Reply};
 use serde_json::{Value, json};
@@ -169,10 +170,33 @@ async fn nobody_speaks_for_another_user_or_recalls_from_their_cubes() {
     let usual = ask("what is my dog called?", json!({"metadata": {"mos_cube": "ann"}}));
     assert_eq!(whole(&bob, &usual).await.unwrap_err().status, 403);
     let mut elsewhere = Caller::user("ann");
-    elsewhere.cubes = Some(BTreeSet::from(["work".into()]));
+    elsewhere.cubes = Some(BTreeSet::from(["work".into(), "home".into()]));
     assert_eq!(whole(&house.app.product_as(elsewhere), &said).await.unwrap_err().status, 403);
     assert_eq!(house.server.requests().len(), 1, "no model was asked");
     assert!(house.memories().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_key_of_one_cube_recalls_from_it_and_keeps_turns_there() {
+    let house = house().await;
+    house.knows("my dog is called Max").await;
+    let work = CubeId::from("work");
+    house.app.mos().create_cube(&ann(), NewCube::new("work")).await.unwrap();
+    let told = Add::text("my dog is called Moritz").user("ann").cube(work.clone());
+    house.app.mos().add(told).await.unwrap();
+    house.server.answer_with(|_| Reply::text("Noted."));
+    let narrow = Caller { cubes: Some(BTreeSet::from([work.clone()])), ..Caller::user("ann") };
+    let product = house.app.product_as(narrow);
+    let answer = whole(&product, &ask("what is my dog called?", json!({}))).await.unwrap();
+    let system = house.system(0);
+    assert!(system.contains("Moritz") && !system.contains("Max"), "{system}");
+    assert_eq!(answer["mos"]["memories"][0]["cube_id"], "work");
+    assert_eq!(house.memories().await, ["my dog is called Max"], "nothing is kept elsewhere");
+    let kept = house.app.mos().get_all(&ann(), Some(&work)).await.unwrap();
+    let texts: String = kept.text_mem[0].memories.iter().map(|item| item.memory.as_str()).collect();
+    assert!(texts.contains("what is my dog called?") && texts.contains("Noted."), "{texts}");
+    let other = ask("what is my dog called?", json!({"metadata": {"mos_cube": "ann"}}));
+    assert_eq!(whole(&product, &other).await.unwrap_err().status, 403);
 }
 
 #[tokio::test]
