@@ -77,6 +77,7 @@ pub use openmem::{
     GetKnowledgeFilesRequest, GetMessagesRequest, KnowledgeBase, KnowledgeFile, KnowledgeFiles, RerankRequest,
     UpdateMemoryRequest,
 };
+pub use pieces::split as split_reasoning;
 pub use read::{Field, Issue, Request, RequestFields};
 pub use records::{DeleteMemoryByRecordIdRequest, RecoverMemoryByRecordIdRequest};
 pub use reply::Reply;

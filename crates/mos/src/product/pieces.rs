@@ -102,7 +102,7 @@ fn kept_of_close(text: &str) -> usize {
 }
 
 /// Returns the reasoning of a whole answer, when it has some, and the answer.
-pub(super) fn split(answer: &str) -> (Option<String>, String) {
+pub fn split(answer: &str) -> (Option<String>, String) {
     let mut splitter = ThinkSplitter::default();
     let (mut reasoning, mut text) = (String::new(), String::new());
     for piece in splitter.push(answer).into_iter().chain(splitter.finish()) {

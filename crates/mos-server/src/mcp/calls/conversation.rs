@@ -1,7 +1,7 @@
 //! Chats.
 
 use mos::Chat;
-use mos::product::{ProductError, ProductResult};
+use mos::product::{ProductError, ProductResult, split_reasoning};
 use mos_core::SessionId;
 use serde_json::{Value, json};
 
@@ -29,6 +29,8 @@ pub(super) async fn chat(call: &Call<'_>) -> ProductResult<Answer> {
     let memories: Vec<Value> =
         reply.memories.iter().map(|(cube, found)| json!({"cube_id": cube, "memory_id": found.item.id})).collect();
     let (answer, _) = reply.complete().await?;
+    // What the model thinks before it answers is no part of the answer.
+    let (_, answer) = split_reasoning(&answer);
     Ok(Answer::sentence(answer, json!({"memories": memories})))
 }
 

@@ -159,10 +159,11 @@ async fn a_chat_answers_from_memory_and_tells_which() {
     let (_folder, app) = app(json!({"chat_model": model})).await;
     let client = client_of(&app, Caller::user("ann")).await;
     let added = done(&client, "add_memory", json!({"memory_content": "My dog is called Max"})).await;
-    server.reply(Reply::text("Max."));
+    server.reply(Reply::text("<think>secret</think>\n\nMax."));
     let result = call(&client, "chat", json!({"query": "What is my dog called?"})).await;
     assert_eq!(text(&result), "Max.");
     let told = result.structured_content.unwrap();
+    assert_eq!(told["result"], "Max.", "what the model thought is told to nobody");
     assert_eq!(told["memories"][0]["memory_id"], added["memory_ids"][0]);
     assert!(server.requests()[0].body.to_string().contains("My dog is called Max"));
     let cleared = done(&client, "clear_chat_history", json!({})).await;
