@@ -67,7 +67,8 @@ fn document() -> OpenApi {
         .security(Some([SecurityRequirement::new(KEY, Vec::<String>::new())]))
         .build();
     let (product, dream) = (routes::product::document(), routes::dream::document());
-    for section in [routes::health::document(), routes::admin::document(), product, dream] {
+    let (openmem, openai) = (routes::openmem::document(), routes::openai::document());
+    for section in [routes::health::document(), routes::admin::document(), product, dream, openmem, openai] {
         document.merge(section);
     }
     document
@@ -78,12 +79,20 @@ pub(crate) struct Section {
     tag: &'static str,
     paths: Paths,
     schemas: Vec<(String, RefOr<Schema>)>,
+    refusal: RefOr<Schema>,
 }
 
 impl Section {
     /// Begins a part of this name.
     pub(crate) fn new(tag: &'static str) -> Self {
-        Self { tag, paths: Paths::new(), schemas: Vec::new() }
+        let refusal = Ref::from_schema_name("ErrorEnvelope").into();
+        Self { tag, paths: Paths::new(), schemas: Vec::new(), refusal }
+    }
+
+    /// Has the errors of the part another form, of this name.
+    pub(crate) fn refusing(mut self, name: &str, schema: impl Into<RefOr<Schema>>) -> Self {
+        self.refusal = self.named(name, schema);
+        self
     }
 
     /// Adds a GET operation of MemOS' name, with what it does in one line.
@@ -115,7 +124,7 @@ impl Section {
         operation: OperationBuilder,
     ) {
         let id = format!("{name}{path}_{word}").replace(|letter: char| !letter.is_ascii_alphanumeric(), "_");
-        let refused = answer("Why it was not done.", Ref::from_schema_name("ErrorEnvelope"));
+        let refused = answer("Why it was not done.", self.refusal.clone());
         let operation: Operation =
             operation.tag(self.tag).summary(Some(summary)).operation_id(Some(id)).response("default", refused).build();
         self.paths.add_path_operation(path, vec![method], operation);
@@ -188,6 +197,13 @@ pub(crate) fn events(description: &str) -> Response {
     ResponseBuilder::new().description(description).content("text/event-stream", content).build()
 }
 
+/// Returns an answer that is JSON of this form or a stream of events, as the request wants it.
+pub(crate) fn or_events(description: &str, schema: impl Into<RefOr<Schema>>) -> Response {
+    let (whole, pieces) = (ContentBuilder::new().schema(Some(schema)).build(), ContentBuilder::new().build());
+    let response = ResponseBuilder::new().description(description);
+    response.content("application/json", whole).content("text/event-stream", pieces).build()
+}
+
 /// Returns `{"code", "message", "data"}` around a form.
 pub(crate) fn envelope(data: impl Into<RefOr<Schema>>) -> RefOr<Schema> {
     object([("code", number()), ("message", text().into()), ("data", data.into())])
@@ -218,6 +234,13 @@ pub(crate) fn object<const N: usize>(fields: [(&str, RefOr<Schema>); N]) -> RefO
     fields.into_iter().fold(ObjectBuilder::new(), add).into()
 }
 
+/// Returns the form of an object that may have these fields, and has those that are required.
+pub(crate) fn fields(all: Vec<(&str, RefOr<Schema>)>, required: &[&str]) -> RefOr<Schema> {
+    let add = |object: ObjectBuilder, (name, schema): (&str, RefOr<Schema>)| object.property(name, schema);
+    let object = all.into_iter().fold(ObjectBuilder::new(), add);
+    required.iter().fold(object, |object, name| object.required(*name)).into()
+}
+
 /// Returns the form of a list.
 pub(crate) fn list(items: impl Into<RefOr<Schema>>) -> RefOr<Schema> {
     let items: RefOr<Schema> = items.into();
@@ -233,6 +256,11 @@ pub(crate) fn nullable(schema: impl Into<RefOr<Schema>>) -> RefOr<Schema> {
 /// The form of a text.
 pub(crate) fn text() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::String)
+}
+
+/// The form of true and false.
+pub(crate) fn truth() -> RefOr<Schema> {
+    ObjectBuilder::new().schema_type(Type::Boolean).into()
 }
 
 /// The form of a whole number.

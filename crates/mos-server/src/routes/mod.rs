@@ -4,7 +4,7 @@ pub(crate) mod admin;
 pub(crate) mod dream;
 pub(crate) mod health;
 pub(crate) mod openai;
-mod openmem;
+pub(crate) mod openmem;
 pub(crate) mod product;
 mod table;
 

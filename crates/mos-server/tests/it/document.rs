@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mos_server::ServerOptions;
+use mos_server::{ServerOptions, ServerState, operations};
 use serde_json::{Value, json};
 
 use crate::house::{House, open_to_all};
 
 /// What MemOS does without and this server does not: an addition has an author.
 const STRICTER: [(&str, &str); 1] = [("APIADDRequest", "user_id")];
+
+/// Pages, their files and what pages ask for; the document itself; and a protocol that describes itself.
+const NOT_DESCRIBED: [&str; 7] = ["/", "/assets/{path}", "/docs", "/docs/", "/docs/{rest}", "/openapi.json", "/mcp"];
 
 /// The names of operations, parameters and fields of requests in MemOS' own document: every path and method with its
 /// `operationId`, the last part of the `$ref` of its body, and `name`, `in`, `required` and `default` of its parameters; every
@@ -155,6 +158,45 @@ async fn every_operation_of_the_document_is_served() {
         }
     }
     house.close().await;
+}
+
+#[tokio::test]
+async fn every_operation_that_is_served_is_in_the_document() {
+    let house = House::open(open_to_all()).await;
+    let document: Value = reqwest::get(format!("{}/openapi.json", house.url)).await.unwrap().json().await.unwrap();
+    let served = operations(&ServerState::new(house.app.clone(), open_to_all()));
+    let mut missing = Vec::new();
+    for route in served {
+        // The router marks what may have slashes in it.
+        let path = route.path.replace("{*", "{");
+        let is_of_page = NOT_DESCRIBED.contains(&path.as_str()) || path.starts_with("/dashboard/api/");
+        if document["paths"][&path][route.method.to_lowercase()].is_object() == is_of_page {
+            missing.push(format!("{} {path}", route.method));
+        }
+    }
+    assert!(missing.is_empty(), "not in the document, or in it and in the list of what is not: {missing:?}");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn errors_are_described_in_the_words_of_their_dialect() {
+    let document = document().await;
+    let error_of = |path: &str| {
+        let refused = &document["paths"][path]["post"]["responses"]["default"];
+        refused["content"]["application/json"]["schema"]["$ref"]
+            .as_str()
+            .unwrap()
+            .rsplit('/')
+            .next()
+            .unwrap()
+            .to_owned()
+    };
+    assert_eq!(error_of("/v1/chat/completions"), "OpenAiError");
+    assert_eq!(error_of("/api/openmem/v1/chat"), "ErrorEnvelope");
+    for path in ["/v1/chat/completions", "/api/openmem/v1/chat"] {
+        let told = document["paths"][path]["post"]["responses"]["200"]["content"].as_object().unwrap();
+        assert_eq!(told.keys().collect::<Vec<_>>(), ["application/json", "text/event-stream"], "{path}");
+    }
 }
 
 #[tokio::test]

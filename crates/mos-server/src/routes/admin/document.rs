@@ -2,11 +2,11 @@
 
 use serde_json::json;
 use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn};
-use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Type};
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder};
 use utoipa::openapi::security::SecurityRequirement;
 use utoipa::openapi::{OpenApi, RefOr, Required, Schema};
 
-use crate::openapi::{Section, answer, any_object, asking, body, list, nullable, number, object, text};
+use crate::openapi::{Section, answer, any_object, asking, body, list, nullable, number, object, text, truth};
 
 /// What a key is asked for with.
 fn create_key_request() -> RefOr<Schema> {
@@ -33,10 +33,6 @@ fn with(parameters: Vec<Parameter>) -> OperationBuilder {
 
 fn done() -> RefOr<Schema> {
     object([("message", text().into()), ("success", truth())])
-}
-
-fn truth() -> RefOr<Schema> {
-    ObjectBuilder::new().schema_type(Type::Boolean).into()
 }
 
 /// Returns what the document says about the operations.

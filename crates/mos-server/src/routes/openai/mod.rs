@@ -1,6 +1,7 @@
 //! `/v1/*`: what clients of OpenAI's API ask for.
 
 mod answer;
+mod document;
 
 use axum::Json;
 use axum::http::{HeaderMap, StatusCode};
@@ -8,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use mos::product::{ChatCompletion, CompletionContext, OpenAiError};
 
 pub(crate) use answer::shaped;
+pub(crate) use document::document;
 
 use crate::extract::{InPath, JsonBody, Operations};
 use crate::routes::{Routes, get, post};

@@ -4,6 +4,7 @@
 //! the agent's) name.
 
 mod answer;
+mod document;
 mod knowledge;
 mod profiles;
 mod request;
@@ -24,6 +25,8 @@ use crate::extract::{InPath, JsonBody, Operations};
 use crate::routes::{Routes, get, post};
 use crate::sse::frames;
 use request::{OpenMem, Task};
+
+pub(crate) use document::document;
 
 /// What an add or a correction is called while work of it waits.
 const RUNNING: &str = "running";
@@ -55,7 +58,7 @@ pub(crate) fn routes() -> Routes {
         .route("/bind/profile_template", post(profiles::bind))
         .route("/edit/profile", post(profiles::edit))
         .route("/delete/profile", post(profiles::delete));
-    Routes::new().nest("/api/openmem/v1", routes)
+    Routes::new().nest(document::PREFIX, routes)
 }
 
 /// The envelope that these clients look into.
