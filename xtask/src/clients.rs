@@ -11,6 +11,9 @@ use crate::shell;
 /// Names a Python that has what these tests need; then nothing is installed.
 const PYTHON: &str = "MOS_PYTHON";
 
+/// With the value 1 a run without the clients fails.
+const REQUIRED: &str = "MOS_REQUIRE_CLIENTS";
+
 /// What there is to try with.
 #[derive(Debug, Default)]
 pub(crate) struct Clients {
@@ -23,24 +26,39 @@ impl Clients {
     /// The suite whose tests use them.
     pub(crate) const SUITE: &str = "mos-server/it";
 
-    /// Looks for what there is and installs what is not. What cannot be had is no error: see [`Clients::notices`].
-    pub(crate) fn find() -> Self {
-        let mut found = Self::default();
-        if std::env::var_os(PYTHON).is_some() {
-            return found;
+    /// Looks for what there is and installs what is not. What cannot be had is told by [`Clients::notices`].
+    ///
+    /// # Errors
+    /// When the clients are required and cannot be had.
+    pub(crate) fn find() -> anyhow::Result<Self> {
+        let is_required = std::env::var_os(REQUIRED).is_some_and(|value| value == "1");
+        if let Some(named) = std::env::var_os(PYTHON) {
+            // The tests find it by themselves; here they are only told to insist on what should be in it.
+            let python = is_required.then(|| PathBuf::from(named));
+            return Ok(Self { python, ..Self::default() });
         }
-        match environment() {
-            Ok(python) => found.python = Some(python),
-            Err(error) => {
-                found.notices.push(format!("skipped: clients in Python: {error:#}"));
-                return found;
+        let mut found = Self::with(environment(), is_required)?;
+        if found.python.is_some() {
+            match browser() {
+                Ok(()) => found.has_browser = true,
+                Err(error) => found.notices.push(format!("skipped: the dashboard in a browser: {error:#}")),
             }
         }
-        match browser() {
-            Ok(()) => found.has_browser = true,
-            Err(error) => found.notices.push(format!("skipped: the dashboard in a browser: {error:#}")),
+        Ok(found)
+    }
+
+    /// The clients of a Python, or why there are none.
+    fn with(python: anyhow::Result<PathBuf>, is_required: bool) -> anyhow::Result<Self> {
+        match python {
+            Ok(python) => Ok(Self { python: Some(python), ..Self::default() }),
+            Err(error) if is_required => {
+                Err(error.context(format!("{REQUIRED} is set, and the clients in Python cannot be had")))
+            }
+            Err(error) => {
+                let notices = vec![format!("skipped: clients in Python: {error:#}")];
+                Ok(Self { notices, ..Self::default() })
+            }
         }
-        found
     }
 
     /// The variables by which the tests of a suite find them, and insist on what there is.
@@ -113,4 +131,20 @@ fn browser() -> anyhow::Result<()> {
     }
     let hint = "no Chromium here: install it (Debian: `apt-get install chromium`) or name one in MOS_CHROMIUM";
     install_from_debian("browser", "chromium", hint, found).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_that_are_required_and_cannot_be_had_are_an_error() {
+        let missing = || Err(anyhow::anyhow!("no network"));
+        let error = format!("{:#}", Clients::with(missing(), true).unwrap_err());
+        assert!(error.contains(REQUIRED) && error.contains("no network"), "{error}");
+        let told = Clients::with(missing(), false).unwrap();
+        assert!(told.notices()[0].contains("no network") && told.environment(Clients::SUITE).is_empty());
+        let found = Clients::with(Ok(PathBuf::from("python")), true).unwrap();
+        assert!(found.environment(Clients::SUITE).contains(&("MOS_REQUIRE_PYTHON", PathBuf::from("1"))));
+    }
 }

@@ -25,9 +25,9 @@ struct Suite {
 pub(crate) fn run(long: bool, with_services: bool, filter: Option<&str>) -> anyhow::Result<()> {
     // They are installed while the tests are built.
     let are_wanted = with_services && filter.is_none_or(|wanted| Clients::SUITE.contains(wanted));
-    let clients = std::thread::spawn(move || if are_wanted { Clients::find() } else { Clients::default() });
+    let clients = std::thread::spawn(move || if are_wanted { Clients::find() } else { Ok(Clients::default()) });
     let (executables, lease) = prepare(long, with_services)?;
-    let clients = clients.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    let clients = clients.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
     let mut suites = Vec::new();
     if filter.is_none() {
         suites.push(names_of_proofs(&executables));
