@@ -1,6 +1,6 @@
 """What the published package `openai` does with a server of ours.
 
-Run by `crates/mos-server/tests/it/openai.rs`, never by itself: `openai_client.py BASE_URL`. The server has a scripted model
+Run by `crates/mos-server/tests/it/openai.rs`, never by itself: `openai_client.py BASE_URL KEY`. The server has a scripted model
 that answers "Max." to "What is my dog called?" when it was told so. Ends with 3 where the package is not installed.
 """
 
@@ -23,8 +23,14 @@ OFF = {"X-Mos-Memory": "off"}
 READ = {"X-Mos-Memory": "read"}
 
 
-def main(base_url):
-    client = openai.OpenAI(base_url=base_url, api_key="any", max_retries=0, timeout=30)
+def main(base_url, key):
+    strangers = openai.OpenAI(base_url=base_url, api_key="krlk_" + "0" * 64, max_retries=0, timeout=30)
+    try:
+        strangers.models.list()
+        raise AssertionError("a key of nobody was let in")
+    except openai.AuthenticationError as error:
+        assert error.code == "invalid_api_key", error
+    client = openai.OpenAI(base_url=base_url, api_key=key, max_retries=0, timeout=30)
     models(client)
     chat(client)
     stream(client)
@@ -103,4 +109,4 @@ def embeddings(client):
     assert abs(sum(value * value for value in unpacked) - 1) < 1e-5, "a vector has the length 1"
 
 
-main(sys.argv[1])
+main(*sys.argv[1:])

@@ -1,6 +1,6 @@
 """What the SDK of MemOS' published package does with a server of ours.
 
-Run by `crates/mos-server/tests/it/openmem.rs`, never by itself: `openmem_client.py BASE_URL`. The server has a scripted model
+Run by `crates/mos-server/tests/it/openmem.rs`, never by itself: `openmem_client.py BASE_URL KEY`. The server has a scripted model
 that answers every chat with "It is Max" and finds one memory in every conversation that it reads. Ends with 3 where the package is not installed.
 """
 
@@ -34,6 +34,8 @@ def without_models():
 
 try:
     without_models()
+    import requests
+
     from memos.api.client import MemOSClient
 except ImportError as error:
     print(f"{sys.executable}: {error}", file=sys.stderr)
@@ -45,8 +47,14 @@ MESSAGES = [
 ]
 
 
-def main(base_url):
-    client = MemOSClient(api_key="any", base_url=base_url)
+def main(base_url, key):
+    try:
+        MemOSClient(api_key="krlk_" + "0" * 64, base_url=base_url).get_memory(user_id="ann")
+        raise AssertionError("a key of nobody was let in")
+    except requests.HTTPError as error:
+        assert error.response.status_code == 401, error
+
+    client = MemOSClient(api_key=key, base_url=base_url)
     added = client.add_message(messages=MESSAGES, user_id="ann", conversation_id="monday", tags=["pets"], app_id="test")
     assert added.data.success and added.data.task_id, added
     wait(client, added.data.task_id)
@@ -84,6 +92,7 @@ def main(base_url):
     ranked = client.rerank(query="What is the dog called?", documents=documents, top_n=1)["data"]["results"]
     assert [one["index"] for one in ranked] == [1], ranked
 
+    agents(client)
     profiles(client)
     knowledge(client)
 
@@ -91,6 +100,22 @@ def main(base_url):
     assert client.delete_memory(user_id="ann").success
     left = client.get_memory(user_id="ann", size=50).memories
     assert not any("three years old" in memory.memory_value for memory in left), left
+
+
+def agents(client):
+    said = {"helper": "The blue bicycle stands in the cellar", "broker": "The blue bicycle was sold in spring"}
+    for agent, text in said.items():
+        messages = [{"role": "user", "content": text}]
+        added = client.add_message(messages=messages, user_id="ann", agent_id=agent, conversation_id="wednesday")
+        wait(client, added.data.task_id)
+    asked = {"query": "Where is the blue bicycle?", "user_id": "ann", "relativity": 0.0}
+    # As plugins ask for what one of several agents was told.
+    for agent, text in said.items():
+        mine = {"user": {"and": [{"agent_id": agent}]}}
+        found = [memory.memory_value for memory in client.search_memory(filter=mine, **asked).memories]
+        others = [other for other in said.values() if other != text]
+        assert any(text in one for one in found), found
+        assert not any(other in one for other in others for one in found), found
 
 
 def profiles(client):
@@ -137,4 +162,4 @@ def wait(client, task_id):
     raise AssertionError(f"the task is still {status}")
 
 
-main(sys.argv[1])
+main(*sys.argv[1:])

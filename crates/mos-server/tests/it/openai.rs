@@ -1,10 +1,12 @@
 //! `/v1/*`, with a scripted model server behind it.
 
+use mos::keys::NewKey;
 use mos_server::{AuthMode, ServerOptions};
 use mos_testkit::model_server::{Fault, ModelServer, Reply};
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::{Value, json};
 
+use crate::guarded::{Guarded, options};
 use crate::house::House;
 use crate::python;
 
@@ -15,13 +17,17 @@ struct Talking {
     client: Client,
 }
 
+/// Settings whose chat model is this one.
+fn settings(model: &ModelServer) -> Value {
+    json!({"chat_model": {"backend": "vllm", "config": {
+        "model_name_or_path": "scripted", "api_base": model.openai_url(), "max_retries": 0}}})
+}
+
 impl Talking {
     async fn open() -> Self {
         let model = ModelServer::start().await;
-        let chat_model = json!({"backend": "vllm", "config": {
-            "model_name_or_path": "scripted", "api_base": model.openai_url(), "max_retries": 0}});
         let options = ServerOptions { auth: AuthMode::Open, ..ServerOptions::default() };
-        let house = House::with_settings(options, json!({"chat_model": chat_model})).await;
+        let house = House::with_settings(options, settings(&model)).await;
         Self { model, house, client: Client::new() }
     }
 
@@ -196,11 +202,12 @@ async fn models_are_listed_and_texts_embedded() {
     talking.house.close().await;
 }
 
-/// Chats, streams, lists models and embeds with the published package, when `MOS_PYTHON` (else `python3`) has it.
+/// Chats, streams, lists models and embeds with the published package, with a key and not without, when `MOS_PYTHON` (else
+/// `python3`) has it.
 #[tokio::test]
 async fn the_published_python_client_works_unmodified() {
-    let talking = Talking::open().await;
-    talking.model.answer_with(|body| {
+    let model = ModelServer::start().await;
+    model.answer_with(|body| {
         let knows = body["messages"].to_string().contains("My dog is called Max");
         let is_asked = body["messages"].to_string().contains("What is my dog called?");
         match (is_asked, knows) {
@@ -209,6 +216,8 @@ async fn the_published_python_client_works_unmodified() {
             _ => Reply::text("Noted, thank you very much."),
         }
     });
-    python::run("openai_client.py", &format!("{}/v1", talking.house.url)).await;
-    talking.house.close().await;
+    let house = Guarded::with_settings(tempfile::tempdir().unwrap(), options(), None, settings(&model)).await;
+    let key = house.key(NewKey::program()).await;
+    python::run("openai_client.py", &format!("{}/v1", house.url), &key).await;
+    house.close().await;
 }

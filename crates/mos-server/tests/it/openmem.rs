@@ -1,10 +1,12 @@
 //! `/api/openmem/v1/*`: what MemOS' published SDK sends and reads.
 
+use mos::keys::NewKey;
 use mos_server::{AuthMode, ServerOptions};
 use mos_testkit::model_server::{ModelServer, Reply, schema_of};
 use reqwest::Client;
 use serde_json::{Value, json};
 
+use crate::guarded::{Guarded, options};
 use crate::house::House;
 use crate::python;
 
@@ -15,20 +17,31 @@ pub(crate) struct Talking {
     pub(crate) client: Client,
 }
 
+/// A model that finds one memory in whatever it reads, and answers every chat in the same way.
+async fn model_of_max() -> ModelServer {
+    let model = ModelServer::start().await;
+    model.answer_with(|body| match schema_of(body) {
+        // It is asked what is worth remembering.
+        Some(schema) if schema.to_string().contains("memory list") => {
+            let memory = json!({"key": "Dog", "memory_type": "UserMemory", "tags": ["pet"],
+                "value": "The user has a dog called Max, who is three years old."});
+            Reply::text(json!({"memory list": [memory], "summary": "About a dog."}).to_string())
+        }
+        Some(_) => Reply::text(json!({"operations": []}).to_string()),
+        None => Reply::text("It is Max"),
+    });
+    model
+}
+
+/// Settings whose chat model is this one.
+fn settings(model: &ModelServer) -> Value {
+    json!({"chat_model": {"backend": "vllm", "config": {
+        "model_name_or_path": "scripted", "api_base": model.openai_url(), "max_retries": 0}}})
+}
+
 impl Talking {
     pub(crate) async fn open() -> Self {
-        let model = ModelServer::start().await;
-        model.answer_with(|body| match schema_of(body) {
-            // It is asked what is worth remembering.
-            Some(schema) if schema.to_string().contains("memory list") => {
-                let memory = json!({"key": "Dog", "memory_type": "UserMemory", "tags": ["pet"],
-                    "value": "The user has a dog called Max, who is three years old."});
-                Reply::text(json!({"memory list": [memory], "summary": "About a dog."}).to_string())
-            }
-            Some(_) => Reply::text(json!({"operations": []}).to_string()),
-            None => Reply::text("It is Max"),
-        });
-        Self::with(model).await
+        Self::with(model_of_max().await).await
     }
 
     /// With a model that says nothing of use.
@@ -39,10 +52,8 @@ impl Talking {
     }
 
     async fn with(model: ModelServer) -> Self {
-        let chat_model = json!({"backend": "vllm", "config": {
-            "model_name_or_path": "scripted", "api_base": model.openai_url(), "max_retries": 0}});
         let options = ServerOptions { auth: AuthMode::Open, ..ServerOptions::default() };
-        let house = House::with_settings(options, json!({"chat_model": chat_model})).await;
+        let house = House::with_settings(options, settings(&model)).await;
         Self { _model: model, house, client: Client::new() }
     }
 
@@ -174,10 +185,12 @@ async fn what_the_dialect_knows_and_is_not_here_is_passed_over() {
     talking.house.close().await;
 }
 
-/// Adds, searches, lists, chats, corrects and deletes with the published SDK.
+/// Adds, searches, lists, chats, corrects and deletes with the published SDK, with a key and not without.
 #[tokio::test]
 async fn the_published_sdk_works_unmodified() {
-    let talking = Talking::open().await;
-    python::run("openmem_client.py", talking.url("").trim_end_matches('/')).await;
-    talking.house.close().await;
+    let model = model_of_max().await;
+    let house = Guarded::with_settings(tempfile::tempdir().unwrap(), options(), None, settings(&model)).await;
+    let key = house.key(NewKey::program()).await;
+    python::run("openmem_client.py", &format!("{}/api/openmem/v1", house.url), &key).await;
+    house.close().await;
 }

@@ -9,8 +9,8 @@ use tokio::process::Command;
 /// What a script ends with when its package cannot be imported.
 const NOT_INSTALLED: i32 = 3;
 
-/// Runs a script of `tests/python` against a server.
-pub(crate) async fn run(script: &str, url: &str) {
+/// Runs a script of `tests/python` against a server that this key opens.
+pub(crate) async fn run(script: &str, url: &str, key: &str) {
     let program = std::env::var("MOS_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     // Some packages write logs where they are run.
     let folder = tempfile::tempdir().unwrap();
@@ -18,6 +18,7 @@ pub(crate) async fn run(script: &str, url: &str) {
     let output = Command::new(&program)
         .arg(path)
         .arg(url)
+        .arg(key)
         .current_dir(folder.path())
         .env("MEMOS_BASE_PATH", folder.path())
         .env("PYTHONDONTWRITEBYTECODE", "1")

@@ -1,6 +1,6 @@
 """Uses the tools of a server with fastmcp's client, and prints what was seen as one JSON object.
 
-    python mcp_client.py http://127.0.0.1:8000/mcp
+    python mcp_client.py http://127.0.0.1:8000/mcp KEY
 """
 
 import asyncio
@@ -11,8 +11,8 @@ from fastmcp import Client
 from fastmcp.exceptions import ToolError
 
 
-async def use(url: str) -> dict:
-    async with Client(url) as client:
+async def use(url: str, key: str) -> dict:
+    async with Client(url, auth=key) as client:
         tools = await client.list_tools()
         added = await client.call_tool("add_memory", {"memory_content": "My dog is called Max"})
         cube, memory = added.structured_content["cube_id"], added.structured_content["memory_ids"][0]
@@ -38,4 +38,4 @@ async def use(url: str) -> dict:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(use(sys.argv[1]))))
+    print(json.dumps(asyncio.run(use(*sys.argv[1:]))))

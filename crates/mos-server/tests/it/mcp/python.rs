@@ -5,11 +5,11 @@
 
 use std::path::Path;
 
-use mos_server::{AuthMode, ServerOptions};
+use mos::keys::NewKey;
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::house::House;
+use crate::guarded::Guarded;
 
 /// The Python that has the package, or why there is none.
 async fn python() -> Result<String, String> {
@@ -36,11 +36,12 @@ async fn the_client_of_fastmcp_uses_the_tools() {
             return;
         }
     };
-    let house = House::open(ServerOptions { auth: AuthMode::Open, ..ServerOptions::default() }).await;
+    let house = Guarded::open().await;
+    let key = house.key(NewKey::program()).await;
     let script =
         Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("tests").join("python").join("mcp_client.py");
     let mut command = Command::new(program);
-    command.arg(script).arg(format!("{}/mcp", house.url)).kill_on_drop(true);
+    command.arg(script).arg(format!("{}/mcp", house.url)).arg(key).kill_on_drop(true);
     let output = command.output().await.unwrap();
     let (told, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{told}{errors}");
