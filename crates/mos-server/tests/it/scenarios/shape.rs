@@ -3,7 +3,7 @@
 //! Objects may have more fields than expected, lists have as many items. Texts in angle brackets stand for more than themselves:
 //! `<any>`, `<string>`, `<uuid>`, `<number>`, `<boolean>`, `<array>`, `<object>`, `<absent>` (no such field) and
 //! `<contains WORDS>`. Objects of these keys describe a list: `<length>` (a number), `<some>`, `<each>` and `<none>` (a shape that
-//! one item, every item or no item has).
+//! one item, every item or no item has). An empty list has no `<each>`: where it may be empty, `[]` or `<array>` says so.
 
 use serde_json::{Map, Value};
 
@@ -69,7 +69,7 @@ fn of_list(shape: &Map<String, Value>, items: &[Value], place: &str) -> Vec<Stri
         let is_so = match key.as_str() {
             "<length>" => shape.as_u64() == u64::try_from(items.len()).ok(),
             "<some>" => items.iter().any(|item| fits(shape, item)),
-            "<each>" => items.iter().all(|item| fits(shape, item)),
+            "<each>" => !items.is_empty() && items.iter().all(|item| fits(shape, item)),
             "<none>" => !items.iter().any(|item| fits(shape, item)),
             key => panic!("{key} says nothing about a list"),
         };
@@ -101,6 +101,8 @@ mod tests {
         assert!(
             !fits(json!({"<each>": {"a": 1}}), json!([{"a": 1}, {"a": 2}])) && !fits(json!({"<length>": 0}), json!({}))
         );
+        assert!(fits(json!({"<each>": 1}), json!([1, 1])) && !fits(json!({"<each>": 1}), json!([])));
+        assert!(fits(json!({"<none>": 1}), json!([])) && !fits(json!({"<some>": 1}), json!([])));
         assert_eq!(differences(&json!({"a": {"b": 1}}), Some(&json!({"a": {}})), ""), ["/a/b is not there"]);
     }
 }
