@@ -1,4 +1,4 @@
-//! A server on a free port of loopback, over stores in memory.
+//! A server on a free port of loopback, over stores in memory unless its settings say otherwise.
 
 use std::net::SocketAddr;
 

@@ -1,10 +1,13 @@
 //! Scenarios: requests and the shapes of their answers, written as JSON in `tests/scenarios/`.
 //!
-//! Each file is played on a server of its own: stores in memory, an encoder of words, a scripted chat model. It says what the
-//! `server` has (`users`, `chats`, `scheduler`: `running` or `waiting`, `dream`, `business_keys`), and its `steps`. A step gives
+//! Each file is played twice, on servers of its own: over stores in memory, and over the database that a server has unless it
+//! is told otherwise. Both have an encoder of words and a scripted chat model, and are open to everybody as `mos serve
+//! --compat-open` is. A file says what the `server` has (`users`, `no_chats`, `scheduler`: `running` or `waiting`, `dream`,
+//! `business_keys`; `keyed`, when it asks for keys: then `${root}` is the key of the first start), and its `steps`. A step gives
 //! the `model` its next answers, sends a `request` (`method`, `path`, `query`, `headers`, `body` or a raw `text`), compares the
-//! `answer` (`status`, `headers`, `body` or `frames`; see [`shape`]) and may `save` values of the body by JSON pointers, which
-//! later steps write as `${name}`. `wait` first waits until turns of chats are remembered.
+//! `answer` (`status`, `headers`, `body` or `frames`; see [`shape`]) and the `prompts`, which are what the model was asked
+//! meanwhile, and may `save` values of the body by JSON pointers, which later steps write as `${name}`. `wait` first waits until
+//! turns of chats are remembered.
 
 mod coverage;
 mod shape;
@@ -14,12 +17,14 @@ use std::path::{Path, PathBuf};
 
 use mos::config::Secret;
 use mos::product::ProductOptions;
+use mos_server::{ServerState, first_key};
 use mos_testkit::model_server::{ModelServer, Reply};
 use reqwest::{Method, Url};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use self::shape::differences;
+use crate::guarded;
 use crate::house::{House, open_to_all, scripted_model};
 
 /// One file.
@@ -42,6 +47,14 @@ struct Furnishing {
     scheduler: Option<Scheduler>,
     dream: bool,
     business_keys: Vec<String>,
+    keyed: bool,
+}
+
+/// Where memories are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Store {
+    Memory,
+    Database,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -65,6 +78,8 @@ struct Step {
     model: Vec<Value>,
     request: Asked,
     answer: Answered,
+    /// The requests to the model, in their order.
+    prompts: Option<Value>,
     #[serde(default)]
     save: BTreeMap<String, String>,
 }
@@ -104,9 +119,12 @@ fn read(name: &str) -> Scenario {
 
 impl Furnishing {
     /// Opens the server and what answers for its chat model.
-    async fn open(&self) -> (House, ModelServer) {
+    async fn open(&self, store: Store) -> (House, ModelServer) {
         let model = ModelServer::start().await;
         let mut settings = scripted_model(&model);
+        if store == Store::Database {
+            settings["store"] = json!({"backend": "sqlite", "config": {}});
+        }
         if self.scheduler.is_some() {
             settings["enable_mem_scheduler"] = json!(true);
             let config = json!({"enable_dream": self.dream});
@@ -115,23 +133,35 @@ impl Furnishing {
         let product = ProductOptions {
             chats: !self.no_chats,
             business_chat_keys: self.business_keys.iter().map(|key| Secret::new(key.as_str())).collect(),
+            is_open: !self.keyed,
             ..ProductOptions::default()
         };
         let starts = self.scheduler == Some(Scheduler::Running);
-        let house = House::furnished(open_to_all(), settings, product, starts).await;
+        let options = if self.keyed { guarded::options() } else { open_to_all() };
+        let house = House::furnished(options, settings, product, starts).await;
         for user in &self.users {
             house.app.mos().create_user(user.as_str(), None).await.unwrap();
         }
         (house, model)
     }
+
+    /// What steps may write before any of them has saved something.
+    async fn known(&self, house: &House) -> BTreeMap<String, Value> {
+        let mut known = BTreeMap::new();
+        if self.keyed {
+            let root = first_key(&ServerState::new(house.app.clone(), guarded::options())).await.unwrap().unwrap();
+            known.insert("root".to_owned(), json!(root));
+        }
+        known
+    }
 }
 
 /// Plays one file, and tells everything that differs.
-async fn play(name: &str) {
+async fn play(name: &str, store: Store) {
     let scenario = read(name);
-    let (house, model) = scenario.server.open().await;
+    let (house, model) = scenario.server.open(store).await;
     let client = reqwest::Client::new();
-    let mut saved = BTreeMap::new();
+    let mut saved = scenario.server.known(&house).await;
     let mut wrong = Vec::new();
     for (index, step) in scenario.steps.iter().enumerate() {
         for answer in &step.model {
@@ -141,12 +171,17 @@ async fn play(name: &str) {
         if step.wait {
             house.app.mos().wait_for_sending().await;
         }
-        let found = step.play(&client, &house.url, &mut saved).await;
+        let n_prompts = model.requests().len();
+        let mut found = step.play(&client, &house.url, &mut saved).await;
+        if let Some(expected) = &step.prompts {
+            let prompts: Value = model.requests().into_iter().skip(n_prompts).map(|request| request.body).collect();
+            found.extend(differences(&filled(expected, &saved), Some(&prompts), "prompts"));
+        }
         let place = format!("step {} ({} {}) {}", index + 1, step.request.method, step.request.path, step.about);
         wrong.extend(found.into_iter().map(|what| format!("{}: {what}", place.trim_end())));
     }
     house.close().await;
-    assert!(wrong.is_empty(), "{name} ({}):\n{}", scenario.about, wrong.join("\n"));
+    assert!(wrong.is_empty(), "{name}, {store:?} ({}):\n{}", scenario.about, wrong.join("\n"));
 }
 
 impl Step {
@@ -190,7 +225,7 @@ impl Asked {
         let url = if query.is_empty() { Url::parse(&address) } else { Url::parse_with_params(&address, &query) };
         let mut request = client.request(Method::from_bytes(self.method.as_bytes()).unwrap(), url.unwrap());
         for (name, value) in &self.headers {
-            request = request.header(name, value);
+            request = request.header(name, written(&filled(&json!(value), saved)));
         }
         request = match (&self.body, &self.text) {
             (Some(body), _) => request.json(&filled(body, saved)),
@@ -252,14 +287,27 @@ macro_rules! scenarios {
         $(
             #[tokio::test]
             async fn $name() {
-                play(stringify!($name)).await;
+                play(stringify!($name), Store::Memory).await;
             }
         )*
+
+        /// The same files over a database.
+        mod over_a_database {
+            use super::{Store, play};
+
+            $(
+                #[tokio::test]
+                async fn $name() {
+                    play(stringify!($name), Store::Database).await;
+                }
+            )*
+        }
     };
 }
 
 scenarios![
     add,
+    admin,
     chat,
     chat_disabled,
     cubes,
@@ -276,6 +324,7 @@ scenarios![
     scheduler_running,
     search,
     search_filters,
+    search_options,
     streams,
     suggestions,
 ];
