@@ -1,19 +1,94 @@
-//! Every operation is in a scenario, with good and with bad input.
+//! Every operation that is served is in a scenario, with good and with bad input, or has tests of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use mos_server::{ServerState, operations};
 
 use super::{PLAYED, folder, read};
-use crate::document::names;
-
-/// The operations that are served here by these dialects; those below `/admin` have tests of their own.
-fn operations() -> Vec<String> {
-    let names = names();
-    let all = names["operations"].as_object().unwrap().keys();
-    all.filter(|operation| !operation.contains(" /admin/")).cloned().collect()
-}
+use crate::house::{House, open_to_all};
 
 /// Nothing can be asked wrongly of these.
-const WITHOUT_INPUT: [&str; 3] = ["GET /health", "GET /product/scheduler/allstatus", "GET /dream/diary/health"];
+const WITHOUT_INPUT: [&str; 4] =
+    ["GET /health", "GET /admin/health", "GET /product/scheduler/allstatus", "GET /dream/diary/health"];
+
+/// What no scenario plays, by the file of this crate that tests it.
+const ELSEWHERE: &[(&str, &[&str])] = &[
+    ("tests/it/limits.rs", &["GET /ready"]),
+    ("tests/it/metrics.rs", &["GET /metrics"]),
+    ("tests/it/document.rs", &["GET /openapi.json", "GET /docs", "GET /docs/", "GET /docs/{*rest}"]),
+    ("tests/it/mcp/http.rs", &["POST /mcp"]),
+    (
+        "tests/it/openai.rs",
+        &["POST /v1/chat/completions", "POST /v1/embeddings", "GET /v1/models", "GET /v1/models/{*id}"],
+    ),
+    (
+        "tests/it/openmem.rs",
+        &[
+            "POST /api/openmem/v1/add/message",
+            "POST /api/openmem/v1/search/memory",
+            "POST /api/openmem/v1/get/memory",
+            "GET /api/openmem/v1/get/memory/{id}",
+            "POST /api/openmem/v1/get/status",
+            "POST /api/openmem/v1/add/feedback",
+            "POST /api/openmem/v1/chat",
+        ],
+    ),
+    (
+        "tests/it/openmem_memories.rs",
+        &[
+            "POST /api/openmem/v1/get/message",
+            "POST /api/openmem/v1/update/memory",
+            "POST /api/openmem/v1/delete/memory",
+            "POST /api/openmem/v1/extract/memory",
+            "POST /api/openmem/v1/rerank",
+            "POST /api/openmem/v1/bind/profile_template",
+            "POST /api/openmem/v1/edit/profile",
+            "POST /api/openmem/v1/delete/profile",
+        ],
+    ),
+    (
+        "tests/it/openmem_knowledge.rs",
+        &[
+            "POST /api/openmem/v1/create/knowledgebase",
+            "POST /api/openmem/v1/delete/knowledgebase",
+            "POST /api/openmem/v1/add/knowledgebase-file",
+            "POST /api/openmem/v1/delete/knowledgebase-file",
+            "POST /api/openmem/v1/get/knowledgebase-file",
+        ],
+    ),
+    (
+        "tests/it/dashboard.rs",
+        &[
+            "GET /",
+            "GET /assets/{*path}",
+            "GET /dashboard/api/session",
+            "POST /dashboard/api/cubes",
+            "GET /dashboard/api/memories",
+            "POST /dashboard/api/memories",
+            "GET /dashboard/api/memories/{id}",
+            "PUT /dashboard/api/memories/{id}",
+            "POST /dashboard/api/memories/{id}/release",
+            "GET /dashboard/api/quarantine",
+            "POST /dashboard/api/search",
+            "GET /dashboard/api/preferences",
+            "GET /dashboard/api/scheduler",
+            "GET /dashboard/api/events",
+            "GET /dashboard/api/events/stream",
+            "GET /dashboard/api/caches",
+            "GET /dashboard/api/usage",
+        ],
+    ),
+    (
+        "src/dashboard/tests.rs",
+        &[
+            "DELETE /dashboard/api/memories/{id}",
+            "GET /dashboard/api/memories/{id}/history",
+            "POST /dashboard/api/memories/{id}/undo",
+            "GET /dashboard/api/graph",
+        ],
+    ),
+];
 
 fn is_of(operation: &str, method: &str, path: &str) -> bool {
     let (expected, template) = operation.split_once(' ').unwrap();
@@ -22,9 +97,34 @@ fn is_of(operation: &str, method: &str, path: &str) -> bool {
     expected == method && parts.len() == template.len() && template.iter().zip(&parts).all(is_part)
 }
 
-#[test]
-fn every_operation_is_asked_rightly_and_wrongly() {
-    let mut statuses: BTreeMap<String, Vec<u16>> = operations().into_iter().map(|one| (one, Vec::new())).collect();
+/// The operations that are served.
+async fn served() -> BTreeSet<String> {
+    let house = House::open(open_to_all()).await;
+    let state = ServerState::new(house.app.clone(), open_to_all());
+    let served = operations(&state).into_iter().map(|route| format!("{} {}", route.method, route.path)).collect();
+    house.close().await;
+    served
+}
+
+fn elsewhere() -> impl Iterator<Item = (&'static str, &'static str)> {
+    ELSEWHERE.iter().flat_map(|(file, operations)| operations.iter().map(move |operation| (*file, *operation)))
+}
+
+/// The last part of a path that no request replaces.
+fn last_word(operation: &str) -> Option<&str> {
+    let (_, path) = operation.split_once(' ')?;
+    path.rsplit('/').find(|part| !part.is_empty() && !part.starts_with('{'))
+}
+
+#[tokio::test]
+async fn every_operation_is_asked_rightly_and_wrongly() {
+    let other: BTreeSet<&str> = elsewhere().map(|(_, operation)| operation).collect();
+    let served = served().await;
+    let mut statuses: BTreeMap<&str, Vec<u16>> = served
+        .iter()
+        .filter(|operation| !other.contains(operation.as_str()))
+        .map(|operation| (operation.as_str(), Vec::new()))
+        .collect();
     for name in PLAYED {
         for step in read(name).steps {
             for (operation, statuses) in &mut statuses {
@@ -35,11 +135,28 @@ fn every_operation_is_asked_rightly_and_wrongly() {
         }
     }
     for (operation, statuses) in statuses {
-        assert!(statuses.contains(&200), "{operation} is never asked rightly");
+        assert!(
+            statuses.contains(&200),
+            "{operation} is never asked rightly: a scenario has to, or ELSEWHERE names a test"
+        );
         // An id that names nothing is answered with null.
-        let is_always_right = WITHOUT_INPUT.contains(&operation.as_str()) || operation.contains("{memory_id}");
+        let is_always_right = WITHOUT_INPUT.contains(&operation) || operation.contains("{memory_id}");
         assert!(is_always_right || statuses.iter().any(|status| *status >= 400), "{operation} is never asked wrongly");
     }
+}
+
+#[tokio::test]
+async fn what_is_tested_elsewhere_is_served_and_stands_in_the_file_that_is_named() {
+    let served = served().await;
+    let mut known = BTreeSet::new();
+    for (file, operation) in elsewhere() {
+        assert!(served.contains(operation), "{operation} is not served");
+        assert!(known.insert(operation), "{operation} is named twice");
+        let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+        assert!(last_word(operation).is_none_or(|word| text.contains(word)), "{file} does not speak of {operation}");
+    }
+    assert_eq!(last_word("GET /dashboard/api/memories/{id}/history"), Some("history"));
+    assert_eq!((last_word("GET /v1/models/{*id}"), last_word("GET /")), (Some("models"), None));
 }
 
 #[test]
