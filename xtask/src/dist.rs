@@ -19,6 +19,9 @@ use crate::shell;
 /// Files of the repository that are in every archive.
 const FILES: [&str; 4] = ["README.md", "LICENSE", "NOTICE", "CHANGELOG.md"];
 
+/// What the program of an archive is built with, beyond what it has anyway; the same as in an image.
+const FEATURES: &str = "postgres,rabbitmq,opentelemetry";
+
 /// Shells that `mos completions` knows, and what their scripts are called.
 const SHELLS: [(&str, &str); 5] =
     [("bash", "mos.bash"), ("zsh", "_mos"), ("fish", "mos.fish"), ("elvish", "mos.elv"), ("powershell", "_mos.ps1")];
@@ -55,7 +58,17 @@ fn host() -> anyhow::Result<String> {
 
 fn build(platform: &str) -> anyhow::Result<PathBuf> {
     let mut cargo = shell::cargo();
-    cargo.args(["build", "--locked", "--release", "--package", "mos-cli", "--target", platform]);
+    cargo.args([
+        "build",
+        "--locked",
+        "--release",
+        "--package",
+        "mos-cli",
+        "--features",
+        FEATURES,
+        "--target",
+        platform,
+    ]);
     shell::run(&mut cargo)?;
     let program = shell::target().join(platform).join("release").join(program_of(platform));
     ensure!(program.is_file(), "{} was not built", program.display());
@@ -147,6 +160,12 @@ mod tests {
         assert!(line.ends_with("  mos-0-here.tar.gz"), "{line}");
         let written = fs::read_to_string(place.path().join("mos-0-here.tar.gz.sha256")).unwrap();
         assert_eq!(written.trim_end(), line);
+    }
+
+    #[test]
+    fn an_archive_can_do_what_an_image_can() {
+        let image = fs::read_to_string(shell::root().join("Dockerfile")).unwrap();
+        assert!(image.lines().any(|line| line == format!("ARG FEATURES={FEATURES}")), "{FEATURES}");
     }
 
     #[test]

@@ -81,7 +81,13 @@ pub(crate) fn prepare(long: bool, with_services: bool) -> anyhow::Result<(Vec<Ex
     // The program comes with the tests: building it alone, with other features, would build half of everything twice.
     let build = || -> anyhow::Result<Vec<Executable>> {
         println!("building the tests ...");
-        let built = shell::built_tests(shell::cargo().args(["test", "--workspace", "--no-run"]))?;
+        let mut cargo = shell::cargo();
+        cargo.args(["test", "--workspace", "--no-run"]);
+        if !long {
+            // Its tests are there with it alone; the long run has those of a program without it.
+            cargo.args(["--features", "mos-cli/opentelemetry"]);
+        }
+        let built = shell::built_tests(&mut cargo)?;
         models::fetch(|| Command::new(&built.mos))?;
         if long {
             models::fetch_others(|| Command::new(&built.mos))?;
