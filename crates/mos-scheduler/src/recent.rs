@@ -81,7 +81,7 @@ impl Recent {
         let sent: Vec<RecentMessage> = messages.iter().filter(is_recent).cloned().collect();
         drop(messages);
         let mut recent: Vec<RecentMessage> = Vec::with_capacity(sent.len());
-        let mut places = HashMap::new();
+        let mut places: HashMap<(CubeId, String), usize> = HashMap::new();
         for message in sent {
             match places.entry((message.mem_cube_id.clone(), message.item_id.clone())) {
                 // Sent again, it is the same message; the queue may have forgotten that it was done, and do it again.

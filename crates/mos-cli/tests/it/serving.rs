@@ -92,7 +92,8 @@ fn command(data: &Path, listen: &str, arguments: &[&str]) -> Command {
 fn a_server_tells_where_it_is_and_answers() {
     let data = tempfile::tempdir().unwrap();
     let told = data.path().join("told");
-    let server = Serving::start_logging(data.path(), &["--compat-open"], std::fs::File::create(&told).unwrap().into());
+    let server =
+        Serving::start_logging(data.path(), &["--compat-open"], &[], std::fs::File::create(&told).unwrap().into());
     let told = std::fs::read_to_string(told).unwrap();
     assert!(told.contains("warning: --compat-open") && told.contains("every web page opened on it"), "{told}");
     assert!(!server.address.ends_with(":0"), "the real port: {}", server.address);
