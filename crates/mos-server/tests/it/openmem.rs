@@ -151,6 +151,7 @@ async fn what_cannot_be_is_refused_with_a_reason() {
         ("add/feedback", json!({"user_id": "ann", "feedback_content": "No", "info": []}), 400),
         ("add/feedback", json!({"user_id": "ann", "feedback_content": "No", "allow_knowledgebase_ids": ["kb-1"]}), 400),
         ("chat", json!({"user_id": "ann", "query": "hi", "stream": "true"}), 400),
+        ("chat", json!({"user_id": "ann", "query": "hi", "filter": {"knowledgebase": "tea"}}), 400),
     ] {
         let (status, answer) = talking.post(path, body).await;
         assert_eq!(status, expected, "{path}: {answer}");

@@ -293,6 +293,8 @@ async fn a_deletion_removes_nothing_unless_it_says_what() {
         json!({"memory_type": "UserMemory"}),
         json!({"user_id": "ann", "agent_id": "bot"}),
         json!({"user_id": "ann", "conversation_id": "monday"}),
+        json!({"user_id": "ann", "session_id": "tuesday"}),
+        json!({"user_id": "ann", "file_ids": ["plan.txt"]}),
         json!({"filter": {"user": null}}),
         json!({"filter": {"user": {}}}),
         json!({"filter": {"knowledgebase": rosebud}}),

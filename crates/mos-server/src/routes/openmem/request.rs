@@ -18,6 +18,9 @@ const MAX_SIZE: u64 = 50;
 /// What the request of a deletion has to say.
 const ONE_IS_MEANT: &str = "exactly one of memory_ids, user_id, agent_id and filter is required";
 
+/// What says less than everything elsewhere and nothing in a deletion: passed over, more would go than was meant.
+const NARROWER: [&str; 5] = ["conversation_id", "session_id", "file_ids", "knowledgebase_ids", "writable_cube_ids"];
+
 /// The length of what tells tasks of one user apart.
 const UUID_LENGTH: usize = 36;
 
@@ -183,15 +186,18 @@ impl<'a> OpenMem<'a> {
     /// Memories by their ids, or all of a user or an agent that pass. What names nobody and has no filter means nothing, whoever
     /// calls: everything of a user goes only when that is said.
     pub(super) fn delete(&self) -> Result<Value, ApiError> {
+        let is_said = |key: &str| self.map.get(key).is_some_and(|value| *value != json!("") && *value != json!([]));
+        if let Some(key) = NARROWER.into_iter().find(|key| is_said(key)) {
+            let why =
+                format!("a deletion takes no {key}; give memory_ids, or a filter such as {{\"session_id\": ...}}");
+            return Err(bad(why));
+        }
         let kind = self.text("memory_type")?;
         if let Some(ids) = self.map.get("memory_ids") {
             if kind.is_some() || ["user_id", "agent_id", "filter"].iter().any(|key| self.map.contains_key(*key)) {
                 return Err(bad(ONE_IS_MEANT));
             }
             return Ok(json!({"memory_ids": ids}));
-        }
-        if self.text("conversation_id")?.is_some() {
-            return Err(bad("a deletion takes no conversation_id; give a filter: {\"session_id\": ...}"));
         }
         let filter = self.deleted()?;
         match (self.text("user_id")?, self.text("agent_id")?) {
@@ -268,6 +274,8 @@ impl<'a> OpenMem<'a> {
             ("add_message_on_answer", "add_message_on_answer"),
         ]);
         request.insert("user_id".to_owned(), json!(self.subject()?));
+        // As in a search, it is looked at also where no knowledge base is named.
+        self.knowledge_filter()?;
         self.put_filter(&mut request);
         Ok(Value::Object(request))
     }
@@ -435,6 +443,8 @@ mod tests {
         assert_eq!(filter(json!({"knowledgebase": b})), json!({"kb-1": b}));
         assert_eq!(filter(Value::Null), json!({}));
         assert_eq!(filter(json!({"user": "a"})), "a", "what is no filter is refused later");
+        let no_filter = json!({"query": "q", "user_id": "ann", "filter": {"knowledgebase": "b"}});
+        assert!(read(&no_filter, &program).chat().is_err(), "whether bases are named or not");
     }
 
     #[test]
@@ -459,6 +469,11 @@ mod tests {
             json!({"user_id": "ann", "agent_id": "bot"}),
             json!({"user_id": "ann", "agent_id": "bot", "filter": tagged}),
             json!({"user_id": "ann", "conversation_id": "monday"}),
+            json!({"user_id": "ann", "session_id": "monday"}),
+            json!({"user_id": "ann", "file_ids": ["a"]}),
+            json!({"user_id": "ann", "knowledgebase_ids": ["kb-1"]}),
+            json!({"user_id": "ann", "writable_cube_ids": ["notes"]}),
+            json!({"memory_ids": ["a"], "conversation_id": "monday"}),
             json!({"filter": null}),
             json!({"filter": {}}),
             json!({"filter": {"user": null}}),
@@ -474,6 +489,8 @@ mod tests {
         ] {
             assert!(delete(body.clone()).is_err(), "{body}");
         }
+        let empty = json!({"memory_ids": ["a"], "conversation_id": "", "file_ids": [], "session_id": null});
+        assert_eq!(delete(empty).unwrap(), json!({"memory_ids": ["a"]}), "what is empty says nothing");
         let expected = json!({"user_id": "ann", "writable_cube_ids": ["ann"], "filter": tagged});
         for filter in [tagged.clone(), json!({"user": tagged, "knowledgebase": null})] {
             assert_eq!(delete(json!({"filter": filter})).unwrap(), expected);
