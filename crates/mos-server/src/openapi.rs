@@ -268,6 +268,11 @@ pub(crate) fn number() -> RefOr<Schema> {
     ObjectBuilder::new().schema_type(Type::Integer).into()
 }
 
+/// The form of a number that need not be whole.
+pub(crate) fn float() -> RefOr<Schema> {
+    ObjectBuilder::new().schema_type(Type::Number).into()
+}
+
 /// The form of an object with any fields.
 pub(crate) fn any_object() -> RefOr<Schema> {
     ObjectBuilder::new().into()

@@ -153,6 +153,7 @@ fn a_cube_of_somebody_else_is_out_of_reach() {
     stdout(data, &["cube", "delete", "cube_ann", "--user", "ann"]);
     stdout(data, &["cube", "create", "cube_ann", "--user", "bob"]);
     assert_eq!(json(data, &["kv", "list", "--user", "bob", "--cube", "cube_ann"]), object!([]));
+    assert!(stdout(data, &["kv", "list", "--user", "bob", "--cube", "cube_ann"]).contains("no caches yet"));
 }
 
 #[test]

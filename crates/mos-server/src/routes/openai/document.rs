@@ -7,7 +7,7 @@ use utoipa::openapi::{OpenApi, RefOr, Required, Schema};
 
 use super::{CUBE, EXPLAIN, MEMORY, SESSION, USER};
 use crate::openapi::{
-    Section, answer, any_object, body, fields, list, nullable, number, object, or_events, text, truth,
+    Section, answer, any_object, body, fields, float, list, nullable, number, object, or_events, text, truth,
 };
 
 /// The words of a header that may say anything.
@@ -26,10 +26,6 @@ pub(crate) fn document() -> OpenApi {
     embeddings(&mut section);
     models(&mut section);
     section.finish()
-}
-
-fn float() -> RefOr<Schema> {
-    ObjectBuilder::new().schema_type(Type::Number).into()
 }
 
 /// Begins an operation with what headers may say beside its body: their names, and the words they may have where not all do.

@@ -7,11 +7,11 @@ use mos::product::{
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::path::{OperationBuilder, ParameterBuilder, ParameterIn};
 use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
-use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::{OpenApi, RefOr, Required, Schema};
 
 use crate::openapi::{
-    Section, answer, any_object, asking, body, envelope, fields, list, nullable, number, object, or_events, text, truth,
+    Section, answer, any_object, asking, body, envelope, fields, float, list, nullable, number, object, or_events,
+    text, truth,
 };
 
 /// Where the dialect begins.
@@ -36,10 +36,6 @@ pub(crate) fn document() -> OpenApi {
 fn of_somebody(more: Vec<Field>) -> Vec<Field> {
     let whose = [("user_id", nullable(text())), ("agent_id", nullable(text()))];
     whose.into_iter().chain(more).collect()
-}
-
-fn float() -> RefOr<Schema> {
-    ObjectBuilder::new().schema_type(Type::Number).into()
 }
 
 fn ids() -> RefOr<Schema> {

@@ -14,7 +14,7 @@ const WITHOUT_INPUT: [&str; 4] =
 
 /// What no scenario plays, by the file of this crate that tests it.
 const ELSEWHERE: &[(&str, &[&str])] = &[
-    ("tests/it/limits.rs", &["GET /ready"]),
+    ("tests/it/ready.rs", &["GET /ready"]),
     ("tests/it/metrics.rs", &["GET /metrics"]),
     ("tests/it/document.rs", &["GET /openapi.json", "GET /docs", "GET /docs/", "GET /docs/{*rest}"]),
     ("tests/it/mcp/http.rs", &["POST /mcp"]),
