@@ -224,7 +224,7 @@ pub(super) const TOOLS: &[Tool] = &[
                 "source",
                 Kind::Word(&["user", "assistant", "tool", "web"]),
                 "Whose words `memory_content` is: `user` for what the user said, `tool` and `web` for what a tool or a page \
-                 says, which is trusted least. Without it, assistant.",
+                 says, which is trusted least. Without it, assistant. Messages tell by their role who speaks.",
             ),
             Parameter::optional(
                 "doc_path",

@@ -61,8 +61,13 @@ fn buckets(cubes: &[CubeHits], explains: bool) -> Vec<Value> {
 /// Stores a text, messages or a document.
 pub(super) async fn add(call: &Call<'_>) -> ProductResult<Answer> {
     let arguments = &call.arguments;
+    let source = arguments.text("source");
     match (arguments.text("memory_content"), arguments.value("messages"), arguments.text("doc_path")) {
-        (Some(text), None, None) => store(call, Add::text(text).said_by(speaker(arguments.text("source")))).await,
+        (Some(text), None, None) => store(call, Add::text(text).said_by(speaker(source))).await,
+        // Passed over, what somebody calls a page's would be trusted as the user's.
+        (None, _, _) if source.is_some() => Err(ProductError::bad_value(
+            "`source` goes with `memory_content`; messages tell by their `role` who speaks, and a document is the user's",
+        )),
         (None, Some(messages), None) => {
             let refused =
                 |error: serde_json::Error| ProductError::bad_value(format!("`messages` cannot be read: {error}"));

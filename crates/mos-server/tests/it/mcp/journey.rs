@@ -149,6 +149,8 @@ async fn what_is_kept_apart_is_told_when_it_is_added() {
         let kept = app.mos().get(&"ann".into(), None, &id).await.unwrap();
         assert_eq!(kept.metadata.trust().as_str(), trust, "{source:?}");
     }
+    let of_a_page = json!({"messages": [{"role": "user", "content": order}], "source": "web"});
+    assert!(refused(&client, "add_memory", of_a_page).await.contains("`role`"), "it is not taken for the user's");
 }
 
 #[tokio::test]
