@@ -1,6 +1,8 @@
 //! `mos user ...`
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 use mos::{EraseOptions, Erased, UserInfo};
@@ -86,6 +88,9 @@ fn check_gone(data_dir: &Path, database: Option<&Path>, texts: &[String]) -> any
     if let Some(database) = database {
         let folder = data_dir.canonicalize().context("the data folder could not be searched")?;
         let files = mos::database_files(database).context("the database could not be searched")?;
+        // A path that leads through a link, or back again, names what has a shorter name as well.
+        let files = files.iter().map(|file| file.canonicalize()).collect::<io::Result<BTreeSet<PathBuf>>>();
+        let files = files.context("the database could not be searched")?;
         for file in files.iter().filter(|file| !file.starts_with(&folder)) {
             found.extend(mos::files_holding(file, texts).context("the database could not be searched")?);
         }

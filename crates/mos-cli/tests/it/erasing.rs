@@ -73,6 +73,23 @@ fn a_database_in_the_folder_of_the_data_is_searched_once() {
 }
 
 #[test]
+fn a_copy_beside_a_database_of_a_roundabout_name_is_told_of_once() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(folder.path().join("elsewhere")).unwrap();
+    let settings = json!({
+        "data_dir": folder.path().join("data"),
+        "store": {"backend": "sqlite", "config": {"path": folder.path().join("elsewhere/../data/real.db")}},
+    });
+    let settings = write(folder.path(), "settings.json", &settings.to_string());
+    let made = run_with_settings(&settings, &["user", "create", "ann"]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    std::fs::write(folder.path().join("data/real.db.v7.backup"), "ann lives in quokkaburg").unwrap();
+    let found = run_with_settings(&settings, &["user", "erase", "ann", "--prove", "quokkaburg"]);
+    let error = text(&found.stderr);
+    assert_eq!(error.matches("quokkaburg in ").count(), 1, "{error}");
+}
+
+#[test]
 fn files_of_a_user_who_is_there_are_left_alone_and_later_go() {
     let data = tempfile::tempdir().unwrap();
     stdout(data.path(), &["user", "create", "zora-xq7"]);
