@@ -13,6 +13,10 @@ use super::users::not_found;
 /// What stands where a user's id stood.
 const NOBODY: &str = "erased";
 
+/// Whether a row of `json_tree` is a field that names users and has the user `?1` as its value, or in its list. Texts elsewhere are
+/// equal by chance: roles, labels, tasks, and cubes of others.
+const NAMES: &str = "atom = ?1 AND (instr(key, 'user') > 0 OR (typeof(key) = 'integer' AND instr(path, 'user') > 0))";
+
 /// What was taken out of cubes of others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traces {
@@ -142,10 +146,11 @@ fn receipts(connection: &Connection, user: &UserId) -> Result<(), Fault> {
 
 /// Returns how many jobs went, and how many are being worked on.
 fn jobs(connection: &Connection, user: &UserId, now_ms: i64) -> Result<(usize, usize), Fault> {
-    let mut statement = connection.prepare_cached(
+    let sql = format!(
         "SELECT cube_id, id FROM jobs JOIN scopes ON scope_key = jobs.scope
-         WHERE EXISTS (SELECT 1 FROM json_tree(payload) WHERE atom = ?1)",
-    )?;
+         WHERE EXISTS (SELECT 1 FROM json_tree(payload) WHERE {NAMES})"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
     let rows = statement.query_map([user.as_str()], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
     let found: Vec<(String, String)> = rows.collect::<Result<_, _>>()?;
     let (n_found, mut n_removed) = (found.len(), 0);
@@ -156,17 +161,20 @@ fn jobs(connection: &Connection, user: &UserId, now_ms: i64) -> Result<(usize, u
 }
 
 fn documents(connection: &Connection, user: &UserId) -> Result<usize, Fault> {
-    let sql = "DELETE FROM state_documents
-               WHERE EXISTS (SELECT 1 FROM json_tree(state_documents.value) WHERE atom = ?1)";
-    Ok(connection.prepare_cached(sql)?.execute([user.as_str()])?)
+    let sql = format!(
+        "DELETE FROM state_documents WHERE EXISTS (SELECT 1 FROM json_tree(state_documents.value) WHERE {NAMES})"
+    );
+    Ok(connection.prepare_cached(&sql)?.execute([user.as_str()])?)
 }
 
 /// A log may lack its oldest entries, but none between two others: what stands before an entry of the user goes with it.
 fn log_entries(connection: &Connection, user: &UserId) -> Result<usize, Fault> {
-    let sql = "DELETE FROM state_entries WHERE sequence <= (
-                   SELECT max(named.sequence) FROM state_entries AS named WHERE named.log = state_entries.log
-                   AND EXISTS (SELECT 1 FROM json_tree(named.value) WHERE atom = ?1))";
-    Ok(connection.prepare_cached(sql)?.execute([user.as_str()])?)
+    let sql = format!(
+        "DELETE FROM state_entries WHERE sequence <= (
+             SELECT max(named.sequence) FROM state_entries AS named WHERE named.log = state_entries.log
+             AND EXISTS (SELECT 1 FROM json_tree(named.value) WHERE {NAMES}))"
+    );
+    Ok(connection.prepare_cached(&sql)?.execute([user.as_str()])?)
 }
 
 fn changes(connection: &Connection, user: &UserId) -> Result<usize, Fault> {

@@ -40,7 +40,7 @@ impl NamedJobs {
     }
 }
 
-/// Removes the jobs of all tenants whose payload holds the id of a user as a text.
+/// Removes the jobs of all tenants whose payload names a user.
 ///
 /// # Errors
 /// [`StoreError`] when the queue cannot be read or written; some jobs may be gone then.
@@ -124,12 +124,20 @@ async fn remove_entries(state: &dyn StateStore, scope: &Scope, log: &str, user: 
     state.append(scope, log, &[], n_kept).await.map(drop)
 }
 
-/// Whether a text somewhere in a value is the user's id.
+/// The word in the keys of fields whose values name users.
+const NAMING: &str = "user";
+
+/// Whether a field that names users has the user's id as its value, or in its list. Texts elsewhere are equal by chance: roles,
+/// labels, tasks, and cubes of others.
 fn names(value: &Value, user: &UserId) -> bool {
+    names_under("", value, user)
+}
+
+fn names_under(key: &str, value: &Value, user: &UserId) -> bool {
     match value {
-        Value::String(text) => text == user.as_str(),
-        Value::Array(values) => values.iter().any(|value| names(value, user)),
-        Value::Object(fields) => fields.values().any(|value| names(value, user)),
+        Value::String(text) => text == user.as_str() && key.contains(NAMING),
+        Value::Array(values) => values.iter().any(|value| names_under(key, value, user)),
+        Value::Object(fields) => fields.iter().any(|(key, value)| names_under(key, value, user)),
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
@@ -164,6 +172,21 @@ mod tests {
             let kept = StateStore::entries(&*store, &scope, log, 0, 10).await.unwrap();
             let numbers: Vec<u64> = kept.iter().map(|entry| entry.sequence).collect();
             assert_eq!(numbers, expected, "{log}");
+        }
+    }
+
+    #[test]
+    fn only_fields_of_users_name_one() {
+        let user = UserId::new("user");
+        for named in
+            [json!({"user_id": "user"}), json!({"asked": [{"user": "user"}]}), json!({"users": ["bob", "user"]})]
+        {
+            assert!(names(&named, &user), "{named}");
+        }
+        let of_bob = json!({"user_id": "bob", "mem_cube_id": "user", "label": "user", "chat_history": [
+            {"role": "user", "content": "user"}], "user_context": {"mem_cube_id": "user", "user_id": null}});
+        for other in [of_bob, json!("user"), json!(["user"]), json!({"user": {"role": "user"}})] {
+            assert!(!names(&other, &user), "{other}");
         }
     }
 }

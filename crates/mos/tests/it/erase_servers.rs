@@ -41,7 +41,8 @@ async fn furnish(mos: &Mos, zora: &UserId, of_bob: &CubeId) {
 async fn push_jobs(mos: &Mos, zora: &UserId, of_bob: &CubeId) {
     let (queue, scope) = (mos.queue().unwrap(), Scope::of(of_bob));
     let job = |id: &str, user: &str| {
-        let payload = json!({"user_id": user, "messages": [{"content": "quokkaburg again"}]});
+        // Of zora's name is also what is no user.
+        let payload = json!({"user_id": user, "label": zora, "messages": [{"content": "quokkaburg again"}]});
         vec![NewJob::new(JobId::from(id), "later", payload)]
     };
     let lease = Duration::from_secs(600);
