@@ -3,8 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use mos_core::{CubeId, Filter, GraphStore, MemoryItem, Origin, RecordStore, Scope, SystemClock, UserId, WriteBatch};
+use mos_core::{
+    CubeId, Expected, Filter, GraphStore, MemoryItem, Origin, RecordStore, Scope, StateStore, SystemClock, UserId,
+    WriteBatch,
+};
 use mos_stores::{SqliteOptions, SqliteStore};
+use serde_json::json;
 
 fn open(path: &Path) -> Arc<SqliteStore> {
     SqliteStore::open(SqliteOptions::at(path), Arc::new(SystemClock)).unwrap()
@@ -70,4 +74,21 @@ async fn no_byte_of_what_was_removed_stays_in_a_compacted_database() {
     store.compact().await.unwrap();
     let versions = store.history(&scope(), &"kept".into()).await.unwrap();
     assert!(versions.iter().all(|version| version.origin.actor != "ann"), "{versions:?}");
+}
+
+#[tokio::test]
+async fn who_is_erased_takes_along_what_fields_of_users_name_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder.path().join("mos.db"));
+    put(&store, "kept", "the cat sleeps").await;
+    let of_user = json!({"asked": [{"user_id": "user"}]});
+    let of_bob = json!({"user_id": "bob", "mem_cube_id": "user", "chat_history": [{"role": "user", "content": "user"}]});
+    for (key, value) in [("one", &of_user), ("user", &of_bob), ("users", &json!({"users": ["bob", "user"]}))] {
+        StateStore::write(&*store, &scope(), key, value, Expected::Anything).await.unwrap();
+    }
+    StateStore::append(&*store, &scope(), "events", &[of_user, of_bob], 10).await.unwrap();
+    let traces = store.erase_traces(&UserId::new("user"), &[], false).await.unwrap();
+    assert_eq!((traces.n_documents, traces.n_log_entries), (2, 1));
+    assert_eq!(StateStore::keys(&*store, &scope(), "", None, 10).await.unwrap(), ["user"]);
+    assert_eq!(StateStore::entries(&*store, &scope(), "events", 0, 10).await.unwrap().len(), 1);
 }

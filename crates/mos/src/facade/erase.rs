@@ -251,7 +251,10 @@ fn copies_in(data_dir: &Path, database: Option<&Path>) -> Result<Vec<String>> {
     }
     copies.sort();
     copies.dedup();
-    copies.retain(|copy| !backups.iter().any(|backup| backup.file == Path::new(copy)));
+    // The data folder may be named from where the program is.
+    let is_listed =
+        |copy: &String| std::path::absolute(copy).is_ok_and(|copy| backups.iter().any(|backup| backup.file == copy));
+    copies.retain(|copy| !is_listed(copy));
     let mut told: Vec<String> =
         copies.into_iter().map(|copy| format!("{copy} is a copy that was made earlier; remove it")).collect();
     told.extend(backups.into_iter().map(|backup| {

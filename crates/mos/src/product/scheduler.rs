@@ -17,6 +17,9 @@ const STREAM_PREFIX: &str = "scheduler:messages:stream:v2.0";
 /// Stands where the label does of work that this process has not sent, which the queue counts by cube alone.
 const QUEUED: &str = "queued";
 
+/// The most cubes whose part of the queue is counted for a summary of all: each is looked up.
+const MAX_COUNTED: usize = 1_000;
+
 /// How far back the summaries look, in seconds.
 const SUMMARY_SECONDS: i64 = 24 * 60 * 60;
 
@@ -145,7 +148,8 @@ impl Product {
     }
 
     /// Returns what became of the messages of the last 24 hours that this process has sent: those of the caller's user, or of
-    /// all for a program. What else waits, or is being done, counts too: in the user's own cubes, or in all.
+    /// all for a program. What else waits, or is being done, counts too: in the user's own cubes, or in all, of which 1000 are
+    /// looked at.
     ///
     /// # Errors
     /// [`ProductError`]: 403 without rights; store errors.
@@ -268,15 +272,16 @@ impl Product {
         Ok(queued)
     }
 
-    /// How much is in the queue for every cube that has something there and that the caller may use.
+    /// How much is in the queue for cubes that have something there and that the caller may use, [`MAX_COUNTED`] at most.
     async fn queued(&self) -> ProductResult<Vec<(CubeId, QueueStats)>> {
         let Some(queue) = self.mos().queue() else { return Ok(Vec::new()) };
         let mut queued = Vec::new();
-        for scope in queue.tenants().await? {
-            if self.caller.check_cube(&scope.cube).is_ok() {
-                let stats = queue.stats(&scope).await?;
-                queued.push((scope.cube, stats));
-            }
+        let mut tenants = queue.tenants().await?;
+        tenants.retain(|scope| self.caller.check_cube(&scope.cube).is_ok());
+        tenants.truncate(MAX_COUNTED);
+        for scope in tenants {
+            let stats = queue.stats(&scope).await?;
+            queued.push((scope.cube, stats));
         }
         Ok(queued)
     }
