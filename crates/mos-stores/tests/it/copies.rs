@@ -82,7 +82,8 @@ async fn who_is_erased_takes_along_what_fields_of_users_name_and_nothing_else() 
     let store = open(&folder.path().join("mos.db"));
     put(&store, "kept", "the cat sleeps").await;
     let of_user = json!({"asked": [{"user_id": "user"}]});
-    let of_bob = json!({"user_id": "bob", "mem_cube_id": "user", "chat_history": [{"role": "user", "content": "user"}]});
+    let of_bob =
+        json!({"user_id": "bob", "mem_cube_id": "user", "chat_history": [{"role": "user", "content": "user"}]});
     for (key, value) in [("one", &of_user), ("user", &of_bob), ("users", &json!({"users": ["bob", "user"]}))] {
         StateStore::write(&*store, &scope(), key, value, Expected::Anything).await.unwrap();
     }
