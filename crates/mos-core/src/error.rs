@@ -185,7 +185,7 @@ pub enum ModelError {
         /// The key of the limit in the settings.
         key: &'static str,
     },
-    /// Retry later: no connection, a server fault, or a time-out. Secrets are masked.
+    /// Retry later: no connection, or a time-out. Secrets are masked.
     #[error("{0}")]
     Unavailable(String),
     /// Retry later: the model server failed.

@@ -118,7 +118,8 @@ impl VllmKvCacheMemory {
         let input = input.into();
         let preload = build_vllm_kv_cache(&*self.model, &input, &self.lead_in).await?;
         if let Err(error) = &preload.outcome {
-            tracing::warn!(%error, "the server did not preload a prompt");
+            // It may repeat the prompt.
+            tracing::warn!(error = error.without_quotes(), "the server did not preload a prompt");
         }
         Ok(VllmKvCacheItem {
             id: ActivationId::new(self.ids.next_uuid()),

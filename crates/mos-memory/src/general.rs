@@ -93,7 +93,7 @@ impl TextMemory for GeneralText {
         extractor.memories(messages, AnswerForm::General).await
     }
 
-    #[instrument(skip_all, fields(cube = %self.shelf().scope.cube, n_items = items.len()), err(level = "debug"))]
+    #[instrument(skip_all, fields(cube = %self.shelf().scope.cube, n_items = items.len()))]
     async fn add(&self, mut items: Vec<MemoryItem>, request: AddRequest) -> Result<Vec<MemoryId>, MemoryError> {
         self.shelf().prepare_new(&mut items)?;
         self.inner.check_space().await?;
@@ -101,7 +101,7 @@ impl TextMemory for GeneralText {
         self.shelf().add(items, Some(embeddings), request).await
     }
 
-    #[instrument(skip_all, fields(cube = %self.shelf().scope.cube, top_k = request.top_k, n_hits), err(level = "debug"))]
+    #[instrument(skip_all, fields(cube = %self.shelf().scope.cube, top_k = request.top_k, n_hits))]
     async fn search(&self, request: &SearchRequest) -> Result<Found, MemoryError> {
         let found = self.inner.find(request, &|_| true).await?;
         Span::current().record("n_hits", found.hits.len());

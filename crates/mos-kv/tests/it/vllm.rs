@@ -9,6 +9,8 @@ use mos_testkit::clock::{CountingIds, SetClock};
 use mos_testkit::model_server::{Fault, ModelServer};
 use serde_json::json;
 
+use crate::calibration::Log;
+
 fn model(server: &ModelServer) -> Arc<dyn ChatModel> {
     OpenAiChat::open(OpenAiOptions::new(ServerOptions::new(server.openai_url()), "served")).unwrap()
 }
@@ -48,6 +50,22 @@ async fn a_failed_request_is_told_and_loses_nothing() {
     let preload = build_vllm_kv_cache(&*model(&server), &ExtractInput::from("a"), "Known:").await.unwrap();
     assert!(preload.outcome.is_err());
     assert_eq!(preload.prompt, "Known:\na");
+}
+
+#[tokio::test]
+async fn what_a_server_says_of_a_prompt_that_it_refuses_is_in_no_log() {
+    let server = ModelServer::start().await;
+    let memory = memory(&server);
+    server.fault(Fault::Status(400, json!({"error": {"message": "no: my secret"}})));
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let listening = tracing::subscriber::set_default(subscriber);
+    assert_eq!(memory.extract("my secret").await.unwrap().memory, "Known:\nmy secret");
+    drop(listening);
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(text.contains("did not preload a prompt") && text.contains("it refused the request"), "{text}");
+    assert!(!text.contains("my secret"), "{text}");
 }
 
 #[tokio::test]

@@ -161,12 +161,12 @@ impl PreferenceMemory for PrefText {
         extract::preferences(&making, messages).await
     }
 
-    #[instrument(skip_all, fields(cube = %self.shelf().scope.cube, n_items = items.len()), err(level = "debug"))]
+    #[instrument(skip_all, fields(cube = %self.shelf().scope.cube, n_items = items.len()))]
     async fn add(&self, items: Vec<MemoryItem>, request: AddRequest) -> Result<Vec<MemoryId>, MemoryError> {
         self.add_items(items, request).await
     }
 
-    #[instrument(skip_all, fields(cube = %self.shelf().scope.cube, top_k), err(level = "debug"))]
+    #[instrument(skip_all, fields(cube = %self.shelf().scope.cube, top_k))]
     async fn search(&self, query: &str, top_k: usize, filter: &Filter) -> Result<Found, MemoryError> {
         self.find(query, top_k, filter).await
     }

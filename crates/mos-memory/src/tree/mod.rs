@@ -194,13 +194,13 @@ impl TextMemory for TreeText {
         Some(self)
     }
 
-    #[instrument(skip_all, fields(cube = %self.scope().cube, n_items = items.len()), err(level = "debug"))]
+    #[instrument(skip_all, fields(cube = %self.scope().cube, n_items = items.len()))]
     async fn add(&self, items: Vec<MemoryItem>, request: AddRequest) -> Result<Vec<MemoryId>, MemoryError> {
         let items = self.prepared(items, self.options.mode)?;
         self.store(items, Vec::new(), request).await
     }
 
-    #[instrument(skip_all, fields(cube = %self.scope().cube, top_k = request.top_k, n_hits), err(level = "debug"))]
+    #[instrument(skip_all, fields(cube = %self.scope().cube, top_k = request.top_k, n_hits))]
     async fn search(&self, request: &SearchRequest) -> Result<Found, MemoryError> {
         let found = self.find(request).await?;
         Span::current().record("n_hits", found.hits.len());
@@ -275,7 +275,7 @@ impl TreeMemory for TreeText {
         self.shown(self.shelf().get_by_ids(&newest_first).await?).await
     }
 
-    #[instrument(skip_all, fields(cube = %self.scope().cube, n_items = items.len()), err(level = "debug"))]
+    #[instrument(skip_all, fields(cube = %self.scope().cube, n_items = items.len()))]
     async fn replace_working_memory(
         &self,
         items: Vec<MemoryItem>,
@@ -314,7 +314,7 @@ impl TreeMemory for TreeText {
         self.remove_of_files(file_ids, origin).await
     }
 
-    #[instrument(skip_all, fields(cube = %self.scope().cube, n_items = items.len()), err(level = "debug"))]
+    #[instrument(skip_all, fields(cube = %self.scope().cube, n_items = items.len()))]
     async fn add_raw_files(&self, items: Vec<MemoryItem>, request: AddRequest) -> Result<Vec<MemoryId>, MemoryError> {
         self.store_raw_files(items, request).await
     }

@@ -9,6 +9,7 @@ use mos_testkit::embedder::WordEmbedder;
 use serde_json::json;
 
 use super::{House, hits, ids, kind, message, on_shelf, scope, with};
+use crate::logging::{Log, Quoting, SECRET};
 use crate::{item, origin, texts};
 
 #[tokio::test]
@@ -154,6 +155,24 @@ async fn when_texts_cannot_be_embedded_nothing_is_stored() {
         assert!(tree.replace_working_memory(vec![item(4, "poison")], origin()).await.is_err());
         assert_eq!(tree.get_all().await.unwrap(), before);
     }
+}
+
+#[tokio::test]
+async fn texts_that_an_encoder_repeats_are_in_no_log_of_a_tree() {
+    let house = House::in_memory();
+    house.tree().add(vec![item(1, "likes tea")], origin().into()).await.unwrap();
+    let tree = house.tree_of(Arc::new(Quoting), TreeOptions::default(), Arc::clone(&house.shelves));
+    let log = Log::default();
+    let listening = log.listen();
+    let errors = [
+        tree.add(vec![item(2, SECRET)], origin().into()).await.unwrap_err(),
+        tree.search(&SearchRequest::new(SECRET, 5)).await.unwrap_err(),
+        tree.replace_working_memory(vec![item(3, SECRET)], origin()).await.unwrap_err(),
+    ];
+    drop(listening);
+    assert!(errors.iter().all(|error| error.to_string().contains(SECRET)), "whoever asked is told: {errors:?}");
+    let text = log.text();
+    assert!(!text.contains(SECRET), "{text}");
 }
 
 #[tokio::test]
