@@ -3,8 +3,8 @@
 //!
 //! `cargo run --release -p mos-engine --example encoder_speed -- DIRECTORY [BATCH_TOKENS]`
 //!
-//! `callers_per_s` is what a crowd of callers gets together, each with one sentence at a time. `ratio` is candle's time by ours for the question; candle's times are without pooling and missing for models that are
-//! no BERT.
+//! `callers_per_s` is what a crowd of callers gets together, each with one sentence at a time. `ratio` is candle's time by ours
+//! for the question; candle's times are without pooling and missing for models that are no BERT.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
