@@ -49,10 +49,17 @@ impl Report {
     }
 }
 
-/// Returns what an error and all its causes say.
+/// Returns what an error and all its causes say, each once.
 pub(crate) fn whole(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    let mut text = error.to_string();
+    for cause in std::iter::successors(error.source(), |cause| cause.source()) {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
 }
 
 /// Says what was mended of a cube; nothing when nothing differed.
@@ -314,7 +321,7 @@ impl Mos {
         let space = match self.embedder().space().await {
             Ok(space) => space,
             Err(error) => {
-                report.finding("encoder", error, "make the encoder available, or configure another");
+                report.finding("encoder", whole(&error), "make the encoder available, or configure another");
                 return Ok(());
             }
         };
@@ -348,7 +355,7 @@ impl Mos {
         match self.chat_model().await {
             Ok(model) => report.fact("chat model", model.name()),
             Err(error) => {
-                report.finding("chat model", error, "make the chat model available, or configure another");
+                report.finding("chat model", whole(&error), "make the chat model available, or configure another");
             }
         }
     }

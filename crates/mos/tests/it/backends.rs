@@ -8,7 +8,7 @@ use mos::{Add, Chat, Error, Factories, ModelContext, Mos, NewCube, Settings, bac
 use mos_config::{ChatModelConfig, EmbedderConfig, Setting, load_file};
 use mos_core::{ChatModel, ChatRequest, Embedder, MemoryError, Message, ModelError};
 use mos_testkit::embedder::WordEmbedder;
-use mos_testkit::model_server::{DIMENSION, ModelServer, Reply};
+use mos_testkit::model_server::{DIMENSION, Fault, ModelServer, Reply};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -149,6 +149,25 @@ async fn a_second_server_answers_for_the_first() {
         assert_eq!(request.header("authorization"), Some(format!("Bearer {KEY}").as_str()));
     }
     assert_eq!(at.requests()[0].header("x-tenant"), Some("t"));
+}
+
+#[tokio::test]
+async fn the_doctor_tells_what_a_failing_server_said() {
+    let (at, folder) = (ModelServer::start().await, tempfile::tempdir().unwrap());
+    let settings = json!({
+        "chat_model": {"backend": "openai", "config": {
+            "model_name_or_path": "scripted", "api_key": KEY, "api_base": at.openai_url()}},
+        "embedder": {"backend": "universal_api", "config": {
+            "model_name_or_path": "words", "provider": "openai", "api_key": KEY, "base_url": at.openai_url(),
+            "max_retries": 0}},
+    });
+    let settings = Settings::from_json(&settings).unwrap();
+    let mos = Mos::builder(settings).data_dir(folder.path()).build().await.unwrap();
+    at.fault(Fault::Status(500, json!({"error": {"message": "out of memory"}})));
+    let report = mos.doctor().await.unwrap();
+    let told: Vec<&str> =
+        report.findings.iter().filter(|one| one.what == "encoder").map(|one| one.detail.as_str()).collect();
+    assert!(matches!(told[..], [one] if one.ends_with("failed with status 500: out of memory")), "{report:?}");
 }
 
 #[tokio::test]
