@@ -1,6 +1,6 @@
 //! What users say about memories: corrections in plain words.
 
-use mos_core::{CubeId, MemoryError, ModelError};
+use mos_core::{CubeId, MemoryError, ModelError, ServerWords};
 use mos_scheduler::{FeedbackParts, FeedbackReport, FeedbackRequest, HandlerError, label};
 use serde_json::json;
 
@@ -73,8 +73,23 @@ fn failed(error: HandlerError) -> Error {
     match error {
         HandlerError::GiveUp(reason) => Error::Invalid(reason),
         HandlerError::Retry(reason) => {
-            tracing::warn!("memories could not be corrected; the same request does what is left");
-            Error::Memory(MemoryError::Model(ModelError::Unavailable(reason)))
+            let fault = "memories could not be corrected; the same request does what is left";
+            tracing::warn!("{fault}");
+            // The reason may quote a model, or its server, which was shown memories.
+            let (fault, said) = (fault.to_owned(), ServerWords(reason));
+            Error::Memory(MemoryError::Model(ModelError::ServerFault { fault, said }))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_a_correction_failed_is_told_and_in_no_log() {
+        let error = failed(HandlerError::retry("the answer began: my secret"));
+        assert!(!error.without_quotes().contains("my secret"), "{error}");
+        assert!(crate::doctor::whole(&error).ends_with("the answer began: my secret"), "{error}");
     }
 }
