@@ -1,7 +1,7 @@
 """Uses the dashboard as a person does: with the mouse, on a phone, with the keyboard alone, and where something fails.
 
 Environment: MOS_URL (the server), MOS_USER (whose memories), MOS_KEY (the key of that user), MOS_PROGRAM_KEY (a key that acts for
-any user), MOS_SCREENSHOTS (a folder; pictures in it go first), MOS_CHROMIUM (a browser; without it the one on the path).
+any user), MOS_SCREENSHOTS (a folder; those of an earlier visit go first), MOS_CHROMIUM (a browser; without it the one on the path).
 
 The user has the cube `house`, which the test of the server furnishes, and may read `lent`; `notes` is made here.
 
@@ -458,7 +458,8 @@ def turns_a_page_while_the_server_is_away(visit, alert, again):
 
 
 def main():
-    for old in SHOTS.glob("*.png"):
+    # Pictures of an earlier visit, by their names: the folder may hold others.
+    for old in SHOTS.glob("*-[0-9][0-9]-*.png"):
         old.unlink()
     path = os.environ.get("MOS_CHROMIUM") or next(
         filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None
