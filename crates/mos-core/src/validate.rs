@@ -40,13 +40,15 @@ impl fmt::Display for ValidationError {
 /// Takes typed fields out of a JSON object and collects what is wrong with them.
 pub(crate) struct Fields<'a> {
     map: Map<String, Value>,
+    /// Their values have left the map; their names leave it once, at the end, because each removal moves what comes behind.
+    taken: Vec<&'static str>,
     prefix: Vec<String>,
     errors: &'a mut Vec<FieldError>,
 }
 
 impl<'a> Fields<'a> {
     pub(crate) fn new(map: Map<String, Value>, prefix: &[&str], errors: &'a mut Vec<FieldError>) -> Self {
-        Self { map, prefix: prefix.iter().map(|part| (*part).to_owned()).collect(), errors }
+        Self { map, taken: Vec::new(), prefix: prefix.iter().map(|part| (*part).to_owned()).collect(), errors }
     }
 
     pub(crate) fn fail(&mut self, field: &str, kind: &'static str, msg: impl Into<String>) {
@@ -56,11 +58,13 @@ impl<'a> Fields<'a> {
     }
 
     /// Removes a field; JSON null counts as absent.
-    pub(crate) fn take(&mut self, field: &str) -> Option<Value> {
-        self.map.shift_remove(field).filter(|value| !value.is_null())
+    pub(crate) fn take(&mut self, field: &'static str) -> Option<Value> {
+        let value = self.map.get_mut(field)?.take();
+        self.taken.push(field);
+        Some(value).filter(|value| !value.is_null())
     }
 
-    pub(crate) fn string(&mut self, field: &str) -> Option<String> {
+    pub(crate) fn string(&mut self, field: &'static str) -> Option<String> {
         match self.take(field)? {
             Value::String(text) => Some(text),
             _ => {
@@ -70,7 +74,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub(crate) fn boolean(&mut self, field: &str) -> Option<bool> {
+    pub(crate) fn boolean(&mut self, field: &'static str) -> Option<bool> {
         match self.take(field)? {
             Value::Bool(flag) => Some(flag),
             _ => {
@@ -80,7 +84,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub(crate) fn integer(&mut self, field: &str) -> Option<i64> {
+    pub(crate) fn integer(&mut self, field: &'static str) -> Option<i64> {
         let value = self.take(field)?;
         let whole = value.as_i64().or_else(|| value.as_f64().filter(|number| number.fract() == 0.0).map(|n| n as i64));
         if whole.is_none() {
@@ -89,7 +93,7 @@ impl<'a> Fields<'a> {
         whole
     }
 
-    pub(crate) fn number(&mut self, field: &str) -> Option<f64> {
+    pub(crate) fn number(&mut self, field: &'static str) -> Option<f64> {
         let value = self.take(field)?;
         if !value.is_number() {
             self.fail(field, "float_type", "must be a number");
@@ -97,7 +101,7 @@ impl<'a> Fields<'a> {
         value.as_f64()
     }
 
-    pub(crate) fn object(&mut self, field: &str) -> Option<Map<String, Value>> {
+    pub(crate) fn object(&mut self, field: &'static str) -> Option<Map<String, Value>> {
         match self.take(field)? {
             Value::Object(map) => Some(map),
             _ => {
@@ -107,7 +111,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub(crate) fn strings(&mut self, field: &str) -> Option<Vec<String>> {
+    pub(crate) fn strings(&mut self, field: &'static str) -> Option<Vec<String>> {
         let Value::Array(values) = self.take(field)? else {
             self.fail(field, "list_type", "must be a list of strings");
             return None;
@@ -125,7 +129,7 @@ impl<'a> Fields<'a> {
         Some(texts)
     }
 
-    pub(crate) fn floats(&mut self, field: &str) -> Option<Vec<f32>> {
+    pub(crate) fn floats(&mut self, field: &'static str) -> Option<Vec<f32>> {
         let Value::Array(values) = self.take(field)? else {
             self.fail(field, "list_type", "must be a list of numbers");
             return None;
@@ -138,7 +142,12 @@ impl<'a> Fields<'a> {
     }
 
     /// Takes a field that must be one of a closed list of words.
-    pub(crate) fn literal<T>(&mut self, field: &str, parse: fn(&str) -> Option<T>, allowed: &[&str]) -> Option<T> {
+    pub(crate) fn literal<T>(
+        &mut self,
+        field: &'static str,
+        parse: fn(&str) -> Option<T>,
+        allowed: &[&str],
+    ) -> Option<T> {
         let text = match self.take(field)? {
             Value::String(text) => text,
             other => other.to_string(),
@@ -151,7 +160,8 @@ impl<'a> Fields<'a> {
     }
 
     /// What was not taken, in its first order.
-    pub(crate) fn rest(self) -> Map<String, Value> {
+    pub(crate) fn rest(mut self) -> Map<String, Value> {
+        self.map.retain(|field, value| !value.is_null() || !self.taken.contains(&field.as_str()));
         self.map
     }
 }
