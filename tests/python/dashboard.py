@@ -117,7 +117,7 @@ class Visit:
         return lambda: self.page.unroute(pattern)
 
     def search(self, question):
-        self.page.get_by_label("Question").fill(question)
+        self.page.get_by_label("Question", exact=True).fill(question)
         self.page.keyboard.press("Enter")
         expect(self.page.locator(".fit").first).to_be_visible()
 
