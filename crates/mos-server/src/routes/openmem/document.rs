@@ -38,6 +38,21 @@ fn of_somebody(more: Vec<Field>) -> Vec<Field> {
     whose.into_iter().chain(more).collect()
 }
 
+/// Fields by which memories are recalled for a question.
+fn recalling(more: Vec<Field>) -> Vec<Field> {
+    let about = vec![
+        ("query", text().into()),
+        ("conversation_id", nullable(text())),
+        ("filter", nullable(any_object())),
+        ("knowledgebase_ids", ids()),
+        ("relativity", nullable(float())),
+        ("memory_limit_number", nullable(number())),
+        ("include_preference", nullable(truth())),
+        ("preference_limit_number", nullable(number())),
+    ];
+    of_somebody(about.into_iter().chain(more).collect())
+}
+
 fn ids() -> RefOr<Schema> {
     nullable(list(text()))
 }
@@ -75,15 +90,7 @@ fn memory(section: &mut Section) -> RefOr<Schema> {
 
 fn memories(section: &mut Section) {
     let detail = memory(section);
-    let search = of_somebody(vec![
-        ("query", text().into()),
-        ("conversation_id", nullable(text())),
-        ("filter", nullable(any_object())),
-        ("knowledgebase_ids", ids()),
-        ("relativity", nullable(float())),
-        ("memory_limit_number", nullable(number())),
-        ("include_preference", nullable(truth())),
-        ("preference_limit_number", nullable(number())),
+    let search = recalling(vec![
         ("include_tool_memory", nullable(truth())),
         ("tool_memory_limit_number", nullable(number())),
         ("include_skill", nullable(truth())),
@@ -177,17 +184,9 @@ fn tasks(section: &mut Section) {
 
 /// What models make of memories and documents without changing them.
 fn drawn(section: &mut Section) {
-    let question = of_somebody(vec![
-        ("query", text().into()),
-        ("conversation_id", nullable(text())),
+    let question = recalling(vec![
         ("system_prompt", nullable(text())),
         ("model_name", nullable(text())),
-        ("filter", nullable(any_object())),
-        ("knowledgebase_ids", ids()),
-        ("relativity", nullable(float())),
-        ("memory_limit_number", nullable(number())),
-        ("include_preference", nullable(truth())),
-        ("preference_limit_number", nullable(number())),
         ("max_tokens", nullable(number())),
         ("temperature", nullable(float())),
         ("top_p", nullable(float())),
