@@ -74,7 +74,11 @@ fn describe_erased(erased: &Erased) -> String {
 
 fn describe_erased_files(erased: &Erased) -> String {
     let cubes: Vec<&str> = erased.cubes.iter().map(CubeId::as_str).collect();
-    let mut lines = vec![format!("erased user `{}` and the cubes {} from files", erased.user_id, cubes.join(", "))];
+    let mut lines = vec![format!(
+        "erased user `{}` and the cubes {} from files, as far as they stood there",
+        erased.user_id,
+        cubes.join(", ")
+    )];
     lines.extend(erased.left.iter().map(|left| format!("note: {left}")));
     lines.join("\n")
 }

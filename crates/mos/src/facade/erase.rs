@@ -69,7 +69,8 @@ impl Erased {
 impl Mos {
     /// Erases a user, active or not, with everything that is theirs: cubes with memories, history, embeddings, vectors, caches,
     /// jobs, documents and logs; keys; shares; conversations; counted tokens; what the scheduler keeps of them in cubes of others.
-    /// Damaged files of caches, which may be theirs, go as well, whosever they were. The embedded database is then rewritten, so that no byte of it stays.
+    /// Damaged files of caches, which may be theirs, go as well, whosever they were. The embedded database is then rewritten, so
+    /// that no byte of it stays.
     ///
     /// What goes is noted in the data folder before the first of it does: after an error or a crash the same call goes on, and so
     /// does whoever opens the data next ([`MosBuilder::build`](crate::MosBuilder::build)). Numbers tell what the last call met. It
