@@ -33,8 +33,11 @@ pub(crate) fn start(verbose: u8, traces: Option<Traces>) {
         1 => "info",
         _ => "debug",
     };
-    let wanted = FILTERS.into_iter().filter_map(|name| std::env::var(name).ok()).find(|text| !text.trim().is_empty());
-    let mut filter = wanted.and_then(|text| EnvFilter::try_new(text).ok()).unwrap_or_else(|| EnvFilter::new(default));
+    let set = FILTERS.into_iter().filter_map(|name| Some((name, std::env::var(name).ok()?)));
+    let wanted = set.into_iter().find(|(_, text)| !text.trim().is_empty());
+    let read = wanted.map(|(name, text)| EnvFilter::try_new(text).map_err(|error| (name, error))).transpose();
+    let (wanted, fault) = read.map_or_else(|fault| (None, Some(fault)), |filter| (filter, None));
+    let mut filter = wanted.unwrap_or_else(|| EnvFilter::new(default));
     if let Ok(quiet) = format!("{TALKATIVE}=warn").parse() {
         filter = filter.add_directive(quiet);
     }
@@ -43,7 +46,10 @@ pub(crate) fn start(verbose: u8, traces: Option<Traces>) {
     let traces = traces.map(|traces| traces.with_filter(told));
     tracing_subscriber::registry().with(traces).with(lines(is_json()).with_filter(filter)).init();
     if !matches!(format.as_str(), "" | "text" | "json") {
-        tracing::warn!("{FORMAT} must be `text` or `json`; lines are text");
+        tracing::error!("{FORMAT} must be `text` or `json`; lines are text");
+    }
+    if let Some((name, error)) = fault {
+        tracing::error!("{name} is passed over: {error}; write `info`, or `mos_server=debug`");
     }
 }
 

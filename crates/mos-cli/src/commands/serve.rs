@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 use mos::Environment;
 use mos::product::App;
 use mos_config::{Purpose, process_environment};
-use mos_core::KeyHash;
+use mos_core::{Embedder, KeyHash};
 use mos_server::{AuthMode, Server, ServerOptions, ServerState};
 use serde_json::json;
 
@@ -16,6 +17,7 @@ use crate::arguments::Command;
 use crate::arguments::{Arguments, ServeArguments};
 use crate::context::Context;
 use crate::logging::{Sending, Traces};
+use crate::output::{Output, describe};
 
 /// The name that tells where the settings are.
 const CONFIG_VARIABLE: &str = "MOS_CONFIG";
@@ -45,6 +47,7 @@ async fn serve(context: &Context, arguments: ServeArguments, app: App) -> anyhow
     check_address(listen, arguments.compat_open)?;
     // Before a key is made for a server that cannot begin.
     mos_server::check(&options).map_err(anyhow::Error::msg)?;
+    let encoder = app.mos().embedder();
     let state = ServerState::with_master_key(app, options, master_key()?);
     if arguments.compat_open {
         context.output.note(
@@ -72,9 +75,18 @@ async fn serve(context: &Context, arguments: ServeArguments, app: App) -> anyhow
     } else {
         context.output.line(&format!("listening on http://{address}"))?;
     }
+    tokio::spawn(open_encoder(context.output, encoder));
     server.serve(stop).await.context("the server ended")?;
     context.output.note("stopped");
     Ok(())
+}
+
+/// Opens the encoder while nobody waits for it yet. Without one nearly nothing works, so whoever started the server is told.
+async fn open_encoder(output: Output, encoder: Arc<dyn Embedder>) {
+    if let Err(error) = encoder.space().await {
+        let why = describe(&error.into());
+        output.note(&format!("warning: memories can neither be added nor found: {why}"));
+    }
 }
 
 /// Refuses to be open to everybody where others can reach it.

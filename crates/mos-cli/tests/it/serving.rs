@@ -105,6 +105,24 @@ fn a_server_tells_where_it_is_and_answers() {
     assert_eq!(server.get("/ready").0, 200);
 }
 
+#[test]
+fn a_server_without_its_encoder_says_so_and_what_to_do() {
+    let (data, models) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let told = data.path().join("told");
+    let variables = [("MOS_MODELS_DIR", models.path().to_str().unwrap())];
+    let log = std::fs::File::create(&told).unwrap().into();
+    let server = Serving::start_logging(data.path(), &["--compat-open"], &variables, log);
+    assert_eq!(server.get("/health").0, 200);
+    let says_so = || std::fs::read_to_string(&told).unwrap().contains("mos models pull all-minilm-l6-v2");
+    let is_told = (0..600).any(|_| {
+        says_so() || {
+            std::thread::sleep(Duration::from_millis(100));
+            false
+        }
+    });
+    assert!(is_told, "{}", std::fs::read_to_string(&told).unwrap());
+}
+
 #[cfg(unix)]
 #[test]
 fn a_server_ends_in_good_order_when_it_is_told_to() {

@@ -91,6 +91,15 @@ impl From<Error> for ProductError {
             tracing::error!("the answer of a model broke off or could not be used; `mos doctor` asks each of them");
             return Self::new(500, "the answer of the model broke off or could not be used; try again");
         }
+        if let Error::Memory(MemoryError::Model(unusable)) = &error
+            && matches!(
+                unusable,
+                ModelError::NotFound(_) | ModelError::BadModel(_) | ModelError::NotBuilt { .. } | ModelError::Denied(_)
+            )
+        {
+            tracing::error!(%error, "a model cannot be used");
+            return Self::new(500, "a model that is needed cannot be used here; the log of the server tells why");
+        }
         if status == 500 {
             // Addresses and paths of the installation are in the log alone.
             tracing::error!(error = error.without_quotes(), "an operation failed");
